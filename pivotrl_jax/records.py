@@ -1,0 +1,194 @@
+"""The nouns of PivotRL, and their JSONL form. Read this file first.
+
+Trajectory -> Candidate (one per assistant turn) -> Rollout (G per candidate) -> Profile -> Pivot.
+
+Messages are OpenAI chat messages (`role`, `content`, `tool_calls`, `tool_call_id`, `reasoning_content`). One rule is
+ours: inside this project `tool_calls[i]["function"]["arguments"]` is a dict, parsed once by the reader.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class InputError(ValueError):
+    """Something the user gave us is wrong. The message is one sentence: what, where, what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """One demonstrated episode."""
+
+    id: str
+    messages: list[Message]
+    tools: list[
+        dict
+    ]  # function docs: `{"name", "description", "parameters"}` or the OpenAI wrapper around it
+    source: str  # which reader made it: "openai", "bfcl", "toolbox"
+    scenario: str  # trajectories that share a scenario are never on both sides of a split
+    verifier: str  # key of VERIFIERS that scores this trajectory's turns
+    cases: dict[int, dict] = dataclasses.field(
+        default_factory=dict
+    )  # index into messages -> what the verifier needs
+    origin: str = ""  # "file:line", for error sentences
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A state and the action demonstrated there: one assistant turn of one trajectory."""
+
+    id: str  # "{trajectory_id}@{index of the assistant message}"
+    trajectory_id: str
+    turn: int  # 0 for the trajectory's first assistant turn, 1 for the second, ...
+    messages: list[Message]  # everything before the turn
+    tools: list[dict]
+    demonstration: Message  # the assistant message itself
+    verifier: str
+    case: dict  # what the verifier needs beyond messages and demonstration; {} for most
+    scenario: str
+
+    @property
+    def is_call(self) -> bool:
+        """Whether the demonstration calls a tool (a call turn) or only talks (a text turn)."""
+        return bool(self.demonstration.get("tool_calls"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One tool call: the name and the arguments exactly as parsed (a dict when the JSON was an object)."""
+
+    name: str
+    arguments: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """One assistant completion, parsed. `malformed` says in words what could not be parsed ("" when all could)."""
+
+    content: str = ""
+    reasoning: str = ""
+    calls: tuple[Call, ...] = ()
+    malformed: str = ""
+    text: str = ""  # the completion as decoded, before parsing
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A verifier's decision. `reason` is a short stable slug ("ok", "no_call", "state"); `details` explains it."""
+
+    reward: float
+    reason: str
+    details: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """One action sampled at a candidate's state. Token ids go from sampler to loss untouched."""
+
+    candidate_id: str
+    sample: int  # 0..G-1
+    token_ids: list[int]  # the completion, stop token included when it was sampled
+    log_probs: list[float]  # of each token under the distribution it was sampled from
+    finished: bool  # False: cut at the token limit
+    text: str
+    reward: float
+    reason: str
+    details: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """G rewards of one candidate under the frozen reference policy, and everything that produced them."""
+
+    candidate_id: str
+    rewards: list[float]
+    mean: float
+    variance: float
+    is_call: bool
+    policy: str  # fingerprint of the checkpoint
+    verifier: str  # "name/version"
+    temperature: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Pivot:
+    """A candidate that teaches: mixed rewards, low mean."""
+
+    candidate: Candidate
+    profile: Profile
+
+
+def to_json(record: Any) -> str:
+    """One line of JSON for any record above."""
+    return json.dumps(dataclasses.asdict(record), ensure_ascii=False)
+
+
+def _build(kind: type, value: dict) -> Any:
+    fields = {f.name for f in dataclasses.fields(kind)}
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.name not in value
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    unknown = sorted(set(value) - fields)
+    if missing or unknown:
+        raise InputError(f"not a {kind.__name__}: missing fields {missing}, unknown fields {unknown}")
+    if kind is Pivot:
+        return Pivot(_build(Candidate, value["candidate"]), _build(Profile, value["profile"]))
+    if kind is Trajectory:
+        value = {**value, "cases": {int(k): v for k, v in value.get("cases", {}).items()}}
+    return kind(**value)
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Yield (line number from 1, object) for every non-blank line.
+
+    Raises InputError naming file and line for a missing file, malformed JSON, or a line that is not an object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    with path.open("rb") as f:
+        for number, raw in enumerate(f, 1):
+            try:
+                line = raw.decode("utf-8")
+                if not line.strip():
+                    continue
+                value = json.loads(line)
+            except (ValueError, RecursionError) as e:
+                raise InputError(f"{path}:{number}: not valid JSON ({e}); fix or remove the line") from None
+            if not isinstance(value, dict):
+                raise InputError(
+                    f"{path}:{number}: a JSON {type(value).__name__}, want an object; fix or remove the line"
+                )
+            yield number, value
+
+
+def read_records(path: str | Path, kind: type) -> list:
+    """Read a file written by `write_records`. Raises InputError naming file and line."""
+    records = []
+    for number, value in read_jsonl(path):
+        try:
+            records.append(_build(kind, value))
+        except InputError as e:
+            raise InputError(f"{path}:{number}: {e}") from None
+    return records
+
+
+def write_records(path: str | Path, records: Iterable[Any]) -> None:
+    """Write one JSON line per record, atomically: the old file stays until the new one is whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as f:
+        for record in records:
+            f.write(to_json(record) + "\n")
+    os.replace(temporary, path)
