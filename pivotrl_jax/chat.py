@@ -1,0 +1,345 @@
+"""Messages and tools <-> token ids, by the checkpoint's own chat template; completion text -> action.
+
+`transformers` serves for the tokenizer and its template only. Messages are OpenAI chat messages whose
+`tool_calls[i]["function"]["arguments"]` is a dict (see `records`).
+"""
+
+import dataclasses
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.records import Action, Call, InputError, Message
+
+MAX_NESTING = 64  # deeper JSON is refused: comparing or copying it would exhaust the interpreter's stack
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_THINK, _END_THINK = "<think>", "</think>"
+_KEPT = "[[kept thinking {}]]"  # stands for a think block while the template runs
+
+
+# ---- JSON written by a model
+
+
+def nesting(value: Any, limit: int = MAX_NESTING) -> int:
+    """Depth of nested lists and dicts, counted level by level (no recursion) and not past `limit + 1`."""
+    depth, level = 0, [value]
+    while depth <= limit:
+        containers = [v for v in level if isinstance(v, (dict, list, tuple))]
+        if not containers:
+            return depth
+        level = [v for c in containers for v in (c.values() if isinstance(c, dict) else c)]
+        depth += 1
+    return depth
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
+def strict_json(text: str, start: int = 0) -> tuple[Any, int]:
+    """The JSON value that begins at `start`, and the index just past it.
+
+    Raises ValueError, and nothing else, with a sentence: for malformed JSON, NaN and Infinity, numbers that
+    overflow, integers of thousands of digits, and nesting deeper than MAX_NESTING.
+    """
+    while start < len(text) and text[start] in " \t\r\n":
+        start += 1
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    if nesting(value) > MAX_NESTING:
+        raise ValueError(f"the JSON is nested deeper than {MAX_NESTING} levels")
+    return value, end
+
+
+# ---- completion -> action -> message
+
+
+def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str, bool]:
+    """(reasoning, the rest, whether every think block is closed). Only text after the last `</think>` is
+    spoken.
+    """
+    before, closed, after = text.rpartition(_END_THINK)
+    if not closed:
+        before, after = "", text
+        if thinking_open and _THINK not in text:
+            return text.strip("\n"), "", False
+    reasoning = before.removeprefix("\n").lstrip().removeprefix(_THINK).strip("\n") if closed else ""
+    spoken, opened, rest = after.partition(_THINK)
+    if opened:
+        return (reasoning + "\n" + rest).strip("\n"), spoken, False
+    return reasoning, after, True
+
+
+def _unclosed(text: str, close: int, start: int) -> tuple[None, str, int] | None:
+    """The fault of a block without an end of its own: no `</tool_call>`, or a `<tool_call>` before it."""
+    reopened = text.find(_OPEN, start)
+    if close < 0 or 0 <= reopened < close:
+        return None, "a <tool_call> is never closed", reopened if reopened >= 0 else len(text)
+    return None
+
+
+def _read_call(text: str, start: int) -> tuple[Call | None, str, int]:
+    """Read one block whose body begins at `start`: (call, what was wrong, index to go on from)."""
+    try:
+        value, end = strict_json(text, start)
+    except ValueError as e:
+        close = text.find(_CLOSE, start)
+        fault = None, f"a <tool_call> holds no valid JSON ({str(e)[:120]})", close + len(_CLOSE)
+        return _unclosed(text, close, start) or fault
+    while end < len(text) and text[end].isspace():
+        end += 1
+    after = end + len(_CLOSE)
+    if not text.startswith(_CLOSE, end):
+        close = text.find(_CLOSE, end)
+        fault = None, "a <tool_call> holds more than one JSON object", close + len(_CLOSE)
+        return _unclosed(text, close, end) or fault
+    if not isinstance(value, dict):
+        return None, f"a <tool_call> holds a JSON {type(value).__name__}, want an object", after
+    if not isinstance(value.get("name"), str) or not value["name"]:
+        return None, 'a <tool_call> has no "name"', after
+    if not isinstance(value.get("arguments"), dict):
+        kind = type(value["arguments"]).__name__ if "arguments" in value else "nothing"
+        return None, f'a <tool_call> has {kind} as "arguments", want an object', after
+    return Call(value["name"], value["arguments"]), "", after
+
+
+def parse_action(text: str, thinking_open: bool = False) -> Action:
+    """Parse a completion in Qwen3's (Hermes) form: `<think>...</think> text <tool_call>{json}</tool_call>`.
+
+    Never raises. Only text after the last `</think>` is spoken: a call inside thinking is no call, and after
+    an unclosed `<think>` there are no calls. `thinking_open` says that the prompt already ended in `<think>`.
+    Newlines around the JSON are optional. One unreadable block makes the whole action `malformed` (the first
+    fault, in words); `calls` holds the readable ones. `content` is the spoken text outside blocks, stripped.
+    """
+    reasoning, spoken, closed = _split_thinking(text, thinking_open)
+    if not closed:
+        return Action(spoken.strip(), reasoning, (), "a <think> block is never closed", text)
+    calls, faults, content, at = [], [], [], 0
+    while (start := spoken.find(_OPEN, at)) >= 0:
+        content.append(spoken[at:start])
+        call, fault, at = _read_call(spoken, start + len(_OPEN))
+        if call is not None:
+            calls.append(call)
+        if fault:
+            faults.append(fault)
+    content.append(spoken[at:])
+    if any(_CLOSE in piece for piece in content):
+        faults.append("a </tool_call> closes nothing")
+    return Action("".join(content).strip(), reasoning, tuple(calls), faults[0] if faults else "", text)
+
+
+def action_to_message(action: Action) -> Message:
+    """The assistant message that goes into the history for `action`.
+
+    A malformed action stays in the history as the text it was, without tool calls: nothing of it was
+    executed.
+    """
+    message: Message = {"role": "assistant", "content": action.content}
+    if action.malformed:
+        message["content"] = action.text.rpartition(_END_THINK)[2].strip() or action.content
+    elif action.calls:
+        message["tool_calls"] = [
+            {"id": f"call_{i}", "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+            for i, c in enumerate(action.calls)
+        ]
+    if action.reasoning:
+        message["reasoning_content"] = action.reasoning
+    return message
+
+
+def message_to_action(message: Message) -> Action:
+    """The action that an assistant message (a demonstration) stands for."""
+    calls = tuple(
+        Call(call["function"]["name"], call["function"]["arguments"])
+        for call in message.get("tool_calls") or []
+    )
+    content = message.get("content") or ""
+    return Action(content, message.get("reasoning_content") or "", calls, "", content)
+
+
+# ---- messages -> token ids
+
+
+def _well_formed(text: str) -> str:
+    """`text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat:
+    """A tokenizer, its template, and what happens to thinking in the history.
+
+    keep_thinking False ("strip"): the template's own behaviour; Qwen3's drops the thinking of every assistant
+    turn before the last user message. keep_thinking True ("keep"): every assistant turn appears in the
+    history as it was when it was the last one, thinking included. For turns before the last user message the
+    block is written by us (`<think>\\n...\\n</think>\\n\\n`, where Qwen3 puts it): the template sees a
+    placeholder in `content`, which is replaced in the rendered text. If the template writes an empty block
+    for a last turn without thinking, "keep" keeps that too.
+    """
+
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    keep_thinking: bool
+    stop_ids: tuple[int, ...]
+
+    def _template(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool) -> str:
+        import jinja2
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except (jinja2.TemplateError, TypeError, ValueError) as e:
+            raise InputError(
+                f"the chat template refuses these messages ({e}); check their roles and contents"
+            ) from None
+
+    @functools.cached_property
+    def _empty_thinking(self) -> str:
+        """What the template writes before the content of a last turn that has no thinking."""
+        ask, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "[[content]]"}
+        text = self._template([ask, answer], [], False)
+        prompt = self._template([ask], [], True)
+        return text[len(prompt) : text.index("[[content]]")] if text.startswith(prompt) else ""
+
+    @functools.cached_property
+    def opens_thinking(self) -> bool:
+        """Whether the generation prompt itself ends in `<think>` (Qwen3 Thinking-2507)."""
+        prompt = self._template([{"role": "user", "content": "a"}], [], True)
+        return prompt.rstrip().endswith(_THINK)
+
+    def render(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool = True) -> str:
+        """The text of the conversation. Raises InputError when the template refuses the messages."""
+        if not self.keep_thinking:
+            return self._template(messages, tools, add_generation_prompt)
+        last_user = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
+        shown: list[Message] = []
+        blocks: dict[int, str] = {}
+        for i, message in enumerate(messages):
+            reasoning = (message.get("reasoning_content") or "").strip("\n")
+            rewritten = i < last_user or not reasoning  # else the template keeps the thinking itself
+            if message["role"] == "assistant" and i < len(messages) - 1 and rewritten:
+                block = f"{_THINK}\n{reasoning}\n{_END_THINK}\n\n" if reasoning else self._empty_thinking
+                if block:
+                    blocks[i] = block
+                    message = {k: v for k, v in message.items() if k != "reasoning_content"}
+                    message["content"] = _KEPT.format(i) + (message.get("content") or "")
+            shown.append(message)
+        text = self._template(shown, tools, add_generation_prompt)
+        for i, block in blocks.items():
+            mark = _KEPT.format(i)
+            if shown[i]["content"] == mark and shown[i].get("tool_calls"):
+                # the template took the mark for content and set it apart from the call by a newline
+                text = text.replace(mark + "\n", mark, 1)
+            text = text.replace(mark, block, 1)
+        return text
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of rendered text; nothing is added. Lone surrogates become U+FFFD."""
+        return list(self.tokenizer.encode(_well_formed(text), add_special_tokens=False))
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of a completion: a stop token at its end is left off, all other tokens stay."""
+        ids = list(ids)
+        if ids and ids[-1] in self.stop_ids:
+            ids = ids[:-1]
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def parse(self, text: str) -> Action:
+        """`parse_action`, aware of whether this template's prompt opens the thinking itself."""
+        return parse_action(text, self.opens_thinking)
+
+    def prompt_ids(self, messages: list[Message], tools: list[dict]) -> list[int]:
+        """What the policy is given before it acts: the history and the generation prompt."""
+        return self.encode(self.render(messages, tools))
+
+    def completion_ids(self, messages: list[Message], tools: list[dict], demonstration: Message) -> list[int]:
+        """What the policy would have sampled to produce `demonstration`, the stop token included.
+
+        Raises InputError when the template does not continue its own prompt, or ends the turn with no stop
+        token.
+        """
+        prompt = self.render(messages, tools)
+        text = self.render([*messages, demonstration], tools, add_generation_prompt=False)
+        if not text.startswith(prompt):
+            raise InputError(
+                "the chat template renders an assistant turn that does not continue the generation prompt; "
+                "use a checkpoint whose template does"
+            )
+        ids = self.encode(text[len(prompt) :])
+        stops = [i for i, token in enumerate(ids) if token in self.stop_ids]
+        if not stops:
+            raise InputError(
+                f"the chat template ends an assistant turn with none of the stop tokens {self.stop_ids}; "
+                "add the one it uses to eos_token_id in generation_config.json"
+            )
+        return ids[: stops[-1] + 1]
+
+    def training_segments(
+        self, messages: list[Message], tools: list[dict]
+    ) -> list[tuple[list[int], list[bool]]]:
+        """The trajectory as (token ids, trained?) segments: completions with their stop token are trained.
+
+        Each prompt and each completion is tokenized by itself, as in sampling. While a later prompt begins
+        with the ids so far, it extends the segment, so that an append-only template gives one segment; where
+        the template rewrites history a new segment (prompt + completion) begins.
+        """
+        segments: list[tuple[list[int], list[bool]]] = []
+        for i, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self.prompt_ids(messages[:i], tools)
+            completion = self.completion_ids(messages[:i], tools, message)
+            if not segments or prompt[: len(segments[-1][0])] != segments[-1][0]:
+                segments.append(([], []))
+            ids, trained = segments[-1]
+            trained += [False] * (len(prompt) - len(ids)) + [True] * len(completion)
+            ids += prompt[len(ids) :] + completion
+        return segments
+
+
+def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:
+    """End-of-turn ids: eos_token_id of generation_config.json (one or a list), then the tokenizer's own."""
+    from transformers.utils import cached_file
+
+    path = cached_file(directory, "generation_config.json", _raise_exceptions_for_missing_entries=False)
+    eos = json.loads(Path(path).read_text(encoding="utf-8")).get("eos_token_id") if path else None
+    ids = eos if isinstance(eos, list) else [eos]
+    return tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
+
+
+def load_chat(directory: str | Path, keep_thinking: bool) -> Chat:
+    """Tokenizer, template and stop tokens of a checkpoint: a folder in Hugging Face layout, or a hub name.
+
+    Raises InputError when there is no tokenizer, no chat template or no stop token.
+    """
+    from transformers import AutoTokenizer
+
+    directory = str(directory)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"{directory}: no tokenizer can be loaded ({str(e).splitlines()[0]}); give a folder in "
+            "Hugging Face layout or the name of a model on the hub"
+        ) from None
+    if not tokenizer.chat_template:
+        raise InputError(f"{directory}: the tokenizer has no chat template; use a chat model's checkpoint")
+    stop_ids = _stop_ids(directory, tokenizer)
+    if not stop_ids:
+        raise InputError(f"{directory}: no stop token; set eos_token_id in generation_config.json")
+    return Chat(tokenizer, keep_thinking, stop_ids)

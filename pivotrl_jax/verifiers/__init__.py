@@ -1,0 +1,1 @@
+"""Verifiers by name: VERIFIERS["tool_call"].verify(candidate, action) -> Verdict."""
