@@ -1,0 +1,187 @@
+"""Rows: scripted users who want things from two services, and the expert who does them.
+
+A row is written turn by turn against live services, so every ground truth is executable by construction.
+"""
+
+import re
+
+from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.environments.toolbox.docs import DOCS
+from pivotrl_jax.environments.toolbox.draft import Draft
+from pivotrl_jax.environments.toolbox.intents import INTENTS, Plan
+from pivotrl_jax.environments.toolbox.phrases import CONNECTORS, OPENERS, PHRASES, combinations
+from pivotrl_jax.environments.toolbox.values import SPLITS
+from pivotrl_jax.records import InputError
+
+WORD_LIMITS = (6, 14)  # of a user sentence
+MAX_CALLS = 3  # of a user turn
+TURNS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5)  # drawn from
+BUNDLES, DEFAULTS, REVERSED = 0.4, 0.2, 0.2  # shares of experts with these habits
+MISSING = 0.3  # share of rows with a missing parameter
+COMPOUND = 0.45  # share of call turns that try for a second wish
+TALK = 0.12  # share of later turns that need no call
+
+_SIDES = {split: "test" if split == "test" else "other" for split in SPLITS}
+_CLAUSES = {
+    (side, intent): combinations(p.verbs, p.frames, side)
+    for side in ("test", "other")
+    for intent, p in PHRASES.items()
+}
+_MISSING_CLAUSES = {
+    (side, intent): combinations(p.miss_verbs, p.miss_frames, side)
+    for side in ("test", "other")
+    for intent, p in PHRASES.items()
+    if p.ask
+}
+_SERVICES = tuple(DOCS)
+
+
+class _Writer:
+    """Writes one row."""
+
+    def __init__(self, row_id: str, split: str):
+        self.draft, self.side = Draft(row_id, split), _SIDES[split]
+        chance = self.draft.chance
+        self.style = {"bundle": chance(BUNDLES), "defaults": chance(DEFAULTS), "reversed": chance(REVERSED)}
+        first = self.draft.pick(_SERVICES)
+        self.services = [first, self.draft.pick(_SERVICES, but=first)]
+        for service in self.services:
+            self.draft.open(service)
+        self.wishes = [f for service in self.services for f in INTENTS[service]]
+        self.users: list[str] = []
+        self.truth: list[list[str]] = []
+        self.replies: list[str] = []
+        self.bundles: list[list[int]] = []
+
+    def add(self, user: str, reply: str, truth: list[str], groups: list[int]) -> None:
+        self.users.append(user)
+        self.replies.append(reply)
+        self.truth.append(truth)
+        self.bundles.append(groups if self.style["bundle"] else [1] * len(truth))
+
+    def sentence(self, clause: str, bare: bool = False) -> str | None:
+        """The clause with an opener that brings it within the word limits; None when it is too long."""
+        low, high = WORD_LIMITS
+        size = clause.count(" ") + 1
+        fitting = [o for o in OPENERS[: 1 if bare else None] if low <= size + len(o.split()) <= high]
+        if not fitting:
+            return None
+        opener = self.draft.pick(fitting)
+        return f"{opener} {clause}" if opener else clause
+
+    def wish(self, missing: bool = False) -> tuple[str, Plan]:
+        """An intent that the state allows, with its plan."""
+        while True:
+            intent = self.draft.pick(self.wishes)
+            name = intent.__name__
+            if (not missing or PHRASES[name].ask) and (plan := intent(self.draft)):
+                return name, plan
+            self.draft.solo = False
+
+    def clause(self, name: str, plan: Plan, table: dict) -> str:
+        return self.draft.pick(table[self.side, name]).format(**plan[0])
+
+    def call_turn(self) -> None:
+        """One wish, or two about different things."""
+        draft = self.draft
+        draft.begin_turn()
+        name, plan = self.wish()
+        names, plans, text = [name], [plan], self.clause(name, plan, _CLAUSES)
+        cost = draft.cost(plan)
+        if cost < MAX_CALLS and not draft.solo and draft.chance(COMPOUND):
+            draft.first = False
+            name, plan = self.wish()
+            longer = text + draft.pick(CONNECTORS) + self.clause(name, plan, _CLAUSES)
+            fits = longer.count(" ") < WORD_LIMITS[1] and cost + draft.cost(plan) <= MAX_CALLS
+            if fits and not draft.solo:
+                names, plans, text = [*names, name], [*plans, plan], longer
+        user = self.sentence(text)
+        self.finish(user, names, plans)
+
+    def finish(self, user: str, names: list[str], plans: list[Plan]) -> None:
+        truth, groups, results = self.draft.perform(plans, self.style)
+        if "tasks" in results:
+            results["found"] = " and ".join(results["tasks"])
+        reply = PHRASES[names[-1]].reply.format(**(results | plans[-1][0]))
+        self.add(user, reply, truth, groups)
+        self.draft.focus = plans[0][0].get("focus") if len(plans) == 1 else None
+
+    def missing_turns(self) -> None:
+        """A wish without one of its values; the expert asks; the user answers."""
+        self.draft.begin_turn()
+        name, plan = self.wish(missing=True)
+        phrase = PHRASES[name]
+        if name == "add_event":
+            plan = plan[0], [(f, {k: v for k, v in a.items() if k != "hour"}) for f, a in plan[1]]
+        elif name == "add_product":
+            plan = plan[0], [(f, a | {"count": plan[0]["count"]}) for f, a in plan[1]]
+        user = self.sentence(self.clause(name, plan, _MISSING_CLAUSES))
+        self.add(user, phrase.ask.format(**plan[0]), [], [])
+        value = phrase.answer.format(**plan[0])
+        answer = self.draft.pick(_CLAUSES[self.side, "answer"]).format(value=value)
+        self.finish(self.sentence(answer, bare=True) or answer, [name], [plan])
+
+    def talk_turn(self) -> None:
+        name = self.draft.pick(("talk", "wait"))
+        text = self.draft.pick(_CLAUSES[self.side, name])
+        self.add(text, PHRASES[name].reply, [], [])
+        self.draft.focus = None
+
+    def write(self) -> str:
+        """Write all turns. Returns the category."""
+        draft = self.draft
+        turns, missing = draft.pick(TURNS), draft.chance(MISSING)
+        at = draft.between(0, turns - 2)
+        while len(self.users) < turns:
+            if missing and len(self.users) >= at:
+                missing, at = False, -1
+                self.missing_turns()
+            elif self.users and self.truth[-1] and draft.chance(TALK) and not missing:
+                self.talk_turn()
+            else:
+                self.call_turn()
+        return "toolbox_miss_param" if at == -1 else "toolbox_base"
+
+    def docs(self) -> list[dict]:
+        """The docs of both services in random order, up to two functions that are not needed left out."""
+        docs = [doc for service in self.services for doc in DOCS[service]]
+        self.draft.shuffle(docs)
+        needed = {call.split("(", 1)[0] for calls in self.truth for call in calls}
+        spare = [doc["name"] for doc in docs if doc["name"] not in needed][: self.draft.between(0, 2)]
+        return [doc for doc in docs if doc["name"] not in spare]
+
+
+def _row(split: str, seed: int, index: int) -> Row:
+    row_id = f"toolbox_{split}_{seed}_{index}"
+    writer = _Writer(row_id, split)
+    category = writer.write()
+    return Row(
+        id=row_id,
+        category=category,
+        user_turns=[[{"role": "user", "content": text}] for text in writer.users],
+        initial_config=writer.draft.config,
+        involved_classes=writer.services,
+        ground_truth=writer.truth,
+        docs=writer.docs(),
+        scenario=row_id,
+        replies=writer.replies,
+        bundles=writer.bundles,
+    )
+
+
+def rows(split: str, count: int, seed: int) -> list[Row]:
+    """The first `count` rows of a split under a seed: the same on every machine.
+
+    Raises InputError for an unknown split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"toolbox split {split!r} does not exist; use one of {', '.join(SPLITS)}")
+    return [_row(split, seed, index) for index in range(count)]
+
+
+def row(row_id: str) -> Row:
+    """The row of an id such as "toolbox_train_0_17", written again. Raises InputError for any other id."""
+    match = re.fullmatch(r"toolbox_([a-z]+)_(\d+)_(\d+)", row_id)
+    if not match or match[1] not in SPLITS:
+        raise InputError(f"row id {row_id!r} is not of the toolbox; ids look like toolbox_train_0_17")
+    return _row(match[1], int(match[2]), int(match[3]))
