@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 
+from pivotrl_jax.chat import action_to_message
 from pivotrl_jax.environments import find_row
 from pivotrl_jax.environments.rows import Row
 from pivotrl_jax.environments.world import Snapshot, World
@@ -56,21 +57,11 @@ def expert_of(row_id: str) -> Expert:
 
 
 def assistant_message(action: Action, first: int) -> Message:
-    """An action as a chat message; `first` numbers its calls. What cannot be shown as JSON text is shown as
-    {}.
-    """
-    message: Message = {"role": "assistant", "content": action.content}
-    if action.reasoning:
-        message["reasoning_content"] = action.reasoning
-    if action.calls:
-        message["tool_calls"] = [
-            {
-                "id": f"call_{first + i}",
-                "type": "function",
-                "function": {"name": call.name, "arguments": _showable(call.arguments)},
-            }
-            for i, call in enumerate(action.calls)
-        ]
+    """`chat.action_to_message`, calls numbered from `first`. Arguments that JSON cannot show become {}."""
+    message = action_to_message(action)
+    for i, call in enumerate(message.get("tool_calls", [])):
+        call["id"] = f"call_{first + i}"
+        call["function"]["arguments"] = _showable(call["function"]["arguments"])
     return message
 
 
@@ -167,7 +158,7 @@ class Episode:
             raise ValueError(f"episode {self.row.id} is done")
         self.turns += 1
         self.messages.append(assistant_message(action, self.calls))
-        if not action.calls:
+        if action.malformed or not action.calls:
             self._end_user_turn()
             return
         self._steps += 1
