@@ -1,0 +1,194 @@
+"""TrainState and the jitted update: log-probs of a packed forest -> loss -> gradients -> optimizer.
+
+One program serves GRPO and SFT; they differ in the loss function they pass. A step runs `accumulate` once per
+microbatch of rows and `apply` once, so the number of rows never causes a compilation. Per-token weights
+already carry the global denominator, so the result does not depend on how rows are cut into microbatches.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pivotrl_jax import grpo, model, sharding
+
+Batch = dict[
+    str, Any
+]  # arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads
+Loss = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    step: jax.Array  # int32 scalar: optimizer steps taken
+    params: model.Params
+    opt_state: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a forest is computed; changes speed and memory, not results."""
+
+    attention_chunk: int
+    log_prob_chunk: int
+    remat: bool
+
+
+def grpo_loss(clip_low: float, clip_high: float, kl_coefficient: float) -> Loss:
+    """Token-mean clipped-ratio loss with optional KL to the reference. Batch fields: `advantage`,
+    `behaviour_log_prob` and, when the coefficient is not zero, `reference_log_prob`."""
+
+    def loss(log_prob, entropy, batch):
+        weight, behaviour = batch["weight"], batch["behaviour_log_prob"]
+        trained = weight > 0
+        # untrained slots hold zeros in every field: exp(0) = 1, weight 0
+        token_loss, clipped = grpo.clipped_ratio_loss(
+            log_prob, behaviour, batch["advantage"], clip_low, clip_high
+        )
+        drift = jnp.abs(log_prob - behaviour)
+        sums = {
+            "loss": (weight * token_loss).sum(),
+            "tokens": trained.sum(),
+            "entropy": (entropy * trained).sum(),
+            "clipped": (clipped & trained).sum(),
+            "log_prob_drift": (drift * trained).sum(),
+        }
+        total = sums["loss"]
+        if kl_coefficient:
+            kl = grpo.kl_loss(log_prob, behaviour, batch["reference_log_prob"])
+            sums["kl"] = (kl * trained).sum()
+            total = total + kl_coefficient * (weight * kl).sum()
+        return total, sums
+
+    return loss
+
+
+def sft_loss(log_prob: jax.Array, entropy: jax.Array, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Weighted negative log-likelihood of the trained tokens."""
+    trained = batch["weight"] > 0
+    total = (batch["weight"] * grpo.sft_loss(log_prob)).sum()
+    sums = {"loss": total, "tokens": trained.sum(), "nll": -(log_prob * trained).sum()}
+    return total, {**sums, "entropy": (entropy * trained).sum()}
+
+
+def make_optimizer(
+    learning_rate: float, warmup_steps: int, weight_decay: float, b1: float, b2: float, max_grad_norm: float
+) -> optax.GradientTransformation:
+    """AdamW with linear warm-up to a constant rate and clipping by the global norm."""
+    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
+    return optax.chain(
+        optax.clip_by_global_norm(max_grad_norm),
+        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay),
+    )
+
+
+def forest_log_probs(
+    config: model.ModelConfig, compute: Compute, params: model.Params, batch: Batch, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+    """log-prob and entropy [R, T] of the slots with weight > 0, at the sampler's temperature."""
+    hidden = model.hidden_states(
+        config,
+        params,
+        batch["tokens"],
+        batch["position"],
+        batch["subtree_end"],
+        compute.attention_chunk,
+        compute.remat,
+    )
+    wanted = batch["weight"] > 0
+    return model.token_log_probs(
+        config, params, hidden, batch["tokens"], batch["parent"], wanted, temperature, compute.log_prob_chunk
+    )
+
+
+class Learner:
+    """The compiled programs of one model on one mesh. Holds no state: TrainState goes in and comes out."""
+
+    def __init__(
+        self,
+        config: model.ModelConfig,
+        compute: Compute,
+        mesh: Mesh,
+        optimizer: optax.GradientTransformation,
+        loss: Loss,
+        temperature: float,
+        rows: int,
+    ):
+        self.config, self.compute, self.mesh, self.optimizer, self.rows = (
+            config,
+            compute,
+            mesh,
+            optimizer,
+            rows,
+        )
+        self.param_sharding = sharding.param_shardings(model.abstract_params(config), mesh)
+        self.batch_sharding = NamedSharding(mesh, sharding.BATCH)
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+
+        def total(params, batch):
+            return loss(*forest_log_probs(config, compute, params, batch, temperature), batch)
+
+        def accumulate(params, grads, batch):
+            more, sums = jax.grad(total, has_aux=True)(params, batch)
+            return jax.tree.map(jnp.add, grads, more), sums
+
+        def apply(state, grads):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            norms = {"grad_norm": optax.global_norm(grads), "update_norm": optax.global_norm(updates)}
+            return TrainState(state.step + 1, params, opt_state), norms
+
+        def score(params, batch):
+            return forest_log_probs(config, compute, params, batch, temperature)[0]
+
+        self._accumulate = jax.jit(accumulate, donate_argnums=1)
+        self._apply = jax.jit(apply, donate_argnums=(0, 1))
+        self._score = jax.jit(score)
+        self._zeros = jax.jit(
+            lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
+        )
+
+    def init_state(self, params: model.Params) -> TrainState:
+        """Step 0 with fresh optimizer state, laid out on the mesh. `params` is copied: steps donate their
+        state."""
+        placed = jax.jit(lambda p: jax.tree.map(jnp.copy, p), out_shardings=self.param_sharding)(params)
+        return TrainState(
+            jax.device_put(jnp.zeros((), jnp.int32), self.replicated),
+            placed,
+            jax.jit(self.optimizer.init)(placed),
+        )
+
+    def _microbatches(self, batch: Batch) -> Iterator[Batch]:
+        """Cut [R, T] arrays into pieces of `rows` rows, the last one padded with empty rows."""
+        R = batch["tokens"].shape[0]
+        for start in range(0, R, self.rows):
+            piece = {name: np.asarray(x[start : start + self.rows]) for name, x in batch.items()}
+            short = self.rows - piece["tokens"].shape[0]
+            if short:
+                piece = {name: np.pad(x, ((0, short), (0, 0))) for name, x in piece.items()}
+            yield {name: jax.device_put(x, self.batch_sharding) for name, x in piece.items()}
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, float]]:
+        """One optimizer step over all rows of `batch`; `state` is donated. Returns means per trained
+        token."""
+        grads, sums = self._zeros(state.params), []
+        for piece in self._microbatches(batch):
+            grads, piece_sums = self._accumulate(state.params, grads, piece)
+            sums.append(piece_sums)
+        state, norms = self._apply(state, grads)
+        totals = jax.tree.map(lambda *xs: float(np.sum([np.float64(x) for x in xs])), *jax.device_get(sums))
+        tokens = max(totals.pop("tokens"), 1.0)
+        loss = totals.pop("loss")  # already a mean: its weights carry the denominator
+        means = {name: value / tokens for name, value in totals.items()}
+        return state, {"loss": loss, "tokens": tokens, **means, **jax.tree.map(float, jax.device_get(norms))}
+
+    def score(self, params: model.Params, batch: Batch) -> np.ndarray:
+        """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy."""
+        pieces = [np.asarray(self._score(params, piece)) for piece in self._microbatches(batch)]
+        return np.concatenate(pieces)[: batch["tokens"].shape[0]]
