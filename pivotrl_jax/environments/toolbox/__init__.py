@@ -19,12 +19,12 @@ find_row = row  # the name that `environments.find_row` looks for
 # In results and errors, and nowhere else.
 _RESULT_WORDS = """
     error no such exists wrong value event file item product person phone message room board task tasks moved
-    removed guest guests locked total paid sent saved muted degrees song alarm done text name price hour day folder
+    removed guest locked total paid sent saved muted degrees song alarm done text name price hour day folder
     true false"""
 
 
 def all_words() -> list[str]:
-    """Every word that a row can hold, sorted: templates, function and parameter names, values of all splits."""
+    """Every word of the rows, sorted: templates, functions, parameters, results, values of all splits."""
     texts = [_RESULT_WORDS, *phrases.OPENERS, *phrases.CONNECTORS]
     for phrase in phrases.PHRASES.values():
         texts += [*phrase.verbs, *phrase.frames, *phrase.miss_verbs, *phrase.miss_frames]

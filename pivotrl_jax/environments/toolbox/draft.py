@@ -130,7 +130,7 @@ class Draft:
 
     def alone(self, *key: str) -> bool:
         """Claim the whole turn for one clause: its result depends on what is done before it."""
-        self.solo = True
+        self.solo = self.first
         return self.first and self.touch(*key)
 
     def table(self, kind: str) -> dict[str, dict]:
@@ -153,7 +153,7 @@ class Draft:
     ) -> str | None:
         """The name of an existing thing that no clause of this turn is about; often the one just spoken of.
 
-        `unknown`: no result has told its id; `having`: (key, value) of its entry; `among`: names to choose from.
+        `unknown`: no result has told its id; `having`: (key, value) of its entry; `among`: only these names.
         """
         names = [
             name
@@ -221,8 +221,8 @@ class Draft:
         return len(plan[1]) + sum((v.kind, v.name) not in self._known for v in ids)
 
     def perform(self, plans: list[Plan], style: dict[str, bool]) -> tuple[list[str], list[int], dict]:
-        """Execute the plans. Returns the call strings, the sizes of the groups that could be made at once, and
-        the results of the last plan's calls merged into one dict.
+        """Execute the plans. Returns the call strings, the sizes of the groups that could be made at once,
+        and the results of the last plan's calls merged into one dict.
 
         With `style["bundle"]` look-ups of all plans come first; else each call comes when it is needed.
         """

@@ -1,8 +1,8 @@
 """What a user can want: each intent draws values for the current state and plans the calls that do it.
 
-A plan is `(slots, calls)`: slots fill the phrases, calls are `(function, arguments)` in order. An argument may be an
-`Id` (looked up by name first, unless the conversation already told it) or an `Out` (a key of the result before).
-An intent returns None when the state offers nothing to do.
+A plan is `(slots, calls)`: slots fill the phrases, calls are `(function, arguments)` in order. An argument
+may be an `Id` (looked up by name first, unless the conversation already told it) or an `Out` (a key of the
+result before). An intent returns None when the state offers nothing to do.
 """
 
 import dataclasses
@@ -236,9 +236,9 @@ def light_off(d) -> Plan | None:
 
 
 def play_song(d) -> Plan | None:
-    title, room = d.word("titles"), d.pick(ROOMS)
     if not d.touch("song"):
         return None
+    title, room = d.word("titles"), d.pick(ROOMS)
     if d.chance(0.5):
         slots = {"title": title, "post": f" in the {room}", "pre": f"in the {room} "}
         return slots, [("play_song", {"title": title, "room": room})]
@@ -255,9 +255,9 @@ def set_alarm(d) -> Plan | None:
 
 
 def add_tasks(d) -> Plan | None:
-    titles, board = [d.fresh("task")], d.pick(PLACES)
     if not d.touch("board"):
         return None
+    titles, board = [d.fresh("task")], d.pick(PLACES)
     if d.chance(0.4):
         titles.append(d.fresh("task"))
     slots = {"title": titles[-1], "board": "home", "post": "", "pre": ""}

@@ -1,8 +1,9 @@
 """What users and experts say: for each intent a few verb phrases times two sentence frames.
 
-A clause is a frame with a verb phrase in it. The combination of verb phrase number v and frame number f is held out
-for the test split when `(v + f) % 3 == 0`; every verb phrase and every frame also occurs in a combination that is not.
-`obj` is a noun with a name ("event lunch") or "it"; `post` and `pre` are an optional value after or before the verb.
+A clause is a frame with a verb phrase in it. The combination of verb phrase number v and frame number f is
+held out for the test split when `(v + f) % 3 == 0`; every verb phrase and every frame also occurs in a
+combination that is not. `obj` is a noun with a name ("event lunch") or "it"; `post` and `pre` are an optional
+value after or before the verb.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ _LOOK = ("tell me", "show me", "look up", "check")
 
 @dataclasses.dataclass(frozen=True)
 class Phrase:
-    """One intent. `ask` is what the expert says when the user used `miss_*`, which leave out the value `answer`."""
+    """One intent. `ask` is what the expert says when the user used `miss_*`, which leave out `answer`."""
 
     verbs: tuple[str, ...]
     frames: tuple[str, ...]
@@ -245,7 +246,7 @@ PHRASES: dict[str, Phrase] = {
         "you are welcome my friend",
     ),
     "wait": Phrase(
-        ("let me think about it", "i need some more time", "i must think again", "give me one more moment"),
+        ("let me think about it", "i need some more time", "i must think again", "give me one more minute"),
         ("{v} before we go on", "wait now {v}"),
         "take all the time you need",
     ),

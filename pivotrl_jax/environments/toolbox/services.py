@@ -1,8 +1,8 @@
 """Six small stateful services that follow BFCL's backend protocol.
 
-`_load_scenario(config)` sets the public attributes, which are the state; public methods are the functions; results are
-small JSON-able dicts, failures are `{"error": ...}`. Ids are given by content (`_identify`), so two independent calls
-leave the same state and the same results in either order.
+`_load_scenario(config)` sets the public attributes, which are the state; public methods are the functions;
+results are small JSON-able dicts, failures are `{"error": ...}`. Ids are given by content (`_identify`), so
+two independent calls leave the same state and the same results in either order.
 """
 
 import copy
@@ -212,7 +212,7 @@ class Chats(Service):
 
 
 class Home(Service):
-    """State: `heat` = room -> degrees; `lights` = room -> bool; `songs` = room -> title; `alarms` = hour -> days."""
+    """State: `heat`, `lights`, `songs` = room -> degrees, bool, title; `alarms` = hour -> days."""
 
     _state = {"heat": {}, "lights": {}, "songs": {}, "alarms": {}}
 
@@ -243,6 +243,8 @@ class Home(Service):
     def set_alarm(self, hour, days):
         hour = _integer(hour, 0, 23)
         if hour is None or not _words(days) or not all(day in values.DAYS for day in days):
+            return {"error": "wrong value"}
+        if len(set(days)) < len(days):
             return {"error": "wrong value"}
         self.alarms[str(hour)] = [day for day in values.DAYS if day in days]
         return {"alarm": hour}

@@ -16,9 +16,9 @@ from pivotrl_jax.records import InputError
 WORD_LIMITS = (6, 14)  # of a user sentence
 MAX_CALLS = 3  # of a user turn
 TURNS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5)  # drawn from
-BUNDLES, DEFAULTS, REVERSED = 0.4, 0.2, 0.2  # shares of experts with these habits
+BUNDLES, DEFAULTS, REVERSED = 0.5, 0.2, 0.2  # shares of experts with these habits
 MISSING = 0.3  # share of rows with a missing parameter
-COMPOUND = 0.45  # share of call turns that try for a second wish
+COMPOUND = 0.6  # share of call turns that try for a second wish
 TALK = 0.12  # share of later turns that need no call
 
 _SIDES = {split: "test" if split == "test" else "other" for split in SPLITS}
@@ -76,7 +76,6 @@ class _Writer:
             name = intent.__name__
             if (not missing or PHRASES[name].ask) and (plan := intent(self.draft)):
                 return name, plan
-            self.draft.solo = False
 
     def clause(self, name: str, plan: Plan, table: dict) -> str:
         return self.draft.pick(table[self.side, name]).format(**plan[0])
@@ -88,15 +87,15 @@ class _Writer:
         name, plan = self.wish()
         names, plans, text = [name], [plan], self.clause(name, plan, _CLAUSES)
         cost = draft.cost(plan)
-        if cost < MAX_CALLS and not draft.solo and draft.chance(COMPOUND):
-            draft.first = False
+        tries = 3 if cost < MAX_CALLS and not draft.solo and draft.chance(COMPOUND) else 0
+        draft.first = False
+        while tries and len(plans) == 1:
+            tries -= 1
             name, plan = self.wish()
             longer = text + draft.pick(CONNECTORS) + self.clause(name, plan, _CLAUSES)
-            fits = longer.count(" ") < WORD_LIMITS[1] and cost + draft.cost(plan) <= MAX_CALLS
-            if fits and not draft.solo:
+            if longer.count(" ") < WORD_LIMITS[1] and cost + draft.cost(plan) <= MAX_CALLS:
                 names, plans, text = [*names, name], [*plans, plan], longer
-        user = self.sentence(text)
-        self.finish(user, names, plans)
+        self.finish(self.sentence(text), names, plans)
 
     def finish(self, user: str, names: list[str], plans: list[Plan]) -> None:
         truth, groups, results = self.draft.perform(plans, self.style)
