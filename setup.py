@@ -1,0 +1,48 @@
+"""Packaging. `pip install -e .` brings jax for CPU and nothing of CUDA or torch; accelerators are extras."""
+
+from setuptools import find_packages, setup
+
+# flax 0.12.8 does not import on jax 0.11; flax 0.12.9 and later want jax 0.11.1 and Python 3.12.
+OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
+JAX_OLD, JAX_NEW = "==0.10.2", ">=0.11.1,<0.12"
+
+
+def jax_extra(name: str) -> list[str]:
+    return [f"jax[{name}]{JAX_OLD}; {OLD}", f"jax[{name}]{JAX_NEW}; {NEW}"]
+
+
+setup(
+    name="pivotrl-jax",
+    version="0.1.0",
+    description="PivotRL in JAX: agentic reinforcement learning that pays only for the turns that teach",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pivotrl_jax", "pivotrl_jax.*"]),
+    package_data={"pivotrl_jax": ["assets/**"]},
+    install_requires=[
+        f"jax{JAX_OLD}; {OLD}",
+        f"jax{JAX_NEW}; {NEW}",
+        f"flax==0.12.8; {OLD}",
+        f"flax>=0.12.12,<0.13; {NEW}",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "transformers>=5,<6",
+        "numpy>=2",
+        "safetensors>=0.6",
+        "ml-collections>=1.1",
+        "absl-py>=2",
+        "tqdm>=4",
+        "rich>=13",
+        "jinja2>=3.1",  # transformers renders chat templates with it but does not require it
+        "matplotlib>=3.8",
+        "tensorboardX>=2.6",
+    ],
+    extras_require={
+        "cuda12": jax_extra("cuda12"),
+        "cuda13": jax_extra("cuda13"),
+        "tpu": jax_extra("tpu"),
+        "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.12"],
+        "parity": ["torch==2.13.0"],
+        # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
+        "bfcl": ["mpmath==1.3.0"],
+    },
+)
