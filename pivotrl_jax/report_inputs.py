@@ -1,0 +1,117 @@
+"""What a run left in its working directory, read for the report; None stands for what is not there."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_jsonl, read_records
+
+Estimate = tuple[float, float, float]  # value, low, high
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What the stages left behind; None where the file is missing."""
+
+    run: dict
+    candidates: int | None
+    profiles: list[Profile] | None
+    pivots: list[Pivot] | None
+    rollouts: dict[str, list[Rollout]]  # candidate id -> the profile's samples, pivots only
+    metrics: list[dict] | None  # one per train step, in order
+    evaluation: dict | None
+
+
+def _read_object(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not valid JSON ({e}); write it again by running its stage") from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: a JSON {type(value).__name__}, want an object; write it again by running its stage"
+        )
+    return value
+
+
+def _read_rollouts(folder: Path, pivots: Sequence[Pivot]) -> dict[str, list[Rollout]]:
+    """Samples behind each pivot's profile. A rollout whose reward is not the profile's is another stage's."""
+    rewards = {p.candidate.id: p.profile.rewards for p in pivots}
+    found: dict[str, dict[int, Rollout]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for line, value in read_jsonl(path):
+            wanted = rewards.get(value.get("candidate_id"))
+            if wanted is None:
+                continue
+            try:  # token ids and log-probs are long and not shown
+                rollout = Rollout(**{**value, "token_ids": [], "log_probs": []})
+                sample = int(rollout.sample)
+            except (TypeError, ValueError) as e:
+                raise InputError(f"{path}:{line}: not a Rollout ({e}); remove the line or the file") from None
+            if 0 <= sample < len(wanted) and rollout.reward == wanted[sample]:
+                found.setdefault(rollout.candidate_id, {}).setdefault(sample, rollout)
+    return {name: [by_sample[k] for k in sorted(by_sample)] for name, by_sample in found.items()}
+
+
+def _read_metrics(path: Path) -> list[dict]:
+    """One dict per step; a resumed run may have written a step twice, then the later line counts."""
+    by_step = {line["step"]: line for _, line in read_jsonl(path) if number(line.get("step")) is not None}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def read_inputs(workdir: Path) -> Inputs:
+    """Read a working directory.
+
+    Raises InputError for a missing directory or run.json, and for a malformed file (with its line).
+    """
+    if not workdir.is_dir():
+        raise InputError(f"{workdir}: no such directory; give --workdir the directory a run wrote to")
+    if not (workdir / "run.json").is_file():
+        raise InputError(f"{workdir}/run.json: no such file; run pivotrl_jax.train with this workdir first")
+
+    def optional(name, read):
+        return read(workdir / name) if (workdir / name).is_file() else None
+
+    pivots = optional("pivots.jsonl", lambda p: read_records(p, Pivot))
+    return Inputs(
+        run=_read_object(workdir / "run.json"),
+        candidates=optional("candidates.jsonl", lambda p: sum(1 for _ in read_jsonl(p))),
+        profiles=optional("profiles.jsonl", lambda p: read_records(p, Profile)),
+        pivots=pivots,
+        rollouts=_read_rollouts(workdir / "rollouts", pivots or []),
+        metrics=optional("metrics.jsonl", _read_metrics),
+        evaluation=optional("evaluation.json", _read_object),
+    )
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a finite number, else None."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def part(value: Any, key: str) -> dict:
+    """`value[key]` if both are objects, else {}."""
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def estimate(values: Any, name: str) -> Estimate | None:
+    """(value, low, high) of one measured quantity; the bounds fall back to the value."""
+    entry = part(values, name)
+    value, low, high = (number(entry.get(k)) for k in ("value", "low", "high"))
+    if value is None:
+        return None
+    return value, value if low is None else low, value if high is None else high
+
+
+def find(config: Any, name: str) -> float | None:
+    """The first number called `name` anywhere in a nested config."""
+    if not isinstance(config, dict):
+        return None
+    if number(config.get(name)) is not None:
+        return number(config[name])
+    return next((v for v in (find(c, name) for c in config.values()) if v is not None), None)
