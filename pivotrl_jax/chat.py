@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,7 @@ class Chat:
         """
         segments: list[tuple[list[int], list[bool]]] = []
         for i, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or i == 0:  # an opening greeting answers no prompt
                 continue
             prompt = self.prompt_ids(messages[:i], tools)
             completion = self.completion_ids(messages[:i], tools, message)
@@ -327,6 +328,9 @@ def load_chat(directory: str | Path, keep_thinking: bool) -> Chat:
 
     Raises InputError when there is no tokenizer, no chat template or no stop token.
     """
+    os.environ.setdefault(
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+    )  # that PyTorch is absent is as it should be
     from transformers import AutoTokenizer
 
     directory = str(directory)

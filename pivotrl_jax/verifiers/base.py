@@ -5,11 +5,14 @@ it may raise InputError on a candidate or case that is not usable (the user's da
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.chat import MAX_NESTING, message_to_action, nesting, strict_json
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
+
+MAX_BITS = 14_000  # about 4,200 digits: Python refuses to print longer integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +39,44 @@ def show(value: Any, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def _unlike_json(value: Any) -> str:
+    """Why `value` is not JSON that is safe to compare and print ("" when it is); no recursion."""
+    if nesting(value) > MAX_NESTING:
+        return f"lists or objects nested deeper than {MAX_NESTING} levels"
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                return "an object whose keys are not all strings"
+            left.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f"the number {value}, which is not JSON"
+        elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+            return "an integer of thousands of digits"
+        elif not (value is None or isinstance(value, (str, int, float))):
+            return f"a {type(value).__name__}, which is not JSON"
+    return ""
+
+
 def problem(action: Action) -> Verdict | None:
     """The verdict on an action that no verifier accepts, else None.
 
-    No verifier accepts a malformed action, or a call that is not (string, object of bounded depth).
+    No verifier accepts a malformed action, or a call that is not (string, JSON object of bounded depth).
+    After this check, arguments can be compared, copied and printed without fear.
     """
     if action.malformed:
         return Verdict(0.0, "malformed", action.malformed)
     for call in action.calls:
         if not isinstance(call.name, str):
             return Verdict(0.0, "malformed", f"a call's name is {show(call.name)}, want a string")
-        if not isinstance(call.arguments, dict) or not all(isinstance(k, str) for k in call.arguments):
+        if not isinstance(call.arguments, dict):
             return Verdict(0.0, "malformed", f"arguments {show(call.arguments)}, want an object")
-        if nesting(call.arguments) > MAX_NESTING:
-            return Verdict(0.0, "malformed", f"arguments nested deeper than {MAX_NESTING} levels")
+        fault = _unlike_json(call.arguments)
+        if fault:
+            return Verdict(0.0, "malformed", f"the arguments of {show(call.name)} hold {fault}")
     return None
 
 
@@ -140,6 +167,8 @@ def responses_action(items: list) -> Action:
         elif item.get("type") == "message":
             texts.append(_output_text(item))
     content = "\n".join(texts)
+    if "<tool_call>" in content:
+        malformed = malformed or "a tool call that could not be parsed was left in the text"
     return Action(content.strip(), "", tuple(calls), malformed, content)
 
 

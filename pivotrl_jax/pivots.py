@@ -1,0 +1,183 @@
+"""Candidates -> pivots: the self-check before compute is spent, profiles, and the filter.
+
+A pivot is a candidate whose rewards under the frozen reference policy vary (a group of equal rewards has zero
+advantage and no gradient: PivotRL, arXiv 2603.21383, Proposition 3.1) and whose mean is below `lambda_diff`.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pivotrl_jax.chat import message_to_action
+from pivotrl_jax.records import Action, Call, Candidate, InputError, Pivot, Profile
+from pivotrl_jax.verifiers.base import Verifier
+
+EMPTY = Action()
+GARBAGE_CALL = Action(calls=(Call("made_up_function_zq", {"made_up_argument": "zq"}),))
+GARBAGE_TEXT = Action(content="zq zq zq", text="zq zq zq")
+
+FATES = ("pivot", "all_fail", "all_pass", "too_easy")
+
+
+# ---- self-check
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfCheck:
+    """Candidates whose verifier tells the demonstration from garbage; and the others, with why."""
+
+    kept: list[Candidate]
+    left_out: dict[str, str]  # candidate id -> why
+
+    def table(self) -> list[str]:
+        """Lines for the terminal: the counts, then every candidate that was left out."""
+        total = len(self.kept) + len(self.left_out)
+        lines = [f"self-check: {len(self.kept)} of {total} candidates kept"]
+        return lines + [f"  left out {id}: {why}" for id, why in self.left_out.items()]
+
+
+def _check(candidate: Candidate, verifier: Verifier) -> str:
+    """Why the verifier cannot be trusted at this candidate, "" when it can."""
+    gold = verifier.verify(candidate, message_to_action(candidate.demonstration))
+    if gold.reward != 1:
+        return f"{verifier.label} rejects the demonstration itself ({gold.reason}: {gold.details})"
+    wrong = {"an empty action": EMPTY, "a call to a made-up function": GARBAGE_CALL}
+    if candidate.is_call:  # where the demonstration talks, any text may be legitimate
+        wrong["garbage text"] = GARBAGE_TEXT
+    for name, action in wrong.items():
+        verdict = verifier.verify(candidate, action)
+        if verdict.reward != 0:
+            return f"{verifier.label} gives {name} a reward of {verdict.reward:g}"
+    return ""
+
+
+def self_check(candidates: Sequence[Candidate], verifiers: Mapping[str, Verifier]) -> SelfCheck:
+    """Verify every demonstration against itself (must get 1), and an empty and a garbage action (must get 0).
+
+    Raises InputError when a candidate names a verifier that does not exist.
+    """
+    kept, left_out = [], {}
+    for candidate in candidates:
+        if candidate.verifier not in verifiers:
+            known = ", ".join(sorted(verifiers))
+            raise InputError(f"{candidate.id}: no verifier is called {candidate.verifier!r}; known: {known}")
+        try:
+            why = _check(candidate, verifiers[candidate.verifier])
+        except InputError as e:
+            why = f"the case cannot be used: {e}"
+        if why:
+            left_out[candidate.id] = why
+        else:
+            kept.append(candidate)
+    return SelfCheck(kept, left_out)
+
+
+# ---- profile and filter
+
+
+def profile(
+    candidate: Candidate,
+    rewards: Sequence[float],
+    policy: str,
+    verifier: Verifier,
+    temperature: float,
+    seed: int,
+) -> Profile:
+    """Mean, population variance of one candidate's G rewards; of equal rewards the variance is exactly 0."""
+    if not rewards or not all(math.isfinite(r) for r in rewards):
+        raise ValueError(f"{candidate.id}: rewards {list(rewards)}, want at least one and all finite")
+    if all(r == rewards[0] for r in rewards):
+        mean, variance = float(rewards[0]), 0.0
+    else:
+        mean = math.fsum(rewards) / len(rewards)
+        variance = math.fsum((r - mean) ** 2 for r in rewards) / len(rewards)
+    return Profile(
+        candidate_id=candidate.id,
+        rewards=[float(r) for r in rewards],
+        mean=mean,
+        variance=variance,
+        is_call=candidate.is_call,
+        policy=policy,
+        verifier=verifier.label,
+        temperature=temperature,
+        seed=seed,
+    )
+
+
+def fate(profile: Profile, lambda_diff: float) -> str:
+    """One of FATES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean."""
+    if profile.variance == 0:
+        return "all_pass" if profile.mean > 0 else "all_fail"
+    return "pivot" if profile.mean < lambda_diff else "too_easy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What became of every profiled candidate."""
+
+    profiles: list[Profile]
+    lambda_diff: float
+    fates: dict[str, str]  # candidate id -> one of FATES
+
+    def _of(self, is_call: bool | None) -> list[Profile]:
+        return [p for p in self.profiles if is_call is None or p.is_call == is_call]
+
+    def counts(self, is_call: bool | None = None) -> dict[str, int]:
+        """Fate -> number of candidates; of call turns (True), text turns (False) or all (None)."""
+        found = Counter(self.fates[p.candidate_id] for p in self._of(is_call))
+        return {name: found[name] for name in FATES}
+
+    def uninformative(self, is_call: bool | None = None) -> float:
+        """Share of candidates whose group is all equal; NaN when there are none."""
+        group = self._of(is_call)
+        return sum(p.variance == 0 for p in group) / len(group) if group else math.nan
+
+    def mean(self, is_call: bool | None = None) -> float:
+        """Mean reward of the reference policy; NaN when there are no candidates."""
+        group = self._of(is_call)
+        return math.fsum(p.mean for p in group) / len(group) if group else math.nan
+
+    def pivots(self, candidates: Sequence[Candidate]) -> list[Pivot]:
+        """The pivots, in the order of `candidates`. Raises ValueError when one's candidate is not given."""
+        chosen = {p.candidate_id: p for p in self.profiles if self.fates[p.candidate_id] == "pivot"}
+        pivots = [Pivot(c, chosen[c.id]) for c in candidates if c.id in chosen]
+        if len(pivots) != len(chosen):
+            raise ValueError(f"{len(chosen)} pivots, but {len(pivots)} of their candidates were given")
+        return pivots
+
+    def table(self) -> list[str]:
+        """Lines for the terminal: call turns, text turns and all, and what became of them."""
+        names = {"pivot": "pivots", "all_fail": "all fail", "all_pass": "all pass", "too_easy": "too easy"}
+        head = ["turns", "candidates", *names.values(), "uninformative", "mean reward"]
+        rows = [head]
+        for label, is_call in (("call", True), ("text", False), ("all", None)):
+            counts = self.counts(is_call)
+            total = sum(counts.values())
+            shares = [
+                f"{100 * self.uninformative(is_call):.0f} %" if total else "-",
+                f"{self.mean(is_call):.3f}" if total else "-",
+            ]
+            rows.append([label, str(total), *(str(counts[name]) for name in names), *shares])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
+            for row in rows
+        ]
+        return [*lines, f"too easy: mixed rewards, mean at or above lambda_diff = {self.lambda_diff:g}"]
+
+    def require_pivots(self) -> None:
+        """Raises InputError with the table when no candidate is a pivot."""
+        if not self.counts()["pivot"]:
+            raise InputError(
+                f"no pivot among {len(self.profiles)} candidates, so there is nothing to train on; "
+                "see what became of them, and give other data, another reference policy or another "
+                "lambda_diff:\n" + "\n".join(self.table())
+            )
+
+
+def select(profiles: Sequence[Profile], lambda_diff: float) -> Selection:
+    """Keep `variance > 0 and mean < lambda_diff`. Raises InputError for lambda_diff outside (0, 1]."""
+    if not 0 < lambda_diff <= 1:
+        raise InputError(f"lambda_diff is {lambda_diff}; want a mean reward in (0, 1]")
+    return Selection(list(profiles), lambda_diff, {p.candidate_id: fate(p, lambda_diff) for p in profiles})

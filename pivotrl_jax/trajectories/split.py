@@ -1,0 +1,33 @@
+"""Training and held-out trajectories, split by scenario so that nothing leaks."""
+
+import hashlib
+from collections.abc import Sequence
+
+from pivotrl_jax.records import InputError, Trajectory
+
+
+def split(
+    trajectories: Sequence[Trajectory], held_out_share: float, seed: int
+) -> tuple[list[Trajectory], list[Trajectory]]:
+    """(training, held out), both in the given order; a scenario is wholly on one side.
+
+    Scenarios are ranked by a hash of (seed, scenario) and the first `held_out_share` of them are held out: at
+    least one if the share is above 0, and never all. The same on every machine and for any input order.
+    Raises InputError for a share outside [0, 1), or a share above 0 with fewer than two scenarios.
+    """
+    if not 0 <= held_out_share < 1:
+        raise InputError(f"held_out_share is {held_out_share}; want a share in [0, 1)")
+    scenarios = {t.scenario for t in trajectories}
+    count = 0
+    if held_out_share > 0:
+        if len(scenarios) < 2:
+            raise InputError(
+                f"{len(scenarios)} scenario cannot be split; give more or set held_out_share to 0"
+            )
+        count = min(max(round(held_out_share * len(scenarios)), 1), len(scenarios) - 1)
+    ranked = sorted(scenarios, key=lambda s: (hashlib.sha256(f"{seed}\0{s}".encode()).digest(), s))
+    held_out = set(ranked[:count])
+    return (
+        [t for t in trajectories if t.scenario not in held_out],
+        [t for t in trajectories if t.scenario in held_out],
+    )

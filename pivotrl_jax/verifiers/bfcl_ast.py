@@ -1,0 +1,261 @@
+"""bfcl_ast: BFCL's rule for single-turn categories, call against lists of possible answers.
+
+The rule of `bfcl_eval/eval_checker/ast_eval/ast_checker.py` (bfcl-eval 2026.3.23, Apache-2.0), written anew;
+the quirks that decide verdicts are kept, marked "quirk". What differs: model output never raises (BFCL's code
+does on odd types), and an action with an unreadable call is rejected whole (BFCL drops the block).
+
+`candidate.case` = {"category", "function_docs", "possible_answer"}. `possible_answer` is a list of
+{function: {argument: [alternatives]}}; "" among the alternatives means that the argument may be left out.
+Irrelevance categories need no answers: there any non-empty text without a call is accepted.
+"""
+
+from typing import Any
+
+from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
+from pivotrl_jax.verifiers.base import (
+    Verifier,
+    case_candidate,
+    field,
+    problem,
+    show,
+    text_verdict,
+)
+from pivotrl_jax.verifiers.bfcl_literals import JAVA_TYPES, JAVASCRIPT_TYPES, java_value, javascript_value
+
+PYTHON_TYPES = {
+    "string": str,
+    "integer": int,
+    "float": float,
+    "number": float,
+    "boolean": bool,
+    "array": list,
+    "tuple": list,
+    "dict": dict,
+    "object": dict,
+    "any": str,
+}
+_DROPPED = str.maketrans("", "", " ,./-_*^")
+
+Fault = tuple[str, str] | None  # (reason slug, details), or None when all is well
+
+
+def _standard(value: Any) -> Any:
+    """BFCL's string standardisation; other values pass. Tabs, line breaks and `!:;?` are kept (quirk)."""
+    return value.translate(_DROPPED).lower().replace("'", '"') if type(value) is str else value
+
+
+def _standard_list(value: Any) -> list | None:
+    """A list, its strings standardised one level down; a string counts as its characters (quirk)."""
+    return [_standard(v) for v in value] if isinstance(value, (list, str)) else None
+
+
+# ---- types
+
+
+def _answer_type(answers: list) -> type | None:
+    return next((type(a) for a in answers if a != ""), None)
+
+
+def _type_check(value: Any, answers: list, expected: type, nested: type | None) -> tuple[bool, bool]:
+    """(type accepted, value is a variable): a variable has the answers' type, not the documented one."""
+    answer_type = _answer_type(answers)
+    variable = answer_type is not None and answer_type is not expected
+    if type(value) is expected:
+        if nested is None:
+            return True, variable
+        # each item against one answer's items; an answer that is no list asks for nothing (quirk)
+        fits = any(
+            type(answer) is not list or all(_type_check(v, answer, nested, None)[0] for v in value)
+            for answer in answers
+        )
+        return fits, variable
+    return (True, True) if answer_type is not None and type(value) is answer_type else (False, False)
+
+
+def _python_type(doc: dict) -> tuple[type, type | None]:
+    expected = PYTHON_TYPES.get(doc.get("type"), str)
+    items = doc.get("items")
+    nested = PYTHON_TYPES.get(items.get("type")) if expected is list and isinstance(items, dict) else None
+    return expected, nested
+
+
+def _typed(value: Any, doc: dict, language: str) -> tuple[Any, type, type | None] | None:
+    """(value as its documented type, that type, item type); None when a literal's string is missing."""
+    kind = doc.get("type")
+    if language == "python":
+        expected, nested = _python_type(doc)
+        if expected is float and type(value) is int:
+            try:
+                value = float(value)
+            except OverflowError:
+                pass  # stays an int, which is no float
+        return value, expected, nested
+    types, convert = (JAVA_TYPES, java_value) if language == "java" else (JAVASCRIPT_TYPES, javascript_value)
+    if type(value) is not str:
+        return None
+    items = doc.get("items")
+    inner = items.get("type") if kind in ("Array", "ArrayList", "array") and isinstance(items, dict) else None
+    return convert(value, kind, inner), types.get(kind, str), types.get(inner) if inner else None
+
+
+# ---- values
+
+
+def _dict_matches(value: Any, answers: list) -> bool:
+    """A dict against answers {key: [alternatives]}: no other keys; a key is left out only if "" is listed."""
+    if not isinstance(value, dict):
+        return False
+    for answer in answers:
+        if not isinstance(answer, dict):
+            continue
+        alternatives = {k: v if isinstance(v, list) else [v] for k, v in answer.items()}
+        known = all(
+            k in alternatives and _standard(v) in [_standard(a) for a in alternatives[k]]
+            for k, v in value.items()
+        )
+        if known and all(k in value or "" in v for k, v in alternatives.items()):
+            return True
+    return False
+
+
+def _value_matches(value: Any, answers: list, expected: type, nested: type | None, variable: bool) -> bool:
+    if variable:
+        return value in answers
+    if expected is dict:
+        return _dict_matches(value, answers)
+    if expected is list and nested is dict:
+        # an answer "" is an empty list (quirk)
+        return any(
+            isinstance(answer, (list, str))
+            and len(value) == len(answer)
+            and all(_dict_matches(v, [a]) for v, a in zip(value, answer))
+            for answer in answers
+        )
+    if expected is str:
+        return _standard(value) in [_standard(a) for a in answers if type(a) is str]
+    if expected is list:
+        return [_standard(v) for v in value] in [_standard_list(a) for a in answers]
+    return value in answers
+
+
+# ---- calls
+
+
+def _call_fault(call: Call, doc: dict, answer: dict, language: str) -> Fault:
+    """One call against one function doc and one possible answer."""
+    answers = next(iter(answer.values()))
+    parameters = doc["parameters"]
+    if call.name != doc["name"]:
+        return "name", f"called {show(call.name)}, want {doc['name']}"
+    for name in parameters.get("required") or []:
+        if name not in call.arguments:
+            return "missing", f"{doc['name']} without the required {name}"
+    for name, value in call.arguments.items():
+        if name not in parameters["properties"] or name not in answers:
+            return "unexpected", f"{doc['name']} has an unexpected argument {show(name)}"
+        typed = _typed(value, parameters["properties"][name], language)
+        if typed is None:
+            return "type", f"{name} = {show(value)}, want a {language} literal in a string"
+        typed_value, expected, nested = typed
+        accepted, variable = _type_check(typed_value, answers[name], expected, nested)
+        if not accepted:
+            return "type", f"{name} = {show(value)}, want {parameters['properties'][name].get('type')}"
+        if not _value_matches(typed_value, answers[name], expected, nested, variable):
+            return "value", f"{name} = {show(value)}, want one of {show(answers[name])}"
+    for name, alternatives in answers.items():
+        if name not in call.arguments and "" not in alternatives:
+            return "missing", f"{doc['name']} without {name}, which has no accepted default"
+    return None
+
+
+def _doc_of(docs: list[dict], answer: dict) -> dict:
+    name = next(iter(answer))
+    for doc in docs:
+        if doc["name"] == name:
+            return doc
+    raise InputError(
+        f'"function_docs" has no function {show(name)} that "possible_answer" calls; add its doc'
+    )
+
+
+def _calls_fault(calls: tuple[Call, ...], case: dict) -> Fault:
+    category, docs, answers = case["category"], case["function_docs"], case["possible_answer"]
+    language = "javascript" if "javascript" in category else "java" if "java" in category else "python"
+    parallel, multiple = "parallel" in category, "multiple" in category
+    if len(calls) != (len(answers) if parallel or multiple else 1):
+        return "count", f"{len(calls)} calls, want {len(answers)}"
+    if not parallel:
+        doc = _doc_of(docs, answers[0]) if multiple else docs[0]
+        return _call_fault(calls[0], doc, answers[0], language)
+    left = list(calls)
+    for answer in answers:  # greedy, in the order of the answers, without backtracking (quirk)
+        doc = _doc_of(docs, answer)
+        faults = []
+        for i, call in enumerate(left):
+            fault = _call_fault(call, doc, answer, language)
+            if fault is None:
+                del left[i]
+                break
+            faults.append(fault)
+        else:
+            return "no_match", f"no call matches {doc['name']}: " + "; ".join(d for _, d in faults)[:300]
+    return None
+
+
+def _check_case(case: dict) -> None:
+    """Raises InputError when the case cannot be verified against: it is the user's data."""
+    category = field(case, "category", str)
+    if "relevance" in category:
+        return
+    for doc in field(case, "function_docs", list) or [None]:
+        parameters = doc.get("parameters") if isinstance(doc, dict) and "name" in doc else None
+        if not isinstance(parameters, dict) or not isinstance(parameters.get("properties"), dict):
+            raise InputError(
+                f'"function_docs" holds {show(doc)}; want objects with "name" and "parameters.properties"'
+            )
+    for answer in field(case, "possible_answer", list) or [None]:
+        arguments = next(iter(answer.values()), None) if isinstance(answer, dict) else None
+        if not isinstance(arguments, dict) or not all(isinstance(v, list) for v in arguments.values()):
+            raise InputError(
+                f'"possible_answer" holds {show(answer)}; want objects {{function: {{argument: [values]}}}}'
+            )
+
+
+def verify(candidate: Candidate, action: Action) -> Verdict:
+    """Reward 1 iff BFCL's checker accepts. Never raises on `action`; InputError on an unusable case."""
+    _check_case(candidate.case)
+    verdict = problem(action)
+    if verdict is not None:
+        return verdict
+    category = candidate.case["category"]
+    if "irrelevance" in category:
+        return text_verdict(action)
+    if not action.calls:
+        return Verdict(0.0, "no_call", "no call where one is needed")
+    if "relevance" in category:
+        return Verdict(1.0, "ok", "calls, as it should")
+    fault = _calls_fault(action.calls, candidate.case)
+    return Verdict(1.0, "ok", "a possible answer") if fault is None else Verdict(0.0, *fault)
+
+
+def read_case(case: dict) -> tuple[Candidate, Action]:
+    """A line of {"id", "category", "function_docs", "possible_answer", "candidate": [{function: arguments}]}.
+
+    Raises InputError for missing or wrong fields, save inside "candidate": that is model output.
+    """
+    _check_case(case)
+    calls, malformed = [], ""
+    for item in field(case, "candidate", list):
+        if isinstance(item, dict) and len(item) == 1:
+            calls.append(Call(*next(iter(item.items()))))
+        else:
+            malformed = malformed or f"a decoded call is {show(item)}, want {{function: arguments}}"
+    extra = {k: case.get(k, []) for k in ("category", "function_docs", "possible_answer")}
+    # decoded calls come without their text: an empty list is an action that talked
+    content = "" if calls or malformed else "(text)"
+    action = Action(content, "", tuple(calls), malformed, content)
+    tools = [d for d in extra["function_docs"] if isinstance(d, dict)]
+    return case_candidate(case, "bfcl_ast", {"role": "assistant", "content": ""}, tools, extra), action
+
+
+VERIFIER = Verifier("bfcl_ast", "1", verify, read_case)

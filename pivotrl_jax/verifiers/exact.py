@@ -1,0 +1,42 @@
+"""exact: string match with the demonstration, the ablation of functional verification.
+
+Calls are compared as one string of canonical JSON (keys sorted, calls in order), text as it is, stripped. An
+equal action in other words, in another order, or with a default written out is rejected: that is the point.
+"""
+
+import json
+
+from pivotrl_jax.records import Action, Call, Candidate, Verdict
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, problem, read_responses_case, show
+
+
+def canonical(calls: tuple[Call, ...]) -> str:
+    """The calls as one line of JSON with sorted keys."""
+    return json.dumps([{"arguments": c.arguments, "name": c.name} for c in calls], sort_keys=True)
+
+
+def verify(candidate: Candidate, action: Action) -> Verdict:
+    """Reward 1 iff the action is the demonstration, as a string. Never raises on `action`."""
+    verdict = problem(action)
+    if verdict is not None:
+        return verdict
+    expected = demonstrated_calls(candidate)
+    if expected:
+        if not action.calls:
+            return Verdict(0.0, "no_call", f"no call; want {show(canonical(expected))}")
+        if canonical(action.calls) != canonical(expected):
+            return Verdict(
+                0.0, "differs", f"{show(canonical(action.calls))}, want {show(canonical(expected))}"
+            )
+        return Verdict(1.0, "ok", "the demonstrated calls")
+    if action.calls:
+        return Verdict(0.0, "called", f"called {show(action.calls[0].name)} where the demonstration talks")
+    text = (candidate.demonstration.get("content") or "").strip()
+    if not action.content.strip():
+        return Verdict(0.0, "empty", "no text and no call")
+    if action.content.strip() != text:
+        return Verdict(0.0, "differs", f"{show(action.content)}, want {show(text)}")
+    return Verdict(1.0, "ok", "the demonstrated text")
+
+
+VERIFIER = Verifier("exact", "1", verify, read_responses_case("exact"))
