@@ -83,8 +83,9 @@ def test_every_word_is_the_same_single_token_everywhere(tokenizer):
 def test_common_json_pieces_are_single_tokens(tokenizer):
     text = '{"name": "add_event", "arguments": {"title": "lunch", "hour": 12}}'
     pieces = [tokenizer.decode([i]) for i in tokenizer.encode(text)]
-    assert pieces == ['{"', "name", '": "', "add", "_", "event", '", "', "arguments", '": {"', "title", '": "', "lunch",
-                      '", "', "hour", '": ', "1", "2", "}}"]  # fmt: skip
+    name = ['{"', "name", '": "', "add", "_", "event", '", "']
+    title = ["arguments", '": {"', "title", '": "', "lunch", '", "']
+    assert pieces == [*name, *title, "hour", '": ', "1", "2", "}}"]
 
 
 @given(TEXT)
@@ -130,7 +131,8 @@ def test_calls_and_results_follow_qwen3(tokenizer):
     assert render(tokenizer, messages) == (
         "<|im_start|>user\ngo<|im_end|>\n<|im_start|>assistant\non it\n"
         '<tool_call>\n{"name": "ping", "arguments": {}}\n</tool_call>\n'
-        '<tool_call>\n{"name": "add_event", "arguments": {"title": "tea", "hour": 8}}\n</tool_call><|im_end|>\n'
+        '<tool_call>\n{"name": "add_event", "arguments": {"title": "tea", "hour": 8}}\n</tool_call>'
+        "<|im_end|>\n"
         "<|im_start|>user\n<tool_response>\n{}\n</tool_response>\n"
         '<tool_response>\n{"event": 4}\n</tool_response><|im_end|>\n'
         "<|im_start|>assistant\ndone<|im_end|>\n"

@@ -1,9 +1,11 @@
-"""The pretraining corpus: `python experiments/tiny_checkpoint/corpus.py --phase=copy --tokens=250000 --out=copy.npz`.
+"""The pretraining corpus: `python experiments/tiny_checkpoint/corpus.py --phase=copy --tokens=250000
+--out=copy.npz`.
 
-Three phases, in the order they are learned: "copy" (pure copying, nothing else), "calls" (induction, single calls with
-one or two functions, skills) and "episodes" (whole conversations about invented services, a little of the toolbox
-world, skills, induction). Everything is chat, rendered as the checkpoint's template renders it (`render` is a fast twin
-of chat_template.jinja; a test holds them equal), and only what the assistant says, with its stop token, is trained.
+Three phases, in the order they are learned: "copy" (pure copying, nothing else), "calls" (induction, single
+calls with one or two functions, skills) and "episodes" (whole conversations about invented services, a little
+of the toolbox world, skills, induction). Everything is chat, rendered as the checkpoint's template renders it
+(`render` is a fast twin of chat_template.jinja; a test holds them equal), and only what the assistant says,
+with its stop token, is trained.
 
 Left out: packing into rows; pretrain.py does that.
 """
@@ -105,7 +107,7 @@ def induction(rng: random.Random, words: list[str]) -> Example:
     if kind == 0:  # a dictionary and a key
         table = dict(zip(chosen[:n], chosen[6 : 6 + n]))
         key = rng.choice(list(table))
-        return chat(f"{json.dumps(table)} {key}", json.dumps({key: table[key]}))
+        return chat(f"{json.dumps(table)}\n{key}", json.dumps({key: table[key]}))
     if kind == 1:  # continue a list from a word in it
         start = rng.randrange(5)
         return chat(f"{' '.join(chosen[:10])}\nfrom {chosen[start]}", " ".join(chosen[start:10]))
@@ -114,8 +116,8 @@ def induction(rng: random.Random, words: list[str]) -> Example:
         rows = [{"id": i, "name": w} for i, w in zip(numbers, chosen)]
         at = rng.randrange(n)
         if rng.random() < 0.5:
-            return chat(f"{json.dumps(rows)} {chosen[at]}", json.dumps({"id": numbers[at]}))
-        return chat(f"{json.dumps(rows)} id {numbers[at]}", json.dumps({"name": chosen[at]}))
+            return chat(f"{json.dumps(rows)}\n{chosen[at]}", json.dumps({"id": numbers[at]}))
+        return chat(f"{json.dumps(rows)}\nid {numbers[at]}", json.dumps({"name": chosen[at]}))
     if kind == 3:  # tool lines: which name has this description
         lines = [f"{a}_{b}() # {c} {d}" for a, b, c, d in zip(*[iter(chosen)] * 4)]
         at = rng.randrange(3)
@@ -162,7 +164,7 @@ class Toolbox:
 
 
 def value_pool() -> list[str]:
-    """Values of generic services: none that the toolbox's train or test rows use, none with another meaning."""
+    """Values of generic services: none that the toolbox's train or test rows use, none of other meaning."""
     from pivotrl_jax.environments.toolbox import values
 
     taken = held_values() | (language.all_words() - set(language.VALUES))
@@ -184,13 +186,13 @@ def all_words() -> list[str]:
     return sorted(skills.all_words() | language.all_words() | set(toolbox_words()))
 
 
-# Phase -> kind -> share of all tokens (not of examples: a skill item is twenty times shorter than an episode).
+# Phase -> kind -> share of all tokens (not of examples: a skill item is much shorter than an episode).
 SHARES = {
     "copy": {"copying": 1.0},
     "calls": {"copying": 0.10, "induction": 0.30, "single_call": 0.35, "skill": 0.25},
     "episodes": {"episode": 0.54, "toolbox": 0.10, "induction": 0.14, "skill": 0.20, "copying": 0.02},
 }
-MEAN_TOKENS = {"copying": 59, "induction": 47, "single_call": 79, "skill": 27, "episode": 468, "toolbox": 540}
+MEAN_TOKENS = {"copying": 59, "induction": 47, "single_call": 92, "skill": 27, "episode": 476, "toolbox": 576}
 PHASES = tuple(SHARES)
 LONGEST = 1000  # longer conversations (about one in ten thousand) are left out
 
@@ -294,8 +296,10 @@ if __name__ == "__main__":
     report = write(arguments.phase, arguments.tokens, arguments.seed, arguments.out)
     seconds = time.perf_counter() - began
     for kind, of in report.items():
-        mean = of["tokens"] / of["examples"]
+        mean, share = of["tokens"] / of["examples"], of["trained"] / of["tokens"]
         print(
-            f"{kind:12s} {of['examples']:7d} examples, {mean:6.1f} tokens each (longest {of['longest']}), {of['trained'] / of['tokens']:.0%} trained"
+            f"{kind:12s} {of['examples']:8d} examples of {mean:5.1f} tokens "
+            f"({of['longest']} at most), {share:.0%} trained"
         )
-    print(f"{sum(o['tokens'] for o in report.values()) / seconds:,.0f} tokens/s -> {arguments.out}")
+    total = sum(of["tokens"] for of in report.values())
+    print(f"{total} tokens, {total / seconds:,.0f} tokens/s -> {arguments.out}")

@@ -1,7 +1,7 @@
 """Procedural conversations of a user, an assistant and freshly invented functions (services.py).
 
-Steps of `Episode.play`: draw services, objects and functions; then turn by turn draw a request, the calls that fulfil
-it, their results, and the reply.
+Steps of `Episode.play`: draw services, objects and functions; then turn by turn draw a request, the calls
+that fulfil it, their results, and the reply.
 """
 
 import json
@@ -11,31 +11,13 @@ from typing import Any
 import words as language
 from services import Doc, Function, Services, Thing, phrase, spoken, value
 
-OPENERS = [
-    "",
-    "",
-    "",
-    "",
-    "please ",
-    "can you ",
-    "could you ",
-    "i want to ",
-    "i need to ",
-    "now ",
-    "hi, please ",
-    "ok, ",
-    "then ",
-]
+OPENERS = ["", "", "", ""]  # four times, so about three in ten requests have none
+OPENERS += "please |can you |could you |i want to |i need to |now |hi, please |ok, |then ".split("|")
 DONE = ["done", "it is done now"]
-ACKS = [
-    "thank you very much",
-    "thanks",
-    "that was kind",
-    "this is great",
-    "thanks, that is all",
-    "good work",
-    "thank you",
-]
+ACKS = "thank you very much|thanks|that was kind|this is great|thanks, that is all|good work|thank you".split(
+    "|"
+)
+SINGLE_WEIGHTS = [4.0, 4.0, 1.5, 2.0, 0.5, 2.0, 0.5]  # in the order of language.VERBS
 WAITS = ["wait a little", "let me think", "i need more time", "i must think again", "one second please"]
 
 
@@ -211,8 +193,7 @@ class Episode(Services):
         return ask.function.thing.by_id and ask.function.op in ("set", "delete", "move")
 
     def reply(self, ask: Ask, result: Any) -> str:
-        rng, thing = self.rng, ask.function.thing
-        op = ask.function.op
+        op, thing = ask.function.op, ask.function.thing
         if op == "count":
             return f"there are {result['count']} {thing.plural}"
         if op == "list":
@@ -232,7 +213,8 @@ class Episode(Services):
         if op == "delete":
             return f"{thing.noun} {ask.name} is removed now"
         if ask.function.field:
-            return f"{thing.noun} {ask.name} has {ask.function.field} {spoken(ask.arguments[ask.function.field]).lower()} now"
+            new = spoken(ask.arguments[ask.function.field]).lower()
+            return f"{thing.noun} {ask.name} has {ask.function.field} {new} now"
         return f"{thing.noun} {ask.name} is done now"
 
     # --- turns ---
@@ -278,7 +260,7 @@ class Episode(Services):
             self.last = (ask.function.thing, ask.name)
 
     def busy(self, ask: Ask) -> bool:
-        """An error that names a free value, and the corrected call. False if the request has no whole number."""
+        """An error that names a free value, and the corrected call. False if there is no number."""
         thing = ask.function.thing
         whole = [k for k, v in ask.arguments.items() if type(v) is int]
         if not whole or ask.function.op not in ("create", "set"):
@@ -307,9 +289,8 @@ class Episode(Services):
         first, second = self.ask(self.pick(), False), self.ask(self.pick(), False)
         if first.name and (first.name, first.function.thing) == (second.name, second.function.thing):
             return self.request_turn()
-        self.user(
-            f"{rng.choice(OPENERS)}{first.text}{rng.choice([' and ', ' and then ', ', then ', ' and also '])}{second.text}."
-        )
+        link = rng.choice([" and ", " and then ", ", then ", " and also "])
+        self.user(f"{rng.choice(OPENERS)}{first.text}{link}{second.text}.")
         for ask in (first, second):
             if self.needs_id(ask):
                 self.lookup(ask.function.thing, ask.name)
@@ -413,7 +394,7 @@ def single_call(rng: random.Random, pool: list[str]) -> tuple[list[dict], list[D
     for t in (thing, other):
         t.add(rng.choice(pool), {f: value(rng, f, pool) for f in t.fields})
     made.things = [thing, other]
-    ops = rng.choices(list(language.VERBS), k=2)
+    ops = rng.choices(list(language.VERBS), SINGLE_WEIGHTS, k=2)
     pairs = [(ops[0], thing), (ops[1], other if rng.random() < 0.5 or ops[0] == ops[1] else thing)]
     functions = [made.function(op, t, t.fields[0] if op == "set" else "") for op, t in pairs]
     made.functions = functions[: rng.randint(1, 2)]

@@ -1,7 +1,7 @@
 """Procedural services: kinds of objects and the functions on them, invented anew for every conversation.
 
-Function names are often of random words, so that only the `<tools>` lines tell what a function does; objects are
-referred to by name, or by an id that another call finds.
+Function names are often of random words, so that only the `<tools>` lines tell what a function does; objects
+are referred to by name, or by an id that another call finds.
 """
 
 import random
@@ -15,7 +15,7 @@ TYPES = {"int": "integer", "hour": "integer", "float": "float", "flag": "boolean
 
 
 class Thing:
-    """One kind of object in the world: its noun, its fields, how functions refer to it, and the objects there are."""
+    """One kind of object in the world: its noun, its fields, how functions refer to it, and its objects."""
 
     def __init__(self, rng: random.Random, noun: str, by_id: bool):
         self.noun, self.plural, self.by_id = noun, language.NOUNS[noun], by_id
@@ -85,6 +85,8 @@ def spoken(value: Any) -> str:
     """A value as a user says it."""
     if isinstance(value, list):
         return " and ".join(value)
+    if value is True or value is False:
+        return "true" if value else "false"
     return str(value)
 
 
@@ -169,7 +171,7 @@ class Services:
             described = rng.choice(["all {p}", "the {p}"])
         description = f"{verb} {described.format(n=noun, p=plural, f=field)}"
         subject = plural if op in ("list", "count") else noun
-        # Names may take another verb of the same meaning: the description and not the name is what requests echo.
+        # Names may take another verb of the same meaning: requests echo the description, not the name.
         name = self.function_name(rng.choice(thing.verbs[op][:2]), subject, field)
         parameters = {"type": "dict", "properties": properties, "required": required}
         return Function(
@@ -182,10 +184,10 @@ class Services:
         )
 
     def open_services(self, low: int = 6, high: int = 12) -> None:
-        """Draw things, objects and functions; `self.functions` are usable, `self.docs` also hold distractors."""
+        """Draw things, objects and functions; `self.docs` also hold distractors."""
         rng = self.rng
         nouns = rng.sample(list(language.NOUNS), 4)
-        self.things = [Thing(rng, n, rng.random() < 0.5) for n in nouns[: rng.randint(1, 3)]]
+        self.things = [Thing(rng, n, rng.random() < 0.65) for n in nouns[: rng.randint(1, 3)]]
         for thing in self.things:
             for name in rng.sample(self.pool, rng.randint(2, 4)):
                 thing.add(name, {f: value(rng, f, self.pool) for f in thing.fields})

@@ -3,13 +3,13 @@
 A byte-level BPE in which a word is the *same* token wherever it stands (after a blank, after a quote, inside
 snake_case), so that copying a value from a request into a call is copying token ids. Steps:
 
-1. the pre-tokenizer cuts text into runs of letters, single digits, single newlines, and runs of punctuation that may
-   hold or touch single blanks (`": "`, `", "` are one piece each);
-2. every word of the project's small language and every common punctuation piece is put into the vocabulary whole; the
-   model looks a piece up before it merges (`ignore_merges`), so these need no merges;
+1. the pre-tokenizer cuts text into runs of letters, single digits, single newlines, and runs of punctuation
+   that may hold or touch single blanks (`": "`, `", "` are one piece each);
+2. every word of the project's small language and every common punctuation piece is put into the vocabulary
+   whole; the model looks a piece up before it merges (`ignore_merges`), so these need no merges;
 3. the room that is left goes to merges trained on the words themselves, for words nobody listed.
 
-Left out: unicode normalisation (any UTF-8 text round-trips exactly) and upper case (other text falls back on bytes).
+Left out: unicode normalisation (any UTF-8 text round-trips exactly), upper case (falls back on bytes).
 """
 
 import argparse
@@ -43,25 +43,63 @@ MARKUP = (
 PIECES = r"\p{L}+|\p{N}|\n| ?[^\s\p{L}\p{N}]+(?: [^\s\p{L}\p{N}]+)* ?|\s"
 
 
+# What will be rendered, in miniature: common pieces of punctuation with their blanks are collected from it.
+SAMPLES = r"""{"name": "x_y", "arguments": {"a": "b", "c": 1, "d": ["e", "f"], "g": true, "h": 2.5}}
+{"name": "x", "arguments": {"a": ["b"]}}
+a "b" "c" d
+a + b = ?
+f(a: b = ["c"]) # d
+f(a: b = ["c", "d"], e: f = ["g"]) # d
+a "b"? e
+{"name": "x", "arguments": {}}
+{"name": "x"}
+{"a": "b"}
+{"a": 1}
+{"a": ["b", "c"]}
+{"a": [{"b": 1}, {"b": "c"}]}
+{"a": [{"b": "c"}, {"b": 1}]}
+{"a": [{"b": "c", "d": ["e"]}, {"b": ["f"]}]}
+{"a": {"b": "c"}}
+{"a": {"b": 1, "c": [1, 2]}, "d": {}}
+{"a": [], "b": {}, "c": []}
+{"a": {"b": "c"}, "d": {"e": 2}}
+{"a": -1, "b": [1, 2], "c": "d.e"}
+{"a": "b?", "c": "d.", "e": "f!"}
+{"a": "b.", "c": 1}
+{"a": "b?"}
+{"a": "b."}
+["a", "b"]
+[1, 2]
+[]
+{}
+{"a": [1, 2]}
+[{"a": 1}, {"a": 2}]
+[{"a": "b"}, {"a": "c"}]
+{"a": [["b", "c"]]}
+{"name": "x", "arguments": {"a": {"b": "c"}}}
+{"name": "x", "arguments": {"a": {"b": 1}}}
+{"name": "x", "arguments": {"a": [1, 2]}}
+{"name": "x", "arguments": {"a": [{"b": 1}]}}
+f(a: b, c?: d, e: f = 9, g: h = "x") # i
+f() # i
+f(a: b = "x", c: d = [], e: f = "y") # i
+f(a?: b) # i
+f(a: b = []) # i
+f(a: x|y, b: c) # i
+f(a: b = 9, c: d = true) # i
+f(a: b = "", c: d) # i
+f(a_b: c, d) # e
+a "b c" d, "e" f. g? h! "i". "j"? "k", "l"; m: n. "o": "p"
+a, b. c; d - e + f = ? (g) h's i/j.k
+a: b, c d. e?
+say "a". b: "c", d. (e, f), g. - h
++ - = / . , : ; ? ! ' " ( ) [ ] { } < > | # * & % $ @ _ \ ~ ` ^ +"""
+
+
 def punctuation() -> list[str]:
     """Common pieces with their blanks, collected from small samples of what will be rendered."""
-    samples = [
-        '{"name": "x_y", "arguments": {"a": "b", "c": 1, "d": ["e", "f"], "g": true, "h": 2.5}}',
-        '{"name": "x", "arguments": {"a": ["b"]}}', '{"name": "x", "arguments": {}}', '{"name": "x"}',
-        '{"a": "b"}', '{"a": 1}', '{"a": ["b", "c"]}', '{"a": [{"b": 1}, {"b": "c"}]}', '{"a": [{"b": "c"}, {"b": 1}]}',
-        '{"a": [{"b": "c", "d": ["e"]}, {"b": ["f"]}]}', '{"a": {"b": "c"}}', '{"a": {"b": 1, "c": [1, 2]}, "d": {}}',
-        '{"a": [], "b": {}, "c": []}', '{"a": {"b": "c"}, "d": {"e": 2}}', '{"a": -1, "b": [1, 2], "c": "d.e"}',
-        '{"a": "b?", "c": "d.", "e": "f!"}', '{"a": "b.", "c": 1}', '{"a": "b?"}', '{"a": "b."}', '["a", "b"]', '[1, 2]',
-        '[]', '{}', '{"a": [1, 2]}', '[{"a": 1}, {"a": 2}]', '[{"a": "b"}, {"a": "c"}]', '{"a": [["b", "c"]]}',
-        '{"name": "x", "arguments": {"a": {"b": "c"}}}', '{"name": "x", "arguments": {"a": {"b": 1}}}',
-        '{"name": "x", "arguments": {"a": [1, 2]}}', '{"name": "x", "arguments": {"a": [{"b": 1}]}}',
-        "f(a: b, c?: d, e: f = 9, g: h = \"x\") # i", "f() # i", 'f(a: b = "x", c: d = [], e: f = "y") # i', "f(a?: b) # i",
-        "f(a: b = []) # i", "f(a: x|y, b: c) # i", "f(a: b = 9, c: d = true) # i", 'f(a: b = "", c: d) # i', "f(a_b: c, d) # e",
-        'a "b c" d, "e" f. g? h! "i". "j"? "k", "l"; m: n. "o": "p"', "a, b. c; d - e + f = ? (g) h's i/j.k", "a: b, c d. e?",
-        'say "a". b: "c", d. (e, f), g. - h', "+ - = / . , : ; ? ! ' \" ( ) [ ] { } < > | # * & % $ @ _ \\ ~ ` ^ +",
-    ]  # fmt: skip
     splitter = pre_tokenizers.Split(Regex(PIECES), "isolated")
-    pieces = [p for s in samples for p, _ in splitter.pre_tokenize_str(s)]
+    pieces = [p for s in SAMPLES.split("\n") for p, _ in splitter.pre_tokenize_str(s)]
     return list(
         dict.fromkeys(p for p in pieces if not any(c.isalnum() for c in p) and len(p) > 1 and p != "\n")
     )
@@ -73,7 +111,7 @@ def vocabulary_words() -> list[str]:
 
 
 def build(minimum: int = 1536, merges: int = 96) -> Tokenizer:
-    """The tokenizer; its size is the first multiple of 128 from `minimum` up that holds all words and `merges` merges."""
+    """The tokenizer. Its size is the first multiple of 128 from `minimum` with room for `merges` merges."""
     listed = vocabulary_words()
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), byte_level])
@@ -99,7 +137,7 @@ def build(minimum: int = 1536, merges: int = 96) -> Tokenizer:
     for left, right in trained:
         if len(tokens) + len(SPECIAL) + len(MARKUP) >= size:
             break
-        # A merge needs both halves reachable; one whose result is a listed word costs nothing and is kept too.
+        # A merge needs both halves reachable; one that ends in a listed word costs nothing.
         if left + right not in known:
             tokens.append(left + right)
             known.add(left + right)
@@ -115,7 +153,7 @@ def build(minimum: int = 1536, merges: int = 96) -> Tokenizer:
 
 
 def write(directory: Path) -> Tokenizer:
-    """Write tokenizer.json, tokenizer_config.json and generation_config.json; the chat template is kept by hand."""
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json; the template is hand-made."""
     tokenizer = build()
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))

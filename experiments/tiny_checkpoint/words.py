@@ -1,16 +1,16 @@
 """The small language of the pretraining corpus: every word here is one token of the tiny tokenizer.
 
-The pool of values deliberately shares no word with the values of the toolbox's train and test rows; `corpus.py` drops
-any that do.
+The pool of values deliberately shares no word with the values of the toolbox's train and test rows;
+`corpus.py` drops any that do.
 """
 
 NOUNS = {
-    "robot": "robots", "plant": "plants", "ticket": "tickets", "recipe": "recipes", "boat": "boats", "room": "rooms",
-    "lamp": "lamps", "parcel": "parcels", "song": "songs", "book": "books", "order": "orders", "team": "teams",
-    "garden": "gardens", "loan": "loans", "poster": "posters",
+    "robot": "robots", "plant": "plants", "ticket": "tickets", "recipe": "recipes", "boat": "boats",
+    "room": "rooms", "lamp": "lamps", "parcel": "parcels", "song": "songs", "book": "books",
+    "order": "orders", "team": "teams", "garden": "gardens", "loan": "loans", "poster": "posters",
     "truck": "trucks", "bottle": "bottles", "camera": "cameras", "report": "reports", "task": "tasks",
-    "photo": "photos", "letter": "letters", "visit": "visits", "trip": "trips", "box": "boxes", "guest": "guests",
-    "alarm": "alarms", "project": "projects",
+    "photo": "photos", "letter": "letters", "visit": "visits", "trip": "trips", "box": "boxes",
+    "guest": "guests", "alarm": "alarms", "project": "projects",
 }  # fmt: skip
 
 # Verbs of one meaning. The first few of each appear in descriptions, all of them in requests.
@@ -54,14 +54,15 @@ FIELDS = {
 DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 STATUSES = "open closed ready waiting done".split()
 
-VALUES = """acorn actor agent album alder amber anchor angel ankle anvil april atlas attic badge bagel baker balloon
-bamboo bandit banner barber barley baron basil basin beacon beaver berry bishop bison blossom border bottom
-bowl boxer bracket brave breeze bronze broom bubble bucket bugle bullet bundle burger butler cabbage cactus
-camel canal canvas canyon cargo carrot casket cattle cellar cereal chalk chapel charm cheese chess chimney
-cider cinema circus citrus clay clerk clock clover cobalt cobra cocoa coffee collar colony column cookie
-cottage couch cradle crane crater cricket crystal cushion cyclone daisy dancer dawn debate decade deputy
-dinner divan doctor dollar dolphin domino donkey dough dove dream dune dwarf echo eclipse elbow elder elm
-ember emerald empire envelope epoch falcon farmer fiddle fig flint flour fog forge fossil fudge galaxy gallon""".split()
+VALUES = """acorn actor agent album alder amber anchor angel ankle anvil april atlas attic badge bagel baker
+balloon bamboo bandit banner barber barley baron basil basin beacon beaver berry bishop bison blossom border
+bottom bowl boxer bracket brave breeze bronze broom bubble bucket bugle bullet bundle burger butler cabbage
+cactus camel canal canvas canyon cargo carrot casket cattle cellar cereal chalk chapel charm cheese chess
+chimney cider cinema circus citrus clay clerk clock clover cobalt cobra cocoa coffee collar colony column
+cookie cottage couch cradle crane crater cricket crystal cushion cyclone daisy dancer dawn debate decade
+deputy dinner divan doctor dollar dolphin domino donkey dough dove dream dune dwarf echo eclipse elbow elder
+elm ember emerald empire envelope epoch falcon farmer fiddle fig flint flour fog forge fossil fudge galaxy
+gallon""".split()
 
 # Words of the templates in generic.py and corpus.py that are in none of the lists above.
 TEMPLATE_WORDS = """
@@ -69,7 +70,7 @@ a again all and another are arguments array as at be boolean by call called can 
 float for from good great have hello help hi i id in integer is it kind list me more my name named need new
 next no none not now null number object of ok on one please saying should sorry string taken tell thank
 thanks that the then there this to tool tools true user want was welcome what which with yes you assistant
-system free result success move target read txt
+system free result success move target read txt little
 """.split()
 
 

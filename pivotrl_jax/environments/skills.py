@@ -1,8 +1,8 @@
 """Out-of-domain skills: short questions with one right answer, to measure what training on tools forgets.
 
-`items(family, split, count, seed)` draws from a family's "pretrain" or "test" half. The halves are disjoint: an item
-belongs to one of them by a hash of its question, except made-up facts, whose table must be known to be asked about;
-there the *phrasings* are disjoint. Nothing here calls a tool.
+`items(family, split, count, seed)` draws from a family's "pretrain" or "test" half. The halves are disjoint:
+an item belongs to one of them by a hash of its question, except made-up facts, whose table must be known to
+be asked about; there the *phrasings* are disjoint. Nothing here calls a tool.
 """
 
 import dataclasses
@@ -14,18 +14,20 @@ from pivotrl_jax.records import InputError, Message
 
 SPLITS = ("pretrain", "test")
 
-WORDS = """apple arrow autumn bamboo banjo barn basket beach bell bench bird blanket board boot branch brick bridge
-brush bucket button cabin cake candle canoe carpet castle cedar chain chair cherry circle cliff cloud coat coin
-comet copper coral cotton cousin crown curtain desert diamond dragon drum eagle engine fabric feather fence ferry
-field finger flag flame flute forest fountain fox garlic giant glass glove goat grape hammer harbor hat hawk helmet
-hill honey hook island ivory jacket jelly kettle kite ladder lantern leaf lemon lion lizard magnet maple marble
-meadow melon mirror moon moss mountain needle nest ocean olive onion orange otter oven owl paddle panda pearl pencil
-pepper piano pillow pine planet plum pond potato puzzle rabbit rain raven ribbon river rocket rope saddle salt sand
-shell shoe silver spoon stone storm sugar swan temple tiger tower tulip tunnel turtle valley violin wagon walnut
-whale wheel willow window winter wolf wool yarn zebra""".split()
+WORDS = """apple arrow autumn bamboo banjo barn basket beach bell bench bird blanket board boot branch brick
+bridge brush bucket button cabin cake candle canoe carpet castle cedar chain chair cherry circle cliff cloud
+coat coin comet copper coral cotton cousin crown curtain desert diamond dragon drum eagle engine fabric
+feather fence ferry field finger flag flame flute forest fountain fox garlic giant glass glove goat grape
+hammer harbor hat hawk helmet hill honey hook island ivory jacket jelly kettle kite ladder lantern leaf lemon
+lion lizard magnet maple marble meadow melon mirror moon moss mountain needle nest ocean olive onion orange
+otter oven owl paddle panda pearl pencil pepper piano pillow pine planet plum pond potato puzzle rabbit rain
+raven ribbon river rocket rope saddle salt sand shell shoe silver spoon stone storm sugar swan temple tiger
+tower tulip tunnel turtle valley violin wagon walnut whale wheel willow window winter wolf wool yarn
+zebra""".split()
 
-ENTITIES = """arvo belka corun dalim esper fenor galdo hurin istra jorva kelto lumar morda nivek oskin palud quorn
-rusta selmo tarvi ulmen varsa wexin xandu yorik zelda brask clovo drent frima gorsk klent plasi stroga trivo""".split()
+ENTITIES = """arvo belka corun dalim esper fenor galdo hurin istra jorva kelto lumar morda nivek oskin palud
+quorn rusta selmo tarvi ulmen varsa wexin xandu yorik zelda brask clovo drent frima gorsk klent plasi stroga
+trivo""".split()
 
 RELATIONS = {
     "color": "red blue green yellow black white purple brown".split(),
@@ -124,9 +126,9 @@ def _facts(rng: random.Random, split: str) -> tuple[str, str]:
     return _OPENERS[opener] + _CORES[core].format(r=relation, e=entity), fact(entity, relation)
 
 
-# Family -> generator, and the accuracy of a guesser who knows the form of the answer and nothing else: one of the
-# words in the question for pick and lookup, a random order of them for reverse and sort, a uniform draw from the
-# possible values for the rest.
+# Family -> generator, and the accuracy of a guesser who knows the form of the answer and nothing else: one of
+# the words in the question for pick and lookup, a random order of them for reverse and sort, a uniform draw
+# from the possible values for the rest.
 _FAMILIES: dict[str, tuple[Callable[[random.Random], tuple[str, str]] | None, float]] = {
     "copy": (_copy, 0.04),  # mean of 1/n! for n = 3..7
     "reverse": (_reverse, 0.18),  # mean of 1/n! for n = 2..5
@@ -179,7 +181,8 @@ def items(family: str, split: str, count: int, seed: int) -> list[SkillItem]:
         misses += question in found
         if misses > 100 * (count + 100):
             raise InputError(
-                f"skill family {family!r} has fewer than {count} different {split} items; ask for at most {len(found)}"
+                f"skill family {family!r} has fewer than {count} different {split} items; "
+                f"ask for at most {len(found)}"
             )
         found.setdefault(
             question,
@@ -194,7 +197,7 @@ def items(family: str, split: str, count: int, seed: int) -> list[SkillItem]:
 
 
 def is_correct(item: SkillItem, text: str) -> bool:
-    """Whether a completion is the answer, up to blanks, case and a final full stop. Never raises on any string."""
+    """Whether a completion is the answer, up to blanks, case and a final full stop. Never raises."""
     return text.strip().rstrip(".").lower().split() == item.answer.lower().split()
 
 
