@@ -26,6 +26,7 @@ from pivotrl_jax.records import Call, InputError
 SIZE_PARAMETERS = frozenset({"exponent", "precision", "decimal_places"})
 SIZE_LIMIT = 1_000
 BASE_LIMIT = 2**64
+REPEAT_LIMIT = 1_000_000  # of a text or list, by Python's `*`
 NUMBER_TYPES = frozenset({"integer", "float", "number"})
 
 
@@ -251,7 +252,7 @@ def _oversized(function: _Function, arguments: dict[str, Any]) -> bool:
                 return True
             if name in SIZE_PARAMETERS and isinstance(value, float) and not abs(value) <= limit:
                 return True
-    if any(isinstance(value, int) and abs(value) > SIZE_LIMIT for value in numbers):
+    if any(isinstance(value, int) and abs(value) > REPEAT_LIMIT for value in numbers):
         for name, value in arguments.items():
             documented = function.properties[name]
             kind = documented.get("type") if isinstance(documented, dict) else None

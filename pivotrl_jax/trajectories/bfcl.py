@@ -91,14 +91,14 @@ _LEFT_OUT = object()
 
 
 def _first_call(expected: dict[str, dict[str, list]], docs: list[dict]) -> Call:
-    """`{"f": {"a": [1, 2], "b": ["", "x"]}}` -> f(a=1): the first alternative of each, "" meaning left out."""
+    """`{"f": {"a": [1, 2], "b": ["", "x"]}}` -> f(a=1): the first alternative of each, "" for left out."""
     (name, answers), *_ = expected.items()
     parameters = next((doc["parameters"] for doc in docs if doc["name"] == name), {})
     properties, required = parameters.get("properties", {}), parameters.get("required", [])
     arguments = {}
     for parameter, alternatives in answers.items():
         value = _first(alternatives, parameter in required)
-        if value is not _LEFT_OUT and parameter in properties:  # parallel_multiple_26 has others
+        if value is not _LEFT_OUT and parameter in properties:  # in one row it is not
             arguments[parameter] = _fill(value, properties[parameter])
     return Call(name, arguments)
 
