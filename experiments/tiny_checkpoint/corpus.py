@@ -192,7 +192,7 @@ SHARES = {
     "calls": {"copying": 0.10, "induction": 0.30, "single_call": 0.35, "skill": 0.25},
     "episodes": {"episode": 0.54, "toolbox": 0.10, "induction": 0.14, "skill": 0.20, "copying": 0.02},
 }
-MEAN_TOKENS = {"copying": 59, "induction": 47, "single_call": 92, "skill": 27, "episode": 476, "toolbox": 576}
+MEAN_TOKENS = {"copying": 38, "induction": 46, "single_call": 93, "skill": 26, "episode": 476, "toolbox": 576}
 PHASES = tuple(SHARES)
 LONGEST = 1000  # longer conversations (about one in ten thousand) are left out
 
