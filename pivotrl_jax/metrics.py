@@ -39,9 +39,9 @@ def divide(sums: Mapping[str, Any], by: Mapping[str, str]) -> dict[str, float]:
 class MetricsWriter:
     """Append to `workdir`/metrics.jsonl, one line per `write`, and to TensorBoard in `workdir`/tensorboard.
 
-    start_step: the first step this process will write. A run that was killed may have written steps past the
-    checkpoint it resumes from: lines with step >= start_step and a torn last line are dropped first: no step is
-    there twice. Raises InputError when a line before the last is not a metrics line.
+    start_step: the first step this process will write. A killed run may have written steps past the
+    checkpoint that it resumes from, so lines with step >= start_step and a torn last line are dropped first: no
+    step is there twice. Raises InputError when a line before the last is not a metrics line.
     """
 
     def __init__(self, workdir: str | Path, start_step: int):

@@ -115,8 +115,18 @@ def test_config_numbers_are_the_files():
 
 def test_rope_theta_is_read_from_both_places(copy):
     directory = copy("dense_tied")
-    edit_config(directory, rope_parameters=None, rope_theta=5e6, rope_scaling=None or {})
+    edit_config(directory, rope_parameters=None, rope_theta=5e6, rope_scaling={})
     assert hf.load_config(directory).rope_theta == 5e6
+
+
+def test_a_moe_config_without_head_dim_follows_transformers_rule(copy):
+    directory = copy("moe_normed")
+    edit_config(directory, head_dim=None)
+    assert hf.load_config(directory) == hf.load_config(GOLDEN / "moe_normed")  # 32 / 4 heads
+    directory = copy("dense_tied")
+    edit_config(directory, head_dim=None)
+    with pytest.raises(InputError, match="head_dim is missing"):
+        hf.load_config(directory)
 
 
 # Round trips.
