@@ -40,7 +40,7 @@ class MetricsWriter:
     """Append to `workdir`/metrics.jsonl, one line per `write`, and to TensorBoard in `workdir`/tensorboard.
 
     start_step: the first step this process will write. A killed run may have written steps past the
-    checkpoint that it resumes from, so lines with step >= start_step and a torn last line are dropped first: no
+    checkpoint that it resumes from, so lines with step >= start_step and a torn last line are dropped: no
     step is there twice. Raises InputError when a line before the last is not a metrics line.
     """
 
