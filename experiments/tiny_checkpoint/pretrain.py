@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import corpus  # noqa: E402
 
-from pivotrl_jax import forest, hf, sharding, update  # noqa: E402
+from pivotrl_jax import hf, sharding, update  # noqa: E402
 from pivotrl_jax import model as model_lib  # noqa: E402
 
 CONFIG = model_lib.ModelConfig(
@@ -59,7 +59,8 @@ def optimizer(steps: int) -> optax.GradientTransformation:
     knots = {20: 1.0, max(steps * 2 // 3, 21): 1.0, max(steps, 22): 0.02}
 
     def schedule(peak):
-        return lambda step: peak * jnp.interp(step, jnp.array([0, *knots]), jnp.array([0.05, *knots.values()]))
+        at, factor = jnp.array([0, *knots]), jnp.array([0.05, *knots.values()])
+        return lambda step: peak * jnp.interp(step, at, factor)
 
     dims = contrib.MuonDimensionNumbers
     # leaves are [L, inputs..., outputs...] ([L, E, inputs, outputs] for experts): the layer and expert axes
@@ -103,8 +104,9 @@ def batches(phase: str, seed: int) -> Iterator[tuple[update.Batch, int]]:
 
 def fill(items: list, rows: int, slots: int) -> tuple[update.Batch, list]:
     """Lay conversations out, long ones first, each a tree without branches; what does not fit waits."""
-    batch = {name: np.zeros((rows, slots), np.int32) for name in ("tokens", "position", "parent",
-    "subtree_end")} batch["weight"] = np.zeros((rows, slots), np.float32)
+    names = ("tokens", "position", "parent", "subtree_end")
+    batch = {name: np.zeros((rows, slots), np.int32) for name in names}
+    batch["weight"] = np.zeros((rows, slots), np.float32)
     free, left = [0] * rows, []
     for ids, mask in sorted(items, key=lambda item: -len(item[0])):
         n = len(ids)
@@ -124,7 +126,8 @@ def fill(items: list, rows: int, slots: int) -> tuple[update.Batch, list]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tiny")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
@@ -135,8 +138,11 @@ def main() -> None:
     steps = int(sum(tokens for tokens, _, _ in PHASES.values()) * options.scale / 8192 / 0.98)
     mesh = sharding.make_mesh({})
     compute = update.Compute(attention_chunk=128, log_prob_chunk=128, remat=False)
-    make = lambda rows: update.Learner(CONFIG, compute, mesh, optimizer(steps), update.sft_loss, 1.0, rows)  #
-    noqa: E731 state = make(1).init_state(model_lib.init_params(CONFIG, jax.random.key(options.seed)))
+
+    def make(rows: int) -> update.Learner:
+        return update.Learner(CONFIG, compute, mesh, optimizer(steps), update.sft_loss, 1.0, rows)
+
+    state = make(1).init_state(model_lib.init_params(CONFIG, jax.random.key(options.seed)))
     done: dict[str, float] = {}  # tokens spent per phase
     saved = options.out / "state.pickle"
     if options.resume:
@@ -157,8 +163,12 @@ def main() -> None:
             recent.append(metrics["loss"])
             done[phase] = spent
             if int(state.step) % 20 == 0:
-                line = {"phase": phase, "step": int(state.step), "tokens": spent, "loss": float(np.mean(recent))}
-                line |= {"seconds": round(time.time() - began, 1), "grad_norm": metrics["grad_norm"]}
+                line = {"phase": phase, "step": int(state.step), "tokens": spent}
+                line |= {
+                    "loss": float(np.mean(recent)),
+                    "seconds": round(time.time() - began, 1),
+                    "grad_norm": metrics["grad_norm"],
+                }
                 print(json.dumps(line), file=log, flush=True)
                 print(line, flush=True)
             if time.time() - last_save > 120:
