@@ -70,20 +70,12 @@ def strict_json(text: str, start: int = 0) -> tuple[Any, int]:
 # ---- completion -> action -> message
 
 
-def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str, bool]:
-    """(reasoning, the rest, whether every think block is closed). Only text after the last `</think>` is
-    spoken.
-    """
+def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str]:
+    """(reasoning, the rest). Only text after the last `</think>` is spoken."""
     before, closed, after = text.rpartition(_END_THINK)
-    if not closed:
-        before, after = "", text
-        if thinking_open and _THINK not in text:
-            return text.strip("\n"), "", False
-    reasoning = before.removeprefix("\n").lstrip().removeprefix(_THINK).strip("\n") if closed else ""
-    spoken, opened, rest = after.partition(_THINK)
-    if opened:
-        return (reasoning + "\n" + rest).strip("\n"), spoken, False
-    return reasoning, after, True
+    if closed:
+        return before.lstrip().removeprefix(_THINK).strip("\n"), after
+    return "", _THINK + text if thinking_open and not text.lstrip().startswith(_THINK) else text
 
 
 def _unclosed(text: str, close: int, start: int) -> tuple[None, str, int] | None:
@@ -123,22 +115,27 @@ def parse_action(text: str, thinking_open: bool = False) -> Action:
     """Parse a completion in Qwen3's (Hermes) form: `<think>...</think> text <tool_call>{json}</tool_call>`.
 
     Never raises. Only text after the last `</think>` is spoken: a call inside thinking is no call, and after
-    an unclosed `<think>` there are no calls. `thinking_open` says that the prompt already ended in `<think>`.
+    an unclosed `<think>` there are none at all. `thinking_open`: the prompt already ended in `<think>`.
     Newlines around the JSON are optional. One unreadable block makes the whole action `malformed` (the first
     fault, in words); `calls` holds the readable ones. `content` is the spoken text outside blocks, stripped.
     """
-    reasoning, spoken, closed = _split_thinking(text, thinking_open)
-    if not closed:
-        return Action(spoken.strip(), reasoning, (), "a <think> block is never closed", text)
+    reasoning, spoken = _split_thinking(text, thinking_open)
     calls, faults, content, at = [], [], [], 0
-    while (start := spoken.find(_OPEN, at)) >= 0:
-        content.append(spoken[at:start])
+    while at <= len(spoken):
+        start = spoken.find(_OPEN, at)
+        piece = spoken[at : start if start >= 0 else len(spoken)]
+        if _THINK in piece:  # inside a block it would be data
+            thought = spoken[at:].split(_THINK, 1)[1]
+            fault = "a <think> block is never closed"
+            return Action("".join(content).strip(), (reasoning + "\n" + thought).strip("\n"), (), fault, text)
+        content.append(piece)
+        if start < 0:
+            break
         call, fault, at = _read_call(spoken, start + len(_OPEN))
         if call is not None:
             calls.append(call)
         if fault:
             faults.append(fault)
-    content.append(spoken[at:])
     if any(_CLOSE in piece for piece in content):
         faults.append("a </tool_call> closes nothing")
     return Action("".join(content).strip(), reasoning, tuple(calls), faults[0] if faults else "", text)
