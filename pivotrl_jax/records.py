@@ -2,8 +2,9 @@
 
 Trajectory -> Candidate (one per assistant turn) -> Rollout (G per candidate) -> Profile -> Pivot.
 
-Messages are OpenAI chat messages (`role`, `content`, `tool_calls`, `tool_call_id`, `reasoning_content`). One rule is
-ours: inside this project `tool_calls[i]["function"]["arguments"]` is a dict, parsed once by the reader.
+Messages are OpenAI chat messages (`role`, `content`, `tool_calls`, `tool_call_id`, `reasoning_content`). One
+rule is ours: inside this project `tool_calls[i]["function"]["arguments"]` is a dict, parsed once by the
+reader.
 """
 
 import dataclasses
@@ -68,7 +69,8 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """One assistant completion, parsed. `malformed` says in words what could not be parsed ("" when all could)."""
+    """One assistant completion, parsed. `malformed` says in words what could not be parsed ("" when all
+    could)."""
 
     content: str = ""
     reasoning: str = ""
@@ -79,7 +81,8 @@ class Action:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A verifier's decision. `reason` is a short stable slug ("ok", "no_call", "state"); `details` explains it."""
+    """A verifier's decision. `reason` is a short stable slug ("ok", "no_call", "state"); `details` explains
+    it."""
 
     reward: float
     reason: str
@@ -151,7 +154,8 @@ def _build(kind: type, value: dict) -> Any:
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """Yield (line number from 1, object) for every non-blank line.
 
-    Raises InputError naming file and line for a missing file, malformed JSON, or a line that is not an object.
+    Raises InputError naming file and line for a missing file, malformed JSON, or a line that is not an
+    object.
     """
     path = Path(path)
     if not path.is_file():

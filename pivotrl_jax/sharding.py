@@ -32,14 +32,26 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
     devices, known = jax.device_count(), 1
     for size in shape:
         known *= size if size != -1 else 1
-    if shape.count(-1) == 1 and devices % known == 0:
+    positive = all(size == -1 or size > 0 for size in shape)
+    if positive and shape.count(-1) == 1 and devices % known == 0:
         shape[shape.index(-1)] = devices // known
-    elif shape.count(-1) or known != devices:
+    elif not positive or shape.count(-1) or known != devices:
         text = ", ".join(f"{axis}: {size}" for axis, size in zip(MESH_AXES, shape))
         raise InputError(
             f"the mesh ({text}) does not fit {devices} devices; sizes must multiply to that number"
         )
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
+    """Rows of a batch over the `data` and `fsdp` axes. Raises InputError when they do not divide `rows`."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % parts:
+        raise InputError(
+            f"{rows} rows of a microbatch do not divide over the mesh (data: {mesh.shape['data']}, "
+            f"fsdp: {mesh.shape['fsdp']}); make them a multiple of {parts}"
+        )
+    return NamedSharding(mesh, BATCH)
 
 
 def param_shardings(abstract_params, mesh: Mesh):

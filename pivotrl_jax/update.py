@@ -128,8 +128,9 @@ class Learner:
             rows,
         )
         self.param_sharding = sharding.param_shardings(model.abstract_params(config), mesh)
-        self.batch_sharding = NamedSharding(mesh, sharding.BATCH)
+        self.batch_sharding = sharding.batch_sharding(mesh, rows)
         self.replicated = NamedSharding(mesh, PartitionSpec())
+        self.state_sharding = TrainState(self.replicated, self.param_sharding, self._opt_sharding())
 
         def total(params, batch):
             return loss(*forest_log_probs(config, compute, params, batch, temperature), batch)
@@ -147,12 +148,31 @@ class Learner:
         def score(params, batch):
             return forest_log_probs(config, compute, params, batch, temperature)[0]
 
-        self._accumulate = jax.jit(accumulate, donate_argnums=1)
-        self._apply = jax.jit(apply, donate_argnums=(0, 1))
-        self._score = jax.jit(score)
+        # pinned: left to itself the partitioner lays gradients and moments out anew at every step
+        self._accumulate = jax.jit(
+            accumulate, donate_argnums=1, out_shardings=(self.param_sharding, self.replicated)
+        )
+        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
+        self._score = jax.jit(score, out_shardings=self.batch_sharding)
         self._zeros = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
         )
+
+    def _opt_sharding(self):
+        """Optimizer state lies as the parameters do: moments beside their parameter, counters everywhere."""
+        shapes = model.param_shapes(self.config)
+        places = {
+            (path, leaf.shape): place
+            for (path, leaf), place in zip(
+                jax.tree.leaves_with_path(shapes), jax.tree.leaves(self.param_sharding)
+            )
+        }
+
+        def place(path, leaf):  # .../mu/layers/q of q's shape is q's moment, whatever wraps it
+            tails = ((path[i:], leaf.shape) for i in range(len(path)))
+            return next((places[tail] for tail in tails if tail in places), self.replicated)
+
+        return jax.tree.map_with_path(place, jax.eval_shape(self.optimizer.init, shapes))
 
     def init_state(self, params: model.Params) -> TrainState:
         """Step 0 with fresh optimizer state, laid out on the mesh. `params` is copied: steps donate their
@@ -161,7 +181,7 @@ class Learner:
         return TrainState(
             jax.device_put(jnp.zeros((), jnp.int32), self.replicated),
             placed,
-            jax.jit(self.optimizer.init)(placed),
+            jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(placed),
         )
 
     def _microbatches(self, batch: Batch) -> Iterator[Batch]:

@@ -1,0 +1,37 @@
+"""Evaluate a checkpoint in and out of domain: `python -m pivotrl_jax.evaluate --config=... --checkpoint=DIR`
+
+Plays the config's held-out episodes, scores its held-out turns and its out-of-domain skills, prints a table,
+and leaves the results in config.workdir/evaluations. Without --checkpoint it evaluates the config's own
+model.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from pivotrl_jax import cli, evaluation
+from pivotrl_jax import data as data_lib
+from pivotrl_jax import run as run_lib
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory in Hugging Face layout, e.g. runs/bfcl/hf")
+
+
+def main() -> None:
+    config = cli.CONFIG.value
+    if CHECKPOINT.value:
+        config.model.checkpoint = CHECKPOINT.value
+    run = run_lib.open_run(config)
+    data = data_lib.load(config.data, config.seed)
+    tasks = run_lib.held_out_tasks(run, data)
+    results = run_lib.evaluate(run, run.params, tasks, run.policy, run.policy)
+    summary = evaluation.summarise(results)
+    families = summary.pop("families", {})
+    for name, value in {**summary, **{f"  {family}": v for family, v in families.items()}}.items():
+        print(f"{name:20s} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]  n = {value['n']}")
+    file = Path(config.workdir) / "evaluations" / f"{run.policy}.json"
+    print(json.dumps({"checkpoint": str(run.checkpoint), "policy": run.policy, "results": str(file)}))
+
+
+if __name__ == "__main__":
+    cli.start(main)

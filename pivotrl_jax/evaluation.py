@@ -1,0 +1,211 @@
+"""Evaluation: held-out episodes played to the end, held-out turns, out-of-domain skills; with intervals.
+
+The same tasks and the same PRNG streams before and after training, so that differences are paired.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pivotrl_jax import metrics, progress
+from pivotrl_jax.chat import Chat
+from pivotrl_jax.environments import skills
+from pivotrl_jax.environments.episode import Episode
+from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.records import Candidate, InputError
+from pivotrl_jax.rollout import Actor, Request, roll_out
+
+Results = dict[str, Any]  # JSON: see `evaluate`
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+    """What is held out."""
+
+    rows: list[Row]  # played as episodes
+    candidates: list[Candidate]  # turns of the experts' trajectories through the same rows
+    prompts: list[list[int]]  # their prompt ids
+    skills: list[skills.SkillItem]
+
+
+def play_episodes(
+    actor: Actor,
+    params,
+    chat: Chat,
+    rows: Sequence[Row],
+    attempts: int,
+    max_steps: int,
+    max_prompt: int,
+    stream,
+) -> list[dict]:
+    """Play every row `attempts` times, all episodes in step. Returns per episode id, row, success, reason,
+    turns.
+
+    An episode whose next prompt would exceed `max_prompt` tokens ends as a failure with the reason
+    "too_long".
+    """
+    episodes = [(f"{row.id}#{n}", row, Episode(row, max_steps)) for row in rows for n in range(attempts)]
+    results: dict[str, dict] = {}
+
+    def finish(name: str, row: Row, episode: Episode, success: float, reason: str) -> None:
+        results[name] = {
+            "id": name,
+            "row": row.id,
+            "success": success,
+            "reason": reason,
+            "turns": episode.turns,
+        }
+        bar.update(1)
+
+    with progress.bar(len(episodes), "episodes", "episodes") as bar:
+        live = episodes
+        while live:
+            requests, playing = [], []
+            for name, row, episode in live:
+                prompt = chat.prompt_ids(episode.messages, episode.tools)
+                if len(prompt) > max_prompt:
+                    finish(name, row, episode, 0.0, "too_long")
+                    continue
+                requests.append(Request(f"{name}#{episode.turns}", prompt, name, 1))
+                playing.append((name, row, episode))
+            live = []
+            for (name, row, episode), (drawn,) in zip(playing, actor.act(params, requests, stream)):
+                episode.step(chat.parse(chat.decode(drawn.token_ids)))
+                if episode.done:
+                    verdict = episode.verdict()
+                    finish(name, row, episode, verdict.reward, verdict.reason)
+                else:
+                    live.append((name, row, episode))
+    return [results[name] for name, _, _ in episodes]
+
+
+def score_turns(
+    actor: Actor, params, chat: Chat, candidates: Sequence[Candidate], prompts, samples: int, stream
+) -> list[dict]:
+    """Verified samples at every held-out turn: id, scenario, is_call, mean reward, samples."""
+    with progress.bar(len(candidates) * samples, "held-out turns", "rollouts") as bar:
+        groups = roll_out(actor, params, chat, candidates, prompts, samples, stream, on_batch=bar.update)
+    return [
+        {
+            "id": c.id,
+            "scenario": c.scenario,
+            "is_call": c.is_call,
+            "mean": float(np.mean([rollout.reward for rollout in group])),
+            "samples": samples,
+        }
+        for c, group in zip(candidates, groups)
+    ]
+
+
+def score_skills(actor: Actor, params, chat: Chat, items: Sequence[skills.SkillItem], stream) -> list[dict]:
+    """One answer per out-of-domain item: id, family, correct."""
+    requests = [Request(item.id, chat.prompt_ids(item.messages, []), item.id, 1) for item in items]
+    with progress.bar(len(items), "out-of-domain skills", "items") as bar:
+        drawn = actor.act(params, requests, stream, bar.update)
+    return [
+        {
+            "id": item.id,
+            "family": item.family,
+            "correct": float(skills.is_correct(item, chat.decode(completion.token_ids))),
+        }
+        for item, (completion,) in zip(items, drawn)
+    ]
+
+
+def evaluate(
+    actor: Actor,
+    params,
+    chat: Chat,
+    tasks: Tasks,
+    *,
+    seed: int,
+    attempts: int,
+    samples: int,
+    max_steps: int,
+    max_prompt: int,
+) -> Results:
+    """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}."""
+    streams = [jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), i) for i in range(3)]
+    episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
+    turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1])
+    answers = score_skills(actor, params, chat, tasks.skills, streams[2])
+    count = sum(e["turns"] for e in episodes) + len(turns) * samples + len(answers)
+    return {"episodes": episodes, "turns": turns, "skills": answers, "rollout_turns": count}
+
+
+def _series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
+    """Measure -> (values, clusters)."""
+    series = {
+        "episode_success": (
+            [e["success"] for e in results["episodes"]],
+            [e["row"] for e in results["episodes"]],
+        )
+    }
+    for name, is_call in (("call_turn_pass", True), ("text_turn_pass", False)):
+        turns = [t for t in results["turns"] if t["is_call"] == is_call]
+        series[name] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
+    answers = results["skills"]
+    series["out_of_domain"] = [a["correct"] for a in answers], [a["id"] for a in answers]
+    for family in dict.fromkeys(a["family"] for a in answers):
+        mine = [a for a in answers if a["family"] == family]
+        series[f"family:{family}"] = [a["correct"] for a in mine], [a["id"] for a in mine]
+    return {name: pair for name, pair in series.items() if pair[0]}
+
+
+def _nested(flat: dict[str, dict]) -> dict:
+    families = {name.split(":", 1)[1]: value for name, value in flat.items() if name.startswith("family:")}
+    rest = {name: value for name, value in flat.items() if not name.startswith("family:")}
+    return {**rest, "families": families} if families else rest
+
+
+def summarise(results: Results) -> dict:
+    """Measure -> {"value", "low", "high", "n"}: 95 % intervals over tasks (Wilson where every task counts
+    once)."""
+    flat = {}
+    for name, (values, clusters) in _series(results).items():
+        alone = len(set(clusters)) == len(values) and set(values) <= {0.0, 1.0}
+        interval = (
+            metrics.wilson(int(sum(values)), len(values))
+            if alone
+            else metrics.cluster_bootstrap(values, clusters)
+        )
+        flat[name] = {**_interval(interval), "n": len(values)}
+    return _nested(flat)
+
+
+def compare(before: Results, after: Results) -> dict:
+    """Measure -> {"value", "low", "high"} of after - before on the same tasks (paired, clustered
+    bootstrap)."""
+    flat = {}
+    there = _series(after)
+    for name, (values, clusters) in _series(before).items():
+        if name not in there or there[name][1] != clusters:
+            raise InputError(
+                f"the two evaluations were not made on the same tasks ({name}); evaluate both anew"
+            )
+        flat[name] = _interval(metrics.paired_difference(values, there[name][0], clusters))
+    return _nested(flat)
+
+
+def _interval(interval: metrics.Interval) -> dict:
+    return {"value": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def cached(path: Path, identity: dict, compute, resume: bool) -> Results:
+    """Results from `path` when they were made for the same `identity`; else computed and written there."""
+    if resume and path.is_file():
+        stored = json.loads(path.read_text("utf-8"))
+        if stored["identity"] == identity:
+            return stored["results"]
+    results = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"identity": identity, "results": results}) + "\n", "utf-8")
+    os.replace(temporary, path)
+    return results

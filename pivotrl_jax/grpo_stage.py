@@ -1,0 +1,56 @@
+"""The training stage of a run: config -> recipe, learner, checkpoints -> trained parameters."""
+
+from pivotrl_jax import learning, profiling, update
+from pivotrl_jax import run as run_lib
+from pivotrl_jax.checkpoint import Checkpoints
+from pivotrl_jax.records import Candidate
+
+
+def train(run: run_lib.Run, pivots: list[Candidate]):
+    """Train on the pivots as `config.grpo` says. Returns (parameters, totals)."""
+    c, compute = run.config.grpo, run.config.compute
+    recipe = learning.Recipe(
+        steps=c.steps,
+        pivots_per_step=c.pivots_per_step,
+        group_size=c.group_size,
+        advantage_eps=c.advantage_eps,
+        kl_coefficient=c.kl_coefficient,
+        seed=run.config.seed,
+    )
+    learner = update.Learner(
+        run.model_config,
+        update.Compute(compute.attention_chunk, compute.log_prob_chunk, compute.remat),
+        run.mesh,
+        update.make_optimizer(c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm),
+        update.grpo_loss(c.clip_low, c.clip_high, c.kl_coefficient),
+        run.config.sampling.temperature,
+        c.microbatch_rows,
+    )
+    # what must be equal for a checkpoint to be continued; a longer run of the same recipe may be
+    fixed = {name: value for name, value in c.to_dict().items() if name not in ("steps", "keep_checkpoints")}
+    identity = {
+        "policy": run.policy,
+        "model": vars(run.model_config),
+        "grpo": fixed,
+        "sampling": run.config.sampling.to_dict(),
+        "reward": run.config.reward,
+        "pivots": profiling.digest(pivots),
+        "seed": run.config.seed,
+    }
+    with Checkpoints(run.workdir / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
+        state, totals = learning.learn(
+            learner,
+            run.actor(c.batch),
+            run.chat,
+            run.params,
+            pivots,
+            run_lib.prompts_of(run, pivots),
+            recipe,
+            slots=compute.slots,
+            verifier=run.verifier,
+            checkpoints=checkpoints,
+            save_every=c.save_every,
+            workdir=run.workdir,
+            resume=run.config.resume,
+        )
+    return state.params, totals

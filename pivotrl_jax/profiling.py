@@ -1,0 +1,130 @@
+"""Profiling, resumable: G local rollouts per candidate from the frozen reference policy, in shards on disk.
+
+A shard is a fixed run of trajectories, so that a resumed run packs, samples and rounds exactly as the first
+would have. `rollouts/settings.json` says what the shards are rollouts of; another policy, seed or verifier
+is refused.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from pivotrl_jax import pivots, progress, verifiers
+from pivotrl_jax.chat import Chat
+from pivotrl_jax.records import Candidate, InputError, Profile, Rollout, read_records, write_records
+from pivotrl_jax.rollout import Actor, roll_out
+
+
+def digest(candidates: Sequence[Candidate]) -> str:
+    """A fingerprint of the candidates, order and content."""
+    h = hashlib.sha256()
+    for c in candidates:
+        h.update(
+            json.dumps(
+                [c.id, c.messages, c.tools, c.demonstration, c.verifier, c.case], sort_keys=True
+            ).encode()
+        )
+    return h.hexdigest()[:16]
+
+
+def shards_of(candidates: Sequence[Candidate], trajectories: int) -> list[list[int]]:
+    """Indices of candidates, cut after every `trajectories` trajectories."""
+    order: dict[str, list[int]] = {}
+    for i, candidate in enumerate(candidates):
+        order.setdefault(candidate.trajectory_id, []).append(i)
+    groups = list(order.values())
+    return [
+        [i for group in groups[start : start + trajectories] for i in group]
+        for start in range(0, len(groups), trajectories)
+    ]
+
+
+def check_settings(directory: Path, settings: dict, resume: bool) -> None:
+    """Make `directory` ready for shards of these settings; older ones go when `resume` is off.
+
+    Raises InputError naming the first difference when shards of other settings are there.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "settings.json"
+    if not resume or not file.is_file():
+        for old in directory.glob("*.jsonl"):
+            old.unlink()
+    else:
+        there = json.loads(file.read_text("utf-8"))
+        for name in sorted({*there, *settings}):
+            if there.get(name) != settings.get(name):
+                raise InputError(
+                    f"{directory}: holds rollouts of another run: {name} is {there.get(name)!r} there and "
+                    f"{settings.get(name)!r} here; use another workdir, or --config.resume=False to start "
+                    "over"
+                )
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
+    os.replace(temporary, file)
+
+
+def profile(
+    actor: Actor,
+    params,
+    chat: Chat,
+    candidates: Sequence[Candidate],
+    prompts: Sequence[Sequence[int]],
+    *,
+    group_size: int,
+    seed: int,
+    policy: str,
+    directory: Path,
+    shard: int,
+    resume: bool,
+    verifier: str | None = None,
+) -> tuple[list[Profile], list[Rollout]]:
+    """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
+
+    `policy` is the checkpoint's fingerprint; `shard` counts trajectories per file.
+    """
+    settings = {
+        "policy": policy,
+        "candidates": digest(candidates),
+        "group_size": group_size,
+        "seed": seed,
+        "sampling": {**actor.sampling.__dict__, "stop_ids": list(actor.sampling.stop_ids)},
+        "shard": shard,
+        "verifiers": sorted({verifiers.get(verifier or c.verifier).label for c in candidates}),
+    }
+    check_settings(directory, settings, resume)
+    stream = jax.random.fold_in(jax.random.key(seed), 1)
+    profiles, rollouts = [], []
+    with progress.bar(len(candidates) * group_size, "profiling pi_0", "rollouts") as bar:
+        for number, members in enumerate(shards_of(candidates, shard)):
+            file = directory / f"{number:05d}.jsonl"
+            here = [candidates[i] for i in members]
+            if file.is_file():
+                flat = read_records(file, Rollout)
+                bar.update(len(flat))
+            else:
+                texts = [prompts[i] for i in members]
+                groups = roll_out(actor, params, chat, here, texts, group_size, stream, verifier, bar.update)
+                flat = [rollout for group in groups for rollout in group]
+                write_records(file, flat)
+            rollouts += flat
+            profiles += _profiles(here, flat, group_size, policy, verifier, actor.sampling.temperature, seed)
+    return profiles, rollouts
+
+
+def _profiles(here, flat, group_size, policy, verifier, temperature, seed) -> list[Profile]:
+    groups = [flat[i : i + group_size] for i in range(0, len(flat), group_size)]
+    return [
+        pivots.profile(
+            candidate,
+            [rollout.reward for rollout in group],
+            policy,
+            verifiers.get(verifier or candidate.verifier),
+            temperature,
+            seed,
+        )
+        for candidate, group in zip(here, groups)
+    ]

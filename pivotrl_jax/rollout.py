@@ -1,0 +1,169 @@
+"""Candidates + sampler + verifier -> rollouts.
+
+Prompts become token ids here, completions become text and actions here, and the sampled ids themselves go on
+to the loss untouched.
+"""
+
+import collections
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from pivotrl_jax import forest, model, verifiers
+from pivotrl_jax.chat import Chat
+from pivotrl_jax.records import Candidate, Rollout
+from pivotrl_jax.sampler import Sampler, Sampling
+
+
+def number_of(name: str) -> int:
+    """A stable 31-bit number for a name, to fold into a PRNG key: the same in every process and run."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """`samples` completions wanted for a prompt. Requests of one `tree` share whatever prefix they share."""
+
+    name: str  # decides, with the sample's index, the PRNG key
+    prompt: Sequence[int]
+    tree: str
+    samples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """Token ids as drawn, their log-probs under the distribution drawn from, and whether a stop token
+    came."""
+
+    token_ids: list[int]
+    log_probs: list[float]
+    finished: bool
+
+
+class Actor:
+    """Draws completions for any number of requests with a bounded number of compiled programs.
+
+    rows x branches samples are drawn at a time. `slots` lists the row lengths there are programs for; a tree
+    takes the smallest that holds its longest prompt.
+    """
+
+    def __init__(
+        self,
+        config: model.ModelConfig,
+        sampling: Sampling,
+        mesh: Mesh,
+        *,
+        rows: int,
+        branches: int,
+        slots: Sequence[int],
+        attention_chunk: int,
+    ):
+        self.rows, self.branches, self.slots = rows, branches, sorted(slots)
+        self.sampling = sampling
+        self._sampler = Sampler(config, sampling, attention_chunk, mesh)
+
+    def act(
+        self,
+        params: model.Params,
+        requests: Sequence[Request],
+        stream: jax.Array,
+        on_batch: Callable[[int], None] = lambda done: None,
+    ) -> list[list[Completion]]:
+        """Completions of every request, in order. `stream` is a PRNG key; `on_batch` hears how many were
+        drawn.
+
+        Raises InputError for a prompt longer than the longest row.
+        """
+        trees: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            trees.setdefault(request.tree, []).append(i)
+        groups: dict[int, list[list[forest.Piece]]] = {}
+        for members in trees.values():
+            longest = max(len(requests[i].prompt) for i in members)
+            slots = forest.round_up(longest, self.slots)
+            pieces = [forest.Piece(i, requests[i].prompt, samples=requests[i].samples) for i in members]
+            groups.setdefault(slots, []).append(pieces)
+        drawn: list[list[Completion]] = [[] for _ in requests]
+        for slots, pieces in sorted(groups.items()):
+            packed = forest.pack(pieces, slots, self.branches, self.rows)
+            self._draw(params, packed, requests, stream, drawn, on_batch)
+        return drawn
+
+    def _draw(self, params, packed: forest.Forest, requests, stream, drawn, on_batch) -> None:
+        rows = packed.tokens.shape[0]
+        branch = np.full((rows, self.branches), -1, np.int32)
+        numbers = np.zeros((rows, self.branches, 2), np.int32)
+        taken = [0] * rows
+        owner: dict[tuple[int, int], int] = {}
+        for placed in packed.placed:
+            for sample in range(requests[placed.key].samples):
+                at = placed.row, taken[placed.row]
+                branch[at], numbers[at] = placed.prompt_slot, (number_of(requests[placed.key].name), sample)
+                owner[at] = placed.key
+                taken[placed.row] += 1
+        for start in range(0, rows, self.rows):
+            here = slice(start, start + self.rows)
+            part = forest.Forest(
+                packed.tokens[here], packed.position[here], packed.parent[here], packed.subtree_end[here], ()
+            )
+            out = self._sampler(params, part, branch[here], stream, numbers[here])
+            count = 0
+            for r in range(self.rows):
+                for s in range(taken[start + r]):
+                    n = int(out.length[r, s])
+                    ids, log_probs = out.tokens[r, s, :n].tolist(), out.log_probs[r, s, :n].tolist()
+                    completion = Completion(ids, log_probs, bool(out.finished[r, s]))
+                    drawn[owner[start + r, s]].append(completion)
+                    count += 1
+            on_batch(count)
+
+
+def roll_out(
+    actor: Actor,
+    params: model.Params,
+    chat: Chat,
+    candidates: Sequence[Candidate],
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    stream: jax.Array,
+    verifier: str | None = None,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> list[list[Rollout]]:
+    """G verified rollouts of every candidate, in order.
+
+    `prompts` are the candidates' prompt ids, rendered once by the caller. `verifier` overrides the
+    candidates' own (the ablations). A completion cut at the token limit is verified as it stands.
+    """
+    requests, seen = [], collections.Counter()
+    for c, prompt in zip(candidates, prompts):
+        # a candidate that occurs twice is sampled twice, with keys of its own
+        name = f"{c.id}#{seen[c.id]}" if seen[c.id] else c.id
+        seen[c.id] += 1
+        requests.append(Request(name, prompt, c.trajectory_id, group_size))
+    drawn = actor.act(params, requests, stream, on_batch)
+    return [
+        [_verified(chat, candidate, i, completion, verifier) for i, completion in enumerate(completions)]
+        for candidate, completions in zip(candidates, drawn)
+    ]
+
+
+def _verified(
+    chat: Chat, candidate: Candidate, sample: int, drawn: Completion, verifier: str | None
+) -> Rollout:
+    text = chat.decode(drawn.token_ids)
+    verdict = verifiers.get(verifier or candidate.verifier).verify(candidate, chat.parse(text))
+    return Rollout(
+        candidate_id=candidate.id,
+        sample=sample,
+        token_ids=drawn.token_ids,
+        log_probs=drawn.log_probs,
+        finished=drawn.finished,
+        text=text,
+        reward=verdict.reward,
+        reason=verdict.reason,
+        details=verdict.details,
+    )

@@ -1,0 +1,236 @@
+"""What the programs share: a run's directory, policy, mesh and stages, built from its config.
+
+Stages, each reading the files of the one before: candidates.jsonl -> rollouts/*.jsonl, profiles.jsonl ->
+pivots.jsonl -> checkpoints/ + metrics.jsonl -> evaluation.json, hf/, report.html.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import time
+from pathlib import Path
+
+import jax
+
+from pivotrl_jax import chat as chat_lib
+from pivotrl_jax import data as data_lib
+from pivotrl_jax import evaluation, hf, model, pivots, profiling, sharding, verifiers
+from pivotrl_jax.environments import skills
+from pivotrl_jax.records import Candidate, InputError, Profile, Rollout, read_records, write_records
+from pivotrl_jax.rollout import Actor
+from pivotrl_jax.sampler import Sampling
+from pivotrl_jax.trajectories import candidates as candidates_lib
+
+EMBEDDED = Path(__file__).parent / "assets" / "tiny"
+PACKAGES = ("pivotrl_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+def use_compilation_cache() -> None:
+    """Compiled programs survive the process: under $PIVOTRL_CACHE or ~/.cache/pivotrl_jax, unless JAX has
+    its own."""
+    if not jax.config.jax_compilation_cache_dir:
+        default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pivotrl_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", os.environ.get("PIVOTRL_CACHE", str(default)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@dataclasses.dataclass
+class Run:
+    """One run: its config and directory, and the frozen reference policy on its mesh."""
+
+    config: object  # the run's ConfigDict
+    workdir: Path
+    mesh: jax.sharding.Mesh
+    model_config: model.ModelConfig
+    params: dict  # pi_0, on the mesh
+    policy: str  # pi_0's fingerprint
+    checkpoint: Path
+    chat: chat_lib.Chat
+    seconds: dict[str, float]  # stage -> seconds, over resumes
+    facts: dict  # what run.json says beside the above
+
+    @contextlib.contextmanager
+    def stage(self, name: str):
+        """Time a stage, and leave run.json up to date whatever happens in it."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self.write()
+
+    def write(self) -> None:
+        """Write run.json."""
+        versions = {}
+        for package in PACKAGES:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[package] = importlib.metadata.version(package)
+        page = {
+            "config": self.config.to_dict(),
+            "model": dataclasses.asdict(self.model_config),
+            "policy": self.policy,
+            "versions": versions,
+            "devices": [str(device.device_kind) for device in jax.devices()],
+            "seconds": self.seconds,
+            **self.facts,
+        }
+        temporary = self.workdir / "run.json.tmp"
+        temporary.write_text(json.dumps(page, indent=1) + "\n", "utf-8")
+        os.replace(temporary, self.workdir / "run.json")
+
+    def actor(self, shape) -> Actor:
+        """An actor that samples as the config says, with the batch shape of one of its sections."""
+        s = self.config.sampling
+        sampling = Sampling(s.temperature, s.top_p, s.top_k, s.max_tokens, self.chat.stop_ids)
+        return Actor(
+            self.model_config,
+            sampling,
+            self.mesh,
+            rows=shape.rows,
+            branches=shape.branches,
+            slots=self.config.compute.slots,
+            attention_chunk=self.config.compute.attention_chunk,
+        )
+
+    @property
+    def verifier(self) -> str | None:
+        """None: each candidate's own (functional reward); "exact" for the ablation."""
+        reward = self.config.reward
+        if reward not in ("functional", "exact"):
+            raise InputError(f'config.reward is {reward!r}; want "functional" or "exact"')
+        return None if reward == "functional" else "exact"
+
+
+def open_run(config) -> Run:
+    """Make the work directory, the mesh, and load the reference policy. Raises InputError."""
+    use_compilation_cache()
+    workdir = Path(config.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoint = EMBEDDED if config.model.checkpoint == "embedded" else Path(config.model.checkpoint)
+    mesh = sharding.make_mesh(dict(config.mesh))
+    model_config = hf.load_config(checkpoint, config.model.dtype)
+    shardings = sharding.param_shardings(model.abstract_params(model_config), mesh)
+    params = jax.device_put(hf.load_params(checkpoint, model_config, config.model.param_dtype), shardings)
+    chat = chat_lib.load_chat(checkpoint, config.model.keep_thinking)
+    seconds = {}
+    if config.resume and (workdir / "run.json").is_file():
+        seconds = json.loads((workdir / "run.json").read_text("utf-8")).get("seconds", {})
+    policy = hf.fingerprint(checkpoint)
+    return Run(config, workdir, mesh, model_config, params, policy, checkpoint, chat, seconds, {})
+
+
+def prompts_of(run: Run, candidates: list[Candidate]) -> list[list[int]]:
+    """Rendered prompt ids of every candidate."""
+    return [run.chat.prompt_ids(c.messages, c.tools) for c in candidates]
+
+
+def _within_limit(run: Run, candidates: list[Candidate]) -> tuple[list[Candidate], dict[str, str]]:
+    limit = run.config.data.max_prompt_tokens
+    return candidates_lib.limit_prompts(
+        candidates, lambda c: len(run.chat.prompt_ids(c.messages, c.tools)), limit
+    )
+
+
+def make_candidates(run: Run, data: data_lib.Data) -> list[Candidate]:
+    """Cut, check, limit and write candidates.jsonl; what was left out goes to skipped.jsonl and the
+    terminal."""
+    candidates, too_long = _within_limit(run, candidates_lib.extract(data.demonstrations))
+    checked = pivots.self_check(candidates, verifiers.VERIFIERS)
+    left_out = {**data.skipped, **too_long, **checked.left_out}
+    run.facts["skipped"] = {
+        "rows": len(data.skipped),
+        "prompts_too_long": len(too_long),
+        "self_check": len(checked.left_out),
+    }
+    for where, why in list(left_out.items())[:10]:
+        print(f"left out {where}: {why}")
+    if len(left_out) > 10:
+        print(f"... and {len(left_out) - 10} more, all in {run.workdir / 'skipped.jsonl'}")
+    lines = [json.dumps({"where": where, "why": why}) + "\n" for where, why in left_out.items()]
+    (run.workdir / "skipped.jsonl").write_text("".join(lines), "utf-8")
+    write_records(run.workdir / "candidates.jsonl", checked.kept)
+    if not checked.kept:
+        raise InputError(
+            f"no candidate is left of {len(data.demonstrations)} trajectories; see skipped.jsonl"
+        )
+    return checked.kept
+
+
+def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection, list[Rollout]]:
+    """Profile under pi_0 and filter; writes rollouts/, profiles.jsonl and pivots.jsonl.
+
+    Raises InputError with the table when no candidate is a pivot.
+    """
+    c = run.config.profile
+    profiles, rollouts = profiling.profile(
+        run.actor(c.batch),
+        run.params,
+        run.chat,
+        candidates,
+        prompts_of(run, candidates),
+        group_size=c.group_size,
+        seed=run.config.seed,
+        policy=run.policy,
+        directory=run.workdir / "rollouts",
+        shard=c.trajectories_per_shard,
+        resume=run.config.resume,
+        verifier=run.verifier,
+    )
+    selection = pivots.select(profiles, c.lambda_diff)
+    write_records(run.workdir / "profiles.jsonl", profiles)
+    write_records(run.workdir / "pivots.jsonl", selection.pivots(candidates))
+    selection.require_pivots()
+    print("\n".join(selection.table()))
+    return selection, rollouts
+
+
+def held_out_tasks(run: Run, data: data_lib.Data) -> evaluation.Tasks:
+    """The evaluation's tasks; turns with prompts over the limit are left out, and counted in run.json."""
+    c = run.config.evaluate
+    turns = candidates_lib.extract(data.held_out[: c.turn_trajectories])
+    turns, too_long = _within_limit(run, turns)
+    run.facts["held_out_prompts_too_long"] = len(too_long)
+    items = (
+        [item for family in skills.families() for item in skills.items(family, "test", c.skill_items, 0)]
+        if c.skill_items
+        else []
+    )
+    return evaluation.Tasks(data.rows[: c.tasks], turns, prompts_of(run, turns), items)
+
+
+def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) -> evaluation.Results:
+    """Evaluate a policy; results are kept in evaluations/{name}.json and read back on a resume."""
+    c, s = run.config.evaluate, run.config.sampling
+    identity = {
+        "policy": policy,
+        "evaluate": c.to_dict(),
+        "sampling": s.to_dict(),
+        "max_prompt": run.config.data.max_prompt_tokens,
+        "tasks": profiling.digest(tasks.candidates),
+        "rows": [row.id for row in tasks.rows],
+        "seed": run.config.seed,
+    }
+
+    def compute() -> evaluation.Results:
+        return evaluation.evaluate(
+            run.actor(c.batch),
+            params,
+            run.chat,
+            tasks,
+            seed=run.config.seed,
+            attempts=c.attempts,
+            samples=c.samples,
+            max_steps=c.max_steps,
+            max_prompt=run.config.data.max_prompt_tokens,
+        )
+
+    return evaluation.cached(
+        run.workdir / "evaluations" / f"{name}.json", identity, compute, run.config.resume
+    )
+
+
+def read_profiles(run: Run) -> list[Profile]:
+    """profiles.jsonl of an earlier stage."""
+    return read_records(run.workdir / "profiles.jsonl", Profile)

@@ -1,0 +1,118 @@
+"""PivotRL from trajectories to a better policy: `python -m pivotrl_jax.train --config=configs/bfcl.py`
+
+    demonstrations -> candidates (self-checked) -> evaluate pi_0 -> profile -> pivots -> GRPO -> evaluate
+    -> Hugging Face export -> report
+
+Every stage leaves its files in config.workdir and is taken up from there when the program runs again. Left
+out here: the baselines (SFT, end-to-end RL) and re-profiling while training.
+"""
+
+import json
+import os
+
+from rich.console import Console
+from rich.table import Table
+
+from pivotrl_jax import cli, evaluation, grpo_stage, hf, report
+from pivotrl_jax import data as data_lib
+from pivotrl_jax import run as run_lib
+
+NAMES = {
+    "episode_success": "episode success",
+    "call_turn_pass": "call-turn pass",
+    "text_turn_pass": "text-turn pass",
+    "out_of_domain": "out of domain",
+}
+
+
+def main() -> None:
+    config = cli.CONFIG.value
+    run = run_lib.open_run(config)
+    with run.stage("candidates"):
+        data = data_lib.load(config.data, config.seed)
+        candidates = run_lib.make_candidates(run, data)
+        tasks = run_lib.held_out_tasks(run, data)
+    with run.stage("profiling"):
+        selection, rollouts = run_lib.find_pivots(run, candidates)
+    with run.stage("evaluation before"):
+        before = run_lib.evaluate(run, run.params, tasks, "before", run.policy)
+    with run.stage("training"):
+        params, totals = grpo_stage.train(run, [p.candidate for p in selection.pivots(candidates)])
+    with run.stage("export"):
+        export = run.workdir / "hf"
+        hf.save(export, run.model_config, params, run.checkpoint)
+    with run.stage("evaluation after"):
+        after = run_lib.evaluate(run, params, tasks, "after", hf.fingerprint(export))
+    result = {
+        "before": evaluation.summarise(before),
+        "after": evaluation.summarise(after),
+        "difference": evaluation.compare(before, after),
+    }
+    write_json(run.workdir / "evaluation.json", result)
+    turns = len(rollouts) + totals["rollout_turns"]
+    run.facts |= {
+        "counts": {
+            "trajectories": len(data.demonstrations),
+            "candidates": len(candidates),
+            **selection.counts(),
+            "profiling_rollout_turns": len(rollouts),
+            "training_rollout_turns": totals["rollout_turns"],
+            "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
+        },
+        "table": table_rows(run, len(data.demonstrations), candidates, selection, result, turns),
+    }
+    run.write()
+    page = report.write_report(run.workdir)
+    print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.workdir))])
+
+
+def write_json(path, value) -> None:
+    """Atomically."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
+    """The short table at the end, as (name, text)."""
+    counts = selection.counts()
+    rows = [
+        ("candidates", f"{len(candidates)} turns of {trajectories} trajectories"),
+        (
+            "uninformative groups",
+            f"{selection.uninformative():.0%} of all, {selection.uninformative(True):.0%} of call turns",
+        ),
+        ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
+        (
+            "others",
+            f"{counts['all_fail']} all fail, {counts['all_pass']} all pass, {counts['too_easy']} too easy",
+        ),
+    ]
+    for key, name in NAMES.items():
+        if key in result["before"]:
+            rows.append((name, change(result, key)))
+    seconds = sum(run.seconds.values())
+    spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
+    checkpoints, export = run.workdir / "checkpoints", run.workdir / "hf"
+    return [*rows, ("spent", spent), ("checkpoints", str(checkpoints)), ("Hugging Face export", str(export))]
+
+
+def change(result: dict, key: str) -> str:
+    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals."""
+    before, after = (
+        f"{part['value']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
+        for part in (result["before"][key], result["after"][key])
+    )
+    d = result["difference"][key]
+    return f"{before} -> {after}, change {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+
+
+def print_table(rows: list[tuple[str, str]]) -> None:
+    table = Table(show_header=False, title="PivotRL", title_justify="left")
+    for name, text in rows:
+        table.add_row(name, text)
+    Console(soft_wrap=False).print(table)
+
+
+if __name__ == "__main__":
+    cli.start(main)
