@@ -1,6 +1,11 @@
 """bfcl_ast: BFCL's rule, quirks included."""
 
+import copy
 import json
+import os
+import random
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -238,3 +243,105 @@ LITERALS = st.one_of(
 def test_no_literal_raises_or_takes_long(text, kind, inner):
     java_value(text, kind, inner)
     javascript_value(text, kind, inner)
+
+
+# ---- against BFCL's own checker
+
+
+def bfcl_checker():
+    """BFCL's `ast_checker`, vendor imports replaced by the one flag it reads. Skips without bfcl_eval."""
+    root = os.environ.get("BFCL_ROOT")
+    if root and root not in sys.path:
+        sys.path.insert(0, root)
+    pytest.importorskip("bfcl_eval", reason="bfcl_eval is not installed and BFCL_ROOT is not set")
+    name = "bfcl_eval.constants.model_config"
+    stub = types.ModuleType(name)
+    stub.MODEL_CONFIG_MAPPING = {"any": types.SimpleNamespace(underscore_to_dot=False)}
+    sys.modules.setdefault(name, stub)
+    from bfcl_eval.constants.enums import Language
+    from bfcl_eval.eval_checker.ast_eval.ast_checker import ast_checker
+
+    def valid(docs, calls, answers, category):
+        language = next((k for k in ("javascript", "java") if k in category), "python")
+        given = copy.deepcopy((docs, calls, answers))
+        return ast_checker(*given, Language[language.upper()], category, "any")["valid"]
+
+    return valid
+
+
+def concrete(answer, rng):
+    if isinstance(answer, dict):
+        return {
+            k: concrete(rng.choice(v) if isinstance(v, list) and v else v, rng) for k, v in answer.items()
+        }
+    return [concrete(v, rng) for v in answer] if isinstance(answer, list) else answer
+
+
+def mutated(value, rng):
+    if value is None or rng.random() < 0.1:
+        return rng.choice([None, "x"])
+    if isinstance(value, bool):
+        return rng.choice([not value, int(value), str(value)])
+    if isinstance(value, (int, float)):
+        return rng.choice([value + 1, float(value), int(value), str(value), bool(value)])
+    if isinstance(value, str):
+        other = [value.upper(), value + ".", value + "!", value[:-1], f'"{value}"', "", [value], value + "L"]
+        return rng.choice([*other, value.replace(" ", ""), value + "\t", value.replace("'", '"')])
+    if isinstance(value, list):
+        first = [mutated(v, rng) for v in value[:1]]
+        return rng.choice([value[::-1], value[1:], first + value[1:], [*value, ""], json.dumps(value)])
+    key = rng.choice(list(value)) if value else "new"
+    smaller = {k: v for k, v in value.items() if k != key}
+    return rng.choice([smaller, {**value, key: mutated(value.get(key), rng)}, {**value, "new": 1}])
+
+
+def mutated_calls(answers, is_python, rng):
+    calls = []
+    for answer in answers:
+        ((name, arguments),) = answer.items()
+        given = {k: concrete(rng.choice(v), rng) for k, v in arguments.items() if v}
+        given = {k: v for k, v in given.items() if v != "" or rng.random() < 0.1}
+        if not is_python:
+            given = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items()}
+        if given and rng.random() < 0.5:
+            key = rng.choice(list(given))
+            given[key] = mutated(given[key], rng)
+        calls.append({name: given})
+    if rng.random() < 0.1:
+        rng.shuffle(calls)
+    return calls + calls[:1] if rng.random() < 0.05 else calls
+
+
+CATEGORIES = [
+    "simple_python",
+    "simple_java",
+    "simple_javascript",
+    "multiple",
+    "parallel",
+    "parallel_multiple",
+]
+CATEGORIES += ["live_simple", "live_multiple", "live_parallel", "live_parallel_multiple"]
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_verdicts_equal_bfcls_on_mutated_answers_of_every_row(category):
+    valid, rng = bfcl_checker(), random.Random(category)
+    import bfcl_eval
+
+    data = Path(bfcl_eval.__path__[0]) / "data"
+    name = f"BFCL_v4_{category}.json"
+    rows = {row["id"]: row for row in map(json.loads, (data / name).read_text().splitlines())}
+    accepted = rejected = 0
+    for line in map(json.loads, (data / "possible_answer" / name).read_text().splitlines()):
+        docs, answers = rows[line["id"]]["function"], line["ground_truth"]
+        for _ in range(8):
+            calls = mutated_calls(answers, "java" not in category, rng)
+            verdict = case(category, docs, answers, calls)
+            assert (verdict.reward == 1) == valid(docs, calls, answers, category), (
+                line["id"],
+                calls,
+                verdict,
+            )
+            accepted += verdict.reward == 1
+            rejected += verdict.reward == 0
+    assert accepted > 10 and rejected > 10
