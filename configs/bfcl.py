@@ -34,11 +34,16 @@ def tiny() -> ConfigDict:
     c.data.source = "toolbox"  # or "bfcl", or a path to chat-messages JSONL
     c.data.demonstrations = 64  # toolbox: episodes of the expert
     c.data.held_out_tasks = 200  # toolbox
-    c.data.categories = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param")  # bfcl
+    c.data.categories = (  # bfcl
+        "multi_turn_base",
+        "multi_turn_miss_func",
+        "multi_turn_miss_param",
+        "multi_turn_long_context",
+    )
     c.data.verifier = "tool_call"  # chat-messages JSONL
     c.data.on_bad_row = "skip"  # or "stop"
     c.data.held_out_share = 0.25  # bfcl and JSONL, by scenario
-    c.data.limit = 0  # at most this many rows (per category); 0 for all
+    c.data.limit = 0  # at most this many rows; 0 for all
     c.data.max_prompt_tokens = 960
 
     c.compute = ConfigDict()
@@ -68,7 +73,7 @@ def tiny() -> ConfigDict:
     c.grpo.clip_low, c.grpo.clip_high = 0.2, 0.28
     c.grpo.kl_coefficient = 0.0
     c.grpo.batch = ConfigDict({"rows": 8, "branches": 16})  # of rollouts
-    c.grpo.microbatch_rows = 8  # of the update
+    c.grpo.microbatch_rows = 4  # of the update
     c.grpo.save_every = 10
     c.grpo.keep_checkpoints = 2
 
@@ -87,8 +92,9 @@ def real() -> ConfigDict:
     c = tiny()
     c.workdir = "runs/bfcl_real"
     c.data.source = "bfcl"
-    c.data.max_prompt_tokens = 4000
-    c.compute.slots = (4096, 6144)
+    c.data.max_prompt_tokens = 8000
+    c.compute.slots = (8192, 16_384)
+    c.compute.attention_chunk = 512
     c.profile.batch = ConfigDict({"rows": 1, "branches": 128})
     c.profile.trajectories_per_shard = 4
     c.grpo.batch = ConfigDict({"rows": 1, "branches": 16})
@@ -122,7 +128,6 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.workdir = "runs/bfcl_qwen3_30b_a3b"
     c.model.checkpoint = "Qwen/Qwen3-30B-A3B-Thinking-2507"
     c.mesh = ConfigDict({"data": 1, "fsdp": -1, "expert": 4, "tensor": 1})
-    c.data.categories = (*c.data.categories, "multi_turn_long_context")
     c.data.max_prompt_tokens = 24_000
     c.compute.slots = (16_384, 32_768)
     c.sampling.max_tokens = 4096

@@ -248,7 +248,8 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text; nothing is added. Lone surrogates become U+FFFD."""
-        return list(self.tokenizer.encode(_well_formed(text), add_special_tokens=False))
+        # verbose=False: no warning about model_max_length; prompts have a limit of their own
+        return list(self.tokenizer.encode(_well_formed(text), add_special_tokens=False, verbose=False))
 
     def decode(self, ids: list[int]) -> str:
         """The text of a completion: a stop token at its end is left off, all other tokens stay."""

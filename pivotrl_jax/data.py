@@ -46,7 +46,7 @@ def from_bfcl(categories: Sequence[str], limit: int, held_out_share: float, seed
     category."""
     from pivotrl_jax.environments import find_row
 
-    trajectories = bfcl.multi_turn(categories, limit or None)
+    trajectories = bfcl.multi_turn(categories, limit or None)[: limit or None]
     train, held_out = split(trajectories, held_out_share, seed)
     return Data(train, held_out, [find_row(t.id) for t in held_out], {})
 

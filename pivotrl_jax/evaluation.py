@@ -139,7 +139,7 @@ def evaluate(
     return {"episodes": episodes, "turns": turns, "skills": answers, "rollout_turns": count}
 
 
-def _series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
+def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
     """Measure -> (values, clusters)."""
     series = {
         "episode_success": (
@@ -168,7 +168,7 @@ def summarise(results: Results) -> dict:
     """Measure -> {"value", "low", "high", "n"}: 95 % intervals over tasks (Wilson where every task counts
     once)."""
     flat = {}
-    for name, (values, clusters) in _series(results).items():
+    for name, (values, clusters) in series(results).items():
         alone = len(set(clusters)) == len(values) and set(values) <= {0.0, 1.0}
         interval = (
             metrics.wilson(int(sum(values)), len(values))
@@ -183,8 +183,8 @@ def compare(before: Results, after: Results) -> dict:
     """Measure -> {"value", "low", "high"} of after - before on the same tasks (paired, clustered
     bootstrap)."""
     flat = {}
-    there = _series(after)
-    for name, (values, clusters) in _series(before).items():
+    there = series(after)
+    for name, (values, clusters) in series(before).items():
         if name not in there or there[name][1] != clusters:
             raise InputError(
                 f"the two evaluations were not made on the same tasks ({name}); evaluate both anew"
