@@ -9,7 +9,7 @@ so that no pattern runs long.
 import re
 from typing import Any
 
-MAX_LENGTH = 2000
+MAX_LENGTH = 1000
 
 JAVA_TYPES = {
     "byte": int,
@@ -103,7 +103,7 @@ def _java_array_list(text: str, inner: str | None) -> Any:
     found = re.search(r"new\s+ArrayList<\w*>\(Arrays\.asList\((.+?)\)\)", text)
     if found:
         return [_java_list_item(part.strip(), inner) for part in found[1].split(",")]
-    found = re.search(r"new\s+ArrayList<\w*>\(\)\s*\{\{\s*(.+?)\s*\}\}", text, re.DOTALL)
+    found = re.search(r"new\s+ArrayList<\w*>\(\)\s*\{\{(.+?)\}\}", text, re.DOTALL)
     if found:
         return [_java_list_item(part.strip(), inner) for part in re.findall(r"add\((.+?)\)", found[1])]
     return [] if re.search(r"new\s+ArrayList<\w*>\(\)", text) else text
@@ -118,7 +118,7 @@ def _java_array(text: str, inner: str | None) -> Any:
 
 
 def _java_map(text: str) -> Any:
-    found = re.search(r"new\s+HashMap<.*?>\s*\(\)\s*\{\s*\{?\s*(.*?)\s*\}?\s*\}", text, re.DOTALL)
+    found = re.search(r"new\s+HashMap<.*?>\s*\(\)\s*\{([^}]*)\}", text, re.DOTALL)
     if found:
         return {k: _java_guess(v.strip()) for k, v in re.findall(r"put\(\"(.*?)\",\s*(.*?)\)", found[1])}
     return {} if re.search(r"new\s+HashMap<.*?>\s*\(\)", text) else text
