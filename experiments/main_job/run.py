@@ -1,9 +1,9 @@
 """The main job over several seeds: `python experiments/main_job/run.py --seeds=0,1,2`
 
-Runs `python -m pivotrl_jax.train --config=configs/bfcl.py` once per seed (finished seeds are read back), then pools:
-every measure's change from pi_0, averaged over seeds task by task, with a 95 % bootstrap over tasks. Seeds change the
-demonstrations, the pivots' order and all sampling; the held-out tasks and pi_0 are the same throughout. Prints a
-table and writes results.json beside itself.
+Runs `python -m pivotrl_jax.train --config=configs/bfcl.py` once per seed (finished seeds are read back),
+then pools: every measure's change from pi_0, averaged over seeds task by task, with a 95 % bootstrap over
+tasks. Seeds change the demonstrations, the pivots' order and all sampling; the held-out tasks and pi_0 are
+the same throughout. Prints a table and writes results.json beside itself.
 
 Left out: the spread over pretraining seeds (there is one pi_0).
 """
@@ -72,11 +72,9 @@ def main() -> None:
     print(f"{'measure':24s} {'before':>22s} {'after':>22s} {'change':>25s}   by seed")
     for name, entry in result["pooled"].items():
         cells = [f"{v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]" for v in (entry["before"], entry["after"])]
-        change = entry["change"]
-        seeds_text = " ".join(f"{x:+.3f}" for x in result["change_by_seed"].get(name, []))
-        print(
-            f"{name:24s} {cells[0]:>22s} {cells[1]:>22s} {change[0]:+.3f} [{change[1]:+.3f}, {change[2]:+.3f}]   {seeds_text}"
-        )
+        change = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*entry["change"])
+        by_seed = " ".join(f"{x:+.3f}" for x in result["change_by_seed"].get(name, []))
+        print(f"{name:24s} {cells[0]:>22s} {cells[1]:>22s} {change:>25s}   {by_seed}")
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def all_words() -> list[str]:
 SHARES = {
     "copy": {"copying": 1.0},
     "calls": {"copying": 0.10, "induction": 0.30, "single_call": 0.35, "skill": 0.25},
-    "episodes": {"episode": 0.54, "toolbox": 0.10, "induction": 0.14, "skill": 0.20, "copying": 0.02},
+    "episodes": {"episode": 0.42, "toolbox": 0.25, "induction": 0.10, "skill": 0.20, "copying": 0.03},
 }
 MEAN_TOKENS = {"copying": 38, "induction": 46, "single_call": 93, "skill": 26, "episode": 476, "toolbox": 576}
 PHASES = tuple(SHARES)
