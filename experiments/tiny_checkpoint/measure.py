@@ -1,0 +1,61 @@
+"""What the embedded checkpoint can do on held-out tasks: `python experiments/tiny_checkpoint/measure.py`
+
+Temperature 1, test split of the toolbox (values and phrasings that neither pretraining nor RL sees): G = 8
+rollouts at every turn of 100 experts' trajectories, 200 episodes played to the end, 100 items of every
+out-of-domain family. Prints a table and, as its last line, JSON. `--checkpoint=DIR` measures another one.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "configs")]
+
+import bfcl  # noqa: E402
+
+from pivotrl_jax import data as data_lib  # noqa: E402
+from pivotrl_jax import evaluation  # noqa: E402
+from pivotrl_jax import run as run_lib  # noqa: E402
+from pivotrl_jax.environments import skills  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", default="embedded")
+    parser.add_argument("--workdir", default="runs/measure")
+    options = parser.parse_args()
+    config = bfcl.get_config()
+    config.model.checkpoint, config.workdir = options.checkpoint, options.workdir
+    config.data.demonstrations, config.evaluate.samples, config.resume = 1, 8, False
+    run = run_lib.open_run(config)
+    tasks = run_lib.held_out_tasks(run, data_lib.load(config.data, config.seed))
+    # the batch shape of profiling: G samples a turn
+    config.evaluate.batch = config.profile.batch
+    results = run_lib.evaluate(run, run.params, tasks, "measure", run.policy)
+    summary = evaluation.summarise(results)
+    families = summary.pop("families")
+    equal = {"all": results["turns"], "call": [t for t in results["turns"] if t["is_call"]]}
+    summary |= {
+        f"all_equal_groups_{name}": {
+            "value": sum(t["mean"] in (0, 1) for t in turns) / len(turns),
+            "n": len(turns),
+        }
+        for name, turns in equal.items()
+    }
+    for name, value in summary.items():
+        interval = f"[{value['low']:.3f}, {value['high']:.3f}]" if "low" in value else ""
+        print(f"{name:24s} {value['value']:.3f} {interval:16s} n = {value['n']}")
+    for family, value in families.items():
+        interval = f"[{value['low']:.3f}, {value['high']:.3f}]"
+        print(f"  {family:22s} {value['value']:.3f} {interval} chance {skills.chance(family):.3f}")
+    line = {name: round(value["value"], 4) for name, value in summary.items()}
+    line["families"] = {family: round(value["value"], 4) for family, value in families.items()}
+    print(json.dumps({"policy": run.policy, **line}))
+
+
+if __name__ == "__main__":
+    main()
