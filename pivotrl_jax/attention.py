@@ -26,9 +26,9 @@ def forest_attention(
     """Grouped-query attention of every slot to the slots it sees. Returns [R, T, H, K] in the dtype of `q`.
 
     Queries go in chunks of `chunk` slots and each chunk only meets the keys at or before its own end, so the
-    causal upper half is never computed. The backward pass keeps one log-sum-exp per query and recomputes scores, so
-    memory is O(T x chunk), not O(T x T). Padding slots (subtree_end 0) see nothing and return the mean of the
-    values: finite, and never read.
+    causal upper half is never computed. The backward pass keeps one log-sum-exp per query and recomputes
+    scores, so memory is O(T x chunk), not O(T x T). Padding slots (subtree_end 0) see nothing and return the
+    mean of the values: finite, and never read.
     """
     R, T, H, K = q_RTHK.shape
     N = k_RTNK.shape[2]
@@ -39,7 +39,8 @@ def forest_attention(
 
 
 def _scores(q, k, subtree_end, start):
-    """float32 [R, N, G, C, t]: scores of the query chunk at `start` with the first t keys, masked where unseen."""
+    """float32 [R, N, G, C, t]: scores of the query chunk at `start` with the first t keys, masked where
+    unseen."""
     R, N, G, C, _ = q.shape
     scores = jnp.einsum("rnqk,rntk->rnqt", _fold(q), k, preferred_element_type=jnp.float32)
     mask = visible(jnp.broadcast_to(start + jnp.arange(C), (R, C)), subtree_end)

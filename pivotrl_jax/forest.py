@@ -113,23 +113,28 @@ def last_slot(node: _Node) -> int:
 class Piece:
     """A prompt and its completions, to be packed together with the pieces that share its prefix.
 
-    `branches` are completions to score or train on; `samples` counts completions still to be drawn here.
+    `branches` are completions to score or train on; `samples` counts completions still to be drawn here. A
+    piece has one or the other.
     """
 
     key: int  # the caller's name for it
     prompt: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
     samples: int = 0
+    first: int = 0  # index of the first branch or sample, when a piece that was too big has been cut
 
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """Where a piece went: its row, the slot of its last prompt token, the first slot of each branch."""
+    """Where a piece, or a part of one, went: its row, the slot of its last prompt token, and the first slot
+    of each of its branches, which are the caller's branches (or samples) from `first` on."""
 
     key: int
     row: int
     prompt_slot: int
     branch_slots: tuple[int, ...]
+    samples: int
+    first: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +176,16 @@ def _fit(pieces: list[Piece], slots: int, samples: int) -> list[tuple[Tree, list
         half = len(pieces) // 2
         return _fit(pieces[:half], slots, samples) + _fit(pieces[half:], slots, samples)
     piece = pieces[0]
+    if max(len(piece.branches), piece.samples) > 1:
+        b, n = len(piece.branches) // 2, piece.samples // 2
+        left = dataclasses.replace(piece, branches=piece.branches[:b], samples=n)
+        right = dataclasses.replace(
+            piece, branches=piece.branches[b:], samples=piece.samples - n, first=piece.first + max(b, n)
+        )
+        return _fit([left], slots, samples) + _fit([right], slots, samples)
     raise InputError(
-        f"piece {piece.key}: {tree.size} tokens and {piece.samples} samples do not fit a row of {slots} slots "
-        f"and {samples} samples; raise the row budget or lower the prompt limit"
+        f"piece {piece.key}: {tree.size} tokens and {piece.samples} samples do not fit a row of {slots} "
+        f"slots and {samples} samples; raise the row budget or lower the prompt limit"
     )
 
 
@@ -217,8 +229,9 @@ def _lay_out(rows: list[list[tuple[Tree, list]]], slots: int, rows_multiple: int
             arrays["parent"][r, start:stop] = np.where(local["parent"] < 0, -1, local["parent"] + start)
             arrays["subtree_end"][r, start:stop] = local["subtree_end"] + start
             for piece, end, branches in nodes:
-                slots_of_branches = tuple(branch.slot + start for branch in branches)
-                placed.append(Placed(piece.key, r, last_slot(end) + start, slots_of_branches))
+                at = tuple(branch.slot + start for branch in branches)
+                end_slot = last_slot(end) + start
+                placed.append(Placed(piece.key, r, end_slot, at, piece.samples, piece.first))
             start = stop
     return Forest(**arrays, placed=tuple(placed))
 

@@ -59,7 +59,7 @@ def grpo_batch(
     for i, (candidate, prompt, group) in enumerate(zip(candidates, prompts, groups)):
         piece = forest.Piece(i, prompt, [rollout.token_ids for rollout in group])
         trees.setdefault(candidate.trajectory_id, []).append(piece)
-    longest = max(len(p.prompt) + sum(map(len, p.branches)) for pieces in trees.values() for p in pieces)
+    longest = max(len(p.prompt) + max(map(len, p.branches)) for pieces in trees.values() for p in pieces)
     packed = forest.pack(list(trees.values()), forest.round_up(longest, slots), 0, rows)
     fields = {
         name: np.zeros(packed.tokens.shape, np.float32)
@@ -67,11 +67,15 @@ def grpo_batch(
     }
     total = sum(len(rollout.token_ids) for group in groups for rollout in group)
     for placed in packed.placed:
-        for g, rollout in enumerate(groups[placed.key]):
+        for branch in range(len(placed.branch_slots)):
+            g = placed.first + branch
+            rollout = groups[placed.key][g]
             n = len(rollout.token_ids)
-            packed.write(fields["weight"], placed, g, np.full(n, 1 / total, np.float32))
-            packed.write(fields["behaviour_log_prob"], placed, g, rollout.log_probs)
-            packed.write(fields["advantage"], placed, g, np.full(n, advantage_PG[placed.key, g], np.float32))
+            packed.write(fields["weight"], placed, branch, np.full(n, 1 / total, np.float32))
+            packed.write(fields["behaviour_log_prob"], placed, branch, rollout.log_probs)
+            packed.write(
+                fields["advantage"], placed, branch, np.full(n, advantage_PG[placed.key, g], np.float32)
+            )
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     return {**arrays, **fields}
 

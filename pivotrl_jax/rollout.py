@@ -87,7 +87,7 @@ class Actor:
             slots = forest.round_up(longest, self.slots)
             pieces = [forest.Piece(i, requests[i].prompt, samples=requests[i].samples) for i in members]
             groups.setdefault(slots, []).append(pieces)
-        drawn: list[list[Completion]] = [[] for _ in requests]
+        drawn: list[list[Completion]] = [[None] * request.samples for request in requests]
         for slots, pieces in sorted(groups.items()):
             packed = forest.pack(pieces, slots, self.branches, self.rows)
             self._draw(params, packed, requests, stream, drawn, on_batch)
@@ -98,12 +98,12 @@ class Actor:
         branch = np.full((rows, self.branches), -1, np.int32)
         numbers = np.zeros((rows, self.branches, 2), np.int32)
         taken = [0] * rows
-        owner: dict[tuple[int, int], int] = {}
+        owner: dict[tuple[int, int], tuple[int, int]] = {}
         for placed in packed.placed:
-            for sample in range(requests[placed.key].samples):
+            for sample in range(placed.first, placed.first + placed.samples):
                 at = placed.row, taken[placed.row]
                 branch[at], numbers[at] = placed.prompt_slot, (number_of(requests[placed.key].name), sample)
-                owner[at] = placed.key
+                owner[at] = placed.key, sample
                 taken[placed.row] += 1
         for start in range(0, rows, self.rows):
             here = slice(start, start + self.rows)
@@ -117,7 +117,8 @@ class Actor:
                     n = int(out.length[r, s])
                     ids, log_probs = out.tokens[r, s, :n].tolist(), out.log_probs[r, s, :n].tolist()
                     completion = Completion(ids, log_probs, bool(out.finished[r, s]))
-                    drawn[owner[start + r, s]].append(completion)
+                    key, sample = owner[start + r, s]
+                    drawn[key][sample] = completion
                     count += 1
             on_batch(count)
 

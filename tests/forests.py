@@ -1,0 +1,151 @@
+"""Tiny models, random forests and the naive padded batch that they must equal. Shared by the array tests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import strategies as st
+
+from pivotrl_jax import model
+from pivotrl_jax.forest import Forest, Piece, Placed
+
+MOE = model.ModelConfig(
+    vocab_size=61,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=6,
+    mlp_size=12,
+    num_experts=5,
+    experts_per_token=2,
+    norm_topk_prob=True,
+    rope_theta=1e4,
+    rms_norm_eps=1e-6,
+    tie_embeddings=True,
+    dtype="float32",
+)
+DENSE = model.ModelConfig(
+    **{**MOE.__dict__, "num_experts": 0, "experts_per_token": 0, "tie_embeddings": False, "mlp_size": 20}
+)
+
+
+def sharp_params(config: model.ModelConfig, seed: int = 0) -> model.Params:
+    """Random parameters large enough for distributions far from uniform and routers far from ties."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):  # numpy, because compiling the initialiser takes longer than using the parameters
+        norm = path[-1].key.endswith("norm")
+        x = rng.uniform(0.5, 1.5, leaf.shape) if norm else rng.normal(size=leaf.shape) * 0.24
+        return jnp.asarray(x, leaf.dtype)
+
+    return jax.tree.map_with_path(draw, model.param_shapes(config))
+
+
+def ancestors(parent_T: np.ndarray) -> np.ndarray:
+    """bool [T, T]: whether slot j is slot i or one of its ancestors, by walking parents. The slow truth."""
+    T = len(parent_T)
+    out = np.zeros((T, T), bool)
+    for i in range(T):
+        j = i
+        while j >= 0:
+            out[i, j] = True
+            j = parent_T[j]
+    return out
+
+
+def path_tokens(forest: Forest, row: int, slot: int) -> list[int]:
+    """Tokens from the root to `slot`, by walking parents."""
+    out = []
+    while slot >= 0:
+        out.append(int(forest.tokens[row, slot]))
+        slot = forest.parent[row, slot]
+    return out[::-1]
+
+
+def padded(groups: list[list[Piece]], rows: int, slots: int) -> Forest:
+    """The naive batch: every prompt and completion alone in a row, padded on the right; keys (key,
+    branch)."""
+    shape = (rows, slots)
+    arrays = {name: np.zeros(shape, np.int32) for name in ("tokens", "position", "subtree_end")}
+    parent = np.full(shape, -1, np.int32)
+    placed = []
+    for piece in (p for group in groups for p in group):
+        for b, branch in enumerate(piece.branches):
+            ids, r = [*piece.prompt, *branch], len(placed)
+            n = len(ids)
+            arrays["tokens"][r, :n], arrays["position"][r, :n] = ids, np.arange(n)
+            arrays["subtree_end"][r, :n] = n
+            parent[r, :n] = np.arange(n) - 1
+            at = len(piece.prompt)
+            placed.append(Placed((piece.key, b), r, at - 1, (at,)))
+    return Forest(**arrays, parent=parent, placed=tuple(placed))
+
+
+def widen(forest: Forest, rows: int, slots: int) -> Forest:
+    """The forest with empty rows and slots added, so that many forests share one compiled shape."""
+    R, T = forest.tokens.shape
+    extra = ((0, rows - R), (0, slots - T))
+    return Forest(
+        np.pad(forest.tokens, extra),
+        np.pad(forest.position, extra),
+        np.pad(forest.parent, extra, constant_values=-1),
+        np.pad(forest.subtree_end, extra),
+        forest.placed,
+    )
+
+
+def arrays_of(forest: Forest) -> dict[str, np.ndarray]:
+    return {name: getattr(forest, name) for name in ("tokens", "position", "parent", "subtree_end")}
+
+
+def spread(forest: Forest, values: dict[tuple, np.ndarray]) -> np.ndarray:
+    """float32 [R, T]: the values of every (piece key, branch) at its slots, zero elsewhere."""
+    out = np.zeros(forest.tokens.shape, np.float32)
+    for placed in forest.placed:
+        for b in range(len(placed.branch_slots)):
+            key = placed.key if isinstance(placed.key, tuple) else (placed.key, b)
+            forest.write(out, placed, b, values[key])
+    return out
+
+
+def collect(forest: Forest, x_RT: np.ndarray, lengths: dict[tuple, int]) -> dict[tuple, np.ndarray]:
+    """The values at the slots of every (piece key, branch): the inverse of `spread`."""
+    out = {}
+    for placed in forest.placed:
+        for b, slot in enumerate(placed.branch_slots):
+            key = placed.key if isinstance(placed.key, tuple) else (placed.key, b)
+            out[key] = np.asarray(x_RT)[placed.row, slot : slot + lengths[key]]
+    return out
+
+
+def per_token(groups: list[list[Piece]], rng, draw=None) -> dict[tuple, np.ndarray]:
+    """Random numbers, one per completion token of every (piece key, branch)."""
+    draw = draw or (lambda n: rng.normal(size=n).astype(np.float32))
+    return {
+        (p.key, b): draw(len(ids)) for group in groups for p in group for b, ids in enumerate(p.branches)
+    }
+
+
+def random_groups(
+    rng, groups: int, pieces: int, branches: int, prompt: int, branch: int, vocab: int = 4
+) -> list[list[Piece]]:
+    """Groups with exactly the given counts and lengths; a small vocabulary makes prompts share prefixes."""
+    draw = lambda n: rng.integers(1, vocab, n).tolist()  # noqa: E731
+    keys = iter(range(groups * pieces))
+    return [
+        [Piece(next(keys), draw(prompt), [draw(branch) for _ in range(branches)]) for _ in range(pieces)]
+        for _ in range(groups)
+    ]
+
+
+@st.composite
+def groups_of_pieces(draw, groups: int = 3, pieces: int = 2, branches: int = 3, prompt: int = 9):
+    """A few groups of pieces: shared prefixes, equal prompts, equal, empty and single-token completions."""
+    token = st.integers(1, 3)
+    one = st.tuples(
+        st.lists(token, min_size=1, max_size=prompt),
+        st.lists(st.lists(token, max_size=4), max_size=branches),
+    )
+    drawn = draw(st.lists(st.lists(one, min_size=1, max_size=pieces), min_size=1, max_size=groups))
+    keys = iter(range(groups * pieces))
+    return [[Piece(next(keys), *piece) for piece in group] for group in drawn]
