@@ -17,9 +17,9 @@ def group_advantages(reward_PG: np.ndarray, eps: float) -> np.ndarray:
     """
     reward_PG = np.asarray(reward_PG, np.float64)
     centred = reward_PG - reward_PG.mean(axis=1, keepdims=True)
-    return np.where(np.ptp(reward_PG, axis=1, keepdims=True) > 0, centred, 0.0) / (
-        reward_PG.std(axis=1, keepdims=True) + eps
-    )
+    scale = reward_PG.std(axis=1, keepdims=True) + eps
+    mixed = np.ptp(reward_PG, axis=1, keepdims=True) > 0  # not std > 0: a mean rounds, a range does not
+    return np.divide(centred, scale, out=np.zeros_like(centred), where=np.broadcast_to(mixed, centred.shape))
 
 
 def clipped_ratio_loss(

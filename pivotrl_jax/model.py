@@ -13,6 +13,7 @@ Parity: `transformers` Qwen3ForCausalLM and Qwen3MoeForCausalLM (tests/test_hf.p
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -267,7 +268,6 @@ def token_log_probs(
     )
     unembed = unembedding(config, params)
 
-    @jax.checkpoint
     def compute(h, target):
         scores = jnp.einsum("rcd,dv->rcv", h, unembed, preferred_element_type=jnp.float32) / temperature
         total = jax.nn.logsumexp(scores, axis=-1)
@@ -278,9 +278,14 @@ def token_log_probs(
     def skip(h, target):
         return jnp.zeros((R, chunk)), jnp.zeros((R, chunk))
 
+    # around the cond: inside it, the scan would keep a copy of the unembedding for every chunk
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def chunk_outputs(h, target, wanted):
+        return jax.lax.cond(wanted.any(), compute, skip, h, target)
+
     def step(_, xs):
         h, target, wanted = xs
-        log_prob, entropy = jax.lax.cond(wanted.any(), compute, skip, h, target)
+        log_prob, entropy = chunk_outputs(h, target, wanted)
         return None, (jnp.where(wanted, log_prob, 0.0), jnp.where(wanted, entropy, 0.0))
 
     _, outputs = jax.lax.scan(step, None, (hidden, take(tokens_RT), take(wanted_RT)))

@@ -121,9 +121,7 @@ def collect(forest: Forest, x_RT: np.ndarray, lengths: dict[tuple, int]) -> dict
 def per_token(groups: list[list[Piece]], rng, draw=None) -> dict[tuple, np.ndarray]:
     """Random numbers, one per completion token of every (piece key, branch)."""
     draw = draw or (lambda n: rng.normal(size=n).astype(np.float32))
-    return {
-        (p.key, b): draw(len(ids)) for group in groups for p in group for b, ids in enumerate(p.branches)
-    }
+    return {(p.key, b): draw(len(ids)) for group in groups for p in group for b, ids in enumerate(p.branches)}
 
 
 def random_groups(
