@@ -199,6 +199,7 @@ def _interval(interval: metrics.Interval) -> dict:
 
 def cached(path: Path, identity: dict, compute, resume: bool) -> Results:
     """Results from `path` when they were made for the same `identity`; else computed and written there."""
+    identity = json.loads(json.dumps(identity))  # tuples become lists, as they do on disk
     if resume and path.is_file():
         stored = json.loads(path.read_text("utf-8"))
         if stored["identity"] == identity:

@@ -1,0 +1,144 @@
+"""Every size of a config builds and is locked; no field is dead, and none that the code reads is missing."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+ROOT = Path(__file__).parent.parent
+FILE = ROOT / "configs" / "bfcl.py"
+CODE = sorted((ROOT / "pivotrl_jax").glob("*.py"))
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CONFIGS = load(FILE)
+
+
+def paths(config, prefix="") -> set[str]:
+    """Dotted names of all fields and sections."""
+    found = set()
+    for name, value in config.items():
+        found.add(prefix + name)
+        if isinstance(value, ConfigDict):
+            found |= paths(value, f"{prefix}{name}.")
+    return found
+
+
+def reads() -> set[str]:
+    """Dotted names that the code reads off a run's config, with its local names for sections resolved."""
+    found = set()
+    for file in CODE:
+        tree = ast.parse(file.read_text("utf-8"))
+        for function in [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]:
+            found |= _reads_of(function, file.stem)
+    return found
+
+
+def _chain(node) -> list[str] | None:
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return [*names, node.id][::-1] if isinstance(node, ast.Name) else None
+
+
+def _resolve(chain: list[str], local: dict[str, list[str]]) -> list[str] | None:
+    """The config path of an attribute chain: run.config.x, self.config.x, config.x or a local name."""
+    if chain[0] in local:
+        return [*local[chain[0]], *chain[1:]]
+    if chain[0] in ("run", "self") and chain[1:2] == ["config"]:
+        return chain[2:]
+    return None
+
+
+def _reads_of(function, module: str) -> set[str]:
+    local: dict[str, list[str]] = {}
+    if module in ("run", "train", "find_pivots", "evaluate"):
+        local["config"] = []
+    if module == "data" and function.name == "load":
+        local["config"] = ["data"]
+    if module not in ("run", "train", "find_pivots", "evaluate", "data", "grpo_stage"):
+        return set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            targets, values = [node.targets[0]], [node.value]
+            if isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
+                targets, values = node.targets[0].elts, node.value.elts
+            for target, value in zip(targets, values):
+                chain = _chain(value) if isinstance(target, ast.Name) else None
+                if chain and (path := _resolve(chain, local)):
+                    local[target.id] = path
+    if function.name == "actor":
+        local["shape"] = ["profile", "batch"]
+    found = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and (chain := _chain(node)) and (path := _resolve(chain, local)):
+            if path[-1] in ("to_dict", "value"):
+                path = path[:-1]
+            found |= {".".join(path[:i]) for i in range(1, len(path) + 1)}
+    return found
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_every_size_builds_and_is_locked(size):
+    config = CONFIGS.get_config(size)
+    assert config.is_locked and config.data.is_locked
+    with pytest.raises(AttributeError):
+        config.data.limt = 4
+    assert paths(config) == paths(CONFIGS.get_config()), "sizes differ in values, not in fields"
+
+
+def test_the_default_is_the_embedded_run():
+    config = CONFIGS.get_config()
+    assert (config.model.checkpoint, config.data.source) == ("embedded", "toolbox")
+
+
+def test_an_unknown_size_lists_the_known():
+    with pytest.raises(ValueError, match="no size 'huge'; choose one of tiny, real"):
+        CONFIGS.get_config("huge")
+
+
+def test_the_table_on_top_names_every_size_with_its_command():
+    for size in CONFIGS.SIZES:
+        suffix = "" if size == "tiny" else f":{size}"
+        assert f"| {size} | `--config=configs/bfcl.py{suffix}` |" in CONFIGS.__doc__
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_every_field_that_the_code_reads_is_there(size):
+    read = reads()
+    assert {"data.max_prompt_tokens", "grpo.batch", "sampling.top_k", "mesh", "resume"} <= read
+    assert read <= paths(CONFIGS.get_config(size))
+
+
+def test_no_field_is_dead():
+    """Every field's name is an attribute somewhere in the code; sections that are passed on whole count as
+    read."""
+    text = "\n".join(file.read_text("utf-8") for file in CODE)
+    whole = {"mesh"}
+    dead = {
+        path
+        for path in paths(CONFIGS.get_config())
+        if path.split(".")[0] not in whole and not re.search(rf"\.{path.split('.')[-1]}\b", text)
+    }
+    assert not dead
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_numbers_of_a_size_fit_each_other(size):
+    c = CONFIGS.get_config(size)
+    assert c.data.max_prompt_tokens <= max(c.compute.slots)
+    longest = c.data.max_prompt_tokens + c.sampling.max_tokens
+    assert longest <= max(c.compute.slots), "a prompt and one completion must fit a row of the update"
+    for section in (c.profile, c.grpo):
+        assert section.group_size >= 2
+    assert 0 < c.profile.lambda_diff <= 1 and c.sampling.temperature > 0
