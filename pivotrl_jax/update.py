@@ -142,7 +142,7 @@ class Learner:
         def apply(state, grads):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-            norms = {"grad_norm": optax.global_norm(grads), "update_norm": optax.global_norm(updates)}
+            norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
             return TrainState(state.step + 1, params, opt_state), norms
 
         def score(params, batch):

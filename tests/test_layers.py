@@ -125,8 +125,8 @@ def test_the_check_lets_pass_what_is_allowed(name, line):
 
 def test_words_run_without_loading_jax():
     code = (
-        "import sys, pivotrl_jax.chat, pivotrl_jax.pivots, pivotrl_jax.verifiers, pivotrl_jax.environments.toolbox\n"
-        "import pivotrl_jax.trajectories\n"
+        "import sys, pivotrl_jax.chat, pivotrl_jax.pivots, pivotrl_jax.verifiers, pivotrl_jax.trajectories\n"
+        "import pivotrl_jax.environments.toolbox\n"
         f"print(sorted({ACCELERATED!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jax.sharding import AbstractMesh
 
 from pivotrl_jax import model, sharding
 from pivotrl_jax.records import InputError
@@ -83,21 +84,19 @@ def test_a_mesh_that_does_not_fit_is_refused_in_a_sentence(sizes, sentence):
         sharding.make_mesh(sizes)
 
 
-class Of:
-    """A mesh of sizes alone, which is all a refusal looks at."""
-
-    def __init__(self, **sizes):
-        self.shape = {**dict.fromkeys(sharding.MESH_AXES, 1), **sizes}
+def mesh_of(**sizes):
+    """A mesh without devices, which is all a refusal looks at."""
+    return AbstractMesh(tuple(sizes.get(axis, 1) for axis in sharding.MESH_AXES), sharding.MESH_AXES)
 
 
 @pytest.mark.parametrize(
     "mesh, sentence",
     [
         (
-            Of(expert=2),
+            mesh_of(expert=2),
             r"mesh axis expert: 2 does not divide \['layers'\]\['(gate|up|down)'\] of shape \(2, 5, ",
         ),
-        (Of(tensor=4), r"mesh axis tensor: 4 does not divide \['embed'\] of shape \(61, 16\)"),
+        (mesh_of(tensor=4), r"mesh axis tensor: 4 does not divide \['embed'\] of shape \(61, 16\)"),
     ],
 )
 def test_a_parameter_that_does_not_divide_is_named(moe, mesh, sentence):

@@ -135,7 +135,7 @@ def test_score_equals_a_plain_log_softmax(learner, moe, moe_params, groups, batc
 def test_equal_rewards_at_the_reference_give_no_gradient(learner, moe_params, batch):
     here = learner(1).score(moe_params, batch)
     still = {**batch, "advantage": np.zeros_like(here), "reference_log_prob": here}
-    state, means = learner(8).step(learner(8).init_state(moe_params), still)
+    _, means = learner(8).step(learner(8).init_state(moe_params), still)
     assert means["grad_norm"] < 1e-5 and abs(means["kl"]) < 1e-9 and means["loss"] == 0
 
 
@@ -168,11 +168,9 @@ def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
 
 
 def test_rows_must_divide_over_the_mesh():
-    class Two:
-        shape = {"data": 2, "fsdp": 3, "expert": 1, "tensor": 1}
-
+    mesh = jax.sharding.AbstractMesh((2, 3, 1, 1), sharding.MESH_AXES)
     with pytest.raises(InputError, match=r"8 rows .* \(data: 2, fsdp: 3\); make them a multiple of 6"):
-        sharding.batch_sharding(Two(), 8)
+        sharding.batch_sharding(mesh, 8)
 
 
 CHANGES = {
