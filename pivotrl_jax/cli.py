@@ -2,6 +2,7 @@
 input."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -42,19 +43,31 @@ def _parse(argv: list[str]) -> list[str]:
     """absl's parser; what a config file or an override got wrong becomes a sentence."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        return flags.FLAGS(argv)
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-    ) as e:  # an override of a field that is not there, or of another type
-        raise InputError(f"the config has no such field, or not of that type: {_first_line(e)}") from None
-    except (OSError, ValueError, flags.Error) as e:  # no such file; no such size; an unknown flag
-        raise InputError(_first_line(e)) from None
+        rest = flags.FLAGS(argv)
+        _ = CONFIG.value  # a config file that is not there is first missed here
+        return rest
+    except (AttributeError, KeyError) as e:  # an override of a field that is not there
+        raise InputError(_no_field(argv, str(e.args[0] if e.args else e))) from None
+    except OSError as e:
+        raise InputError(f"the config file cannot be read ({_lines(e)[-1]}); check the path") from None
+    except (SyntaxError, ImportError) as e:  # the config file is Python
+        raise InputError(f"the config file cannot be loaded ({type(e).__name__}: {e}); fix it") from None
+    except (TypeError, ValueError, flags.Error) as e:  # a value of another type; no such size or flag
+        # ml_collections appends the config file's own traceback, whose last line says what was wrong
+        raise InputError(_lines(e)[-1].removeprefix("ValueError: ")) from None
 
 
-def _first_line(e: BaseException) -> str:
-    return str(e.args[0] if e.args else e).strip().split("\n")[0]
+def _no_field(argv: list[str], what: str) -> str:
+    """`what` is ml_collections' text: the name in quotes, and on a second line what it thinks was meant."""
+    name, meant = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
+    name = name[0] if name else what
+    argument = next((a for a in argv if name in a.split("=")[0].split(".")), "--config")
+    then = f"did you mean {meant[1]!r}?" if meant else "the fields are in the config file"
+    return f"{argument}: the config has no field {name!r}; {then}"
+
+
+def _lines(e: BaseException) -> list[str]:
+    return [line.strip() for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
 
 
 def _fail(sentence: str) -> None:

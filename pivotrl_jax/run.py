@@ -107,7 +107,10 @@ def open_run(config) -> Run:
     """Make the work directory, the mesh, and load the reference policy. Raises InputError."""
     use_compilation_cache()
     workdir = Path(config.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as e:  # a file of that name, or no right to write there
+        raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
     checkpoint = EMBEDDED if config.model.checkpoint == "embedded" else Path(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf.load_config(checkpoint, config.model.dtype)
