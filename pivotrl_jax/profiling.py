@@ -97,7 +97,7 @@ def profile(
     }
     check_settings(directory, settings, resume)
     stream = jax.random.fold_in(jax.random.key(seed), 1)
-    profiles, rollouts = [], []
+    groups: dict[int, list[Rollout]] = {}
     with progress.bar(len(candidates) * group_size, "profiling pi_0", "rollouts") as bar:
         for number, members in enumerate(shards_of(candidates, shard)):
             file = directory / f"{number:05d}.jsonl"
@@ -107,24 +107,20 @@ def profile(
                 bar.update(len(flat))
             else:
                 texts = [prompts[i] for i in members]
-                groups = roll_out(actor, params, chat, here, texts, group_size, stream, verifier, bar.update)
-                flat = [rollout for group in groups for rollout in group]
+                drawn = roll_out(actor, params, chat, here, texts, group_size, stream, verifier, bar.update)
+                flat = [rollout for group in drawn for rollout in group]
                 write_records(file, flat)
-            rollouts += flat
-            profiles += _profiles(here, flat, group_size, policy, verifier, actor.sampling.temperature, seed)
-    return profiles, rollouts
-
-
-def _profiles(here, flat, group_size, policy, verifier, temperature, seed) -> list[Profile]:
-    groups = [flat[i : i + group_size] for i in range(0, len(flat), group_size)]
-    return [
+            for at, i in enumerate(members):
+                groups[i] = flat[at * group_size : (at + 1) * group_size]
+    profiles = [
         pivots.profile(
             candidate,
-            [rollout.reward for rollout in group],
+            [rollout.reward for rollout in groups[i]],
             policy,
             verifiers.get(verifier or candidate.verifier),
-            temperature,
+            actor.sampling.temperature,
             seed,
         )
-        for candidate, group in zip(here, groups)
+        for i, candidate in enumerate(candidates)
     ]
+    return profiles, [rollout for i in range(len(candidates)) for rollout in groups[i]]
