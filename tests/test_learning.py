@@ -1,0 +1,205 @@
+"""GRPO at pivots: who is trained on when, bit-identical resumes, the KL path, and a toy whose reward must
+rise."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+from forests import MOE
+
+from pivotrl_jax import grpo_stage, learning, model, verifiers
+from pivotrl_jax.checkpoint import Checkpoints
+from pivotrl_jax.learning import pivots_of_step
+from pivotrl_jax.records import InputError, Rollout
+
+CANDIDATES, PROMPTS = tiny_run.conversations(3)
+RECIPE = learning.Recipe(
+    steps=4, pivots_per_step=2, group_size=4, advantage_eps=1e-6, kl_coefficient=0.0, seed=0
+)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
+
+
+def learn(workdir, candidates=CANDIDATES, prompts=PROMPTS, identity=None, learner=None, resume=True, **more):
+    """`learning.learn` with a checkpoint after every second step: (parameters, totals)."""
+    recipe = learning.Recipe(**{**vars(RECIPE), **{k: v for k, v in more.items() if k in vars(RECIPE)}})
+    with Checkpoints(workdir / "checkpoints", identity or {"seed": 0}, 2) as checkpoints:
+        state, totals = learning.learn(
+            learner or tiny_run.learner(kl_coefficient=recipe.kl_coefficient),
+            tiny_run.actor(),
+            tiny_run.Numbers(),
+            tiny_run.policy(),
+            candidates,
+            prompts,
+            recipe,
+            slots=tiny_run.TRAIN_SLOTS,
+            verifier=None,
+            checkpoints=checkpoints,
+            save_every=2,
+            workdir=workdir,
+            resume=resume,
+            on_step=more.get("on_step", lambda step: None),
+        )
+    return jax.tree.map(np.asarray, jax.device_get(state.params)), totals
+
+
+def metrics(workdir) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+
+
+def equal(a, b) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: x.tobytes() == y.tobytes(), a, b))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(workdir, parameters, totals) of four steps in one go."""
+    workdir = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
+        return workdir, *learn(workdir)
+
+
+# ---- which pivots
+
+
+@pytest.mark.parametrize(("count", "per_step"), [(7, 3), (5, 5), (3, 8), (1, 2), (64, 16)])
+def test_every_pivot_comes_once_per_epoch(count, per_step):
+    steps = 3 * count  # of per_step pivots each: 3 * per_step epochs
+    order = [i for step in range(steps) for i in pivots_of_step(step, count, per_step, 0)]
+    assert all(len(pivots_of_step(step, count, per_step, 0)) == per_step for step in range(3))
+    epochs = [order[start : start + count] for start in range(0, len(order), count)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    assert count < 5 or len({tuple(epoch) for epoch in epochs}) > len(epochs) / 2, "epochs are shuffled anew"
+
+
+def test_the_order_depends_on_the_seed_and_the_step_alone():
+    assert pivots_of_step(5, 9, 4, 1) == pivots_of_step(5, 9, 4, 1) != pivots_of_step(5, 9, 4, 2)
+
+
+def test_group_metrics_by_hand():
+    def rollout(reward, tokens, finished=True, reason="ok"):
+        return Rollout("c", 0, [1] * tokens, [0.0] * tokens, finished, "", reward, reason)
+
+    groups = [
+        [rollout(1.0, 2), rollout(0.0, 4, False, "malformed")],
+        [rollout(1.0, 3), rollout(1.0, 3)],
+    ]
+    assert learning.group_metrics(groups) == {
+        "reward_mean": 0.75,
+        "reward_std": pytest.approx(3**0.5 / 4),
+        "group_reward_std": 0.25,
+        "mixed_groups": 0.5,
+        "completion_tokens": 3.0,
+        "unfinished": 0.25,
+        "malformed": 0.25,
+    }
+
+
+# ---- resume
+
+
+def test_four_steps_in_one_go(whole):
+    workdir, params, totals = whole
+    lines = metrics(workdir)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert totals["rollout_turns"] == 4 * 2 * 4
+    assert totals["trained_tokens"] == sum(line["tokens"] for line in lines)
+    assert not equal(params, jax.tree.map(np.asarray, jax.device_get(tiny_run.policy())))
+    assert all(line["log_prob_drift"] < 1e-4 for line in lines), "one update per batch: on policy"
+
+
+class Killed(BaseException):
+    """Not an Exception, like a signal: nothing may catch it and tidy up."""
+
+
+def test_two_steps_a_restart_and_two_more_are_the_same_run(whole, tmp_path):
+    _, params, totals = whole
+    learn(tmp_path, steps=2)
+    again, again_totals = learn(tmp_path)
+    assert equal(again, params)
+    assert metrics(tmp_path) == metrics(whole[0])
+    assert {**again_totals, "seconds": 0} == {**totals, "seconds": 0}
+
+
+def test_a_run_killed_past_its_checkpoint_is_the_same_run(whole, tmp_path):
+    """Step 2 was done and written to metrics.jsonl, but its checkpoint was not: it is done again."""
+
+    def kill(step):
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        learn(tmp_path, on_step=kill)
+    assert [line["step"] for line in metrics(tmp_path)] == [0, 1, 2]
+    again, totals = learn(tmp_path)
+    assert equal(again, whole[1]) and metrics(tmp_path) == metrics(whole[0])
+    assert totals["trained_tokens"] == whole[2]["trained_tokens"]
+
+
+def test_a_finished_run_does_nothing_more(whole):
+    def unexpected(step):
+        raise AssertionError(f"step {step} was done again")
+
+    params, totals = learn(whole[0], on_step=unexpected)
+    assert equal(params, whole[1]) and totals == whole[2]
+
+
+def test_without_resume_it_starts_over(whole, tmp_path):
+    learn(tmp_path, steps=2, learner=tiny_run.learner(), candidates=CANDIDATES[::-1], prompts=PROMPTS[::-1])
+    params, _ = learn(tmp_path, resume=False)
+    assert equal(params, whole[1]) and metrics(tmp_path) == metrics(whole[0])
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(whole):
+    with pytest.raises(InputError, match="of another model or config: seed is 0 there and 1 here"):
+        learn(whole[0], identity={"seed": 1})
+
+
+# ---- KL
+
+
+def test_the_kl_is_to_the_reference(whole, tmp_path):
+    """Zero at the first step, where policy and reference are one; above zero once they are not."""
+    params, _ = learn(tmp_path, kl_coefficient=0.5)
+    kl = [line["kl"] for line in metrics(tmp_path)]
+    assert abs(kl[0]) < 1e-6 and min(kl[1:]) > 1e-4
+    assert not equal(params, whole[1])
+    moved = [
+        sum(float(np.square(x - y).sum()) for x, y in zip(jax.tree.leaves(p), jax.tree.leaves(start)))
+        for start in [jax.device_get(tiny_run.policy())]
+        for p in (params, whole[1])
+    ]
+    assert moved[0] < moved[1], "the KL holds the policy nearer to the reference"
+
+
+# ---- it learns
+
+
+def test_the_reward_rises(tmp_path, monkeypatch):
+    """One token is rewarded as the first of a completion: a twelfth of the draws before, nearly all after."""
+    prompt = PROMPTS[0]
+    logits = model.logits(MOE, tiny_run.policy(), np.array([prompt]))[0, -1]
+    target, prob = int(logits.argmax()), float(jax.nn.softmax(logits).max())
+    monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(lambda ids: ids[0] == target))
+    learner = tiny_run.learner(learning_rate=3e-2)
+    learn(tmp_path, CANDIDATES[:1], [prompt], learner=learner, steps=16, pivots_per_step=4)
+    rewards = [line["reward_mean"] for line in metrics(tmp_path)]
+    assert prob < 0.1 and np.mean(rewards[:3]) < 0.3
+    assert np.mean(rewards[-3:]) > 0.9
+
+
+# ---- the stage of a run
+
+
+def test_greedy_sampling_cannot_be_trained_on():
+    run = SimpleNamespace(config=SimpleNamespace(sampling=SimpleNamespace(temperature=0.0)))
+    with pytest.raises(InputError, match=r"sampling.temperature is 0.0; .* want it above 0"):
+        grpo_stage.train(run, [])
