@@ -77,7 +77,7 @@ def padded(groups: list[list[Piece]], rows: int, slots: int) -> Forest:
             arrays["subtree_end"][r, :n] = n
             parent[r, :n] = np.arange(n) - 1
             at = len(piece.prompt)
-            placed.append(Placed((piece.key, b), r, at - 1, (at,)))
+            placed.append(Placed((piece.key, b), r, at - 1, (at,), 0, 0))
     return Forest(**arrays, parent=parent, placed=tuple(placed))
 
 
@@ -103,7 +103,7 @@ def spread(forest: Forest, values: dict[tuple, np.ndarray]) -> np.ndarray:
     out = np.zeros(forest.tokens.shape, np.float32)
     for placed in forest.placed:
         for b in range(len(placed.branch_slots)):
-            key = placed.key if isinstance(placed.key, tuple) else (placed.key, b)
+            key = placed.key if isinstance(placed.key, tuple) else (placed.key, placed.first + b)
             forest.write(out, placed, b, values[key])
     return out
 
@@ -113,7 +113,7 @@ def collect(forest: Forest, x_RT: np.ndarray, lengths: dict[tuple, int]) -> dict
     out = {}
     for placed in forest.placed:
         for b, slot in enumerate(placed.branch_slots):
-            key = placed.key if isinstance(placed.key, tuple) else (placed.key, b)
+            key = placed.key if isinstance(placed.key, tuple) else (placed.key, placed.first + b)
             out[key] = np.asarray(x_RT)[placed.row, slot : slot + lengths[key]]
     return out
 

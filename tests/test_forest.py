@@ -77,12 +77,14 @@ def test_a_split_edge_keeps_the_branches_of_its_lower_end():
 def check(groups, forest, slots):
     """Everything a forest promises, by walking parents."""
     pieces = {p.key: p for group in groups for p in group}
-    assert sorted(p.key for p in forest.placed) == sorted(pieces)
+    placed_branches = sorted((p.key, p.first + b) for p in forest.placed for b in range(len(p.branch_slots)))
+    assert placed_branches == sorted((k, b) for k, p in pieces.items() for b in range(len(p.branches)))
+    assert {p.key for p in forest.placed} == set(pieces)
     used = np.zeros(forest.tokens.shape, int)
     for placed in forest.placed:
         piece = pieces[placed.key]
         assert path_tokens(forest, placed.row, placed.prompt_slot) == list(piece.prompt)
-        for slot, ids in zip(placed.branch_slots, piece.branches):
+        for slot, ids in zip(placed.branch_slots, piece.branches[placed.first :]):
             used[placed.row, slot : slot + len(ids)] += 1
             for n in range(len(ids)):
                 path = path_tokens(forest, placed.row, slot + n)
@@ -116,7 +118,8 @@ def test_random_forests_keep_every_promise(groups):
 @settings(max_examples=30, deadline=None)
 @given(groups_of_pieces())
 def test_random_forests_split_to_fit_small_rows(groups):
-    check(groups, pack(groups, 21, 0), 21)
+    check(groups, pack(groups, 21, 0), 21)  # any piece fits
+    check(groups, pack(groups, 13, 0), 13)  # a prompt and one completion fit: pieces are cut as well
 
 
 def test_packing_is_deterministic():

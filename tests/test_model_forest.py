@@ -2,6 +2,8 @@
 exact."""
 
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,15 @@ TEMPERATURE = 0.7
 COMPUTE = update.Compute(attention_chunk=16, log_prob_chunk=16, remat=False)
 
 
+class Policy(NamedTuple):
+    params: model.Params
+    on_forest: Callable
+    on_padded: Callable
+
+    def __repr__(self):  # hypothesis prints its arguments
+        return "policy"
+
+
 @pytest.fixture(scope="module", params=["moe", "dense"])
 def policy(request):
     """(params, forest program, padded program): each gives log-probs [R, T] and the gradient of their sum
@@ -46,7 +57,7 @@ def policy(request):
         return (log_prob * coefficient).sum(), log_prob
 
     programs = [jax.jit(jax.value_and_grad(f, has_aux=True)) for f in (forest_loss, padded_loss)]
-    return params, *programs
+    return Policy(params, *programs)
 
 
 def compare(policy, groups, slots):
