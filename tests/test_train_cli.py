@@ -285,9 +285,9 @@ def subprocess_of(name, *overrides, code=None, env=None):
     return found.returncode, found.stdout, found.stderr
 
 
-def micro(workdir, checkpoint, code=None, env=None):
+def micro(workdir, checkpoint, *overrides, code=None, env=None):
     fixed = [f"--config={CONFIG}", f"workdir={workdir}", f"model.checkpoint={checkpoint}"]
-    return subprocess_of("train", *fixed, *MICRO, code=code, env=env)
+    return subprocess_of("train", *fixed, *MICRO, *overrides, code=code, env=env)
 
 
 def coins():
@@ -296,8 +296,8 @@ def coins():
 
 @pytest.mark.slow
 def test_a_run_without_pivots_stops_with_the_table(checkpoint, tmp_path):
-    """A random policy never calls a tool rightly; its text is accepted where the expert talks."""
-    code, _, err = micro(tmp_path, checkpoint)
+    """Greedy samples of one turn are equal, so no group is mixed."""
+    code, _, err = micro(tmp_path, checkpoint, "sampling.temperature=0.0")
     assert code == 1 and "Traceback" not in err
     table = err[err.index("error: no pivot among ") :]
     assert "nothing to train on" in table and "all fail" in table and "uninformative" in table
@@ -308,7 +308,7 @@ def test_a_run_without_pivots_stops_with_the_table(checkpoint, tmp_path):
 def whole(checkpoint, tmp_path_factory):
     """(workdir, stdout) of a run from end to end, judged by coins so that there are pivots."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    code, out, err = micro(workdir, checkpoint, coins())
+    code, out, err = micro(workdir, checkpoint, code=coins())
     assert code == 0, err
     return workdir, out
 
@@ -335,9 +335,9 @@ def test_the_main_job_leaves_every_file_and_a_table(whole):
 @pytest.mark.slow
 def test_a_killed_run_ends_bit_identical(whole, checkpoint, tmp_path):
     workdir = tmp_path / "run"
-    code, _, _ = micro(workdir, checkpoint, coins(), {"DIE_AFTER": "1"})
+    code, _, _ = micro(workdir, checkpoint, code=coins(), env={"DIE_AFTER": "1"})
     assert code == -signal.SIGKILL and not (workdir / "hf").exists()
-    code, _, err = micro(workdir, checkpoint, coins())
+    code, _, err = micro(workdir, checkpoint, code=coins())
     assert code == 0, err
     for name in ("hf/model.safetensors", "pivots.jsonl", "profiles.jsonl", "evaluation.json"):
         assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes(), name
@@ -352,15 +352,14 @@ def test_a_killed_run_ends_bit_identical(whole, checkpoint, tmp_path):
 @pytest.mark.slow
 def test_a_finished_run_says_it_all_again_at_once(whole, checkpoint):
     before = (whole[0] / "hf" / "model.safetensors").read_bytes()
-    code, out, err = micro(whole[0], checkpoint, coins())
+    code, out, err = micro(whole[0], checkpoint, code=coins())
     assert code == 0, err
     assert (whole[0] / "hf" / "model.safetensors").read_bytes() == before and "pivots kept" in out
 
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_recipe_is_refused_and_kept(whole, checkpoint):
-    fixed = [f"--config={CONFIG}", f"workdir={whole[0]}", f"model.checkpoint={checkpoint}"]
-    found = subprocess_of("train", *fixed, *MICRO, "grpo.learning_rate=0.5", code=coins())
+    found = micro(whole[0], checkpoint, "grpo.learning_rate=0.5", code=coins())
     assert found[0] == 1 and "Traceback" not in found[2]
     assert "grpo.learning_rate is 0.01 there and 0.5 here" in found[2].splitlines()[-1]
     assert (whole[0] / "checkpoints" / "2").is_dir()
