@@ -49,7 +49,7 @@ CONFIG = model_lib.ModelConfig(
     dtype="float32",
 )
 # phase: tokens, slots of a row, rows of a step (8,192 slots a step throughout)
-PHASES = {"copy": (400_000, 256, 32), "calls": (2_500_000, 256, 32), "episodes": (10_000_000, 1024, 8)}
+PHASES = {"copy": (400_000, 256, 32), "calls": (2_500_000, 256, 32), "episodes": (12_000_000, 1024, 8)}
 COPY_DONE = 0.25  # nats per trained token
 
 

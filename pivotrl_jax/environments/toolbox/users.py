@@ -15,10 +15,10 @@ from pivotrl_jax.records import InputError
 
 WORD_LIMITS = (6, 14)  # of a user sentence
 MAX_CALLS = 3  # of a user turn
-TURNS = (2, 2, 3, 3, 3, 4, 4, 4, 5, 5)  # drawn from
+TURNS = (2, 2, 2, 2, 2, 3, 3, 3, 4, 5)  # drawn from
 BUNDLES, DEFAULTS, REVERSED = 0.5, 0.2, 0.2  # shares of experts with these habits
 MISSING = 0.3  # share of rows with a missing parameter
-COMPOUND = 0.6  # share of call turns that try for a second wish
+COMPOUND = 0.5  # share of call turns that try for a second wish
 TALK = 0.12  # share of later turns that need no call
 
 _SIDES = {split: "test" if split == "test" else "other" for split in SPLITS}
