@@ -52,7 +52,7 @@ def tiny() -> ConfigDict:
     c.compute.log_prob_chunk = 128
     c.compute.remat = False
 
-    c.sampling = ConfigDict({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 96})
+    c.sampling = ConfigDict({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 64})
 
     c.profile = ConfigDict()
     c.profile.group_size = 8
@@ -61,7 +61,7 @@ def tiny() -> ConfigDict:
     c.profile.batch = ConfigDict({"rows": 4, "branches": 64})
 
     c.grpo = ConfigDict()
-    c.grpo.steps = 60
+    c.grpo.steps = 40
     c.grpo.pivots_per_step = 16
     c.grpo.group_size = 8
     c.grpo.learning_rate = 3e-4
@@ -73,16 +73,16 @@ def tiny() -> ConfigDict:
     c.grpo.clip_low, c.grpo.clip_high = 0.2, 0.28
     c.grpo.kl_coefficient = 0.0
     c.grpo.batch = ConfigDict({"rows": 8, "branches": 16})  # of rollouts
-    c.grpo.microbatch_rows = 4  # of the update
+    c.grpo.microbatch_rows = 2  # of the update
     c.grpo.save_every = 10
     c.grpo.keep_checkpoints = 2
 
     c.evaluate = ConfigDict()
     c.evaluate.tasks = 200  # held-out episodes
     c.evaluate.attempts = 1  # episodes per task
-    c.evaluate.turn_trajectories = 100  # whose turns are scored
-    c.evaluate.samples = 2  # per held-out turn
-    c.evaluate.skill_items = 100  # per out-of-domain family
+    c.evaluate.turn_trajectories = 80  # whose turns are scored
+    c.evaluate.samples = 1  # per held-out turn
+    c.evaluate.skill_items = 50  # per out-of-domain family
     c.evaluate.max_steps = 6  # calling actions per user turn
     c.evaluate.batch = ConfigDict({"rows": 16, "branches": 4})
     return c

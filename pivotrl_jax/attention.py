@@ -124,8 +124,8 @@ def decode_attention(
     on_trunk = jnp.einsum("rnqk,rntk->rnqt", q_RNSG, trunk_k, preferred_element_type=jnp.float32)
     on_trunk = on_trunk.reshape(R, N, S, G, -1).transpose(0, 2, 1, 3, 4)  # [R, S, N, G, T]
     on_trunk = jnp.where(trunk_mask_RST[:, :, None, None], on_trunk, _MASKED)
-    on_own = jnp.einsum("rsngk,rscnk->rsngc", q, own_k, preferred_element_type=jnp.float32)
-    on_own = jnp.where(jnp.arange(own_k.shape[2]) < length, on_own, _MASKED)
+    on_own = jnp.einsum("rsngk,rsnck->rsngc", q, own_k, preferred_element_type=jnp.float32)
+    on_own = jnp.where(jnp.arange(own_k.shape[3]) < length, on_own, _MASKED)
     on_self = jnp.einsum("rsngk,rsnk->rsng", q, k_RSNK, preferred_element_type=jnp.float32)[..., None]
 
     top = jnp.maximum(jnp.maximum(on_trunk.max(-1), on_own.max(-1)), on_self[..., 0])[..., None]
@@ -134,6 +134,6 @@ def decode_attention(
     w_RNSG = w_trunk.transpose(0, 2, 1, 3, 4).reshape(R, N, S * G, -1).astype(trunk_v.dtype)
     out = jnp.einsum("rnqt,rntk->rnqk", w_RNSG, trunk_v, preferred_element_type=jnp.float32)
     out = out.reshape(R, N, S, G, K).transpose(0, 2, 1, 3, 4)
-    out = out + jnp.einsum("rsngc,rscnk->rsngk", w_own, own_v.astype(jnp.float32))
+    out = out + jnp.einsum("rsngc,rsnck->rsngk", w_own, own_v.astype(jnp.float32))
     out = out + w_self * v_RSNK[:, :, :, None].astype(jnp.float32)
     return (out / total[..., None]).astype(q_RSHK.dtype).reshape(R, S, H, K)

@@ -57,7 +57,11 @@ def from_messages(
     """Chat-messages JSONL. There is no world to play in, so held-out turns are all that can be evaluated."""
     trajectories, skipped = openai_chat.read(path, verifier, on_bad_row)
     train, held_out = split(trajectories[: limit or None], held_out_share, seed)
-    return Data(train, held_out, [], dict(sentence.split(": ", 1) for sentence in skipped.sentences))
+    named = {}
+    for sentence in skipped.sentences:  # "file:line: why"
+        line, why = sentence.removeprefix(str(path)).split(": ", 1)
+        named[f"{path}{line}"] = why
+    return Data(train, held_out, [], named)
 
 
 def load(config, seed: int) -> Data:

@@ -3,17 +3,11 @@
 from pivotrl_jax import learning, profiling, update
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
-from pivotrl_jax.records import Candidate, InputError
+from pivotrl_jax.records import Candidate
 
 
 def train(run: run_lib.Run, pivots: list[Candidate]):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError."""
-    temperature = run.config.sampling.temperature
-    if temperature <= 0:
-        raise InputError(
-            f"config.sampling.temperature is {temperature}; greedy samples have no probability to train on, "
-            "want it above 0"
-        )
     c, compute = run.config.grpo, run.config.compute
     recipe = learning.Recipe(
         steps=c.steps,
@@ -29,7 +23,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         run.mesh,
         update.make_optimizer(c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm),
         update.grpo_loss(c.clip_low, c.clip_high, c.kl_coefficient),
-        temperature,
+        run.config.sampling.temperature,
         c.microbatch_rows,
     )
     # what must be equal for a checkpoint to be continued; a longer run of the same recipe may be

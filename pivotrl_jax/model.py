@@ -206,7 +206,7 @@ def prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_ch
 
 
 def decode_step(config, params, tokens_RS, position_RS, trunk, trunk_mask_RST, own, length):
-    """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, C, N, K] pair, `length`
+    """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, `length`
     filled.
 
     Returns hidden states [R, S, D] and the new token's keys and values, each [L, R, S, N, K].

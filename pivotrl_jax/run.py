@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 
 from pivotrl_jax import chat as chat_lib
+from pivotrl_jax import check_config, evaluation, hf, model, pivots, profiling, sharding, verifiers
 from pivotrl_jax import data as data_lib
-from pivotrl_jax import evaluation, hf, model, pivots, profiling, sharding, verifiers
 from pivotrl_jax.environments import skills
 from pivotrl_jax.records import Candidate, InputError, Profile, Rollout, read_records, write_records
 from pivotrl_jax.rollout import Actor
@@ -97,21 +97,42 @@ class Run:
     @property
     def verifier(self) -> str | None:
         """None: each candidate's own (functional reward); "exact" for the ablation."""
-        reward = self.config.reward
-        if reward not in ("functional", "exact"):
-            raise InputError(f'config.reward is {reward!r}; want "functional" or "exact"')
-        return None if reward == "functional" else "exact"
+        return None if self.config.reward == "functional" else "exact"
+
+
+def locate(checkpoint: str) -> Path:
+    """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
+    and HF_HUB_OFFLINE apply). Raises InputError when it cannot be had."""
+    if checkpoint == "embedded":
+        return EMBEDDED
+    path = Path(checkpoint)
+    if path.exists() or len(path.parts) != 2 or path.is_absolute():
+        return path
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                checkpoint, allow_patterns=["*.json", "*.safetensors", "*.jinja"]
+            )
+        )
+    except (OSError, ValueError) as e:  # every error of the hub's client is one of the two
+        raise InputError(
+            f"config.model.checkpoint {checkpoint}: no such directory here, and the hub does not give it "
+            f"({type(e).__name__}); check the name and the network, or download it and give its directory"
+        ) from None
 
 
 def open_run(config) -> Run:
     """Make the work directory, the mesh, and load the reference policy. Raises InputError."""
+    check_config.check(config)
     use_compilation_cache()
     workdir = Path(config.workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as e:  # a file of that name, or no right to write there
         raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
-    checkpoint = EMBEDDED if config.model.checkpoint == "embedded" else Path(config.model.checkpoint)
+    checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf.load_config(checkpoint, config.model.dtype)
     shardings = sharding.param_shardings(model.abstract_params(model_config), mesh)

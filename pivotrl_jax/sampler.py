@@ -113,7 +113,7 @@ def sample(
         i, running, token, out, own = carry
         # token i-1 goes in, token i comes out
         hidden, new = model.decode_step(config, params, token, position_RS + i, trunk, mask_RST, own, i - 1)
-        own = jax.tree.map(lambda all, one: all.at[:, :, :, i - 1].set(one), own, new)
+        own = jax.tree.map(lambda all, one: all.at[:, :, :, :, i - 1].set(one), own, new)
         token, log_prob = next_token(hidden, i)
         out, running = record(i, out, running, token, log_prob)
         return i + 1, running, token, out, own
@@ -123,7 +123,7 @@ def sample(
     zeros = jnp.zeros((R, S), jnp.int32)
     out = (jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32), zeros, zeros > 0)
     out, running = record(0, out, branch_RS >= 0, token, log_prob)
-    own = tuple(jnp.zeros((L, R, S, C, N, K), config.dtype) for _ in range(2))
+    own = tuple(jnp.zeros((L, R, S, N, C, K), config.dtype) for _ in range(2))
     carry = jax.lax.while_loop(more, step, (jnp.int32(1), running, token, out, own))
     return Samples(*carry[3])
 

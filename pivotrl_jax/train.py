@@ -13,7 +13,7 @@ import os
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax import cli, evaluation, grpo_stage, hf, report
+from pivotrl_jax import check_config, cli, evaluation, grpo_stage, hf, report
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 
@@ -27,6 +27,7 @@ NAMES = {
 
 def main() -> None:
     config = cli.CONFIG.value
+    check_config.check_training(config)
     run = run_lib.open_run(config)
     with run.stage("candidates"):
         data = data_lib.load(config.data, config.seed)

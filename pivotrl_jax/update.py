@@ -80,8 +80,15 @@ def sft_loss(log_prob: jax.Array, entropy: jax.Array, batch: Batch) -> tuple[jax
 def make_optimizer(
     learning_rate: float, warmup_steps: int, weight_decay: float, b1: float, b2: float, max_grad_norm: float
 ) -> optax.GradientTransformation:
-    """AdamW with linear warm-up to a constant rate and clipping by the global norm."""
-    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
+    """AdamW with clipping by the global norm and a constant rate after a linear warm-up.
+
+    The first step takes 1 / warmup_steps of the rate: at 0, as optax's own schedule starts, its rollouts
+    would be spent for nothing.
+    """
+
+    def schedule(step):
+        return learning_rate * jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
+
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm),
         optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay),

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from pivotrl_jax import check_config
+from pivotrl_jax.records import InputError
+
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "configs" / "bfcl.py"
 CODE = sorted((ROOT / "pivotrl_jax").glob("*.py"))
@@ -142,3 +145,52 @@ def test_numbers_of_a_size_fit_each_other(size):
     for section in (c.profile, c.grpo):
         assert section.group_size >= 2
     assert 0 < c.profile.lambda_diff <= 1 and c.sampling.temperature > 0
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_every_size_passes_the_check_and_every_rule_is_about_a_field(size):
+    config = CONFIGS.get_config(size)
+    check_config.check(config)
+    check_config.check_training(config)
+    assert set(check_config.RULES) <= paths(config)
+
+
+@pytest.mark.parametrize(
+    "field, value, sentence",
+    [
+        ("profile.group_size", 0, "config.profile.group_size is 0; want a whole number from 1 up"),
+        ("grpo.group_size", 1, "config.grpo.group_size is 1; want a whole number from 2 up"),
+        ("sampling.max_tokens", 0, "config.sampling.max_tokens is 0"),
+        ("sampling.top_p", 0.0, "config.sampling.top_p is 0.0; want a number above 0 and at most 1"),
+        ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
+        ("reward", "strict", "config.reward is 'strict'; want 'functional' or 'exact'"),
+        ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
+        ("compute.slots", (), "config.compute.slots is \\(\\); want row lengths"),
+        ("compute.slots", (512,), "is 1024, more than the longest row of config.compute.slots, 512"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(field, value, sentence):
+    config = CONFIGS.get_config().copy_and_resolve_references()
+    *sections, name = field.split(".")
+    part = config
+    for section in sections:
+        part = part[section]
+    with part.unlocked(), part.ignore_type():
+        part[name] = value
+    with pytest.raises(InputError, match=sentence):
+        check_config.check(config)
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("temperature", 0.0, "want it above 0"),
+        ("top_p", 0.9, "train with top_p=1"),
+        ("top_k", 5, "train with top_p=1"),
+    ],
+)
+def test_sampling_that_the_learner_cannot_score_is_not_trained_on(name, value, sentence):
+    config = CONFIGS.get_config()
+    config.sampling[name] = value
+    with pytest.raises(InputError, match=sentence):
+        check_config.check_training(config)

@@ -2,7 +2,6 @@
 rise."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import tiny_run
 from forests import MOE
 
-from pivotrl_jax import grpo_stage, learning, model, verifiers
+from pivotrl_jax import learning, model, verifiers
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.learning import pivots_of_step
 from pivotrl_jax.records import InputError, Rollout
@@ -194,12 +193,3 @@ def test_the_reward_rises(tmp_path, monkeypatch):
     rewards = [line["reward_mean"] for line in metrics(tmp_path)]
     assert prob < 0.1 and np.mean(rewards[:3]) < 0.3
     assert np.mean(rewards[-3:]) > 0.9
-
-
-# ---- the stage of a run
-
-
-def test_greedy_sampling_cannot_be_trained_on():
-    run = SimpleNamespace(config=SimpleNamespace(sampling=SimpleNamespace(temperature=0.0)))
-    with pytest.raises(InputError, match=r"sampling.temperature is 0.0; .* want it above 0"):
-        grpo_stage.train(run, [])

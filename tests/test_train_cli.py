@@ -297,7 +297,8 @@ def coins():
 @pytest.mark.slow
 def test_a_run_without_pivots_stops_with_the_table(checkpoint, tmp_path):
     """Greedy samples of one turn are equal, so no group is mixed."""
-    code, _, err = micro(tmp_path, checkpoint, "sampling.temperature=0.0")
+    overrides = [f"workdir={tmp_path}", f"model.checkpoint={checkpoint}", *MICRO, "sampling.temperature=0.0"]
+    code, _, err = subprocess_of("find_pivots", f"--config={CONFIG}", *overrides)
     assert code == 1 and "Traceback" not in err
     table = err[err.index("error: no pivot among ") :]
     assert "nothing to train on" in table and "all fail" in table and "uninformative" in table

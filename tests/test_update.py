@@ -149,7 +149,7 @@ def test_adamw_warms_up_clips_and_decays():
         seen.append(np.asarray(updates["w"]))
     # a constant gradient: Adam's direction is its sign; decay adds 0.5 w
     for n, got in enumerate(seen):
-        rate = 0.1 * min(n / 4, 1)
+        rate = 0.1 * min((n + 1) / 4, 1)
         np.testing.assert_allclose(got, [-rate * (1 + 1.5), -rate * (1 - 2.0)], rtol=1e-4)
     moments = [x for x in jax.tree.leaves(state) if x.shape == (2,)]
     mu = 1 - 0.9**6  # of the clipped gradient [0.6, 0.8]

@@ -30,7 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     config = bfcl.get_config()
     config.model.checkpoint, config.workdir = options.checkpoint, options.workdir
-    config.data.demonstrations, config.evaluate.samples, config.resume = 1, 8, False
+    config.data.demonstrations, config.resume = 1, False
+    config.evaluate.turn_trajectories, config.evaluate.samples, config.evaluate.skill_items = 100, 8, 100
     run = run_lib.open_run(config)
     tasks = run_lib.held_out_tasks(run, data_lib.load(config.data, config.seed))
     # the batch shape of profiling: G samples a turn

@@ -1,0 +1,106 @@
+"""What a config's values must satisfy, checked before anything is spent. Structure is the config file's own
+affair."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pivotrl_jax.records import InputError
+
+
+def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
+    return (
+        lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= low,
+        f"a whole number from {low} up",
+    )
+
+
+def _number(test: Callable[[float], bool], want: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and test(x), want
+
+
+def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda x: x in values, " or ".join(map(repr, values))
+
+
+POSITIVE, COUNT = _whole(1), _whole(0)
+SHARE = _number(lambda x: 0 < x <= 1, "a number above 0 and at most 1")
+NOT_NEGATIVE = _number(lambda x: x >= 0, "a number from 0 up")
+ABOVE_ZERO = _number(lambda x: x > 0, "a number above 0")
+
+RULES = {
+    "seed": COUNT,
+    "reward": _one_of("functional", "exact"),
+    "model.dtype": _one_of("float32", "bfloat16"),
+    "model.param_dtype": _one_of("float32", "bfloat16"),
+    "data.on_bad_row": _one_of("skip", "stop"),
+    "data.held_out_share": _number(lambda x: 0 <= x < 1, "a number from 0 up and below 1"),
+    "data.limit": COUNT,
+    "data.max_prompt_tokens": POSITIVE,
+    "compute.attention_chunk": POSITIVE,
+    "compute.log_prob_chunk": POSITIVE,
+    "sampling.temperature": NOT_NEGATIVE,
+    "sampling.top_p": SHARE,
+    "sampling.top_k": COUNT,
+    "sampling.max_tokens": POSITIVE,
+    "profile.group_size": POSITIVE,
+    "profile.lambda_diff": SHARE,
+    "profile.trajectories_per_shard": POSITIVE,
+    "grpo.steps": POSITIVE,
+    "grpo.pivots_per_step": POSITIVE,
+    "grpo.group_size": _whole(2),
+    "grpo.learning_rate": ABOVE_ZERO,
+    "grpo.warmup_steps": COUNT,
+    "grpo.weight_decay": NOT_NEGATIVE,
+    "grpo.max_grad_norm": ABOVE_ZERO,
+    "grpo.clip_low": ABOVE_ZERO,
+    "grpo.clip_high": ABOVE_ZERO,
+    "grpo.kl_coefficient": NOT_NEGATIVE,
+    "grpo.microbatch_rows": POSITIVE,
+    "grpo.save_every": POSITIVE,
+    "grpo.keep_checkpoints": POSITIVE,
+    "evaluate.tasks": COUNT,
+    "evaluate.attempts": POSITIVE,
+    "evaluate.turn_trajectories": COUNT,
+    "evaluate.samples": POSITIVE,
+    "evaluate.skill_items": COUNT,
+    "evaluate.max_steps": POSITIVE,
+}
+RULES |= {
+    f"{section}.batch.{name}": POSITIVE
+    for section in ("profile", "grpo", "evaluate")
+    for name in ("rows", "branches")
+}
+
+
+def check(config: Any) -> None:
+    """Raises InputError naming the field, its value and what it should be."""
+    for name, (test, want) in RULES.items():
+        value = config
+        for part in name.split("."):
+            value = value[part]
+        if not test(value):
+            raise InputError(f"config.{name} is {value!r}; want {want}")
+    slots = config.compute.slots
+    if not slots or not all(POSITIVE[0](n) for n in slots):
+        raise InputError(f"config.compute.slots is {slots!r}; want row lengths, e.g. (1024, 2048)")
+    longest = config.data.max_prompt_tokens + config.sampling.max_tokens
+    if longest > max(slots):
+        raise InputError(
+            f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the longest "
+            f"row of config.compute.slots, {max(slots)}; a prompt and its completion must fit one row"
+        )
+
+
+def check_training(config: Any) -> None:
+    """What sampling must satisfy for its log-probs to be those the learner computes. Raises InputError."""
+    sampling = config.sampling
+    if sampling.temperature <= 0:
+        raise InputError(
+            f"config.sampling.temperature is {sampling.temperature}; greedy samples have no probability to "
+            "train on, want it above 0"
+        )
+    if sampling.top_p < 1 or sampling.top_k:
+        raise InputError(
+            f"config.sampling.top_p is {sampling.top_p} and top_k {sampling.top_k}; the learner scores the "
+            "whole distribution, so a truncated one biases every ratio: train with top_p=1 and top_k=0"
+        )
