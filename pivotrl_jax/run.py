@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -69,7 +70,8 @@ class Run:
                 versions[package] = importlib.metadata.version(package)
         page = {
             "config": self.config.to_dict(),
-            "model": dataclasses.asdict(self.model_config),
+            "model": describe(self.model_config, self.checkpoint),
+            "model_config": dataclasses.asdict(self.model_config),
             "policy": self.policy,
             "versions": versions,
             "devices": [str(device.device_kind) for device in jax.devices()],
@@ -98,6 +100,18 @@ class Run:
     def verifier(self) -> str | None:
         """None: each candidate's own (functional reward); "exact" for the ablation."""
         return None if self.config.reward == "functional" else "exact"
+
+
+def describe(config: model.ModelConfig, checkpoint: Path) -> str:
+    """One line for the report: 'Qwen3-MoE, 2.0 M parameters, 4 layers, 8 experts (2 per token), from ...'."""
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.param_shapes(config)))
+    size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+    kind = (
+        f", {config.num_experts} experts ({config.experts_per_token} per token)" if config.num_experts else ""
+    )
+    name = "the embedded checkpoint" if checkpoint == EMBEDDED else str(checkpoint)
+    family = "Qwen3-MoE" if config.num_experts else "Qwen3"
+    return f"{family}, {size} parameters, {config.num_layers} layers{kind}, from {name}"
 
 
 def locate(checkpoint: str) -> Path:
