@@ -5,7 +5,6 @@ The same tasks and the same PRNG streams before and after training, so that diff
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pivotrl_jax.chat import Chat
 from pivotrl_jax.environments import skills
 from pivotrl_jax.environments.episode import Episode
 from pivotrl_jax.environments.rows import Row
-from pivotrl_jax.records import Candidate, InputError
+from pivotrl_jax.records import Candidate, InputError, write_json
 from pivotrl_jax.rollout import Actor, Request, roll_out
 
 Results = dict[str, Any]  # JSON: see `evaluate`
@@ -206,7 +205,5 @@ def cached(path: Path, identity: dict, compute, resume: bool) -> Results:
             return stored["results"]
     results = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"identity": identity, "results": results}) + "\n", "utf-8")
-    os.replace(temporary, path)
+    write_json(path, {"identity": identity, "results": results})
     return results

@@ -7,7 +7,6 @@ is refused.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,15 @@ import jax
 
 from pivotrl_jax import pivots, progress, verifiers
 from pivotrl_jax.chat import Chat
-from pivotrl_jax.records import Candidate, InputError, Profile, Rollout, read_records, write_records
+from pivotrl_jax.records import (
+    Candidate,
+    InputError,
+    Profile,
+    Rollout,
+    read_records,
+    write_json,
+    write_records,
+)
 from pivotrl_jax.rollout import Actor, roll_out
 
 
@@ -62,9 +69,7 @@ def check_settings(directory: Path, settings: dict, resume: bool) -> None:
                     f"{settings.get(name)!r} here; use another workdir, or --config.resume=False to start "
                     "over"
                 )
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
-    os.replace(temporary, file)
+    write_json(file, settings)
 
 
 def profile(

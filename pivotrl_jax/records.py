@@ -191,8 +191,18 @@ def write_records(path: str | Path, records: Iterable[Any]) -> None:
     """Write one JSON line per record, atomically: the old file stays until the new one is whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _write_lines(path, (to_json(record) for record in records))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write one JSON value, atomically."""
+    _write_lines(Path(path), [json.dumps(value, ensure_ascii=False, indent=1)])
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as f:
-        for record in records:
-            f.write(to_json(record) + "\n")
+    # a lone surrogate, which JSON can hold and UTF-8 cannot, is written as the JSON escape it is read from
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:
+        for line in lines:
+            f.write(line + "\n")
     os.replace(temporary, path)

@@ -19,7 +19,15 @@ from pivotrl_jax import chat as chat_lib
 from pivotrl_jax import check_config, evaluation, hf, model, pivots, profiling, sharding, verifiers
 from pivotrl_jax import data as data_lib
 from pivotrl_jax.environments import skills
-from pivotrl_jax.records import Candidate, InputError, Profile, Rollout, read_records, write_records
+from pivotrl_jax.records import (
+    Candidate,
+    InputError,
+    Profile,
+    Rollout,
+    read_records,
+    write_json,
+    write_records,
+)
 from pivotrl_jax.rollout import Actor
 from pivotrl_jax.sampler import Sampling
 from pivotrl_jax.trajectories import candidates as candidates_lib
@@ -78,9 +86,7 @@ class Run:
             "seconds": self.seconds,
             **self.facts,
         }
-        temporary = self.workdir / "run.json.tmp"
-        temporary.write_text(json.dumps(page, indent=1) + "\n", "utf-8")
-        os.replace(temporary, self.workdir / "run.json")
+        write_json(self.workdir / "run.json", page)
 
     def actor(self, shape) -> Actor:
         """An actor that samples as the config says, with the batch shape of one of its sections."""

@@ -7,13 +7,10 @@ Every stage leaves its files in config.workdir and is taken up from there when t
 out here: the baselines (SFT, end-to-end RL) and re-profiling while training.
 """
 
-import json
-import os
-
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax import check_config, cli, evaluation, grpo_stage, hf, report
+from pivotrl_jax import check_config, cli, evaluation, grpo_stage, hf, records, report
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 
@@ -49,7 +46,7 @@ def main() -> None:
         "after": evaluation.summarise(after),
         "difference": evaluation.compare(before, after),
     }
-    write_json(run.workdir / "evaluation.json", result)
+    records.write_json(run.workdir / "evaluation.json", result)
     turns = len(rollouts) + totals["rollout_turns"]
     run.facts |= {
         "counts": {
@@ -65,13 +62,6 @@ def main() -> None:
     run.write()
     page = report.write_report(run.workdir)
     print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.workdir))])
-
-
-def write_json(path, value) -> None:
-    """Atomically."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    os.replace(temporary, path)
 
 
 def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
