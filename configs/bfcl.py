@@ -93,20 +93,26 @@ def real() -> ConfigDict:
     c.workdir = "runs/bfcl_real"
     c.data.source = "bfcl"
     c.data.max_prompt_tokens = 8000
-    c.compute.slots = (8192, 16_384)
+    c.compute.slots = (1024, 8192)
     c.compute.attention_chunk = 512
-    c.profile.batch = ConfigDict({"rows": 1, "branches": 128})
+    c.profile.batch = ConfigDict({"rows": 1, "branches": 64})
     c.profile.trajectories_per_shard = 4
     c.grpo.batch = ConfigDict({"rows": 1, "branches": 16})
     c.grpo.microbatch_rows = 1
+    c.grpo.steps, c.grpo.pivots_per_step = (
+        3,
+        4,
+    )  # enough to see the path run: this policy cannot learn these rows
     c.evaluate.batch = ConfigDict({"rows": 1, "branches": 16})
     c.evaluate.max_steps = 20
+    c.evaluate.skill_items = 10
     return c
 
 
 def qwen3_0p6b() -> ConfigDict:
     c = real()
     c.workdir = "runs/bfcl_qwen3_0p6b"
+    c.grpo.warmup_steps = 0  # the published recipes: a constant rate
     c.model.checkpoint = "Qwen/Qwen3-0.6B"
     c.model.dtype = "bfloat16"
     c.data.max_prompt_tokens = 12_000

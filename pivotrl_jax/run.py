@@ -108,16 +108,14 @@ class Run:
         return None if self.config.reward == "functional" else "exact"
 
 
-def describe(config: model.ModelConfig, checkpoint: Path) -> str:
+def describe(size: model.ModelConfig, checkpoint: Path) -> str:
     """One line for the report: 'Qwen3-MoE, 2.0 M parameters, 4 layers, 8 experts (2 per token), from ...'."""
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.param_shapes(config)))
-    size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
-    kind = (
-        f", {config.num_experts} experts ({config.experts_per_token} per token)" if config.num_experts else ""
-    )
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.param_shapes(size)))
+    parameters = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+    kind = f", {size.num_experts} experts ({size.experts_per_token} per token)" if size.num_experts else ""
     name = "the embedded checkpoint" if checkpoint == EMBEDDED else str(checkpoint)
-    family = "Qwen3-MoE" if config.num_experts else "Qwen3"
-    return f"{family}, {size} parameters, {config.num_layers} layers{kind}, from {name}"
+    family = "Qwen3-MoE" if size.num_experts else "Qwen3"
+    return f"{family}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
 
 
 def locate(checkpoint: str) -> Path:
