@@ -5,6 +5,7 @@ chat-messages JSONL. Scenarios never straddle the split.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,13 +43,24 @@ def from_toolbox(demonstrations: int, held_out_tasks: int, seed: int) -> Data:
 
 
 def from_bfcl(categories: Sequence[str], limit: int, held_out_share: float, seed: int) -> Data:
-    """BFCL multi-turn rows, split by scenario number across categories. `limit` 0 takes all rows of a
-    category."""
-    from pivotrl_jax.environments import find_row
+    """BFCL rows, multi-turn and single-turn, split by scenario across categories. `limit` 0 takes all rows.
 
-    trajectories = bfcl.multi_turn(categories, limit or None)[: limit or None]
+    Only multi-turn rows can be played as episodes; the turns of both are scored.
+    """
+    from pivotrl_jax.environments import find_row
+    from pivotrl_jax.environments.bfcl import MULTI_TURN
+
+    trajectories, skipped = [], {}
+    for category in categories:
+        if category in MULTI_TURN:
+            trajectories += bfcl.multi_turn([category], limit or None)
+        else:
+            trajectories += bfcl.single_turn([category], limit or None)
+            skipped |= bfcl.excluded([category])
+    trajectories = trajectories[: limit or None]
     train, held_out = split(trajectories, held_out_share, seed)
-    return Data(train, held_out, [find_row(t.id) for t in held_out], {})
+    rows = [find_row(t.id) for t in held_out if t.verifier == "bfcl_multi_turn"]
+    return Data(train, held_out, rows, skipped)
 
 
 def from_messages(
@@ -57,10 +69,8 @@ def from_messages(
     """Chat-messages JSONL. There is no world to play in, so held-out turns are all that can be evaluated."""
     trajectories, skipped = openai_chat.read(path, verifier, on_bad_row)
     train, held_out = split(trajectories[: limit or None], held_out_share, seed)
-    named = {}
-    for sentence in skipped.sentences:  # "file:line: why"
-        line, why = sentence.removeprefix(str(path)).split(": ", 1)
-        named[f"{path}{line}"] = why
+    matches = [re.match(r"(.*?:\d+): (.*)", sentence, re.DOTALL) for sentence in skipped.sentences]
+    named = {match[1]: match[2] for match in matches}  # "file:line: why"
     return Data(train, held_out, [], named)
 
 

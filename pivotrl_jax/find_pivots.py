@@ -8,7 +8,7 @@ garbage action, over all trajectories of the source (no split, no model beyond i
 
 from absl import flags
 
-from pivotrl_jax import cli, pivots, verifiers
+from pivotrl_jax import check_config, cli, pivots, verifiers
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.trajectories import candidates as candidates_lib
@@ -21,13 +21,17 @@ SELF_CHECK = flags.DEFINE_bool(
 def main() -> None:
     config = cli.CONFIG.value
     if SELF_CHECK.value:
+        check_config.check(config)
         data = data_lib.load(config.data, config.seed)
+        for where, why in data.skipped.items():
+            print(f"left out {where}: {why}")
         checked = pivots.self_check(
             candidates_lib.extract([*data.demonstrations, *data.held_out]), verifiers.VERIFIERS
         )
         print("\n".join(checked.table()))
         return
     run = run_lib.open_run(config)
+    run_lib.claim(run)
     with run.stage("candidates"):
         candidates = run_lib.make_candidates(run, data_lib.load(config.data, config.seed))
     with run.stage("profiling"):

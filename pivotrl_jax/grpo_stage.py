@@ -1,6 +1,6 @@
 """The training stage of a run: config -> recipe, learner, checkpoints -> trained parameters."""
 
-from pivotrl_jax import learning, profiling, update
+from pivotrl_jax import learning, profiling, sharding, update
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.records import Candidate
@@ -24,17 +24,18 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         update.make_optimizer(c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm),
         update.grpo_loss(c.clip_low, c.clip_high, c.kl_coefficient),
         run.config.sampling.temperature,
-        c.microbatch_rows,
+        sharding.whole_rows(run.mesh, c.microbatch_rows),
     )
     # what must be equal for a checkpoint to be continued; a longer run of the same recipe may be
-    fixed = {name: value for name, value in c.to_dict().items() if name not in ("steps", "keep_checkpoints")}
+    fixed = {name: value for name, value in c.to_dict().items() if name not in run_lib.FREE_GRPO}
+    prompts = run_lib.prompts_of(run, pivots)
     identity = {
         "policy": run.policy,
         "model": vars(run.model_config),
         "grpo": fixed,
         "sampling": run.config.sampling.to_dict(),
         "reward": run.config.reward,
-        "pivots": profiling.digest(pivots),
+        "pivots": profiling.digest(pivots, prompts),
         "seed": run.config.seed,
     }
     with Checkpoints(run.workdir / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
@@ -44,7 +45,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
             run.chat,
             run.params,
             pivots,
-            run_lib.prompts_of(run, pivots),
+            prompts,
             recipe,
             slots=compute.slots,
             verifier=run.verifier,

@@ -16,7 +16,7 @@ from pivotrl_jax import forest, grpo, progress, update
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.metrics import MetricsWriter
-from pivotrl_jax.records import Candidate, Rollout
+from pivotrl_jax.records import Candidate, InputError, Rollout
 from pivotrl_jax.rollout import Actor, roll_out
 
 
@@ -125,6 +125,11 @@ def learn(
         totals = host["totals"]
     stream = jax.random.fold_in(jax.random.key(recipe.seed), 3)
     start = int(state.step)
+    if start > recipe.steps:
+        raise InputError(
+            f"config.grpo.steps is {recipe.steps}, but the latest checkpoint is of step {start}; ask for at "
+            "least that many, or start over with --config.resume=False"
+        )
     with (
         MetricsWriter(workdir, start) as writer,
         progress.bar(recipe.steps, "GRPO at pivots", "steps") as bar,
@@ -143,11 +148,17 @@ def learn(
             if recipe.kl_coefficient:
                 batch["reference_log_prob"] = learner.score(reference, batch)
             state, values = learner.step(state, batch)
+            if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+                raise InputError(
+                    f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
+                    "training stops here, the latest checkpoint is whole; lower config.grpo.learning_rate"
+                )
             seconds = time.perf_counter() - began
             totals["rollout_turns"] += reward_PG.size
             totals["trained_tokens"] += int(values["tokens"])
             totals["seconds"] += seconds
             seen = group_metrics(groups)
+            values["fill"] = float((batch["subtree_end"] > 0).mean())
             timing = {"seconds": seconds, "rollout_seconds": rolled - began}
             writer.write(step, {**seen, **values, **timing})
             bar.set_postfix(

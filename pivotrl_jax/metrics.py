@@ -1,8 +1,4 @@
-"""Sums and counts off the device -> means -> metrics.jsonl and TensorBoard; and confidence intervals.
-
-A mean of means is wrong when batches differ in size, so the device returns sums and counts, which add, and
-the division happens once, here.
-"""
+"""metrics.jsonl and TensorBoard; and confidence intervals."""
 
 import json
 import math
@@ -17,23 +13,6 @@ import numpy as np
 from pivotrl_jax.records import InputError
 
 FILE = "metrics.jsonl"
-
-
-def add(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Sum two dicts of sums and counts by name; a name that is in one only counts as 0 in the other."""
-    return {name: total.get(name, 0) + more.get(name, 0) for name in total | more}
-
-
-def divide(sums: Mapping[str, Any], by: Mapping[str, str]) -> dict[str, float]:
-    """Means: `divide({"entropy": 6.0, "tokens": 4, "loss": 0.1}, {"entropy": "tokens"})` is
-    `{"entropy": 1.5, "tokens": 4.0, "loss": 0.1}`.
-
-    by: name of a sum -> name of its count. Other names pass through. A mean over a count of 0 is left out.
-    Raises KeyError when a count is not among the sums.
-    """
-    values = {name: float(value) for name, value in sums.items()}
-    counts = {name: values[by[name]] if name in by else 1.0 for name in values}
-    return {name: values[name] / counts[name] for name in values if counts[name]}
 
 
 class MetricsWriter:

@@ -26,13 +26,13 @@ from pivotrl_jax.records import (
 from pivotrl_jax.rollout import Actor, roll_out
 
 
-def digest(candidates: Sequence[Candidate]) -> str:
-    """A fingerprint of the candidates, order and content."""
+def digest(candidates: Sequence[Candidate], prompts: Sequence[Sequence[int]]) -> str:
+    """A fingerprint of candidates in order: content, and prompt ids, so template and tokenizer count too."""
     h = hashlib.sha256()
-    for c in candidates:
+    for c, prompt in zip(candidates, prompts):
         h.update(
             json.dumps(
-                [c.id, c.messages, c.tools, c.demonstration, c.verifier, c.case], sort_keys=True
+                [c.id, c.messages, c.tools, c.demonstration, c.verifier, c.case, list(prompt)], sort_keys=True
             ).encode()
         )
     return h.hexdigest()[:16]
@@ -82,6 +82,7 @@ def profile(
     group_size: int,
     seed: int,
     policy: str,
+    model: dict,
     directory: Path,
     shard: int,
     resume: bool,
@@ -89,11 +90,13 @@ def profile(
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
 
-    `policy` is the checkpoint's fingerprint; `shard` counts trajectories per file.
+    `policy` is the checkpoint's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
+    file.
     """
     settings = {
         "policy": policy,
-        "candidates": digest(candidates),
+        "candidates": digest(candidates, prompts),
+        "model": model,
         "group_size": group_size,
         "seed": seed,
         "sampling": {**actor.sampling.__dict__, "stop_ids": list(actor.sampling.stop_ids)},

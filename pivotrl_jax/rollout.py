@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from pivotrl_jax import forest, model, verifiers
 from pivotrl_jax.chat import Chat
-from pivotrl_jax.records import Candidate, Rollout
+from pivotrl_jax.records import Candidate, Rollout, Verdict
 from pivotrl_jax.sampler import Sampler, Sampling
 
 
@@ -137,7 +137,8 @@ def roll_out(
     """G verified rollouts of every candidate, in order.
 
     `prompts` are the candidates' prompt ids, rendered once by the caller. `verifier` overrides the
-    candidates' own (the ablations). A completion cut at the token limit is verified as it stands.
+    candidates' own (the ablations). A completion cut at the token limit gets 0: a policy must not earn by
+    never stopping.
     """
     requests, seen = [], collections.Counter()
     for c, prompt in zip(candidates, prompts):
@@ -156,7 +157,10 @@ def _verified(
     chat: Chat, candidate: Candidate, sample: int, drawn: Completion, verifier: str | None
 ) -> Rollout:
     text = chat.decode(drawn.token_ids)
-    verdict = verifiers.get(verifier or candidate.verifier).verify(candidate, chat.parse(text))
+    if drawn.finished:
+        verdict = verifiers.get(verifier or candidate.verifier).verify(candidate, chat.parse(text))
+    else:
+        verdict = Verdict(0.0, "unfinished", f"no stop token within {len(drawn.token_ids)} tokens")
     return Rollout(
         candidate_id=candidate.id,
         sample=sample,

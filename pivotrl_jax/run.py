@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -22,9 +23,7 @@ from pivotrl_jax.environments import skills
 from pivotrl_jax.records import (
     Candidate,
     InputError,
-    Profile,
     Rollout,
-    read_records,
     write_json,
     write_records,
 )
@@ -96,7 +95,7 @@ class Run:
             self.model_config,
             sampling,
             self.mesh,
-            rows=shape.rows,
+            rows=sharding.whole_rows(self.mesh, shape.rows),
             branches=shape.branches,
             slots=self.config.compute.slots,
             attention_chunk=self.config.compute.attention_chunk,
@@ -156,11 +155,63 @@ def open_run(config) -> Run:
     shardings = sharding.param_shardings(model.abstract_params(model_config), mesh)
     params = jax.device_put(hf.load_params(checkpoint, model_config, config.model.param_dtype), shardings)
     chat = chat_lib.load_chat(checkpoint, config.model.keep_thinking)
-    seconds = {}
-    if config.resume and (workdir / "run.json").is_file():
-        seconds = json.loads((workdir / "run.json").read_text("utf-8")).get("seconds", {})
     policy = hf.fingerprint(checkpoint)
-    return Run(config, workdir, mesh, model_config, params, policy, checkpoint, chat, seconds, {})
+    return Run(config, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
+
+
+RESULTS = (  # what stages leave in a work directory
+    "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl checkpoints metrics.jsonl "
+    "tensorboard evaluations evaluation.json hf report.html"
+).split()
+# what may change between a run and its continuation: how long, where and how fast, not what is computed
+FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows")
+FREE = (
+    "resume",
+    "workdir",
+    "mesh.",
+    "compute.",
+    "evaluate.",
+    "profile.batch",
+    *(f"grpo.{x}" for x in FREE_GRPO),
+)
+
+
+def claim(run: Run) -> None:
+    """Make the work directory this run's own, before anything is written there.
+
+    Starting over (resume off) deletes what an earlier run left. Going on keeps what its run.json knows.
+    Raises InputError naming the first difference when the directory holds a run of another config or policy;
+    fields in FREE may differ.
+    """
+    if not run.config.resume:
+        for name in RESULTS:
+            path = run.workdir / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return
+    file = run.workdir / "run.json"
+    if not file.is_file():
+        return
+    page = json.loads(file.read_text("utf-8"))
+    there, here = (
+        _flat({**page["config"], "policy": page["policy"]}),
+        _flat({**json.loads(json.dumps(run.config.to_dict())), "policy": run.policy}),
+    )
+    for name in sorted({*there, *here}):
+        if there.get(name) != here.get(name) and not name.startswith(FREE):
+            raise InputError(
+                f"{run.workdir}: holds another run: {name} is {there.get(name)!r} there and "
+                f"{here.get(name)!r} here; use another workdir, or --config.resume=False to start over"
+            )
+    run.seconds |= page.get("seconds", {})
+    run.facts |= {name: page[name] for name in ("skipped", "counts", "table") if name in page}
+
+
+def _flat(value, prefix: str = "") -> dict:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        name: leaf for key in value for name, leaf in _flat(value[key], f"{prefix}.{key}".lstrip(".")).items()
+    }
 
 
 def prompts_of(run: Run, candidates: list[Candidate]) -> list[list[int]]:
@@ -187,7 +238,7 @@ def make_candidates(run: Run, data: data_lib.Data) -> list[Candidate]:
         "self_check": len(checked.left_out),
     }
     for where, why in list(left_out.items())[:10]:
-        print(f"left out {where}: {why}")
+        print(f"left out {where}: {why.removeprefix(f'{where}: ')}")
     if len(left_out) > 10:
         print(f"... and {len(left_out) - 10} more, all in {run.workdir / 'skipped.jsonl'}")
     lines = [json.dumps({"where": where, "why": why}) + "\n" for where, why in left_out.items()]
@@ -215,6 +266,7 @@ def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection
         group_size=c.group_size,
         seed=run.config.seed,
         policy=run.policy,
+        model={**vars(run.model_config), "param_dtype": run.config.model.param_dtype},
         directory=run.workdir / "rollouts",
         shard=c.trajectories_per_shard,
         resume=run.config.resume,
@@ -250,7 +302,9 @@ def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) 
         "evaluate": c.to_dict(),
         "sampling": s.to_dict(),
         "max_prompt": run.config.data.max_prompt_tokens,
-        "tasks": profiling.digest(tasks.candidates),
+        "model": {**vars(run.model_config), "param_dtype": run.config.model.param_dtype},
+        "tasks": profiling.digest(tasks.candidates, tasks.prompts),
+        "verifiers": sorted({verifiers.get(turn.verifier).label for turn in tasks.candidates}),
         "rows": [row.id for row in tasks.rows],
         "seed": run.config.seed,
     }
@@ -271,8 +325,3 @@ def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) 
     return evaluation.cached(
         run.workdir / "evaluations" / f"{name}.json", identity, compute, run.config.resume
     )
-
-
-def read_profiles(run: Run) -> list[Profile]:
-    """profiles.jsonl of an earlier stage."""
-    return read_records(run.workdir / "profiles.jsonl", Profile)

@@ -1,7 +1,7 @@
 """The mesh, and one table from axis letters to mesh axes.
 
-One mesh always: `data`, `fsdp`, `expert`, `tensor`, 1 x 1 x 1 x 1 on a laptop. Programs run under
-`jax.set_mesh`.
+One mesh always: `data`, `fsdp`, `expert`, `tensor`, 1 x 1 x 1 x 1 on a laptop. Arrays are placed with
+NamedShardings and XLA's partitioner does the rest.
 """
 
 from collections.abc import Mapping
@@ -52,6 +52,12 @@ def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
             f"fsdp: {mesh.shape['fsdp']}); make them a multiple of {parts}"
         )
     return NamedSharding(mesh, BATCH)
+
+
+def whole_rows(mesh: Mesh, rows: int) -> int:
+    """`rows`, rounded up to divide over the mesh: a config written for one device runs on eight."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    return -(-rows // parts) * parts
 
 
 def param_shardings(abstract_params, mesh: Mesh):

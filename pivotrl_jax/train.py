@@ -1,7 +1,8 @@
 """PivotRL from trajectories to a better policy: `python -m pivotrl_jax.train --config=configs/bfcl.py`
 
-    demonstrations -> candidates (self-checked) -> evaluate pi_0 -> profile -> pivots -> GRPO -> evaluate
-    -> Hugging Face export -> report
+    demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO -> Hugging Face
+    export
+    -> evaluate -> report
 
 Every stage leaves its files in config.workdir and is taken up from there when the program runs again. Left
 out here: the baselines (SFT, end-to-end RL) and re-profiling while training.
@@ -26,6 +27,7 @@ def main() -> None:
     config = cli.CONFIG.value
     check_config.check_training(config)
     run = run_lib.open_run(config)
+    run_lib.claim(run)
     with run.stage("candidates"):
         data = data_lib.load(config.data, config.seed)
         candidates = run_lib.make_candidates(run, data)
@@ -71,7 +73,12 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
         ("candidates", f"{len(candidates)} turns of {trajectories} trajectories"),
         (
             "uninformative groups",
-            f"{selection.uninformative():.0%} of all, {selection.uninformative(True):.0%} of call turns",
+            f"{selection.uninformative():.0%} of all"
+            + (
+                f", {selection.uninformative(True):.0%} of call turns"
+                if any(selection.counts(True).values())
+                else ""
+            ),
         ),
         ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
         (

@@ -56,7 +56,7 @@ def grpo_loss(clip_low: float, clip_high: float, kl_coefficient: float) -> Loss:
             "loss": (weight * token_loss).sum(),
             "tokens": trained.sum(),
             "entropy": (entropy * trained).sum(),
-            "clipped": (clipped & trained).sum(),
+            "clip_fraction": (clipped & trained).sum(),
             "log_prob_drift": (drift * trained).sum(),
         }
         total = sums["loss"]

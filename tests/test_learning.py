@@ -9,7 +9,7 @@ import pytest
 import tiny_run
 from forests import MOE
 
-from pivotrl_jax import learning, model, verifiers
+from pivotrl_jax import learning, model, update, verifiers
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.learning import pivots_of_step
 from pivotrl_jax.records import InputError, Rollout
@@ -189,7 +189,23 @@ def test_the_reward_rises(tmp_path, monkeypatch):
     target, prob = int(logits.argmax()), float(jax.nn.softmax(logits).max())
     monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(lambda ids: ids[0] == target))
     learner = tiny_run.learner(learning_rate=3e-2)
-    learn(tmp_path, CANDIDATES[:1], [prompt], learner=learner, steps=16, pivots_per_step=4)
+    learn(tmp_path, CANDIDATES[:1], [prompt], learner=learner, steps=32, pivots_per_step=4)
     rewards = [line["reward_mean"] for line in metrics(tmp_path)]
     assert prob < 0.1 and np.mean(rewards[:3]) < 0.3
     assert np.mean(rewards[-3:]) > 0.9
+
+
+def test_fewer_steps_than_the_checkpoint_has_are_refused(tmp_path, toy):
+    learn(tmp_path, CANDIDATES, PROMPTS, steps=2)
+    with pytest.raises(InputError, match=r"grpo\.steps is 1, but the latest checkpoint is of step 2"):
+        learn(tmp_path, CANDIDATES, PROMPTS, steps=1)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(tmp_path, toy, monkeypatch):
+    def broken(self, state, batch):
+        return state, {"loss": float("nan"), "grad_norm": 1.0, "tokens": 1.0}
+
+    monkeypatch.setattr(update.Learner, "step", broken)
+    with pytest.raises(InputError, match=r"step 0: the loss is nan and the gradient norm 1\.0; training stops"):
+        learn(tmp_path, CANDIDATES, PROMPTS, steps=2)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))

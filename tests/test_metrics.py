@@ -1,4 +1,4 @@
-"""Metrics: means weigh by count, a resumed file holds each step once, intervals cover what they claim to."""
+"""Metrics: a resumed file holds each step once, intervals cover what they claim to."""
 
 import json
 import math
@@ -8,17 +8,6 @@ import pytest
 
 from pivotrl_jax import metrics
 from pivotrl_jax.records import InputError
-
-
-def test_means_over_batches_of_different_size():
-    total = metrics.add({"entropy": np.float32(3.0), "tokens": 1}, {"entropy": 1.0, "tokens": 3, "loss": 0.5})
-    assert metrics.divide(total, {"entropy": "tokens"}) == {"entropy": 1.0, "tokens": 4.0, "loss": 0.5}
-
-
-def test_a_mean_over_nothing_is_left_out():
-    assert metrics.divide({"kl": 0.0, "tokens": 0}, {"kl": "tokens"}) == {"tokens": 0.0}
-    with pytest.raises(KeyError, match="rows"):
-        metrics.divide({"kl": 1.0}, {"kl": "rows"})
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -27,6 +27,7 @@ def profile(directory, resume=True, policy="pi", seed=0, candidates=CANDIDATES, 
         **{"group_size": GROUP, "shard": 2, **more},
         seed=seed,
         policy=policy,
+        model={"dtype": "float32"},
         directory=directory,
         resume=resume,
     )
@@ -134,6 +135,7 @@ def test_profiles_come_in_the_order_of_the_candidates(tmp_path):
         group_size=2,
         seed=0,
         policy="pi",
+        model={"dtype": "float32"},
         directory=tmp_path,
         shard=2,
         resume=True,
@@ -143,10 +145,14 @@ def test_profiles_come_in_the_order_of_the_candidates(tmp_path):
 
 
 def test_the_digest_sees_every_word():
-    assert profiling.digest(CANDIDATES) == profiling.digest(list(CANDIDATES))
+    def digest(candidates, prompts=PROMPTS):
+        return profiling.digest(candidates, prompts)
+
+    assert digest(CANDIDATES) == digest(list(CANDIDATES))
     other = tiny_run.candidate("t0", 0, demonstration="2")
-    assert profiling.digest([other, *CANDIDATES[1:]]) != profiling.digest(CANDIDATES)
-    assert profiling.digest(CANDIDATES[::-1]) != profiling.digest(CANDIDATES)
+    assert digest([other, *CANDIDATES[1:]]) != digest(CANDIDATES)
+    assert digest(CANDIDATES[::-1]) != digest(CANDIDATES)
+    assert digest(CANDIDATES, [[9, *PROMPTS[0][1:]], *PROMPTS[1:]]) != digest(CANDIDATES), "another tokenizer"
 
 
 def test_settings_are_plain_json(whole):

@@ -91,7 +91,8 @@ def test_rollouts_carry_what_was_drawn_and_judged(drawn):
         for r in group:
             assert r.candidate_id == candidate.id
             assert r.text == " ".join(map(str, r.token_ids))
-            assert r.reward == r.token_ids[0] % 2
+            assert r.reward == (r.token_ids[0] % 2 if r.finished else 0), "a cut completion earns nothing"
+            assert r.reason == ("toy" if r.finished else "unfinished")
             assert len(r.log_probs) == len(r.token_ids) and max(r.log_probs) <= 0
             assert r.finished == (r.token_ids[-1] in tiny_run.STOPS)
     assert len({tuple(t) for group in ids(groups) for t in group}) > 12
@@ -108,7 +109,8 @@ def test_a_verifier_may_be_put_in_place_of_the_candidates_own(drawn):
     candidates, prompts, groups = drawn
     other = roll_out(candidates, prompts, verifier="length")
     assert ids(other) == ids(groups)
-    assert all(r.reward == len(r.token_ids) % 2 for group in other for r in group)
+    assert all(r.reward == len(r.token_ids) % 2 for group in other for r in group if r.finished)
+    assert {r.reward for group in other for r in group} == {0.0, 1.0}
 
 
 # ---- the batch of the loss
@@ -175,7 +177,7 @@ def test_on_policy_the_ratio_is_one(drawn):
     found = learner.score(tiny_run.policy(), fields)
     assert np.abs(np.exp(found - fields["behaviour_log_prob"])[trained] - 1).max() < 1e-4
     _, values = learner.step(learner.init_state(tiny_run.policy()), fields)
-    assert values["log_prob_drift"] < 1e-4 and values["clipped"] == 0
+    assert values["log_prob_drift"] < 1e-4 and values["clip_fraction"] == 0
     assert values["tokens"] == trained.sum()
 
 

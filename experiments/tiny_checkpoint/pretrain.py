@@ -3,7 +3,7 @@
 Draws the corpus phase by phase (copy, calls, episodes), trains with the project's own SFT step over packed
 rows, and writes a Hugging Face directory. A phase ends when its token budget is spent, the copy phase also
 when its loss falls under 0.25. Matrices learn by Muon, the rest (embedding, router, norms) by AdamW; the last
-part of the last phase decays the learning rate to zero. State is saved every few minutes: a killed run
+part of the last phase decays the learning rate to 2 %. State is saved every few minutes: a killed run
 continues with --resume.
 
 Left out: a validation set. `experiments/tiny_checkpoint/README.md` has the held-out numbers.
@@ -12,6 +12,7 @@ Left out: a validation set. `experiments/tiny_checkpoint/README.md` has the held
 import argparse
 import collections
 import json
+import os
 import pickle
 import sys
 import time
@@ -155,7 +156,7 @@ def main() -> None:
         learner, recent = make(rows), collections.deque(maxlen=20)
         spent = done.get(phase, 0)
         # a resumed phase draws other data than it has seen, by a seed of its own
-        for batch, tokens in batches(phase, options.seed * 1000 + number * 100 + int(spent > 0)):
+        for batch, tokens in batches(phase, options.seed * 1000 + number * 100 + spent):
             if spent >= budget * options.scale or (phase == "copy" and spent and np.mean(recent) < COPY_DONE):
                 break
             state, metrics = learner.step(state, batch)
@@ -172,7 +173,9 @@ def main() -> None:
                 print(json.dumps(line), file=log, flush=True)
                 print(line, flush=True)
             if time.time() - last_save > 120:
-                saved.write_bytes(pickle.dumps(([np.asarray(x) for x in jax.tree.leaves(state)], done)))
+                temporary = saved.with_suffix(".tmp")
+                temporary.write_bytes(pickle.dumps(([np.asarray(x) for x in jax.tree.leaves(state)], done)))
+                os.replace(temporary, saved)
                 hf.save(options.out / "hf", CONFIG, state.params, corpus.ASSETS)
                 last_save = time.time()
         done[phase] = max(spent, budget * options.scale)
