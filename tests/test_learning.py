@@ -206,6 +206,8 @@ def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(tmp_path, toy, mon
         return state, {"loss": float("nan"), "grad_norm": 1.0, "tokens": 1.0}
 
     monkeypatch.setattr(update.Learner, "step", broken)
-    with pytest.raises(InputError, match=r"step 0: the loss is nan and the gradient norm 1\.0; training stops"):
+    with pytest.raises(
+        InputError, match=r"step 0: the loss is nan and the gradient norm 1\.0; training stops"
+    ):
         learn(tmp_path, CANDIDATES, PROMPTS, steps=2)
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
