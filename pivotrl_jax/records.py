@@ -27,15 +27,12 @@ class Trajectory:
 
     id: str
     messages: list[Message]
-    tools: list[
-        dict
-    ]  # function docs: `{"name", "description", "parameters"}` or the OpenAI wrapper around it
+    tools: list[dict]  # function docs: {"name", "description", "parameters"}, or OpenAI's wrapper around it
     source: str  # which reader made it: "openai", "bfcl", "toolbox"
     scenario: str  # trajectories that share a scenario are never on both sides of a split
     verifier: str  # key of VERIFIERS that scores this trajectory's turns
-    cases: dict[int, dict] = dataclasses.field(
-        default_factory=dict
-    )  # index into messages -> what the verifier needs
+    # index into messages -> what the verifier needs there
+    cases: dict[int, dict] = dataclasses.field(default_factory=dict)
     origin: str = ""  # "file:line", for error sentences
 
 
@@ -70,7 +67,8 @@ class Call:
 @dataclasses.dataclass(frozen=True)
 class Action:
     """One assistant completion, parsed. `malformed` says in words what could not be parsed ("" when all
-    could)."""
+    could).
+    """
 
     content: str = ""
     reasoning: str = ""
@@ -82,7 +80,8 @@ class Action:
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """A verifier's decision. `reason` is a short stable slug ("ok", "no_call", "state"); `details` explains
-    it."""
+    it.
+    """
 
     reward: float
     reason: str
@@ -154,8 +153,7 @@ def _build(kind: type, value: dict) -> Any:
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """Yield (line number from 1, object) for every non-blank line.
 
-    Raises InputError naming file and line for a missing file, malformed JSON, or a line that is not an
-    object.
+    Raises InputError naming file and line for a missing file, malformed JSON, or a line that is no object.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,21 +1,19 @@
-"""`bfcl_multi_turn`: does the episode still come out as the expert's when this action replaces the expert's
-next one?
+"""`bfcl_multi_turn`: does the episode still come out as the expert's when this action is played instead?
 
 A pivot is a point in a row's episode: user turn t, k expert calls of it already done. R are the expert's
 remaining calls of t, C the calls of the action.
 
 1. R empty (the expert talks): accepted iff the action makes no call and says something. (BFCL's own checker
-does not
-   mind calls here.)
+   does not mind calls here.)
 2. C empty; a function not offered by turn t; an argument that the doc does not name: rejected.
 3. C is executed on a copy of the world at (t, k). A failed call: rejected. (BFCL tolerates it.)
 4. Accepted iff some non-empty M, a part of R, can be left out: C, then R without M in the expert's order,
-then all
-   later expert turns, give at the end of every user turn the expert's public state and working directory,
-   with the expert's outputs of that turn among all outputs so far (counted). Tried for M: the calls of R that
-   also are in C (defaults filled in, 5.0 the same as 5), and every prefix of R; largest first.
-5. C may hold at most `max_extra` calls (case field, default 1) more than M: reading twice is fine, spamming
-is not.
+   then all later expert turns, give at the end of every user turn the expert's public state and working
+   directory, with the expert's outputs of that turn among all outputs so far (counted). Tried for M: the
+   calls of R that are also in C (defaults filled in, 5.0 the same as 5), and every prefix of R; largest
+   first.
+5. C may hold at most `max_extra` calls (case field, default 1) more than M: reading twice is fine,
+   spamming is not.
 
 In short: BFCL passes the spliced episode, and the expert has less left to do.
 """

@@ -1,16 +1,13 @@
 """tool_call: the same calls as the demonstration, by name and normalised arguments.
 
 Accepted is what means the same under the tools' schemas, and nothing else:
-- call or talk: where the demonstration talks, any non-empty text without a call; where it calls, calls are
-needed;
+- call or talk: where the demonstration talks, any non-empty text without a call; where it calls, calls;
 - parallel calls in any order, matched one to one: no missing call, no surplus call;
 - names exactly equal; unknown or missing arguments differ;
-- an optional argument left out equals its schema default; an optional null without another default equals
-left out;
+- an optional argument left out equals its schema default, or null where the schema has none;
 - numbers by value: 5 equals 5.0, but never true, and never "5";
-- strings of one word exactly (ids, paths, tickers); strings of several words without regard to case and to
-runs of
-  spaces; strings with a line break exactly (code, letters);
+- strings of one word exactly (ids, paths, tickers); of several words without regard to case and to runs of
+  spaces; with a line break exactly (code, letters);
 - a string that the schema lists in an enum exactly;
 - lists in order; objects by keys, recursively, with the nested schemas.
 
@@ -58,7 +55,8 @@ def _normal_members(value: dict, schema: dict) -> Hashable:
 
 def normal(value: Any, schema: dict) -> Hashable:
     """A hashable normal form: two JSON values are interchangeable under `schema` iff their normal forms are
-    equal."""
+    equal.
+    """
     if value is None or isinstance(value, bool):
         return ("constant", value)
     if isinstance(value, (int, float)):
