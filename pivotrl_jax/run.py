@@ -163,7 +163,8 @@ RESULTS = (  # what stages leave in a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl checkpoints metrics.jsonl "
     "tensorboard evaluations evaluation.json hf report.html"
 ).split()
-# what may change between a run and its continuation: how long, where and how fast, not what is computed
+# what may change between a run and its continuation: how long, where and how fast, not what is computed;
+# before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew
 FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows")
 FREE = (
     "resume",
@@ -174,14 +175,15 @@ FREE = (
     "profile.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),
 )
+FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff")
 
 
 def claim(run: Run) -> None:
     """Make the work directory this run's own, before anything is written there.
 
     Starting over (resume off) deletes what an earlier run left. Going on keeps what its run.json knows.
-    Raises InputError naming the first difference when the directory holds a run of another config or policy;
-    fields in FREE may differ.
+    Raises InputError naming the first difference when rollouts of another config or policy are there; fields
+    in FREE may differ.
     """
     if not run.config.resume:
         for name in RESULTS:
@@ -189,15 +191,17 @@ def claim(run: Run) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return
     file = run.workdir / "run.json"
-    if not file.is_file():
+    if not file.is_file() or not (run.workdir / "rollouts").is_dir():
         return
+    trained = any((run.workdir / "checkpoints").glob("[0-9]*"))
+    free = FREE if trained else FREE + FREE_BEFORE_TRAINING
     page = json.loads(file.read_text("utf-8"))
     there, here = (
         _flat({**page["config"], "policy": page["policy"]}),
         _flat({**json.loads(json.dumps(run.config.to_dict())), "policy": run.policy}),
     )
     for name in sorted({*there, *here}):
-        if there.get(name) != here.get(name) and not name.startswith(FREE):
+        if there.get(name) != here.get(name) and not name.startswith(free):
             raise InputError(
                 f"{run.workdir}: holds another run: {name} is {there.get(name)!r} there and "
                 f"{here.get(name)!r} here; use another workdir, or --config.resume=False to start over"

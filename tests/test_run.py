@@ -27,6 +27,7 @@ def finished(tmp_path):
     (tmp_path / "pivots.jsonl").write_text("{}\n")
     (tmp_path / "rollouts").mkdir()
     (tmp_path / "rollouts" / "00000.jsonl").write_text("{}\n")
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     (tmp_path / "notes.txt").write_text("mine")
     return tmp_path
 
@@ -52,6 +53,19 @@ def test_another_run_is_refused_and_nothing_changes(finished, changes, differenc
     with pytest.raises(InputError, match=f"holds another run: {difference}; use another workdir"):
         run_lib.claim(a_run(finished, **changes))
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_before_training_the_filter_and_the_recipe_may_change(finished):
+    (finished / "checkpoints" / "10").rmdir()
+    run_lib.claim(a_run(finished, profile__lambda_diff=0.5, grpo__learning_rate=1e-6))
+    with pytest.raises(InputError, match="seed is 0 there"):
+        run_lib.claim(a_run(finished, seed=1))
+
+
+def test_a_run_that_failed_before_it_sampled_binds_nothing(tmp_path, finished):
+    (finished / "rollouts" / "00000.jsonl").unlink()
+    (finished / "rollouts").rmdir()
+    run_lib.claim(a_run(finished, seed=1))
 
 
 def test_starting_over_deletes_results_and_nothing_else(finished):
