@@ -41,7 +41,7 @@ MICRO = """
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    """Random weights. A third of all tokens ends a turn: else hardly a completion of four tokens would finish."""
+    """Random weights. A third of all tokens ends a turn: else few completions of four tokens would finish."""
     directory = tiny_run.save_random(tmp_path_factory.mktemp("checkpoint") / "hf")
     file = directory / "generation_config.json"
     stops = json.loads(file.read_text("utf-8"))
