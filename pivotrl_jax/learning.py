@@ -96,6 +96,15 @@ def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
     }
 
 
+def _require_finite(step: int, values: dict[str, float]) -> None:
+    """Raises InputError when a step's loss or gradient is not a number: before it is saved, not after."""
+    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+        raise InputError(
+            f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
+            "training stops here, the latest checkpoint is whole; lower config.grpo.learning_rate"
+        )
+
+
 def learn(
     learner: update.Learner,
     actor: Actor,
@@ -148,11 +157,7 @@ def learn(
             if recipe.kl_coefficient:
                 batch["reference_log_prob"] = learner.score(reference, batch)
             state, values = learner.step(state, batch)
-            if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-                raise InputError(
-                    f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
-                    "training stops here, the latest checkpoint is whole; lower config.grpo.learning_rate"
-                )
+            _require_finite(step, values)
             seconds = time.perf_counter() - began
             totals["rollout_turns"] += reward_PG.size
             totals["trained_tokens"] += int(values["tokens"])

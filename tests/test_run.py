@@ -65,7 +65,9 @@ def test_before_training_the_filter_and_the_recipe_may_change(finished):
 def test_a_run_that_failed_before_it_sampled_binds_nothing(tmp_path, finished):
     (finished / "rollouts" / "00000.jsonl").unlink()
     (finished / "rollouts").rmdir()
-    run_lib.claim(a_run(finished, seed=1))
+    run = a_run(finished, seed=1)
+    run_lib.claim(run)
+    assert run.facts == {} and run.seconds == {}
 
 
 def test_starting_over_deletes_results_and_nothing_else(finished):
