@@ -17,9 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pivotrl_jax import grpo, model, sharding
 
-Batch = dict[
-    str, Any
-]  # arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads
+# arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads
+Batch = dict[str, Any]
 Loss = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
