@@ -25,6 +25,7 @@ def tiny() -> ConfigDict:
     c.model.checkpoint = "embedded"  # or a directory in Hugging Face layout
     c.model.dtype = "float32"  # compute
     c.model.param_dtype = "float32"  # master weights
+    c.model.lora = ConfigDict({"rank": 0, "alpha": 32.0})  # rank 0: every parameter is trained
     c.model.keep_thinking = False  # "strip": the template's own treatment of old <think> blocks
 
     c.mesh = ConfigDict({"data": 1, "fsdp": -1, "expert": 1, "tensor": 1})  # -1: the devices that are left
@@ -49,7 +50,7 @@ def tiny() -> ConfigDict:
     c.compute.slots = (1024, 2048)  # row lengths there are programs for
     c.compute.attention_chunk = 128
     c.compute.log_prob_chunk = 128
-    c.compute.remat = False
+    c.compute.remat = "nothing"  # "dots", "full": compute more in the backward pass, keep less for it
 
     c.sampling = ConfigDict({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 64})
 
@@ -68,6 +69,8 @@ def tiny() -> ConfigDict:
     c.grpo.weight_decay = 0.0
     c.grpo.b1, c.grpo.b2 = 0.9, 0.95
     c.grpo.max_grad_norm = 1.0
+    c.grpo.optimizer_dtype = "float32"  # of Adam's moments; "bfloat16" halves them
+    c.grpo.offload_optimizer = False  # moments rest in host memory
     c.grpo.advantage_eps = 1e-6
     c.grpo.clip_low, c.grpo.clip_high = 0.2, 0.28
     c.grpo.kl_coefficient = 0.0
@@ -115,7 +118,7 @@ def qwen3_0p6b() -> ConfigDict:
     c.data.max_prompt_tokens = 12_000
     c.compute.slots = (8192, 16_384)
     c.compute.attention_chunk = 512
-    c.compute.remat = True
+    c.compute.remat = "full"
     c.sampling.max_tokens = 1024
     c.grpo.steps = 200
     c.grpo.pivots_per_step, c.grpo.group_size = 32, 8

@@ -18,7 +18,7 @@ def _number(test: Callable[[float], bool], want: str) -> tuple[Callable[[Any], b
     return lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and test(x), want
 
 
-def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
+def _one_of(*values: Any) -> tuple[Callable[[Any], bool], str]:
     return lambda x: x in values, " or ".join(map(repr, values))
 
 
@@ -32,12 +32,15 @@ RULES = {
     "reward": _one_of("functional", "exact"),
     "model.dtype": _one_of("float32", "bfloat16"),
     "model.param_dtype": _one_of("float32", "bfloat16"),
+    "model.lora.rank": COUNT,
+    "model.lora.alpha": ABOVE_ZERO,
     "data.on_bad_row": _one_of("skip", "stop"),
     "data.held_out_share": _number(lambda x: 0 <= x < 1, "a number from 0 up and below 1"),
     "data.limit": COUNT,
     "data.max_prompt_tokens": POSITIVE,
     "compute.attention_chunk": POSITIVE,
     "compute.log_prob_chunk": POSITIVE,
+    "compute.remat": _one_of("nothing", "dots", "full"),
     "sampling.temperature": NOT_NEGATIVE,
     "sampling.top_p": SHARE,
     "sampling.top_k": COUNT,
@@ -52,6 +55,8 @@ RULES = {
     "grpo.warmup_steps": COUNT,
     "grpo.weight_decay": NOT_NEGATIVE,
     "grpo.max_grad_norm": ABOVE_ZERO,
+    "grpo.optimizer_dtype": _one_of("float32", "bfloat16"),
+    "grpo.offload_optimizer": _one_of(True, False),
     "grpo.clip_low": ABOVE_ZERO,
     "grpo.clip_high": ABOVE_ZERO,
     "grpo.kl_coefficient": NOT_NEGATIVE,

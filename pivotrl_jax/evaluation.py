@@ -131,6 +131,7 @@ def evaluate(
 ) -> Results:
     """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}."""
     streams = [jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), i) for i in range(3)]
+    params = actor.place(params)
     episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
     turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1])
     answers = score_skills(actor, params, chat, tasks.skills, streams[2])

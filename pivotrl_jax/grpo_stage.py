@@ -1,14 +1,20 @@
 """The training stage of a run: config -> recipe, learner, checkpoints -> trained parameters."""
 
-from pivotrl_jax import learning, profiling, sharding, update
+import dataclasses
+
+from pivotrl_jax import learning, lora, profiling, sharding, update
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
+from pivotrl_jax.optimizer import make_optimizer
 from pivotrl_jax.records import Candidate
 
 
 def train(run: run_lib.Run, pivots: list[Candidate]):
-    """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError."""
-    c, compute = run.config.grpo, run.config.compute
+    """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
+
+    With LoRA the parameters returned are the base and its adapters.
+    """
+    c, compute, config = run.config.grpo, run.config.compute, run.trained_config
     recipe = learning.Recipe(
         steps=c.steps,
         pivots_per_step=c.pivots_per_step,
@@ -18,20 +24,22 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         seed=run.config.seed,
     )
     learner = update.Learner(
-        run.model_config,
+        config,
         update.Compute(compute.attention_chunk, compute.log_prob_chunk, compute.remat),
         run.mesh,
-        update.make_optimizer(c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm),
+        optimizer_of(c),
         update.grpo_loss(c.clip_low, c.clip_high, c.kl_coefficient),
         run.config.sampling.temperature,
         sharding.whole_rows(run.mesh, c.microbatch_rows),
+        frozen=run.params if config.lora else None,
+        offload=c.offload_optimizer,
     )
     # what must be equal for a checkpoint to be continued; a longer run of the same recipe may be
     fixed = {name: value for name, value in c.to_dict().items() if name not in run_lib.FREE_GRPO}
     prompts = run_lib.prompts_of(run, pivots)
     identity = {
         "policy": run.policy,
-        "model": vars(run.model_config),
+        "model": dataclasses.asdict(config),
         "grpo": fixed,
         "sampling": run.config.sampling.to_dict(),
         "reward": run.config.reward,
@@ -41,9 +49,9 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
     with Checkpoints(run.workdir / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
         state, totals = learning.learn(
             learner,
-            run.actor(c.batch),
+            run.actor(c.batch, config),
             run.chat,
-            run.params,
+            lora.init(config, run.config.seed) if config.lora else run.params,
             pivots,
             prompts,
             recipe,
@@ -54,4 +62,11 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
             workdir=run.workdir,
             resume=run.config.resume,
         )
-    return state.params, totals
+    return lora.join(learner.frozen, state.params), totals
+
+
+def optimizer_of(c):
+    """The optimizer as `config.grpo` says."""
+    return make_optimizer(
+        c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm, c.optimizer_dtype
+    )

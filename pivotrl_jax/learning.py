@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from pivotrl_jax import forest, grpo, progress, update
+from pivotrl_jax import forest, grpo, lora, progress, update
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.metrics import MetricsWriter
@@ -122,7 +122,8 @@ def learn(
     resume: bool,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> tuple[update.TrainState, dict]:
-    """Train from the reference parameters for `recipe.steps` steps. Returns the state and totals.
+    """Train from the reference parameters (of what is trained: under LoRA, fresh adapters) for
+    `recipe.steps` steps. Returns the state and totals.
 
     Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes.
     """
@@ -149,7 +150,9 @@ def learn(
             chosen = pivots_of_step(step, len(candidates), recipe.pivots_per_step, recipe.seed)
             here, texts = [candidates[i] for i in chosen], [prompts[i] for i in chosen]
             key = jax.random.fold_in(stream, step)
-            groups = roll_out(actor, state.params, chat, here, texts, recipe.group_size, key, verifier)
+            policy = actor.place(lora.join(learner.frozen, state.params))
+            groups = roll_out(actor, policy, chat, here, texts, recipe.group_size, key, verifier)
+            del policy  # the step below donates what it shares, and needs its room
             rolled = time.perf_counter()
             reward_PG = np.array([[rollout.reward for rollout in group] for group in groups])
             advantage_PG = grpo.group_advantages(reward_PG, recipe.advantage_eps)

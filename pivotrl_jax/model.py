@@ -4,67 +4,69 @@ Axis letters, here and everywhere:
 
     R rows of a batch      T slots of a row       S branches of a row    C tokens of a branch
     D hidden               H query heads          N key/value heads      K head_dim
-    E experts              F mlp width            V vocabulary           L layers
+    E experts              F an expert's width    I a dense MLP's width  V vocabulary
+    L layers               U rank of an adapter
 
 A parameter is declared by its letters; `sharding.py` maps letters to mesh axes. Linen only declares
-parameters and scans over layers: there are no mutable collections, caches are arguments and results.
+parameters and scans over layers: there are no mutable collections, caches are arguments and results. Traced
+under `jax.set_mesh` the functions run on that mesh; without one, on one device.
 
-Parity: `transformers` Qwen3ForCausalLM and Qwen3MoeForCausalLM (tests/test_hf.py).
+Parity: `transformers` Qwen3ForCausalLM and Qwen3MoeForCausalLM (tests/test_parity.py).
 """
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import PartitionSpec as P
 
-from pivotrl_jax import attention, experts
+from pivotrl_jax import attention, experts, sharding
+from pivotrl_jax.log_probs import logits_of
+from pivotrl_jax.model_config import ModelConfig
+
+__all__ = [
+    *("Lora", "ModelConfig", "Params", "Yarn", "abstract_params", "decode_step", "hidden_states"),
+    *("init_params", "logits", "logits_of", "param_shapes", "prefill", "token_log_probs", "unembedding"),
+]
 
 Params = dict[str, Any]
 
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The numbers of a checkpoint's config.json. None has a default: they differ between checkpoints."""
-
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_size: int  # dense: intermediate_size; MoE: one expert's width (moe_intermediate_size)
-    num_experts: int  # 0: dense
-    experts_per_token: int  # 0: dense
-    norm_topk_prob: bool
-    rope_theta: float
-    rms_norm_eps: float
-    tie_embeddings: bool
-    dtype: str  # compute dtype: "float32" or "bfloat16"
-
-    def sizes(self) -> dict[str, int]:
-        """Axis letter -> size."""
-        return {
-            "D": self.hidden_size,
-            "H": self.num_heads,
-            "N": self.num_kv_heads,
-            "K": self.head_dim,
-            "E": self.num_experts,
-            "F": self.mlp_size,
-            "V": self.vocab_size,
-        }
+# What the backward pass of a layer computes again. Kept per layer and token: under `full` D numbers, under
+# `dots` the results of the projections, too (not of the experts), under `nothing` every intermediate.
+REMAT = {
+    "nothing": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
-def _param(module: nn.Module, config: ModelConfig, name: str, letters: str, scale: float | None) -> jax.Array:
+def _param(module: nn.Module, name: str, letters: str, scale: float | None) -> jax.Array:
     """Declare a parameter by its axis letters; `scale` is the init's standard deviation (None: ones, for
-    norms)."""
-    shape = tuple(config.sizes()[letter] for letter in letters)
+    norms). In the compute dtype, where products need it."""
+    return sharding.use(_raw(module, name, letters, scale).astype(module.config.dtype), letters)
+
+
+def _raw(module: nn.Module, name: str, letters: str, scale: float | None) -> jax.Array:
+    sizes = module.config.sizes()
     init = nn.initializers.ones if scale is None else nn.initializers.normal(scale)
-    value = module.param(name, nn.with_logical_partitioning(init, tuple(letters)), shape, jnp.float32)
-    return value.astype(config.dtype)
+    boxed = nn.with_logical_partitioning(init, tuple(letters))
+    return module.param(name, boxed, tuple(sizes[letter] for letter in letters), jnp.float32)
+
+
+def _adapter(module: nn.Module, name: str, inputs: str, outputs: str, of: str = ""):
+    """A and B of a matrix's low-rank adapter, B times the adapter's scale. B starts at zero, A with the
+    variance of PEFT's initialiser."""
+    c = module.config
+    fan_in = 1
+    for letter in inputs:
+        fan_in *= c.sizes()[letter]
+    a, b = f"{of}{inputs}U", f"{of}U{outputs}"
+    draw = _raw if of else _param
+    down = draw(module, f"{name}_lora_a", a, (3 * fan_in) ** -0.5).astype(c.dtype)
+    up = draw(module, f"{name}_lora_b", b, 0.0).astype(c.dtype)
+    return down, up * jnp.asarray(c.lora.scale, up.dtype)
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
@@ -74,49 +76,93 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)).astype(x.dtype) * weight
 
 
-def rope(x: jax.Array, position: jax.Array, theta: float) -> jax.Array:
-    """Rotate [..., heads, K] by position [...]: pairs are (i, i + K/2), as transformers' rotate_half.
-    Float32 angles."""
+def turns(config: ModelConfig, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """cos and sin of RoPE's angles, float32 [..., 1, K/2] for positions [...]."""
+    angle = position[..., None, None].astype(jnp.float32) * config.rope_frequencies()
+    factor = config.yarn.attention_factor if config.yarn else 1.0
+    return jnp.cos(angle) * factor, jnp.sin(angle) * factor
+
+
+def rope(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotate [..., heads, K] by `turns`: pairs are (i, i + K/2), as transformers' rotate_half. In float32."""
     half = x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = position[..., None, None].astype(jnp.float32) * frequency
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = turn
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 class Layer(nn.Module):
     """One decoder layer. `attend(q, k, v, cache, context) -> (mixed values, what to keep)` decides what sees
-    what."""
+    what; `column` of sharding.TABLE says how the parameters lie."""
 
     config: ModelConfig
     attend: Callable
+    column: int
+    moe: bool
+
+    def project(self, x, name: str, inputs: str, outputs: str):
+        """x W [+ x A B] [+ bias] over the axes `inputs` of `x` [R, T, inputs], to [R, T, outputs]."""
+        i, o = inputs.lower(), outputs.lower()
+        y = jnp.einsum(f"rt{i},{i}{o}->rt{o}", x, _param(self, name, inputs + outputs, 0.02))
+        if self.config.lora:
+            a, b = _adapter(self, name, inputs, outputs)
+            y = y + jnp.einsum(f"rtu,u{o}->rt{o}", jnp.einsum(f"rt{i},{i}u->rtu", x, a), b)
+        if self.config.attention_bias and name in ("q", "k", "v", "o"):
+            y = y + _param(self, f"{name}_bias", outputs, 0.02)
+        return sharding.constrain(y, "RT" + outputs)
 
     @nn.compact
-    def __call__(self, x, cache, position, context):
+    def __call__(self, x, cache, turn, context):
         c = self.config
-        h = rms_norm(x, _param(self, c, "attn_norm", "D", None), c.rms_norm_eps)
-        q = jnp.einsum("rtd,dhk->rthk", h, _param(self, c, "q", "DHK", 0.02))
-        k = jnp.einsum("rtd,dnk->rtnk", h, _param(self, c, "k", "DNK", 0.02))
-        v = jnp.einsum("rtd,dnk->rtnk", h, _param(self, c, "v", "DNK", 0.02))
-        q = rope(rms_norm(q, _param(self, c, "q_norm", "K", None), c.rms_norm_eps), position, c.rope_theta)
-        k = rope(rms_norm(k, _param(self, c, "k_norm", "K", None), c.rms_norm_eps), position, c.rope_theta)
+        h = rms_norm(x, _param(self, "attn_norm", "D", None), c.rms_norm_eps)
+        q, k, v = (
+            self.project(h, name, "D", letters) for name, letters in (("q", "HK"), ("k", "NK"), ("v", "NK"))
+        )
+        q = rope(rms_norm(q, _param(self, "q_norm", "K", None), c.rms_norm_eps), turn)
+        k = rope(rms_norm(k, _param(self, "k_norm", "K", None), c.rms_norm_eps), turn)
         mixed, kept = self.attend(q, k, v, cache, context)
-        x = x + jnp.einsum("rthk,hkd->rtd", mixed, _param(self, c, "o", "HKD", 0.02))
+        x = x + self.project(mixed, "o", "HK", "D")
 
-        h = rms_norm(x, _param(self, c, "mlp_norm", "D", None), c.rms_norm_eps)
-        if c.num_experts:
+        h = rms_norm(x, _param(self, "mlp_norm", "D", None), c.rms_norm_eps)
+        if self.moe:
+            return x + self.mixture(h), kept
+        gate, up = self.project(h, "gate", "D", "I"), self.project(h, "up", "D", "I")
+        return x + self.project(jax.nn.silu(gate) * up, "down", "I", "D"), kept
+
+    def mixture(self, h):
+        """The experts' share of the layer, on every device's own tokens."""
+        c, mesh = self.config, sharding.current_mesh()
+        matrices, specs, hidden = [], [], []
+        for name, inputs, outputs in (("gate", "D", "F"), ("up", "D", "F"), ("down", "F", "D")):
+            group = {"E" + inputs + outputs: _raw(self, name, "E" + inputs + outputs, 0.02).astype(c.dtype)}
+            if c.lora:
+                a, b = _adapter(self, name, inputs, outputs, "E")
+                group |= {"E" + inputs + "U": a, "EU" + outputs: b}
+            matrices.append(tuple(group.values()))
+            specs.append(
+                tuple(
+                    sharding.spec(mesh, n, w.shape, self.column) if mesh else None for n, w in group.items()
+                )
+            )
+            hidden.append([letters.find("D") for letters in group])
+        split = sharding.axes_of(mesh, "E", c.num_experts, self.column) if mesh else None
+        rest = sharding.TABLE["D"][self.column]
+
+        def compute(h, router, *matrices):
+            h, router, matrices = sharding.varying((h, router, matrices))
+            router = sharding.gather(router, rest, 0)
+            whole = []
+            for group, at in zip(matrices, hidden):
+                group = [sharding.gather(w, rest, d) if d >= 0 else w for w, d in zip(group, at)]
+                whole.append(tuple(group) if c.lora else group[0])
             tokens = h.reshape(-1, c.hidden_size)
-            router = _param(self, c, "router", "DE", 0.02)
             weight, expert = experts.route(tokens, router, c.experts_per_token, c.norm_topk_prob)
-            gate, up = _param(self, c, "gate", "EDF", 0.02), _param(self, c, "up", "EDF", 0.02)
-            out = experts.expert_mlp(tokens, weight, expert, gate, up, _param(self, c, "down", "EFD", 0.02))
-            return x + out.reshape(h.shape), kept
-        gate = jnp.einsum("rtd,df->rtf", h, _param(self, c, "gate", "DF", 0.02))
-        up = jnp.einsum("rtd,df->rtf", h, _param(self, c, "up", "DF", 0.02))
-        return x + jnp.einsum(
-            "rtf,fd->rtd", jax.nn.silu(gate) * up, _param(self, c, "down", "FD", 0.02)
-        ), kept
+            return experts.spread_mlp(tokens, weight, expert, *whole, split).reshape(h.shape)
+
+        # the router keeps the precision of its parameter: it is compared, not only multiplied
+        router = _raw(self, "router", "DE", 0.02)
+        in_specs = (sharding.BATCH, P(rest, None), *specs)
+        return sharding.per_shard(compute, in_specs, sharding.BATCH)(h, router, *matrices)
 
 
 class Qwen3(nn.Module):
@@ -125,30 +171,60 @@ class Qwen3(nn.Module):
 
     config: ModelConfig
     attend: Callable
-    remat: bool
+    column: int
+    remat: str  # a key of REMAT
 
     @nn.compact
     def __call__(self, tokens, cache, position, context):
         c = self.config
-        x = _param(self, c, "embed", "VD", 0.02)[tokens]
-        layer = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
-        layers = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
-            length=c.num_layers,
-            metadata_params={nn.PARTITION_NAME: "L"},
-        )
-        x, kept = layers(c, self.attend, name="layers")(x, cache, position, context)
+        x = self.embed(tokens)
+        turn = turns(c, position)
+        policy = REMAT[self.remat]
+        layer = Layer if policy is None else nn.remat(Layer, prevent_cse=False, policy=policy)
+        kept = []
+        for name, first, end, moe in c.segments():
+            scan = nn.scan(
+                layer,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=(0, nn.broadcast, nn.broadcast),
+                length=end - first,
+                metadata_params={nn.PARTITION_NAME: "L"},
+            )
+            own = jax.tree.map(lambda whole: whole[first:end], cache)  # noqa: B023
+            x, more = scan(c, self.attend, self.column, moe, name=name)(x, own, turn, context)
+            kept.append(more)
         if not c.tie_embeddings:
-            _param(self, c, "unembed", "DV", 0.02)
-        return rms_norm(x, _param(self, c, "final_norm", "D", None), c.rms_norm_eps), kept
+            _raw(self, "unembed", "DV", 0.02)
+        x = rms_norm(x, _param(self, "final_norm", "D", None), c.rms_norm_eps)
+        return x, jax.tree.map(lambda *parts: jnp.concatenate(parts) if len(parts) > 1 else parts[0], *kept)
+
+    def embed(self, tokens):
+        c, mesh = self.config, sharding.current_mesh()
+        table = _raw(self, "embed", "VD", 0.02)
+        at_rest = sharding.spec(mesh, "VD", table.shape, self.column) if mesh else None
+
+        def look_up(table, tokens):
+            if mesh is None:
+                return table[tokens].astype(c.dtype)
+            table, tokens = sharding.varying((table.astype(c.dtype), tokens))
+            table = sharding.gather(table, at_rest[1], 1)
+            here = tokens - sharding.index("tensor") * table.shape[0]
+            here = jnp.where(here < 0, table.shape[0], here)  # not from the end
+            return sharding.total(table.at[here].get(mode="fill", fill_value=0), "tensor")
+
+        return sharding.per_shard(look_up, (at_rest, sharding.BATCH), sharding.BATCH)(table, tokens)
 
 
 def _attend_forest(chunk: int, keep: bool) -> Callable:
     def attend(q, k, v, cache, subtree_end):
-        out = attention.forest_attention(q, k, v, subtree_end, chunk)
+        def compute(q, k, v, subtree_end):
+            q, k, v, subtree_end = sharding.varying((q, k, v, subtree_end))
+            return attention.forest_attention(q, k, v, subtree_end, chunk)
+
+        heads = P(sharding.BATCH_AXES, None, "tensor")
+        run = sharding.per_shard(compute, (heads, heads, heads, sharding.BATCH), heads)
+        out = run(q, k, v, subtree_end)
         # kept as [R, N, T, K]: the layout decode reads, so that it is transposed once and not per token
         return out, (k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)) if keep else None
 
@@ -160,17 +236,22 @@ def _attend_decode(q, k, v, cache, context):
     result."""
     trunk_k, trunk_v, own_k, own_v = cache
     trunk_mask, length = context
-    out = attention.decode_attention(q, k, v, (trunk_k, trunk_v), trunk_mask, (own_k, own_v), length)
-    return out, (k, v)
+    heads, trunk = P(sharding.BATCH_AXES, None, "tensor"), P(sharding.BATCH_AXES, "tensor")
+    in_specs = (heads, heads, heads, (trunk, trunk), sharding.BATCH, (heads, heads), P())
+    run = sharding.per_shard(attention.decode_attention, in_specs, heads)
+    return run(q, k, v, (trunk_k, trunk_v), trunk_mask, (own_k, own_v), length), (k, v)
+
+
+def _init(config: ModelConfig, key: jax.Array):
+    module = Qwen3(config, _attend_forest(1, False), sharding.LEARNER, "nothing")
+    slots = jnp.zeros((1, 1), jnp.int32)
+    return module.init(key, slots, None, slots, slots)["params"]
 
 
 def abstract_params(config: ModelConfig) -> Params:
     """Parameters as ShapeDtypeStructs boxed with their axis letters, nothing allocated."""
-    module = Qwen3(config, _attend_forest(1, False), False)
-    slots = jnp.zeros((1, 1), jnp.int32)
-    return jax.eval_shape(lambda key: module.init(key, slots, None, slots, slots), jax.random.key(0))[
-        "params"
-    ]
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        return jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
 
 
 def param_shapes(config: ModelConfig) -> Params:
@@ -180,9 +261,7 @@ def param_shapes(config: ModelConfig) -> Params:
 
 def init_params(config: ModelConfig, key: jax.Array) -> Params:
     """Random parameters, float32: normals of standard deviation 0.02, ones for norms."""
-    module = Qwen3(config, _attend_forest(1, False), False)
-    slots = jnp.zeros((1, 1), jnp.int32)
-    return nn.unbox(module.init(key, slots, None, slots, slots)["params"])
+    return nn.unbox(_init(config, key))
 
 
 def hidden_states(
@@ -192,106 +271,33 @@ def hidden_states(
     position_RT: jax.Array,
     subtree_end_RT: jax.Array,
     attention_chunk: int,
-    remat: bool,
+    remat: str,
 ) -> jax.Array:
-    """Final-norm hidden states [R, T, D] of a packed forest."""
-    module = Qwen3(config, _attend_forest(attention_chunk, False), remat)
+    """Final-norm hidden states [R, T, D] of a packed forest. Parameters lie as the learner keeps them."""
+    module = Qwen3(config, _attend_forest(attention_chunk, False), sharding.LEARNER, remat)
     return module.apply({"params": params}, tokens_RT, None, position_RT, subtree_end_RT)[0]
 
 
 def prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk: int):
-    """Hidden states [R, T, D] and the trunk cache: keys and values, each [L, R, N, T, K]."""
-    module = Qwen3(config, _attend_forest(attention_chunk, True), False)
+    """Hidden states [R, T, D] and the trunk cache: keys and values, each [L, R, N, T, K]. Parameters lie as
+    the sampler keeps them."""
+    module = Qwen3(config, _attend_forest(attention_chunk, True), sharding.SAMPLER, "nothing")
     return module.apply({"params": params}, tokens_RT, None, position_RT, subtree_end_RT)
 
 
 def decode_step(config, params, tokens_RS, position_RS, trunk, trunk_mask_RST, own, length):
     """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, `length`
-    filled.
+    filled. Parameters lie as the sampler keeps them.
 
     Returns hidden states [R, S, D] and the new token's keys and values, each [L, R, S, N, K].
     """
-    module = Qwen3(config, _attend_decode, False)
+    module = Qwen3(config, _attend_decode, sharding.SAMPLER, "nothing")
     return module.apply({"params": params}, tokens_RS, (*trunk, *own), position_RS, (trunk_mask_RST, length))
-
-
-def unembedding(config: ModelConfig, params: Params) -> jax.Array:
-    """[D, V] in the compute dtype; the transposed embedding when tied."""
-    return (params["embed"].T if config.tie_embeddings else params["unembed"]).astype(config.dtype)
-
-
-def logits_of(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
-    """float32 [..., V] for a few hidden states [..., D]; whole forests go through `token_log_probs`
-    instead."""
-    return jnp.einsum(
-        "...d,dv->...v", hidden, unembedding(config, params), preferred_element_type=jnp.float32
-    )
 
 
 def logits(config: ModelConfig, params: Params, tokens_RT: jax.Array) -> jax.Array:
     """float32 [R, T, V] of plain left-aligned sequences: for tests and small inputs."""
     R, T = tokens_RT.shape
     position = jnp.broadcast_to(jnp.arange(T), (R, T))
-    hidden = hidden_states(config, params, tokens_RT, position, jnp.full((R, T), T), T, False)
+    hidden = hidden_states(config, params, tokens_RT, position, jnp.full((R, T), T), T, "nothing")
     return logits_of(config, params, hidden)
-
-
-def token_log_probs(
-    config: ModelConfig,
-    params: Params,
-    hidden_RTD: jax.Array,
-    tokens_RT: jax.Array,
-    parent_RT: jax.Array,
-    wanted_RT: jax.Array,
-    temperature: float,
-    chunk: int,
-) -> tuple[jax.Array, jax.Array]:
-    """log p(token | its parent's hidden state) and that distribution's entropy, float32 [R, T]; 0 where not
-    `wanted`.
-
-    Wanted slots are gathered to the front of each row and taken `chunk` per row at a time, forward and
-    backward, so no [tokens, vocabulary] array exists and a chunk without wanted slots costs nothing.
-    Temperature divides logits, not log-probs. The entropy carries no gradient.
-    """
-    R, T = tokens_RT.shape
-    chunk = min(chunk, T)
-    steps = -(-T // chunk)
-    order = jnp.argsort(~wanted_RT, axis=-1, stable=True)
-    order = jnp.pad(order, ((0, 0), (0, steps * chunk - T)), mode="edge")
-
-    def take(x_RT):
-        return jnp.take_along_axis(x_RT, order, axis=1).reshape(R, steps, chunk).swapaxes(0, 1)
-
-    source = jnp.take_along_axis(jnp.maximum(parent_RT, 0), order, axis=1)
-    hidden = (
-        jnp.take_along_axis(hidden_RTD, source[..., None], axis=1).reshape(R, steps, chunk, -1).swapaxes(0, 1)
-    )
-    unembed = unembedding(config, params)
-
-    def compute(h, target):
-        scores = jnp.einsum("rcd,dv->rcv", h, unembed, preferred_element_type=jnp.float32) / temperature
-        total = jax.nn.logsumexp(scores, axis=-1)
-        log_prob = jnp.take_along_axis(scores, target[..., None], axis=-1)[..., 0] - total
-        probs = jax.lax.stop_gradient(jax.nn.softmax(scores, axis=-1))
-        return log_prob, jax.lax.stop_gradient(total - (probs * scores).sum(-1))
-
-    def skip(h, target):
-        return jnp.zeros((R, chunk)), jnp.zeros((R, chunk))
-
-    # around the cond: inside it, the scan would keep a copy of the unembedding for every chunk
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def chunk_outputs(h, target, wanted):
-        return jax.lax.cond(wanted.any(), compute, skip, h, target)
-
-    def step(_, xs):
-        h, target, wanted = xs
-        log_prob, entropy = chunk_outputs(h, target, wanted)
-        return None, (jnp.where(wanted, log_prob, 0.0), jnp.where(wanted, entropy, 0.0))
-
-    _, outputs = jax.lax.scan(step, None, (hidden, take(tokens_RT), take(wanted_RT)))
-    back = jnp.argsort(order[:, :T], axis=-1)
-
-    def restore(x):
-        return jnp.take_along_axis(x.swapaxes(0, 1).reshape(R, -1)[:, :T], back, axis=1)
-
-    return restore(outputs[0]), restore(outputs[1])

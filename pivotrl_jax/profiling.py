@@ -115,6 +115,7 @@ def profile(
                 bar.update(len(flat))
             else:
                 texts = [prompts[i] for i in members]
+                params = actor.place(params)
                 drawn = roll_out(actor, params, chat, here, texts, group_size, stream, verifier, bar.update)
                 flat = [rollout for group in drawn for rollout in group]
                 write_records(file, flat)

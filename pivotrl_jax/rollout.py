@@ -66,6 +66,10 @@ class Actor:
         self.sampling = sampling
         self._sampler = Sampler(config, sampling, attention_chunk, mesh)
 
+    def place(self, params: model.Params) -> model.Params:
+        """Parameters as the sampler reads them (`Sampler.place`)."""
+        return self._sampler.place(params)
+
     def act(
         self,
         params: model.Params,
@@ -74,7 +78,7 @@ class Actor:
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> list[list[Completion]]:
         """Completions of every request, in order. `stream` is a PRNG key; `on_batch` hears how many were
-        drawn.
+        drawn. `params` as `place` returns them.
 
         Raises InputError for a prompt longer than the longest row.
         """

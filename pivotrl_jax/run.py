@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 
 from pivotrl_jax import chat as chat_lib
-from pivotrl_jax import check_config, evaluation, hf, model, pivots, profiling, sharding, verifiers
+from pivotrl_jax import check_config, evaluation, hf, lora, model, pivots, profiling, sharding, verifiers
 from pivotrl_jax import data as data_lib
 from pivotrl_jax.environments import skills
 from pivotrl_jax.records import (
@@ -78,7 +78,7 @@ class Run:
         page = {
             "config": self.config.to_dict(),
             "model": describe(self.model_config, self.checkpoint),
-            "model_config": dataclasses.asdict(self.model_config),
+            "model_config": dataclasses.asdict(self.trained_config),
             "policy": self.policy,
             "versions": versions,
             "devices": [str(device.device_kind) for device in jax.devices()],
@@ -87,12 +87,18 @@ class Run:
         }
         write_json(self.workdir / "run.json", page)
 
-    def actor(self, shape) -> Actor:
+    @property
+    def trained_config(self) -> model.ModelConfig:
+        """The model that is trained: with adapters, if the config asks for them."""
+        c = self.config.model.lora
+        return dataclasses.replace(self.model_config, lora=model.Lora(c.rank, c.alpha) if c.rank else None)
+
+    def actor(self, shape, model_config: model.ModelConfig | None = None) -> Actor:
         """An actor that samples as the config says, with the batch shape of one of its sections."""
         s = self.config.sampling
         sampling = Sampling(s.temperature, s.top_p, s.top_k, s.max_tokens, self.chat.stop_ids)
         return Actor(
-            self.model_config,
+            model_config or self.model_config,
             sampling,
             self.mesh,
             rows=sharding.whole_rows(self.mesh, shape.rows),
@@ -165,7 +171,7 @@ RESULTS = (  # what stages leave in a work directory
 ).split()
 # what may change between a run and its continuation: how long, where and how fast, not what is computed;
 # before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew
-FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows")
+FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows", "offload_optimizer")
 FREE = (
     "resume",
     "workdir",
@@ -175,7 +181,7 @@ FREE = (
     "profile.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),
 )
-FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff")
+FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.")
 
 
 def claim(run: Run) -> None:
@@ -270,7 +276,7 @@ def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection
         group_size=c.group_size,
         seed=run.config.seed,
         policy=run.policy,
-        model={**vars(run.model_config), "param_dtype": run.config.model.param_dtype},
+        model={**dataclasses.asdict(run.model_config), "param_dtype": run.config.model.param_dtype},
         directory=run.workdir / "rollouts",
         shard=c.trajectories_per_shard,
         resume=run.config.resume,
@@ -301,12 +307,13 @@ def held_out_tasks(run: Run, data: data_lib.Data) -> evaluation.Tasks:
 def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) -> evaluation.Results:
     """Evaluate a policy; results are kept in evaluations/{name}.json and read back on a resume."""
     c, s = run.config.evaluate, run.config.sampling
+    model_config = run.trained_config if lora.has_adapters(params) else run.model_config
     identity = {
         "policy": policy,
         "evaluate": c.to_dict(),
         "sampling": s.to_dict(),
         "max_prompt": run.config.data.max_prompt_tokens,
-        "model": {**vars(run.model_config), "param_dtype": run.config.model.param_dtype},
+        "model": {**dataclasses.asdict(model_config), "param_dtype": run.config.model.param_dtype},
         "tasks": profiling.digest(tasks.candidates, tasks.prompts),
         "verifiers": sorted({verifiers.get(turn.verifier).label for turn in tasks.candidates}),
         "rows": [row.id for row in tasks.rows],
@@ -315,7 +322,7 @@ def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) 
 
     def compute() -> evaluation.Results:
         return evaluation.evaluate(
-            run.actor(c.batch),
+            run.actor(c.batch, model_config),
             params,
             run.chat,
             tasks,

@@ -6,11 +6,12 @@ token index: what a branch draws depends on its key and its prompt, not on its n
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pivotrl_jax import attention, model, sharding
 
@@ -88,6 +89,7 @@ def sample(
     N, K, L = config.num_kv_heads, config.head_dim, config.num_layers
     slot_RS = jnp.maximum(branch_RS, 0)
     hidden_RTD, trunk = model.prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk)
+    trunk = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), trunk)
     mask_RST = attention.visible(slot_RS, subtree_end_RT)
     position_RS = jnp.take_along_axis(position_RT, slot_RS, axis=1)
     stops = jnp.asarray(sampling.stop_ids, jnp.int32)
@@ -123,7 +125,7 @@ def sample(
     zeros = jnp.zeros((R, S), jnp.int32)
     out = (jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32), zeros, zeros > 0)
     out, running = record(0, out, branch_RS >= 0, token, log_prob)
-    own = tuple(jnp.zeros((L, R, S, N, C, K), config.dtype) for _ in range(2))
+    own = tuple(sharding.constrain(jnp.zeros((L, R, S, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
     carry = jax.lax.while_loop(more, step, (jnp.int32(1), running, token, out, own))
     return Samples(*carry[3])
 
@@ -132,8 +134,9 @@ class Sampler:
     """The compiled `sample` of one model on one mesh; one program per shape of its inputs."""
 
     def __init__(self, config: model.ModelConfig, sampling: Sampling, attention_chunk: int, mesh: Mesh):
-        self.sampling = sampling
+        self.sampling, self._mesh, self._dtype = sampling, mesh, config.dtype
         self._rows = NamedSharding(mesh, sharding.BATCH)
+        self._places = sharding.param_shardings(model.abstract_params(config), mesh, sharding.SAMPLER)
 
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
@@ -141,17 +144,38 @@ class Sampler:
                 config, sampling, attention_chunk, params, tokens, position, subtree_end, branch, keys
             )
 
-        self._run = jax.jit(run)
+        # whole on every device: each process reads all of them
+        self._run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def place(self, params: model.Params) -> model.Params:
+        """Parameters as decoding reads them: in the compute dtype, not split over `fsdp`. Once per batch of
+        rollouts; a decode step would otherwise convert and gather them for every token. Leaves that lie so
+        already are shared, not copied: let go of the result before the parameters are donated."""
+
+        def moved(path, x, place):
+            # routers keep their precision: rounded, they flip near-ties
+            dtype = x.dtype if path[-1].key == "router" else self._dtype
+            if x.dtype == dtype and x.sharding.is_equivalent_to(place, x.ndim):
+                return x
+            return _move(x, dtype, place)
+
+        return jax.tree.map_with_path(moved, params, self._places)
 
     def __call__(
         self, params: model.Params, forest, branch_RS: np.ndarray, stream: jax.Array, numbers_RSX: np.ndarray
     ) -> Samples:
         """Sample every branch of a packed forest, as numpy. Branch keys are `stream` folded with `numbers`
-        in turn."""
+        in turn. `params` as `place` returns them."""
         rows = (forest.tokens, forest.position, forest.subtree_end, branch_RS)
-        rows = [jax.device_put(x, self._rows) for x in rows]
-        drawn = self._run(params, *rows, stream, jax.device_put(numbers_RSX, self._rows))
+        rows = [sharding.put(x, self._rows) for x in rows]
+        with jax.set_mesh(self._mesh):
+            drawn = self._run(params, *rows, stream, sharding.put(numbers_RSX, self._rows))
         return jax.tree.map(np.asarray, jax.device_get(drawn))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _move(x, dtype, place):
+    return jax.lax.with_sharding_constraint(x.astype(dtype), place)
 
 
 def fold_all(key: jax.Array, numbers: jax.Array) -> jax.Array:

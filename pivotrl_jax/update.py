@@ -15,7 +15,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pivotrl_jax import grpo, model, sharding
+from pivotrl_jax import grpo, lora, model, sharding
+from pivotrl_jax.optimizer import host_memory
 
 # arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads
 Batch = dict[str, Any]
@@ -36,7 +37,7 @@ class Compute:
 
     attention_chunk: int
     log_prob_chunk: int
-    remat: bool
+    remat: str  # a key of model.REMAT
 
 
 def grpo_loss(clip_low: float, clip_high: float, kl_coefficient: float) -> Loss:
@@ -76,24 +77,6 @@ def sft_loss(log_prob: jax.Array, entropy: jax.Array, batch: Batch) -> tuple[jax
     return total, {**sums, "entropy": (entropy * trained).sum()}
 
 
-def make_optimizer(
-    learning_rate: float, warmup_steps: int, weight_decay: float, b1: float, b2: float, max_grad_norm: float
-) -> optax.GradientTransformation:
-    """AdamW with clipping by the global norm and a constant rate after a linear warm-up.
-
-    The first step takes 1 / warmup_steps of the rate: at 0, as optax's own schedule starts, its rollouts
-    would be spent for nothing.
-    """
-
-    def schedule(step):
-        return learning_rate * jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
-
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm),
-        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay),
-    )
-
-
 def forest_log_probs(
     config: model.ModelConfig, compute: Compute, params: model.Params, batch: Batch, temperature: float
 ) -> tuple[jax.Array, jax.Array]:
@@ -114,7 +97,12 @@ def forest_log_probs(
 
 
 class Learner:
-    """The compiled programs of one model on one mesh. Holds no state: TrainState goes in and comes out."""
+    """The compiled programs of one model on one mesh. TrainState goes in and comes out; what is not trained
+    (`frozen`: the base under adapters, else nothing) stays here.
+
+    offload: optimizer state rests in host memory and visits the device for the update alone. Raises
+    InputError where the platform has none.
+    """
 
     def __init__(
         self,
@@ -125,48 +113,51 @@ class Learner:
         loss: Loss,
         temperature: float,
         rows: int,
+        frozen: model.Params | None = None,
+        offload: bool = False,
     ):
-        self.config, self.compute, self.mesh, self.optimizer, self.rows = (
-            config,
-            compute,
-            mesh,
-            optimizer,
-            rows,
+        self.config, self.mesh, self.optimizer, self.rows = config, mesh, optimizer, rows
+        self.frozen = {} if frozen is None else frozen
+        self.param_sharding = sharding.param_shardings(
+            lora.trained(config, model.abstract_params(config)), mesh
         )
-        self.param_sharding = sharding.param_shardings(model.abstract_params(config), mesh)
         self.batch_sharding = sharding.batch_sharding(mesh, rows)
         self.replicated = NamedSharding(mesh, PartitionSpec())
-        self.state_sharding = TrainState(self.replicated, self.param_sharding, self._opt_sharding())
+        on_device = self._opt_sharding()
+        at_rest = host_memory(on_device) if offload else on_device
+        self.state_sharding = TrainState(self.replicated, self.param_sharding, at_rest)
 
-        def total(params, batch):
+        def total(params, frozen, batch):
+            params = lora.join(frozen, params)
             return loss(*forest_log_probs(config, compute, params, batch, temperature), batch)
 
-        def accumulate(params, grads, batch):
-            more, sums = jax.grad(total, has_aux=True)(params, batch)
+        def accumulate(params, frozen, grads, batch):
+            more, sums = jax.grad(total, has_aux=True)(params, frozen, batch)
             return jax.tree.map(jnp.add, grads, more), sums
 
         def apply(state, grads):
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            opt_state = jax.device_put(state.opt_state, on_device) if offload else state.opt_state
+            updates, opt_state = optimizer.update(grads, opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
             return TrainState(state.step + 1, params, opt_state), norms
 
-        def score(params, batch):
-            return forest_log_probs(config, compute, params, batch, temperature)[0]
+        def score(params, frozen, batch):
+            return forest_log_probs(config, compute, lora.join(frozen, params), batch, temperature)[0]
 
         # pinned: left to itself the partitioner lays gradients and moments out anew at every step
         self._accumulate = jax.jit(
-            accumulate, donate_argnums=1, out_shardings=(self.param_sharding, self.replicated)
+            accumulate, donate_argnums=2, out_shardings=(self.param_sharding, self.replicated)
         )
         self._apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
-        self._score = jax.jit(score, out_shardings=self.batch_sharding)
+        self._score = jax.jit(score, out_shardings=self.replicated)  # whole, for every process to read
         self._zeros = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
         )
 
     def _opt_sharding(self):
         """Optimizer state lies as the parameters do: moments beside their parameter, counters everywhere."""
-        shapes = model.param_shapes(self.config)
+        shapes = lora.trained(self.config, model.param_shapes(self.config))
         places = {
             (path, leaf.shape): place
             for (path, leaf), place in zip(
@@ -185,7 +176,7 @@ class Learner:
         state."""
         placed = jax.jit(lambda p: jax.tree.map(jnp.copy, p), out_shardings=self.param_sharding)(params)
         return TrainState(
-            jax.device_put(jnp.zeros((), jnp.int32), self.replicated),
+            sharding.put(np.int32(0), self.replicated),
             placed,
             jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(placed),
         )
@@ -198,16 +189,17 @@ class Learner:
             short = self.rows - piece["tokens"].shape[0]
             if short:
                 piece = {name: np.pad(x, ((0, short), (0, 0))) for name, x in piece.items()}
-            yield {name: jax.device_put(x, self.batch_sharding) for name, x in piece.items()}
+            yield {name: sharding.put(x, self.batch_sharding) for name, x in piece.items()}
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, float]]:
         """One optimizer step over all rows of `batch`; `state` is donated. Returns means per trained
         token."""
-        grads, sums = self._zeros(state.params), []
-        for piece in self._microbatches(batch):
-            grads, piece_sums = self._accumulate(state.params, grads, piece)
-            sums.append(piece_sums)
-        state, norms = self._apply(state, grads)
+        with jax.set_mesh(self.mesh):
+            grads, sums = self._zeros(state.params), []
+            for piece in self._microbatches(batch):
+                grads, piece_sums = self._accumulate(state.params, self.frozen, grads, piece)
+                sums.append(piece_sums)
+            state, norms = self._apply(state, grads)
         totals = jax.tree.map(lambda *xs: float(np.sum([np.float64(x) for x in xs])), *jax.device_get(sums))
         tokens = max(totals.pop("tokens"), 1.0)
         loss = totals.pop("loss")  # already a mean: its weights carry the denominator
@@ -216,5 +208,8 @@ class Learner:
 
     def score(self, params: model.Params, batch: Batch) -> np.ndarray:
         """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy."""
-        pieces = [np.asarray(self._score(params, piece)) for piece in self._microbatches(batch)]
+        with jax.set_mesh(self.mesh):
+            pieces = [
+                np.asarray(self._score(params, self.frozen, piece)) for piece in self._microbatches(batch)
+            ]
         return np.concatenate(pieces)[: batch["tokens"].shape[0]]

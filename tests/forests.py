@@ -1,5 +1,7 @@
 """Tiny models, random forests and the naive padded batch that they must equal. Shared by the array tests."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,17 +17,31 @@ MOE = model.ModelConfig(
     num_heads=4,
     num_kv_heads=2,
     head_dim=6,
-    mlp_size=12,
+    mlp_size=0,
+    expert_size=12,
     num_experts=5,
     experts_per_token=2,
+    dense_layers=(),
     norm_topk_prob=True,
+    attention_bias=False,
     rope_theta=1e4,
+    yarn=None,
     rms_norm_eps=1e-6,
     tie_embeddings=True,
     dtype="float32",
+    lora=None,
 )
-DENSE = model.ModelConfig(
-    **{**MOE.__dict__, "num_experts": 0, "experts_per_token": 0, "tie_embeddings": False, "mlp_size": 20}
+DENSE = dataclasses.replace(
+    MOE, num_experts=0, experts_per_token=0, expert_size=0, mlp_size=20, tie_embeddings=False
+)
+# every kind of layer and option in one model
+MIXED = dataclasses.replace(
+    MOE,
+    num_layers=4,
+    mlp_size=20,
+    dense_layers=(0, 2),
+    attention_bias=True,
+    yarn=model.Yarn(4.0, 16, 32.0, 1.0, 1.1386, True),
 )
 
 

@@ -1,26 +1,35 @@
-"""Worker of test_sharding.py: one step on each mesh of simulated devices against one device. Prints JSON.
+"""Worker of test_sharding.py: logits, gradients, one step and samples on each mesh of simulated devices against
+one device, and the collectives of the compiled programs. Prints JSON.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/sharded_step.py '[{"data": 8}]'
 """
 
+import collections
 import dataclasses
 import json
+import re
 import sys
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from forests import MOE, arrays_of, per_token, random_groups, sharp_params, spread
+from forests import MIXED, arrays_of, per_token, random_groups, sharp_params, spread
 from jax.sharding import AxisType, Mesh
 
 from pivotrl_jax import model, sharding, update
 from pivotrl_jax.forest import pack
+from pivotrl_jax.sampler import Sampler, Sampling
 
-# every axis divides by the largest mesh axis that may split it
+# a dense layer, then one with experts; every axis divides by the largest mesh axis that may split it
 CONFIG = dataclasses.replace(
-    MOE, vocab_size=64, num_experts=8, num_heads=8, num_kv_heads=4, mlp_size=16, num_layers=1
+    MIXED,
+    **{"num_layers": 2, "dense_layers": (0,), "vocab_size": 64, "num_experts": 8, "expert_size": 16},
+    **{"num_heads": 16, "num_kv_heads": 8, "mlp_size": 24, "tie_embeddings": False},
 )
+COMPUTE = update.Compute(attention_chunk=8, log_prob_chunk=8, remat="full")
+COLLECTIVES = "all-reduce all-gather reduce-scatter all-to-all collective-permute".split()
 
 
 def grpo_batch() -> update.Batch:
@@ -38,44 +47,77 @@ def grpo_batch() -> update.Batch:
 
 
 def run(mesh: Mesh, batch: update.Batch) -> dict:
-    """Log-probs, metrics, parameters and Adam moments after one step. A momentum of the gradient, not Adam's
-    sign of it, moves the parameters: rounding must not decide a direction."""
-    compute = update.Compute(attention_chunk=16, log_prob_chunk=16, remat=False)
+    """Logits, log-probs, samples, metrics, parameters and momentum after one step. A momentum of the gradient,
+    not Adam's sign of it, moves the parameters: rounding must not decide a direction."""
     optimizer = optax.chain(optax.trace(0.9), optax.scale(-1.0))
     loss = update.grpo_loss(0.2, 0.2, 0.05)
-    learner = update.Learner(CONFIG, compute, mesh, optimizer, loss, 0.7, 8)
+    learner = update.Learner(CONFIG, COMPUTE, mesh, optimizer, loss, 0.7, 8)
     state = learner.init_state(sharp_params(CONFIG))
     log_prob = learner.score(state.params, batch)
+    with jax.set_mesh(mesh):
+        tokens = sharding.put(batch["tokens"], learner.batch_sharding)
+        logits = np.asarray(jax.jit(lambda p, t: model.logits(CONFIG, p, t))(state.params, tokens))
+    drawn = samples(mesh, state.params, batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         state, means = learner.step(state, batch)
     placed = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), state, learner.state_sharding)
-    largest = max(jax.tree.leaves(state.params), key=lambda x: x.size)
+    experts = state.params["layers_1"]["gate"]
     return {
+        "logits": logits,
         "log_prob": log_prob,
+        "samples": drawn,
         "means": means,
         "state": jax.tree.map(np.asarray, state),
         "placed": all(jax.tree.leaves(placed)),
-        "share": largest.addressable_shards[0].data.size / largest.size,
+        "share": experts.addressable_shards[0].data.size / experts.size,
     }
+
+
+def samples(mesh: Mesh, params, batch: update.Batch):
+    """Two sampled branches of every row, from its first tree's last prompt token."""
+    sampler = Sampler(CONFIG, Sampling(1.0, 1.0, 0, 4, ()), 8, mesh)
+    rows = dataclasses.make_dataclass("Rows", ["tokens", "position", "subtree_end"])
+    forest = rows(*(batch[name] for name in ("tokens", "position", "subtree_end")))
+    branch = np.full((8, 2), 4, np.int32)
+    numbers = np.arange(32, dtype=np.int32).reshape(8, 2, 2)
+    return sampler(sampler.place(params), forest, branch, jax.random.key(0), numbers)
 
 
 def difference(a, b) -> float:
     """Largest absolute difference, as a share of the largest value of each array."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b))
+    pairs = [(x * 1.0, y * 1.0) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))]
     return max(float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-6)) for x, y in pairs)
+
+
+def collectives(mesh: Mesh, batch: update.Batch) -> dict[str, int]:
+    """How often each collective stands in the compiled gradient of a microbatch."""
+    learner = update.Learner(CONFIG, COMPUTE, mesh, optax.sgd(1.0), update.grpo_loss(0.2, 0.2, 0.0), 0.7, 8)
+    state = learner.init_state(sharp_params(CONFIG))
+    with jax.set_mesh(mesh):
+        piece = next(learner._microbatches(batch))
+        grads = learner._zeros(state.params)
+        text = learner._accumulate.lower(state.params, {}, grads, piece).compile().as_text()
+    names = re.findall(rf"= \S+ ({'|'.join(COLLECTIVES)})\(", text)
+    return dict(collections.Counter(names))
 
 
 def main():
     devices = np.array(jax.devices()[:1]).reshape(1, 1, 1, 1)
     batch = grpo_batch()
     one = run(Mesh(devices, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 4), batch)
-    out = {"axes": str(model.param_shapes(CONFIG)["layers"]["gate"].shape)}
+    assert jnp.isfinite(one["logits"]).all()
+    out = {}
     for sizes in json.loads(sys.argv[1]):
-        many = run(sharding.make_mesh(sizes), batch)
+        mesh = sharding.make_mesh(sizes)
+        many = run(mesh, batch)
+        names = ("logits", "log_prob", "samples", "means", "state")
         out[json.dumps(sizes)] = {
-            name: difference(one[name], many[name]) for name in ("log_prob", "means", "state")
-        } | {"placed": many["placed"], "share": many["share"]}
+            **{name: difference(one[name], many[name]) for name in names},
+            **{"placed": many["placed"], "share": many["share"]},
+        }
+        if "collectives" in sys.argv:
+            out[json.dumps(sizes)]["collectives"] = collectives(mesh, batch)
     print(json.dumps(out))
 
 

@@ -29,6 +29,9 @@ class Scripted:
     def __init__(self, chat, answer):
         self.chat, self.answer, self.requests = chat, answer, []
 
+    def place(self, params):
+        return params
+
     def act(self, params, requests, stream, on_batch=lambda done: None):
         self.requests += requests
         on_batch(len(requests))

@@ -1,6 +1,7 @@
 """A forest equals the naive padded batch: log-probs and gradients, dense and MoE. Log-probs in chunks are
 exact."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from pivotrl_jax.forest import Piece, pack
 ROWS, SLOTS = 6, 44  # of a forest
 SEQUENCES, LENGTH = 18, 14  # of the padded batch
 TEMPERATURE = 0.7
-COMPUTE = update.Compute(attention_chunk=16, log_prob_chunk=16, remat=False)
+COMPUTE = update.Compute(attention_chunk=16, log_prob_chunk=16, remat="nothing")
 
 
 class Policy(NamedTuple):
@@ -128,8 +129,8 @@ def test_remat_and_chunks_change_nothing(moe, moe_params):
 
         return jax.jit(jax.value_and_grad(total))(moe_params)
 
-    value, grads = run(update.Compute(64, 64, False))
-    other, other_grads = run(update.Compute(7, 5, True))
+    value, grads = run(update.Compute(64, 64, "nothing"))
+    other, other_grads = run(update.Compute(7, 5, "full"))
     np.testing.assert_allclose(other, value, rtol=1e-6)
     for a, b in zip(jax.tree.leaves(other_grads), jax.tree.leaves(grads)):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-6)
@@ -184,9 +185,9 @@ def test_log_probs_entropy_and_gradients_equal_a_plain_log_softmax(dense, dense_
             np.testing.assert_allclose(a, b, atol=2e-5 * max(np.abs(b).max(), 1))
 
 
-def test_no_array_of_slots_by_vocabulary_is_compiled():
+def test_no_array_of_slots_by_vocabulary_is_compiled(dense):
     V, D, R, T, chunk = 5003, 4, 2, 96, 8
-    config = model.ModelConfig(V, D, 1, 2, 1, 4, 4, 0, 0, True, 1e4, 1e-6, False, "float32")
+    config = dataclasses.replace(dense, vocab_size=V, hidden_size=D)
     shape = jax.ShapeDtypeStruct
 
     def loss(hidden, unembed, tokens, parent, wanted):

@@ -134,7 +134,7 @@ def test_the_learner_recomputes_the_sampled_log_probs(sampling):
             packed.write(weight, placed, s, np.ones(len(tokens)))
             packed.write(want, placed, s, log_probs)
     batch = {**arrays_of(packed), "weight": weight}
-    compute = update.Compute(tiny_run.CHUNK, 16, False)
+    compute = update.Compute(tiny_run.CHUNK, 16, "nothing")
     compiled = jax.jit(update.forest_log_probs, static_argnums=(0, 1))
     found, _ = compiled(MOE, compute, params_of(MOE), batch, sampling.temperature)
     assert weight.sum() == sum(len(tokens) for tokens, _, _ in drawn.values())

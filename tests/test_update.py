@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from forests import arrays_of, padded, per_token, random_groups, spread
+from forests import MIXED, arrays_of, padded, per_token, random_groups, sharp_params, spread
 
 from pivotrl_jax import model, sharding, update
 from pivotrl_jax.forest import pack
+from pivotrl_jax.optimizer import make_optimizer
 from pivotrl_jax.records import InputError
 
 SLOTS, SEQUENCES, LENGTH = 16, 16, 9
-COMPUTE = update.Compute(attention_chunk=16, log_prob_chunk=8, remat=False)
+COMPUTE = update.Compute(attention_chunk=16, log_prob_chunk=8, remat="nothing")
 LOSS = update.grpo_loss(0.2, 0.2, 0.05)
 
 
@@ -142,7 +143,7 @@ def test_equal_rewards_at_the_reference_give_no_gradient(learner, moe_params, ba
 def test_adamw_warms_up_clips_and_decays():
     params = {"w": jnp.asarray([3.0, -4.0])}
     grads = {"w": jnp.asarray([30.0, 40.0])}
-    optimizer = update.make_optimizer(0.1, 4, 0.5, 0.9, 0.99, 1.0)
+    optimizer = make_optimizer(0.1, 4, 0.5, 0.9, 0.99, 1.0)
     state, seen = optimizer.init(params), []
     for _ in range(6):
         updates, state = optimizer.update(grads, state, params)
@@ -157,7 +158,7 @@ def test_adamw_warms_up_clips_and_decays():
 
 
 def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
-    optimizer = update.make_optimizer(3e-2, 0, 0.0, 0.9, 0.95, 1.0)
+    optimizer = make_optimizer(3e-2, 0, 0.0, 0.9, 0.95, 1.0)
     run = update.Learner(moe, COMPUTE, sharding.make_mesh({}), optimizer, update.sft_loss, 1.0, 8)
     state, losses = run.init_state(moe_params), []
     for _ in range(8):
@@ -168,8 +169,9 @@ def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
 
 
 def test_rows_must_divide_over_the_mesh():
-    mesh = jax.sharding.AbstractMesh((2, 3, 1, 1), sharding.MESH_AXES)
-    with pytest.raises(InputError, match=r"8 rows .* \(data: 2, fsdp: 3\); make them a multiple of 6"):
+    mesh = jax.sharding.AbstractMesh((2, 3, 2, 1), sharding.MESH_AXES)
+    sentence = r"8 rows .* \(data: 2, fsdp: 3, expert: 2\); make them a multiple of 12"
+    with pytest.raises(InputError, match=sentence):
         sharding.batch_sharding(mesh, 8)
 
 
@@ -181,13 +183,18 @@ CHANGES = {
     "num_kv_heads": 4,
     "head_dim": 8,
     "mlp_size": 14,
+    "expert_size": 14,
     "num_experts": 6,
     "experts_per_token": 3,
+    "dense_layers": (0,),
     "norm_topk_prob": False,
+    "attention_bias": False,
     "rope_theta": 1e6,
+    "yarn": None,
     "rms_norm_eps": 1e-1,
     "tie_embeddings": False,
     "dtype": "bfloat16",
+    "lora": model.Lora(3, 6.0),
 }
 
 
@@ -196,24 +203,25 @@ def test_every_field_of_the_config_is_listed():
 
 
 @pytest.fixture(scope="module")
-def output(moe_params):
-    tokens = np.random.default_rng(0).integers(0, 61, (1, 7)).astype(np.int32)
+def output():
+    tokens = np.random.default_rng(0).integers(0, 61, (1, 20)).astype(np.int32)
+    params = sharp_params(MIXED)
 
     def run(config):
-        return np.asarray(jax.jit(lambda p: model.logits(config, p, tokens))(moe_params))
+        return np.asarray(jax.jit(lambda p: model.logits(config, p, tokens))(params))
 
     return run
 
 
 @pytest.fixture(scope="module")
-def usual(moe, output):
-    return output(moe)
+def usual(output):
+    return output(MIXED)
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_config_field_changes_shapes_or_output(moe, output, usual, name):
-    other = dataclasses.replace(moe, **{name: CHANGES[name]})
-    before, after = model.param_shapes(moe), model.param_shapes(other)
+def test_every_config_field_changes_shapes_or_output(output, usual, name):
+    other = dataclasses.replace(MIXED, **{name: CHANGES[name]})
+    before, after = model.param_shapes(MIXED), model.param_shapes(other)
     if before == after:
         difference = np.abs(output(other) - usual).max()
         assert 1e-3 < difference < 30

@@ -11,6 +11,7 @@ import numpy as np
 from forests import MOE, sharp_params
 
 from pivotrl_jax import chat, hf, model, sharding, update
+from pivotrl_jax.optimizer import make_optimizer
 from pivotrl_jax.records import Action, Candidate, Verdict
 from pivotrl_jax.rollout import Actor
 from pivotrl_jax.sampler import Sampling
@@ -42,9 +43,9 @@ def actor(sampling: Sampling = SAMPLING) -> Actor:
 @functools.cache
 def learner(learning_rate: float = 1e-2, kl_coefficient: float = 0.0, temperature: float = 1.0):
     """A GRPO learner of MOE; 2 rows at a time."""
-    optimizer = update.make_optimizer(learning_rate, 0, 0.0, 0.9, 0.95, 1.0)
+    optimizer = make_optimizer(learning_rate, 0, 0.0, 0.9, 0.95, 1.0)
     loss = update.grpo_loss(0.2, 0.28, kl_coefficient)
-    compute = update.Compute(CHUNK, 16, False)
+    compute = update.Compute(CHUNK, 16, "nothing")
     return update.Learner(MOE, compute, mesh(), optimizer, loss, temperature, ROWS)
 
 
@@ -105,7 +106,7 @@ def random_config() -> model.ModelConfig:
     """The embedded tokenizer's vocabulary on a policy of a few thousand parameters."""
     vocabulary = len(chat.load_chat(ASSETS, False).tokenizer)
     return dataclasses.replace(
-        MOE, vocab_size=vocabulary, hidden_size=32, num_experts=4, mlp_size=16, head_dim=8, rope_theta=1e4
+        MOE, vocab_size=vocabulary, hidden_size=32, num_experts=4, expert_size=16, head_dim=8, rope_theta=1e4
     )
 
 

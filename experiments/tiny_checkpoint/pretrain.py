@@ -40,14 +40,19 @@ CONFIG = model_lib.ModelConfig(
     num_heads=4,
     num_kv_heads=2,
     head_dim=32,
-    mlp_size=128,
+    mlp_size=0,
+    expert_size=128,
     num_experts=8,
     experts_per_token=2,
+    dense_layers=(),
     norm_topk_prob=True,
+    attention_bias=False,
     rope_theta=10_000.0,
+    yarn=None,
     rms_norm_eps=1e-6,
     tie_embeddings=True,
     dtype="float32",
+    lora=None,
 )
 # phase: tokens, slots of a row, rows of a step (8,192 slots a step throughout)
 PHASES = {"copy": (400_000, 256, 32), "calls": (2_500_000, 256, 32), "episodes": (12_000_000, 1024, 8)}
@@ -138,7 +143,7 @@ def main() -> None:
 
     steps = int(sum(tokens for tokens, _, _ in PHASES.values()) * options.scale / 8192 / 0.98)
     mesh = sharding.make_mesh({})
-    compute = update.Compute(attention_chunk=128, log_prob_chunk=128, remat=False)
+    compute = update.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
 
     def make(rows: int) -> update.Learner:
         return update.Learner(CONFIG, compute, mesh, optimizer(steps), update.sft_loss, 1.0, rows)
