@@ -4,10 +4,9 @@ Axis letters as in `model.py`. Visibility is the one rule of `forest.py`: slot i
 `j <= i < subtree_end[j]`. Softmax runs in float32: bfloat16 sums over thousands of keys lose the small ones.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 _MASKED = -1e30  # finite, so that a row without any visible key (padding) stays free of NaN
 
@@ -25,75 +24,123 @@ def forest_attention(
 ) -> jax.Array:
     """Grouped-query attention of every slot to the slots it sees. Returns [R, T, H, K] in the dtype of `q`.
 
-    Queries go in chunks of `chunk` slots and each chunk only meets the keys at or before its own end, so the
-    causal upper half is never computed. The backward pass keeps one log-sum-exp per query and recomputes
-    scores, so memory is O(T x chunk), not O(T x T). Padding slots (subtree_end 0) see nothing and return the
-    mean of the values: finite, and never read.
+    A row is cut into blocks of `chunk` slots. One loop goes over blocks of queries, a loop inside it over
+    those blocks of keys that any of these queries sees, with the softmax kept as a running maximum, sum and
+    output. So the program is as large for 32k slots as for 1k, and a whole block above the diagonal, of
+    another tree or of a branch that has ended is not computed. The backward pass keeps one log-sum-exp per
+    query and recomputes scores: memory is O(T), and O(chunk x chunk) for the scores of two blocks. Padding
+    slots (subtree_end 0) see nothing: they return the mean of some values (finite, and never read) and pass
+    no gradient on.
     """
     R, T, H, K = q_RTHK.shape
-    N = k_RTNK.shape[2]
-    q_RNGTK = q_RTHK.reshape(R, T, N, H // N, K).transpose(0, 2, 3, 1, 4) * jnp.asarray(K**-0.5, q_RTHK.dtype)
-    k_RNTK, v_RNTK = k_RTNK.transpose(0, 2, 1, 3), v_RTNK.transpose(0, 2, 1, 3)
-    out_RNGTK = _attend(q_RNGTK, k_RNTK, v_RNTK, subtree_end_RT, chunk)
-    return out_RNGTK.transpose(0, 3, 1, 2, 4).reshape(R, T, H, K)
+    N, Q = k_RTNK.shape[2], min(chunk, T)
+    q = _blocks(q_RTHK * jnp.asarray(K**-0.5, q_RTHK.dtype), N, Q)
+    end = jnp.pad(subtree_end_RT, ((0, 0), (0, -T % Q))).reshape(R, -1, Q).swapaxes(0, 1)
+    out = _attend(q, _blocks(k_RTNK, N, Q), _blocks(v_RTNK, N, Q), end)
+    out = out.reshape(-1, R, N, H // N, Q, K).transpose(1, 0, 4, 2, 3, 5)
+    return out.reshape(R, -1, H, K)[:, :T]
 
 
-def _scores(q, k, subtree_end, start):
-    """float32 [R, N, G, C, t]: scores of the query chunk at `start` with the first t keys, masked where
+# Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]; queries [B, R, N, G * Q, K], those
+# that share a key head as one matrix; `end` is subtree_end as [B, R, Q]. i is a block of queries, j of keys.
+
+
+def _blocks(x, N, Q):
+    """[R, T, N * G, K] -> [B, R, N, G * Q, K], padded to whole blocks."""
+    R, T, _, K = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -T % Q), (0, 0), (0, 0)))
+    x = x.reshape(R, -1, Q, N, x.shape[2] // N, K).transpose(1, 0, 3, 4, 2, 5)
+    return x.reshape(*x.shape[:3], -1, K)
+
+
+def _earlier(end):
+    """int [B, B] and [B]: for every block of queries the earlier blocks of keys to meet, at the front, and
+    their number. A block of keys is left out when its last subtree ends before the queries begin."""
+    B, _, Q = end.shape
+    block = jnp.arange(B)
+    meets = (block < block[:, None]) & (block[:, None] * Q < end.max((1, 2)))
+    return jnp.argsort(~meets, axis=-1, stable=True), meets.sum(-1)
+
+
+def _product(spec, x, y):
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _scores(q, k, end, i, j):
+    """float32 [R, N, G * Q, Q]: scores of the queries of block i with the keys of block j, masked where
     unseen."""
-    R, N, G, C, _ = q.shape
-    scores = jnp.einsum("rnqk,rntk->rnqt", _fold(q), k, preferred_element_type=jnp.float32)
-    mask = visible(jnp.broadcast_to(start + jnp.arange(C), (R, C)), subtree_end)
-    return jnp.where(mask[:, None, None], scores.reshape(R, N, G, C, -1), _MASKED)
+    scores = _product("rnqk,rntk->rnqt", q, k[j])
+    R, N, _, Q = scores.shape
+    # visibility only compares slots: all may be counted from the first key of the block
+    mask = visible((i - j) * Q + jnp.arange(Q), end[j] - j * Q)
+    return jnp.where(mask[:, None, None], scores.reshape(R, N, -1, Q, Q), _MASKED).reshape(scores.shape)
 
 
-def _fold(x):
-    """[R, N, G, C, X] -> [R, N, G * C, X]: queries that share a key head, as one matrix."""
-    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+def _add(total, j, x):
+    """x added to block j: a slice written in place, where `.at[j].add` would be a scatter."""
+    return lax.dynamic_update_index_in_dim(total, total[j] + x, j, 0)
 
 
-def _chunks(T: int, chunk: int) -> list[tuple[int, int]]:
-    return [(start, min(start + chunk, T)) for start in range(0, T, chunk)]
+@jax.custom_vjp
+def _attend(q, k, v, end):
+    return _attend_fwd(q, k, v, end)[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(q, k, v, subtree_end, chunk):
-    return _attend_fwd(q, k, v, subtree_end, chunk)[0]
+def _attend_fwd(q, k, v, end):
+    def step(_, block):
+        i, qi, earlier, count = block
 
+        def weigh(scores, top, j):
+            weights = jnp.exp(scores - top)
+            out = _product("rnqt,rntk->rnqk", weights.astype(v.dtype), v[j])
+            return weights.sum(-1, keepdims=True), out
 
-def _attend_fwd(q, k, v, subtree_end, chunk):
-    outs, totals = [], []
-    for start, stop in _chunks(q.shape[3], chunk):
-        scores = _scores(q[:, :, :, start:stop], k[:, :, :stop], subtree_end[:, :stop], start)
+        def meet(n, carry):
+            top, total, out = carry
+            scores = _scores(qi, k, end, i, earlier[n])
+            new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
+            more_total, more_out = weigh(scores, new_top, earlier[n])
+            keep = jnp.exp(top - new_top)
+            return new_top, total * keep + more_total, out * keep + more_out
+
+        # a block meets itself first: every query sees itself, so the running maximum is a real score at once
+        scores = _scores(qi, k, end, i, i)
         top = scores.max(-1, keepdims=True)
-        weights = jnp.exp(scores - top)
-        total = weights.sum(-1, keepdims=True)
-        out = jnp.einsum("rnqt,rntk->rnqk", _fold(weights.astype(v.dtype)), v[:, :, :stop])
-        outs.append((out.reshape(*weights.shape[:4], -1) / total).astype(q.dtype))
-        totals.append((top + jnp.log(total))[..., 0])
-    out, log_total = jnp.concatenate(outs, axis=3), jnp.concatenate(totals, axis=3)
-    return out, (q, k, v, subtree_end, out, log_total)
+        top, total, out = lax.fori_loop(0, count, meet, (top, *weigh(scores, top, i)))
+        return None, ((out / total).astype(qi.dtype), top + jnp.log(total))
+
+    _, (out, log_total) = lax.scan(step, None, (jnp.arange(len(q)), q, *_earlier(end)))
+    return out, (q, k, v, end, out, log_total)
 
 
-def _attend_bwd(chunk, residual, g):
-    q, k, v, subtree_end, out, log_total = residual
+def _attend_bwd(residual, g):
+    q, k, v, end, out, log_total = residual
     # sum_t p dp, which softmax's gradient subtracts, equals g . out
-    centre = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1)
-    dk, dv, dqs = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32), []
-    for start, stop in _chunks(q.shape[3], chunk):
-        here = slice(start, stop)
-        qc, gc, kc, vc = q[:, :, :, here], g[:, :, :, here], k[:, :, :stop], v[:, :, :stop]
-        scores = _scores(qc, kc, subtree_end[:, :stop], start)
-        probs = jnp.exp(scores - log_total[:, :, :, here, None])
-        d_probs = jnp.einsum("rnqk,rntk->rnqt", _fold(gc), vc, preferred_element_type=jnp.float32)
-        d_probs = d_probs.reshape(probs.shape)
-        # a padding query has uniform probs over masked scores: its d_scores must not leak through the mask
-        d_scores = jnp.where(scores > _MASKED, probs * (d_probs - centre[:, :, :, here, None]), 0.0)
-        probs, d_scores = probs.astype(q.dtype), d_scores.astype(q.dtype)
-        dqs.append(jnp.einsum("rnqt,rntk->rnqk", _fold(d_scores), kc).reshape(qc.shape))
-        dk = dk.at[:, :, :stop].add(jnp.einsum("rnqt,rnqk->rntk", _fold(d_scores), _fold(qc)))
-        dv = dv.at[:, :, :stop].add(jnp.einsum("rnqt,rnqk->rntk", _fold(probs), _fold(gc)))
-    return jnp.concatenate(dqs, axis=3), dk.astype(k.dtype), dv.astype(v.dtype), None
+    centre = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
+
+    def step(grads, block):
+        i, qi, gi, centre_i, log_total_i, earlier, count = block
+
+        def meet(j, carry):
+            dq, dk, dv = carry
+            scores = _scores(qi, k, end, i, j)
+            # a padding query has masked scores alone, and exp would make them uniform probs
+            probs = jnp.where(scores > _MASKED, jnp.exp(scores - log_total_i), 0.0)
+            d_scores = probs * (_product("rnqk,rntk->rnqt", gi, v[j]) - centre_i)
+            probs, d_scores = probs.astype(qi.dtype), d_scores.astype(qi.dtype)
+            dq = dq + _product("rnqt,rntk->rnqk", d_scores, k[j])
+            dk = _add(dk, j, _product("rnqt,rnqk->rntk", d_scores, qi))
+            return dq, dk, _add(dv, j, _product("rnqt,rnqk->rntk", probs, gi))
+
+        carry = meet(i, (jnp.zeros_like(qi, jnp.float32), *grads))
+        dq, *grads = lax.fori_loop(0, count, lambda n, carry: meet(earlier[n], carry), carry)
+        return tuple(grads), dq.astype(qi.dtype)
+
+    # float32, because they sum over blocks; zeros_like, because in a shard_map they vary as the arrays do
+    zeros = jnp.zeros_like(k, jnp.float32), jnp.zeros_like(v, jnp.float32)
+    blocks = (jnp.arange(len(q)), q, g, centre, log_total, *_earlier(end))
+    (dk, dv), dq = lax.scan(step, zeros, blocks)
+    return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
 
 
 _attend.defvjp(_attend_fwd, _attend_bwd)

@@ -23,12 +23,24 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 from pivotrl_jax import attention, experts, sharding
-from pivotrl_jax.log_probs import logits_of
-from pivotrl_jax.model_config import ModelConfig
+from pivotrl_jax.log_probs import logits_of, token_log_probs, unembedding
+from pivotrl_jax.model_config import Lora, ModelConfig, Yarn
 
 __all__ = [
-    *("Lora", "ModelConfig", "Params", "Yarn", "abstract_params", "decode_step", "hidden_states"),
-    *("init_params", "logits", "logits_of", "param_shapes", "prefill", "token_log_probs", "unembedding"),
+    "Lora",
+    "ModelConfig",
+    "Params",
+    "Yarn",
+    "abstract_params",
+    "decode_step",
+    "hidden_states",
+    "init_params",
+    "logits",
+    "logits_of",
+    "param_shapes",
+    "prefill",
+    "token_log_probs",
+    "unembedding",
 ]
 
 Params = dict[str, Any]

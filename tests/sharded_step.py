@@ -28,7 +28,7 @@ CONFIG = dataclasses.replace(
     **{"num_layers": 2, "dense_layers": (0,), "vocab_size": 64, "num_experts": 8, "expert_size": 16},
     **{"num_heads": 16, "num_kv_heads": 8, "mlp_size": 24, "tie_embeddings": False},
 )
-COMPUTE = update.Compute(attention_chunk=8, log_prob_chunk=8, remat="full")
+COMPUTE = update.Compute(attention_chunk=4, log_prob_chunk=8, remat="full")
 COLLECTIVES = "all-reduce all-gather reduce-scatter all-to-all collective-permute".split()
 
 

@@ -1,10 +1,14 @@
 """Forest and decode attention against a masked softmax in float64."""
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from forests import ancestors, random_groups
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from pivotrl_jax.attention import decode_attention, forest_attention
 from pivotrl_jax.forest import Piece, pack
@@ -50,14 +54,16 @@ def truth(forest, arrays):
         return np.asarray(out), [np.asarray(x) for x in vjp(g)]
 
 
-@pytest.mark.parametrize("chunk", [5, 8, 37, 64])
-def test_output_and_gradients_equal_a_masked_softmax(forest, arrays, truth, chunk):
-    @jax.jit
-    def both(q, k, v, g):
-        out, vjp = jax.vjp(lambda *x: forest_attention(*x, forest.subtree_end, chunk), q, k, v)
-        return out, vjp(g)
+@functools.partial(jax.jit, static_argnames="chunk")
+def output_and_gradients(q, k, v, g, subtree_end, chunk):
+    out, vjp = jax.vjp(lambda *x: forest_attention(*x, subtree_end, chunk), q, k, v)
+    return out, vjp(g)
 
-    out, grads = both(*arrays)
+
+# slots that are whole blocks (1, 37) and not (5, 8); one block (37) and more than the row has (64)
+@pytest.mark.parametrize("chunk", [1, 5, 8, 37, 64])
+def test_output_and_gradients_equal_a_masked_softmax(forest, arrays, truth, chunk):
+    out, grads = output_and_gradients(*arrays, forest.subtree_end, chunk)
     taken = forest.subtree_end > 0
     assert np.abs(np.asarray(out) - truth[0])[taken].max() < 1e-5
     for got, want in zip(grads, truth[1]):
@@ -67,33 +73,75 @@ def test_output_and_gradients_equal_a_masked_softmax(forest, arrays, truth, chun
 
 
 def test_bfloat16_stays_near_float32(forest, arrays, truth):
-    q, k, v, _ = (jnp.asarray(x, jnp.bfloat16) for x in arrays)
-    out = forest_attention(q, k, v, forest.subtree_end, 8)
-    assert out.dtype == jnp.bfloat16
+    arrays = [jnp.asarray(x, jnp.bfloat16) for x in arrays]
+    out, grads = output_and_gradients(*arrays, forest.subtree_end, 8)
     taken = forest.subtree_end > 0
     assert np.abs(np.asarray(out, np.float32) - truth[0])[taken].max() < 0.1
+    for got, want in zip(grads, truth[1]):
+        assert np.abs(np.asarray(got, np.float32) - want).max() < 0.05 * np.abs(want).max()
+    assert all(x.dtype == jnp.bfloat16 for x in (out, *grads))
 
 
 def test_a_row_of_padding_alone_is_finite_with_zero_gradient():
-    shape = (1, 5, N, K)
-    x = jax.random.normal(jax.random.key(0), shape)
+    x = jax.random.normal(jax.random.key(0), (1, 5, N, K))
+    out, grads = output_and_gradients(x, x, x, jnp.ones_like(x), jnp.zeros((1, 5), jnp.int32), 3)
+    assert jnp.isfinite(out).all() and not any(grad.any() for grad in grads)
 
-    def loss(q, k, v):
-        return (forest_attention(q, k, v, jnp.zeros((1, 5), jnp.int32), 3) * 0.0).sum()
 
-    value, grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(x, x, x)
-    assert value == 0 and all((g == 0).all() for g in grads)
+def test_blocks_that_no_query_of_a_block_sees_are_not_read():
+    """NaN times a weight of zero is NaN: only reading the first tree could bring it into the second."""
+    q, k, v, g = (jax.random.normal(jax.random.key(i), (1, 32, n, K)) for i, n in enumerate((H, N, N, H)))
+    end = jnp.repeat(jnp.array([[13, 32]]), jnp.array([13, 19]), axis=1, total_repeat_length=32)
+    want = output_and_gradients(q, k, v, g, end, 8)
+    k, v = (x.at[:, :8].set(jnp.nan) for x in (k, v))  # slots 8-12 share a block with the second tree
+    got = output_and_gradients(q, k, v, g, end, 8)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        np.testing.assert_array_equal(a[:, 16:], b[:, 16:])
+    assert not jnp.isfinite(got[0][:, :8]).any()
+
+
+def program(T, chunk):
+    """The text of forward and backward over rows of T slots."""
+    shapes = [jax.ShapeDtypeStruct((1, T, n, K), jnp.float32) for n in (H, N, N, H)]
+    end = jax.ShapeDtypeStruct((1, T), jnp.int32)
+    return str(jax.make_jaxpr(output_and_gradients, static_argnums=5)(*shapes, end, chunk))
 
 
 def test_nothing_of_size_slots_by_slots_is_kept():
-    T, chunk = 96, 8
-    shape = jax.ShapeDtypeStruct((1, T, N, K), jnp.float32)
+    T, chunk = 4096, 32
+    sizes = [
+        np.prod([int(n) for n in s.split(",")]) for s in re.findall(r":\w+\[([\d,]+)\]", program(T, chunk))
+    ]
+    assert H * chunk * chunk in sizes  # the scores of two blocks
+    assert max(sizes) == T * H * K < T * T  # the queries
 
-    def loss(q, k, v):
-        return forest_attention(q, k, v, jnp.full((1, T), T), chunk).sum()
 
-    text = str(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(shape, shape, shape))
-    assert f"{chunk},{T}]" in text and f"{T},{T}]" not in text
+def test_the_program_is_as_large_for_long_rows_as_for_short_ones():
+    assert program(32768, 512).count(" = ") == program(1024, 512).count(" = ") > 50
+
+
+@pytest.mark.parametrize(
+    "heads, slots",
+    [
+        (PartitionSpec(("a", "b")), PartitionSpec(("a", "b"))),
+        (PartitionSpec("a", None, "b"), PartitionSpec("a")),
+    ],
+    ids=["rows", "rows and heads"],
+)
+def test_it_runs_per_shard(heads, slots):
+    """With the types of shard_map checked: a loop must not turn what is equal on all devices into what
+    varies. Values on devices: test_sharding.py."""
+
+    def loss(q, k, v, end):
+        attend = jax.checkpoint(lambda q, k, v, end: forest_attention(q, k, v, end, 8))
+        sharded = jax.shard_map(attend, in_specs=(heads, heads, heads, slots), out_specs=heads)
+        return sharded(q, k, v, end).sum()
+
+    q, k, v = (jax.ShapeDtypeStruct((4, 20, n, K), jnp.float32) for n in (H, N, N))
+    end = jax.ShapeDtypeStruct((4, 20), jnp.int32)
+    with jax.sharding.use_abstract_mesh(AbstractMesh((2, 2), ("a", "b"))):
+        grads = jax.eval_shape(jax.grad(loss, (0, 1, 2)), q, k, v, end)
+    assert [x.shape for x in grads] == [x.shape for x in (q, k, v)]
 
 
 def test_decode_equals_forest_attention_of_the_extended_sequence():
