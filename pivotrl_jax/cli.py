@@ -9,6 +9,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from pivotrl_jax import hosts
 from pivotrl_jax.records import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -29,7 +30,9 @@ def start(main: Callable[[], None]) -> None:
         # orbax and absl report every file they touch; warnings still show
         logging.set_verbosity(logging.WARNING)
         try:
+            hosts.join()
             main()
+            hosts.leave()
         except InputError as e:
             _fail(str(e))
 

@@ -46,7 +46,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         "pivots": profiling.digest(pivots, prompts),
         "seed": run.config.seed,
     }
-    with Checkpoints(run.workdir / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
+    with Checkpoints(run.shared / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
         state, totals = learning.learn(
             learner,
             run.actor(c.batch, config),

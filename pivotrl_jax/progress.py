@@ -2,10 +2,12 @@
 
 import sys
 
+import jax
 from tqdm import tqdm
 
 
-def bar(total: int, name: str, unit: str) -> tqdm:
+def bar(total: int | None, name: str, unit: str) -> tqdm:
     """A bar on stderr; where stderr is a file, a line every ten seconds instead of a redrawn one."""
     interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, desc=name.ljust(22), unit=f" {unit}", mininterval=interval, dynamic_ncols=True)
+    quiet = jax.process_index() > 0  # of several processes the first one reports
+    return tqdm(total=total, desc=name.ljust(22), unit=f" {unit}", mininterval=interval, dynamic_ncols=True, disable=quiet)

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 
 from pivotrl_jax import chat as chat_lib
-from pivotrl_jax import check_config, evaluation, hf, lora, model, pivots, profiling, sharding, verifiers
+from pivotrl_jax import check_config, evaluation, hf, hosts, lora, model, pivots, profiling, sharding, verifiers
 from pivotrl_jax import data as data_lib
 from pivotrl_jax.environments import skills
 from pivotrl_jax.records import (
@@ -49,7 +49,8 @@ class Run:
     """One run: its config and directory, and the frozen reference policy on its mesh."""
 
     config: object  # the run's ConfigDict
-    workdir: Path
+    workdir: Path  # of this process; see hosts.py
+    shared: Path  # config.workdir, where all processes write checkpoints and the export
     mesh: jax.sharding.Mesh
     model_config: model.ModelConfig
     params: dict  # pi_0, on the mesh
@@ -159,10 +160,11 @@ def open_run(config) -> Run:
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf.load_config(checkpoint, config.model.dtype)
     shardings = sharding.param_shardings(model.abstract_params(model_config), mesh)
-    params = jax.device_put(hf.load_params(checkpoint, model_config, config.model.param_dtype), shardings)
+    params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
     chat = chat_lib.load_chat(checkpoint, config.model.keep_thinking)
     policy = hf.fingerprint(checkpoint)
-    return Run(config, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
+    own = hosts.own_directory(workdir)
+    return Run(config, own, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
 
 
 RESULTS = (  # what stages leave in a work directory
@@ -199,7 +201,7 @@ def claim(run: Run) -> None:
     file = run.workdir / "run.json"
     if not file.is_file() or not (run.workdir / "rollouts").is_dir():
         return
-    trained = any((run.workdir / "checkpoints").glob("[0-9]*"))
+    trained = any((run.shared / "checkpoints").glob("[0-9]*"))
     free = FREE if trained else FREE + FREE_BEFORE_TRAINING
     page = json.loads(file.read_text("utf-8"))
     there, here = (

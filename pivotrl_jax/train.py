@@ -39,7 +39,7 @@ def main() -> None:
     with run.stage("training"):
         params, totals = grpo_stage.train(run, [p.candidate for p in selection.pivots(candidates)])
     with run.stage("export"):
-        export = run.workdir / "hf"
+        export = run.shared / "hf"
         hf.save(export, run.model_config, params, run.checkpoint)
     with run.stage("evaluation after"):
         after = run_lib.evaluate(run, params, tasks, "after", hf.fingerprint(export))
@@ -63,7 +63,7 @@ def main() -> None:
     }
     run.write()
     page = report.write_report(run.workdir)
-    print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.workdir))])
+    print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.shared))])
 
 
 def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
             rows.append((name, change(result, key)))
     seconds = sum(run.seconds.values())
     spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
-    checkpoints, export = run.workdir / "checkpoints", run.workdir / "hf"
+    checkpoints, export = run.shared / "checkpoints", run.shared / "hf"
     return [*rows, ("spent", spent), ("checkpoints", str(checkpoints)), ("Hugging Face export", str(export))]
 
 

@@ -130,10 +130,42 @@ def test_remat_and_chunks_change_nothing(moe, moe_params):
         return jax.jit(jax.value_and_grad(total))(moe_params)
 
     value, grads = run(update.Compute(64, 64, "nothing"))
-    other, other_grads = run(update.Compute(7, 5, "full"))
-    np.testing.assert_allclose(other, value, rtol=1e-6)
-    for a, b in zip(jax.tree.leaves(other_grads), jax.tree.leaves(grads)):
-        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-6)
+    for compute in (update.Compute(7, 5, "full"), update.Compute(64, 64, "dots")):
+        other, other_grads = run(compute)
+        np.testing.assert_allclose(other, value, rtol=1e-6)
+        for a, b in zip(jax.tree.leaves(other_grads), jax.tree.leaves(grads)):
+            np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-6)
+
+
+def gradient_program(config, remat: str, slots: int = 64):
+    """The lowered gradient of hidden states, for one row."""
+    row = jax.ShapeDtypeStruct((1, slots), jnp.int32)
+
+    def total(params, tokens, position, end):
+        return model.hidden_states(config, params, tokens, position, end, 16, remat).sum()
+
+    return jax.jit(jax.grad(total)).lower(model.param_shapes(config), row, row, row)
+
+
+def test_remat_keeps_less_the_more_it_computes_again(dense):
+    deep = dataclasses.replace(dense, num_layers=12)
+    kept = {
+        remat: gradient_program(deep, remat, 512).compile().memory_analysis().temp_size_in_bytes
+        for remat in model.REMAT
+    }
+    # a layer's input is 512 x D numbers; its projections give H K + 2 N K + D + 2 I + D more
+    assert kept["full"] < kept["dots"] < kept["nothing"], kept
+    sizes = deep.sizes()
+    dots = sizes["H"] * sizes["K"] + 2 * sizes["N"] * sizes["K"] + 2 * sizes["D"] + 2 * sizes["I"]
+    assert kept["dots"] - kept["full"] > 0.5 * 12 * 512 * 4 * dots, kept
+
+
+def test_depth_does_not_grow_the_program(moe):
+    """What compile time depends on; experiments/benchmarks/compile_time.py has the seconds."""
+    few, many = (
+        gradient_program(dataclasses.replace(moe, num_layers=layers), "full").as_text() for layers in (4, 48)
+    )
+    assert len(many) < 1.02 * len(few)
 
 
 # token_log_probs alone

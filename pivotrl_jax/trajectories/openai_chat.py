@@ -49,7 +49,7 @@ def read(path: str | Path, verifier: str, on_bad_row: str) -> tuple[list[Traject
                 continue
             origin = f"{path}:{number}"
             try:
-                trajectory = _trajectory(_row(raw), f"{path.stem}:{number}", verifier, origin)
+                trajectory = _trajectory(read_row(raw), f"{path.stem}:{number}", verifier, origin)
                 if trajectory.id in trajectories:
                     first = trajectories[trajectory.id].origin
                     raise InputError(f"the id {trajectory.id!r} is taken by {first}; make ids unique")
@@ -65,7 +65,8 @@ def read(path: str | Path, verifier: str, on_bad_row: str) -> tuple[list[Traject
     return list(trajectories.values()), Skipped(tuple(sentences))
 
 
-def _row(raw: bytes) -> dict:
+def read_row(raw: bytes) -> dict:
+    """The JSON object of one line. Raises InputError, without the line's number."""
     try:
         row = json.loads(raw.decode("utf-8"))
         json.dumps(row, ensure_ascii=False).encode("utf-8")
@@ -80,10 +81,10 @@ def _row(raw: bytes) -> dict:
 
 def _trajectory(row: dict, default_id: str, verifier: str, origin: str) -> Trajectory:
     id = _name(row, "id", default_id)
-    messages = _messages(row.get("messages"))
+    messages = read_messages(row.get("messages"))
     if not any(m["role"] == "assistant" for m in messages):
         raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
-    tools = _tools(row.get("tools"))
+    tools = read_tools(row.get("tools"))
     return Trajectory(id, messages, tools, "openai", _name(row, "scenario", id), verifier, {}, origin)
 
 
@@ -96,7 +97,8 @@ def _name(row: dict, field: str, default: str) -> str:
     return str(value)
 
 
-def _tools(tools: Any) -> list[dict]:
+def read_tools(tools: Any) -> list[dict]:
+    """Function docs, checked. Raises InputError."""
     if tools is None:
         return []
     if not isinstance(tools, list):
@@ -111,7 +113,8 @@ def _tools(tools: Any) -> list[dict]:
     return tools
 
 
-def _messages(messages: Any) -> list[Message]:
+def read_messages(messages: Any) -> list[Message]:
+    """Chat messages, checked and in our form (arguments as objects). Raises InputError."""
     if not isinstance(messages, list):
         found = "missing" if messages is None else f"a {type(messages).__name__}"
         raise InputError(f'"messages" is {found}, want a list of chat messages')

@@ -1,0 +1,105 @@
+"""Several processes as one: joining them, and which of them keeps the files.
+
+Every process runs the whole program on the same seeds and draws the same numbers; arrays on the mesh are the
+only thing that is split. Process 0 writes the user's work directory and the terminal; the others work in a
+copy of their own that is thrown away, so that all of them resume from the same files and take the same turns.
+Checkpoints are written by all into the shared directory.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+
+from pivotrl_jax.records import InputError
+
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, in every process ($JAX_COORDINATOR_ADDRESS)."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes ($JAX_NUM_PROCESSES).", 1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0 ($JAX_PROCESS_ID).", 0)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the processes that the cluster started: TPU pod, Slurm, Open MPI, Kubernetes."
+)
+
+
+def join() -> None:
+    """Join the other processes, if flags or the environment name any. Before the first use of a device.
+
+    Raises InputError when they say too little, or the others do not answer.
+    """
+    settings = {
+        "coordinator": COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        "processes": _number(PROCESSES.value, "JAX_NUM_PROCESSES"),
+        "process_id": _number(PROCESS_ID.value, "JAX_PROCESS_ID"),
+    }
+    missing = [name for name, value in settings.items() if value is None]
+    if len(missing) == len(settings) and not DISTRIBUTED.value:
+        return
+    if missing and not DISTRIBUTED.value:
+        raise InputError(
+            f"several processes: --{', --'.join(missing)} not given; give --coordinator, --processes and "
+            "--process_id (or the JAX_* variables), or --distributed where the cluster says them"
+        )
+    if jax.config.jax_cpu_collectives_implementation in (None, "none"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(settings["coordinator"], settings["processes"], settings["process_id"])
+    except (ValueError, TypeError, RuntimeError) as e:
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
+        given = ", ".join(f"{name} {value}" for name, value in settings.items())
+        raise InputError(f"several processes ({given}): cannot join them ({reason}); check all three") from None
+    if jax.process_index():
+        sys.stdout = open(os.devnull, "w")
+
+
+def _number(flag: int | None, variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if flag is not None or text is None:
+        return flag
+    if not text.isdecimal():
+        raise InputError(f"${variable} is {text!r}; want a whole number")
+    return int(text)
+
+
+RESUMED = ("run.json", "rollouts", "evaluations", "metrics.jsonl")  # what a run goes on from
+
+
+def own_directory(workdir: Path) -> Path:
+    """Where this process works: `workdir` itself for process 0, a copy of what a run goes on from for the
+    others. Called by all processes; nobody goes on before all have copied. Raises InputError where they see
+    different files."""
+    if jax.process_count() == 1:
+        return workdir
+    found = [workdir / name for name in RESUMED]
+    files = sorted(p for top in found for p in (top.rglob("*") if top.is_dir() else [top]) if p.is_file())
+    names = [str(p.relative_to(workdir)) for p in files]
+    digest = zlib.crc32("\n".join(names).encode()) & 0x7FFFFFFF
+    if int(multihost_utils.broadcast_one_to_all(np.int32(digest))) != digest:
+        raise InputError(
+            f"config.workdir {workdir}: process {jax.process_index()} sees other files there than process 0; "
+            "name a directory that all hosts share"
+        )
+    own = workdir
+    if jax.process_index():
+        own = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        for name in names:
+            (own / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(workdir / name, own / name)
+    multihost_utils.sync_global_devices("work directory copied")
+    return own
+
+
+def leave() -> None:
+    """Wait until every process is done."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("done")

@@ -1,0 +1,146 @@
+"""Log-probs of given token sequences under a checkpoint: the same numbers training would see.
+
+    python -m pivotrl_jax.score --model=DIR [--dtype=float32] < in.jsonl > out.jsonl
+
+Reads {"id", "token_ids": [...]} or {"id", "messages": [...], "tools": [...]} per line; messages are rendered by
+the checkpoint's chat template, whole, without a generation prompt. Writes {"id", "logprobs": [...]} per line
+in the same order: the natural logarithms of the probabilities of tokens 1.., each given all before it. A line
+that cannot be scored is named on stderr with its number and gives no output line; the exit status is 1.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from absl import app, flags
+
+from pivotrl_jax import chat as chat_lib
+from pivotrl_jax import forest, hf, model, progress, sharding, update
+from pivotrl_jax import run as run_lib
+from pivotrl_jax.records import InputError
+from pivotrl_jax.trajectories import openai_chat
+
+MODEL = flags.DEFINE_string(
+    "model", None, "Checkpoint directory or name on the Hugging Face hub.", required=True
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
+)
+LINES = 256  # read at a time: rows are packed from them
+BUCKETS = tuple(2**n for n in range(7, 21))  # row lengths: one program each
+SLOTS = 8192  # of a row that packs several sequences
+
+
+class Scorer:
+    """A checkpoint on all devices, rows split over them."""
+
+    def __init__(self, checkpoint: Path, dtype: str | None):
+        self.config = hf.load_config(checkpoint, dtype)
+        mesh = sharding.make_mesh({"fsdp": -1})
+        places = sharding.param_shardings(model.abstract_params(self.config), mesh)
+        self.params = hf.load_params(checkpoint, self.config, self.config.dtype, places)
+        self._rows = sharding.row_shards(mesh)
+        compute = update.Compute(attention_chunk=512, log_prob_chunk=512, remat="nothing")
+        self._learner = update.Learner(
+            self.config, compute, mesh, optax.identity(), update.sft_loss, 1.0, self._rows
+        )
+
+    def __call__(self, sequences: list[list[int]]) -> list[list[float]]:
+        """log-probs of tokens 1.. of every sequence."""
+        found: list[list[float]] = [[] for _ in sequences]
+        long_first = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+        for slots, members in itertools.groupby(long_first, lambda i: self._slots(sequences[i])):
+            groups = [[forest.Piece(i, sequences[i][:1], [sequences[i][1:]])] for i in members]
+            packed = forest.pack(groups, slots, 0, self._rows)
+            batch = {n: getattr(packed, n) for n in ("tokens", "position", "parent", "subtree_end")}
+            batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
+            for placed in packed.placed:
+                packed.write(batch["weight"], placed, 0, np.ones(len(sequences[placed.key]) - 1))
+            log_prob = self._learner.score(self.params, batch)
+            for placed in packed.placed:
+                start, count = placed.branch_slots[0], len(sequences[placed.key]) - 1
+                found[placed.key] = log_prob[placed.row, start : start + count].tolist()
+        return found
+
+    @staticmethod
+    def _slots(sequence: list[int]) -> int:
+        return max(forest.round_up(len(sequence), BUCKETS), min(SLOTS, 1024))
+
+
+def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
+    """(id, token ids) of one input line. Raises InputError."""
+    row = openai_chat.read_row(raw)
+    if "id" not in row:
+        raise InputError('"id" is missing; give every line one')
+    ids = row.get("token_ids")
+    if ("messages" in row) == (ids is not None):
+        raise InputError('want either "token_ids" or "messages"')
+    if ids is None:
+        messages, tools = openai_chat.read_messages(row["messages"]), openai_chat.read_tools(row.get("tools"))
+        ids = chat().encode(chat().render(messages, tools, add_generation_prompt=False))
+    if not isinstance(ids, list) or not ids:
+        raise InputError('"token_ids" is no list of token ids, or an empty one')
+    for i, token in enumerate(ids):
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocabulary:
+            raise InputError(f"token_ids[{i}] is {token!r}; want a whole number from 0 to {vocabulary - 1}")
+    if len(ids) > BUCKETS[-1]:
+        raise InputError(f"{len(ids)} tokens, more than {BUCKETS[-1]}; cut the line")
+    return row["id"], ids
+
+
+def batches(lines, scorer: Scorer, chat, refuse) -> Iterator[list[tuple[str, list[int]]]]:
+    """The good lines, LINES at a time; `refuse` hears about the others."""
+    numbered = enumerate(lines, 1)
+    while chunk := list(itertools.islice(numbered, LINES)):
+        good = []
+        for number, raw in chunk:
+            if not raw.strip():
+                continue
+            try:
+                good.append(read_line(raw, scorer.config.vocab_size, chat))
+            except InputError as e:
+                refuse(number, e)
+        yield good
+
+
+def main(argv: list[str]) -> None:
+    """Exit status 1 when a line was bad or the checkpoint cannot be read."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"unexpected argument {argv[1]!r}; give the lines on standard input")
+        run_lib.use_compilation_cache()
+        checkpoint = run_lib.locate(MODEL.value)
+        scorer = Scorer(checkpoint, DTYPE.value)
+    except InputError as e:
+        sys.exit(f"score: {e}")
+    loaded: list = []
+
+    def chat():  # a checkpoint without a tokenizer can still score token ids
+        if not loaded:
+            loaded.append(chat_lib.load_chat(checkpoint, False))
+        return loaded[0]
+
+    bad = []
+
+    def refuse(number: int, e: InputError) -> None:
+        bad.append(number)
+        print(f"score: line {number}: {e}", file=sys.stderr)
+
+    with progress.bar(None, "scoring", "tokens") as bar:
+        for good in batches(sys.stdin.buffer, scorer, chat, refuse):
+            for (id, ids), log_probs in zip(good, scorer([ids for _, ids in good])):
+                print(json.dumps({"id": id, "logprobs": log_probs}))
+                bar.update(len(ids))
+            sys.stdout.flush()
+    if bad:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_default_matmul_precision", "highest")  # where float32 is asked for, it is float32
+    app.run(main)
