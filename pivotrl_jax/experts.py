@@ -61,6 +61,14 @@ def expert_mlp(
     return jax.lax.platform_dependent(*args, cpu=blocked_mlp, default=ragged_mlp)
 
 
+def cheaper_to_move_weights(config, tokens: int) -> bool:
+    """Whether experts split over `fsdp`, too, had better be gathered there than tokens, given the tokens of
+    a device: a prefill has many, a decode step few. Per layer, tokens move 2 M D numbers per device of the
+    axis, weights 3 E D F over all of them."""
+    moved = 2 * tokens * sharding.count("fsdp")
+    return moved > 3 * config.num_experts // sharding.count("expert") * config.expert_size
+
+
 def spread_mlp(
     x_MD: jax.Array,
     weight_MA: jax.Array,

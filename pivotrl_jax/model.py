@@ -144,37 +144,48 @@ class Layer(nn.Module):
     def mixture(self, h):
         """The experts' share of the layer, on every device's own tokens."""
         c, mesh = self.config, sharding.current_mesh()
-        matrices, specs, hidden = [], [], []
-        for name, inputs, outputs in (("gate", "D", "F"), ("up", "D", "F"), ("down", "F", "D")):
-            group = {"E" + inputs + outputs: _raw(self, name, "E" + inputs + outputs, 0.02).astype(c.dtype)}
-            if c.lora:
-                a, b = _adapter(self, name, inputs, outputs, "E")
-                group |= {"E" + inputs + "U": a, "EU" + outputs: b}
-            matrices.append(tuple(group.values()))
-            specs.append(
-                tuple(
-                    sharding.spec(mesh, n, w.shape, self.column) if mesh else None for n, w in group.items()
-                )
-            )
-            hidden.append([letters.find("D") for letters in group])
-        split = sharding.axes_of(mesh, "E", c.num_experts, self.column) if mesh else None
-        rest = sharding.TABLE["D"][self.column]
+        matrices = self.expert_matrices()
+        specs = [
+            {n: sharding.spec(mesh, n, w.shape, self.column) for n, w in group.items()} if mesh else None
+            for group in matrices
+        ]
+        spread = sharding.axes_of(mesh, "E", c.num_experts, self.column) if mesh else None
+        split = sharding.TABLE["D"][self.column]
+
+        def whole(group, along_experts):  # as the products need it: D whole, and experts over fewer axes
+            out = []
+            for letters, w in group.items():
+                w = sharding.gather(w, split, letters.index("D")) if "D" in letters else w
+                out.append(sharding.gather(w, along_experts, 0))
+            return tuple(out) if c.lora else out[0]
 
         def compute(h, router, *matrices):
             h, router, matrices = sharding.varying((h, router, matrices))
-            router = sharding.gather(router, rest, 0)
-            whole = []
-            for group, at in zip(matrices, hidden):
-                group = [sharding.gather(w, rest, d) if d >= 0 else w for w, d in zip(group, at)]
-                whole.append(tuple(group) if c.lora else group[0])
             tokens = h.reshape(-1, c.hidden_size)
+            router = sharding.gather(router, split, 0)
             weight, expert = experts.route(tokens, router, c.experts_per_token, c.norm_topk_prob)
-            return experts.spread_mlp(tokens, weight, expert, *whole, split).reshape(h.shape)
+            axes, along = spread, None
+            if isinstance(spread, tuple) and experts.cheaper_to_move_weights(c, tokens.shape[0]):
+                axes, along = "expert", "fsdp"
+            matrices = [whole(group, along) for group in matrices]
+            return experts.spread_mlp(tokens, weight, expert, *matrices, axes).reshape(h.shape)
 
         # the router keeps the precision of its parameter: it is compared, not only multiplied
         router = _raw(self, "router", "DE", 0.02)
-        in_specs = (sharding.BATCH, P(rest, None), *specs)
+        in_specs = (sharding.BATCH, P(split), *specs)
         return sharding.per_shard(compute, in_specs, sharding.BATCH)(h, router, *matrices)
+
+    def expert_matrices(self) -> list[dict[str, jax.Array]]:
+        """Gate, up and down, each with its adapter, by axis letters."""
+        out = []
+        for name, inputs, outputs in (("gate", "D", "F"), ("up", "D", "F"), ("down", "F", "D")):
+            letters = f"E{inputs}{outputs}"
+            group = {letters: _raw(self, name, letters, 0.02).astype(self.config.dtype)}
+            if self.config.lora:
+                a, b = _adapter(self, name, inputs, outputs, "E")
+                group |= {f"E{inputs}U": a, f"EU{outputs}": b}
+            out.append(group)
+        return out
 
 
 class Qwen3(nn.Module):
