@@ -12,7 +12,7 @@ from pivotrl_jax.records import Candidate
 def train(run: run_lib.Run, pivots: list[Candidate]):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
 
-    With LoRA the parameters returned are the base and its adapters.
+    With LoRA the parameters returned are the base and its adapters. Without, the reference policy is given up.
     """
     c, compute, config = run.config.grpo, run.config.compute, run.trained_config
     recipe = learning.Recipe(
@@ -51,7 +51,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
             learner,
             run.actor(c.batch, config),
             run.chat,
-            lora.init(config, run.config.seed) if config.lora else run.params,
+            lora.init(config, run.config.seed) if config.lora else run.give_params(),
             pivots,
             prompts,
             recipe,

@@ -2,56 +2,38 @@
 
 A checkpoint is a directory with `config.json` and safetensors weights, in one file or in shards under an
 index. Three layouts are read: dense, one tensor per expert (what the released Qwen3-MoE checkpoints hold) and
-the fused experts of transformers 5 (`gate_up_proj` [E, 2F, D], `down_proj` [E, D, F]); the first two are
-written. Hugging Face keeps a linear weight as [out, in]; ours are [in..., out...] with heads unfolded.
+the fused experts of transformers 5; the first two are written. Adapters (`ModelConfig.lora`) are no part of
+it.
+
+With several processes all of them call these functions, in the same order.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
-from pivotrl_jax import model
 from pivotrl_jax.hf_config import config_to_json, load_config
-from pivotrl_jax.model import ModelConfig
+from pivotrl_jax.hf_files import INDEX, WEIGHTS, Files, contiguous, some, weight_files
+from pivotrl_jax.hf_layout import Place, leaf, param_shapes, places
+from pivotrl_jax.model_config import ModelConfig
 from pivotrl_jax.records import InputError
 
 __all__ = ["fingerprint", "load_config", "load_params", "save"]
 
-param_shapes = functools.cache(model.param_shapes)  # it traces the model: a third of a second
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
-
-# Our name -> Hugging Face name, and how many of our leading axes are the linear map's inputs (0: as it is).
-TOP = {"embed": ("model.embed_tokens.weight", 0), "final_norm": ("model.norm.weight", 0)}
-UNEMBED = {"unembed": ("lm_head.weight", 1)}
-LAYER = {
-    "attn_norm": ("input_layernorm.weight", 0),
-    "q": ("self_attn.q_proj.weight", 1),
-    "k": ("self_attn.k_proj.weight", 1),
-    "v": ("self_attn.v_proj.weight", 1),
-    "o": ("self_attn.o_proj.weight", 2),
-    "q_norm": ("self_attn.q_norm.weight", 0),
-    "k_norm": ("self_attn.k_norm.weight", 0),
-    "mlp_norm": ("post_attention_layernorm.weight", 0),
-}
-DENSE = {name: (f"mlp.{name}_proj.weight", 1) for name in ("gate", "up", "down")}
-ROUTER = {"router": ("mlp.gate.weight", 1)}
-EXPERT = {name: ("mlp.experts.{e}." + f"{name}_proj.weight", 1) for name in ("gate", "up", "down")}
+PIECE = 64 << 20  # bytes of a parameter, at most, on their way from the files to a device
 
 # What an export takes over from its source, besides config.json.
 COMPANIONS = (
@@ -59,175 +41,53 @@ COMPANIONS = (
     "chat_template.jinja chat_template.json generation_config.json"
 ).split()
 
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where one Hugging Face tensor lives in the params: `params[path][index]`, transposed."""
-
-    name: str
-    path: tuple[str, ...]
-    index: tuple[int, ...]  # (), (layer,) or (layer, expert)
-    inputs: int
-    ours: tuple[int, ...]  # our shape, index taken
-
-    @property
-    def theirs(self) -> tuple[int, ...]:
-        if not self.inputs:
-            return self.ours
-        return math.prod(self.ours[self.inputs :]), math.prod(self.ours[: self.inputs])
-
-    def to_hf(self, x: np.ndarray) -> np.ndarray:
-        # Contiguous, because safetensors writes the buffer and ignores strides.
-        return np.ascontiguousarray(x.reshape(self.theirs[::-1]).T if self.inputs else x)
-
-    def from_hf(self, x: np.ndarray) -> np.ndarray:
-        return x.T.reshape(self.ours) if self.inputs else x
+Parts = dict[tuple[int, ...], Place]  # of one parameter: (), (layer,) or (layer, expert) -> its tensor
 
 
-def places(config: ModelConfig) -> Iterator[Place]:
-    """Every tensor of the checkpoint, layer by layer. The one table both `load_params` and `save` follow."""
-    shapes = param_shapes(config)
-
-    def place(name: str, path: tuple[str, ...], index: tuple[int, ...], inputs: int) -> Place:
-        return Place(name, path, index, inputs, tuple(_leaf(shapes, path).shape[len(index) :]))
-
-    top = TOP if config.tie_embeddings else TOP | UNEMBED
-    for ours, (name, inputs) in top.items():
-        yield place(name, (ours,), (), inputs)
-    per_layer = LAYER | (ROUTER if config.num_experts else DENSE)
-    for layer in range(config.num_layers):
-        prefix = f"model.layers.{layer}."
-        for ours, (name, inputs) in per_layer.items():
-            yield place(prefix + name, ("layers", ours), (layer,), inputs)
-        for ours, (name, inputs) in EXPERT.items() if config.num_experts else ():
-            for e in range(config.num_experts):
-                yield place(prefix + name.format(e=e), ("layers", ours), (layer, e), inputs)
-
-
-def _leaf(tree: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """One tensor on disk, or one expert's part of a fused tensor."""
-
-    file: Path
-    tensor: str
-    index: tuple[int | slice, ...]  # () for the whole tensor
-    shape: tuple[int, ...]
-    dtype: str  # as safetensors names it
-
-
-class Files:
-    """The safetensors of a directory: what is stored, and reading one tensor at a time. Close with `with`."""
-
-    def __init__(self, directory: Path):
-        self._stack = contextlib.ExitStack()
-        self._handles: dict[Path, Any] = {}
-        self.stored: dict[str, Stored] = {}
-        for file, listed in _weight_files(directory).items():
-            with _readable(file):
-                handle = self._handles[file] = self._stack.enter_context(safe_open(file, framework="numpy"))
-            names = set(handle.keys())
-            if listed is not None and names != listed:
-                raise InputError(
-                    f"{file}: the index and the file disagree about {_some(names ^ listed)}; download the "
-                    "checkpoint again"
-                )
-            for name in sorted(names):
-                self._add(file, name, handle.get_slice(name))
-
-    def __enter__(self) -> "Files":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handles.clear()
-        self._stack.close()
-
-    def _add(self, file: Path, name: str, view: Any) -> None:
-        shape, dtype = tuple(view.get_shape()), view.get_dtype()
-        if dtype not in FLOATS:
-            raise InputError(
-                f"{file}: {name} is {dtype}, want one of {sorted(FLOATS)}; use an unquantised checkpoint"
-            )
-        parts = {name: Stored(file, name, (), shape, dtype)}
-        stem, _, last = name.rpartition(".")
-        if stem.endswith("mlp.experts") and last in ("gate_up_proj", "down_proj") and len(shape) == 3:
-            out = shape[1] // 2 if last == "gate_up_proj" else shape[1]
-            cuts = (
-                {"gate": slice(0, out), "up": slice(out, shape[1])}
-                if last == "gate_up_proj"
-                else {"down": slice(0, out)}
-            )
-            parts = {
-                f"{stem}.{e}.{part}_proj.weight": Stored(
-                    file, name, (e, cut), (cut.stop - cut.start, shape[2]), dtype
-                )
-                for e in range(shape[0])
-                for part, cut in cuts.items()
-            }
-        for key, part in parts.items():
-            if key in self.stored:
-                raise InputError(
-                    f"{file}: {key} is stored twice (also in {self.stored[key].file}); remove one of them"
-                )
-            self.stored[key] = part
-
-    def read(self, name: str) -> np.ndarray:
-        part = self.stored[name]
-        with _readable(part.file):
-            handle = self._handles[part.file]
-            return handle.get_slice(part.tensor)[part.index] if part.index else handle.get_tensor(part.tensor)
-
-
-def load_params(directory: str | Path, config: ModelConfig, dtype: str | None = None) -> dict:
-    """Read the weights of `directory` as numpy arrays in the tree of `param_shapes(config)`.
+def load_params(
+    directory: str | Path, config: ModelConfig, dtype: str | None = None, shardings: dict | None = None
+) -> dict:
+    """Read the weights of `directory` in the tree of `model.param_shapes(config)`, without adapters.
 
     dtype: "float32", "bfloat16", ...: every tensor is cast to it; None: each is kept as it is stored.
+    shardings: a tree of NamedShardings (`sharding.param_shardings`): arrays that lie so. Each process reads
+    what its own devices hold, and keeps no more than a few times PIECE of it on the host. None: numpy arrays.
     Raises InputError for weight files that are missing, truncated or corrupt, and names the tensors that are
     missing, unexpected or misshapen.
     """
-    directory = Path(directory)
+    directory, config = Path(directory), dataclasses.replace(config, lora=None)
+    params: dict = {}
     with Files(directory) as files:
-        wanted = list(places(config))
-        _account(directory, config, wanted, files)
-        shapes, kept, leaves = param_shapes(config), {}, {}
-        for place in wanted:
-            stored = files.stored[place.name].dtype
-            if kept.setdefault(place.path, stored) != stored and dtype is None:
-                raise InputError(
-                    f"{directory}: {place.name} is {stored} where its siblings are {kept[place.path]}; "
-                    "name the dtype to cast to"
-                )
-            if place.path not in leaves:
-                shape = _leaf(shapes, place.path).shape
-                leaves[place.path] = np.empty(shape, jnp.dtype(dtype or FLOATS[stored]))
-            leaves[place.path][place.index] = place.from_hf(files.read(place.name))
-    params: dict = {"layers": {}}
-    for path, array in leaves.items():
-        _leaf(params, path[:-1])[path[-1]] = array
+        for path, parts in _account(directory, config, files).items():
+            shape = leaf(param_shapes(config), path)
+            kind = _dtype(directory, files, parts, dtype)
+            read = functools.partial(_read, files, parts)
+            if shardings is None:
+                array = np.empty(shape, kind)
+                read(array, (0,) * len(shape))
+            else:
+                along = next(iter(parts.values())).file_order
+                array = _on_devices(read, shape, kind, leaf(shardings, path), along)
+            functools.reduce(lambda tree, key: tree.setdefault(key, {}), path[:-1], params)[path[-1]] = array
     return params
 
 
-def _account(directory: Path, config: ModelConfig, wanted: list[Place], files: Files) -> None:
+def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
+    """Path in the params -> the tensors there. Raises InputError unless the files hold just these."""
     stored = files.stored
-    names = {p.name for p in wanted}
-    missing, unexpected = names - stored.keys(), stored.keys() - names
+    wanted = {place.name: place for place in places(config)}
+    missing, unexpected = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
     head, embed = "lm_head.weight", "model.embed_tokens.weight"
-    if config.tie_embeddings and head in unexpected and embed in stored:
-        # Some exporters write the tied matrix twice. Harmless when it is the same; two heads if it is not.
-        if stored[head].shape == stored[embed].shape and np.array_equal(files.read(head), files.read(embed)):
-            unexpected.discard(head)
+    # Some exporters write the tied matrix twice. Harmless when it is the same; two heads if it is not.
+    if config.tie_embeddings and head in unexpected and embed in stored and files.equal(head, embed):
+        unexpected.discard(head)
     misshapen = [
-        f"{p.name} {list(stored[p.name].shape)}, want {list(p.theirs)}"
-        for p in wanted
-        if p.name in stored and stored[p.name].shape != p.theirs
+        f"{name} {list(stored[name].shape)}, want {list(place.hf_shape)}"
+        for name, place in wanted.items()
+        if name in stored and stored[name].shape != place.hf_shape
     ]
     problems = [
-        f"{len(found)} {kind} ({_some(found)})"
+        f"{len(found)} {kind} ({some(found)})"
         for kind, found in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
         if found
     ]
@@ -235,52 +95,78 @@ def _account(directory: Path, config: ModelConfig, wanted: list[Place], files: F
         raise InputError(
             f"{directory}: the tensors do not fit config.json: {'; '.join(problems)}; check both files"
         )
+    leaves: dict[tuple[str, ...], Parts] = {}
+    for place in wanted.values():
+        leaves.setdefault(place.path, {})[place.index] = place
+    return leaves
 
 
-def _weight_files(directory: Path) -> dict[Path, set[str] | None]:
-    """File -> the tensor names the index lists for it (None without an index)."""
-    single, index = directory / WEIGHTS, directory / INDEX
-    if single.is_file():
-        return {single: None}
-    if not index.is_file():
-        raise InputError(
-            f"{directory}: neither {WEIGHTS} nor {INDEX} is there; only safetensors weights are read"
-        )
-    try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        files: dict[Path, set[str] | None] = {}
-        for name, file in sorted(weight_map.items()):
-            files.setdefault(directory / str(file), set()).add(name)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise InputError(
-            f"{index}: not a safetensors index ({type(e).__name__}: {e}); download it again"
-        ) from None
-    for file in files:
-        if file.parent != directory:
-            raise InputError(f"{index}: {file} lies outside the checkpoint's directory; download it again")
-        if not file.is_file():
-            raise InputError(f"{file}: the index names this shard but it is not there; download it again")
-    return files
+def _dtype(directory: Path, files: Files, parts: Parts, asked: str | None) -> np.dtype:
+    if asked is not None:
+        return jnp.dtype(asked)
+    names = [place.name for place in parts.values()]
+    kinds = [files.stored[name].dtype for name in names]
+    for name, kind in zip(names, kinds):
+        if kind != kinds[0]:
+            raise InputError(
+                f"{directory}: {name} is {kind} where its siblings are {kinds[0]}; name the dtype to cast to"
+            )
+    return kinds[0]
 
 
-@contextlib.contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SafetensorError, OSError) as e:
-        with file.open("rb") as f:
-            pointer = f.read(40).startswith(b"version https://git-lfs")
-        why = (
-            "a git-lfs pointer, not the weights (run `git lfs pull`)"
-            if pointer
-            else f"truncated or corrupt ({e})"
-        )
-        raise InputError(f"{file}: {why}; download it again") from None
+def _read(files: Files, parts: Parts, out: np.ndarray, start: tuple[int, ...]) -> None:
+    """out[...] = the parameter from index `start` on. `out` is contiguous."""
+    index = [slice(a, a + n) for a, n in zip(start, out.shape)]
+    stacked = len(next(iter(parts)))
+    for at in np.ndindex(out.shape[:stacked]):
+        place = parts[tuple(a + i for a, i in zip(start, at))]
+        part = place.part(tuple(index[stacked:]))
+        files.read(place.name, place.unfolded, part, place.as_hf(out[at]))
 
 
-def _some(names: Any, limit: int = 4) -> str:
-    names = sorted(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def _on_devices(
+    read: Callable,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    sharding: jax.sharding.NamedSharding,
+    along: tuple[int, ...],
+) -> jax.Array:
+    """A parameter, laid out so; `read(out, start)` gives any part of it. A shard comes in pieces, cut along
+    the given axes and put together where it will lie."""
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    shard_shape = sharding.shard_shape(shape)
+    holders: dict[tuple[int, ...], list[jax.Device]] = {}  # first index of a shard -> who holds it
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        holders.setdefault(tuple(s.start or 0 for s in index), []).append(device)
+    shards: dict[jax.Device, jax.Array] = {}
+    for offset, size in _pieces(shard_shape, dtype.itemsize, along):
+        for start, devices in holders.items():
+            piece = np.empty(size, dtype)
+            read(piece, tuple(a + b for a, b in zip(start, offset)))
+            jax.block_until_ready(list(shards.values()))  # what is under way holds its piece in memory
+            for device in devices:
+                put = jax.device_put(piece, device)
+                if size != shard_shape:
+                    whole = shards.pop(device, None)
+                    whole = jnp.zeros(shard_shape, dtype, device=device) if whole is None else whole
+                    put = _write(whole, put, offset)
+                shards[device] = put
+    return jax.make_array_from_single_device_arrays(shape, sharding, list(shards.values()), dtype=dtype)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write(whole: jax.Array, piece: jax.Array, start: tuple[int, ...]) -> jax.Array:
+    return jax.lax.dynamic_update_slice(whole, piece, start)
+
+
+def _pieces(shape: tuple[int, ...], itemsize: int, along: tuple[int, ...]) -> Iterator[tuple]:
+    """(offset, size) of boxes of at most PIECE bytes that make up `shape`; the first axes are cut first."""
+    most = list(shape)
+    for axis in along:
+        parts = -(-math.prod(most) * itemsize // PIECE)
+        most[axis] = max(1, most[axis] // max(1, parts))
+    for offset in itertools.product(*(range(0, n, step) for n, step in zip(shape, most))):
+        yield offset, tuple(min(n - a, step) for n, a, step in zip(shape, offset, most))
 
 
 def save(
@@ -293,17 +179,28 @@ def save(
     """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
 
     Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
+    Of several processes the first writes; all must call this, and return once the checkpoint is there.
 
     The directory appears whole or not at all; an older checkpoint under the same name is replaced.
-    Raises InputError when `directory` holds anything but a checkpoint, ValueError for misshapen params.
+    Raises InputError when `directory` holds anything but a checkpoint, ValueError for misshapen params or
+    adapters among them.
     """
-    directory = Path(os.path.abspath(directory))
+    directory, config = Path(os.path.abspath(directory)), dataclasses.replace(config, lora=None)
     if directory.exists() and not (directory.is_dir() and _replaceable(directory)):
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
-    want = jax.tree.map(lambda s: tuple(s.shape), param_shapes(config), is_leaf=lambda s: hasattr(s, "shape"))
-    got = jax.tree.map(lambda x: tuple(x.shape), params)
+    want, got = param_shapes(config), jax.tree.map(lambda x: tuple(x.shape), params)
     if want != got:
         raise ValueError(f"params do not fit the config: {got} != {want}")
+    if jax.process_index():
+        for _ in _tensors(config, params):
+            pass  # the first process asks for each
+    else:
+        _write_directory(directory, config, params, source_directory, max_shard_bytes)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"saved {directory}")
+
+
+def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -327,49 +224,67 @@ def _replaceable(directory: Path) -> bool:
     return (directory / "config.json").is_file() or not any(directory.iterdir())
 
 
-def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard_bytes: int) -> None:
-    shards: list[list[Place]] = [[]]
-    room = max_shard_bytes
-    sizes = {}
+def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of the checkpoint, on this host."""
+    held = None
     for place in places(config):
-        size = sizes[place.name] = math.prod(place.ours) * _leaf(params, place.path).dtype.itemsize
+        if held != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
+            held, x = key, leaf(params, place.path)
+            x = x[place.index[0]] if place.index else x
+            local = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+            x = np.asarray(x if local else multihost_utils.process_allgather(x, tiled=True))
+        yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
+
+
+def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard_bytes: int) -> None:
+    shards: list[list[str]] = [[]]
+    room = max_shard_bytes
+    total = 0
+    for place in places(config):
+        size = math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
         if shards[-1] and size > room:
             shards.append([])
             room = max_shard_bytes
-        shards[-1].append(place)
+        shards[-1].append(place.name)
         room -= size
-    weight_map, held = {}, (None, None)
-    for number, shard in enumerate(shards, 1):
+        total += size
+    weight_map = {}
+    tensors = _tensors(config, params)
+    for number, names in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {}
-        for place in shard:
-            key = (place.path, place.index[:1])
-            if held[0] != key:  # one device-to-host copy per layer and matrix, not one per expert
-                held = (
-                    key,
-                    np.asarray(
-                        _leaf(params, place.path)[place.index[:1]]
-                        if place.index
-                        else _leaf(params, place.path)
-                    ),
-                )
-            tensors[place.name] = place.to_hf(held[1][place.index[1:]])
-            weight_map[place.name] = file
-        save_file(tensors, directory / file, metadata={"format": "pt"})
+        save_file(dict(itertools.islice(tensors, len(names))), directory / file, metadata={"format": "pt"})
+        shutil.copymode(directory / "config.json", directory / file)  # safetensors' files are private
+        weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def fingerprint(directory: str | Path) -> str:
-    """16 hex digits of a sha256 over config.json and the weight files. InputError if one is missing."""
-    directory = Path(directory)
+    """16 hex digits of a sha256 over config.json and the weight files. InputError if one is missing.
+
+    Of several processes the first reads them and tells the others.
+    """
+    directory, digest, error = Path(directory), bytes(8), None
+    if jax.process_index() == 0:
+        try:
+            digest = _digest(directory)
+        except InputError as e:
+            error = e
+    if jax.process_count() > 1:
+        digest = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(digest, np.uint8)))
+    if error or not any(digest):
+        raise error or InputError(f"{directory}: process 0 cannot read this checkpoint; see what it says")
+    return digest.hex()
+
+
+def _digest(directory: Path) -> bytes:
     if not (directory / "config.json").is_file():
         raise InputError(
             f"{directory / 'config.json'}: no such file; give a Hugging Face checkpoint directory"
         )
     total = hashlib.sha256()
-    for file in (directory / "config.json", *sorted(_weight_files(directory))):
+    for file in (directory / "config.json", *sorted(weight_files(directory))):
         with file.open("rb") as f:
             total.update(hashlib.file_digest(f, "sha256").digest())
-    return total.hexdigest()[:16]
+    return total.digest()[:8]

@@ -128,6 +128,8 @@ def learn(
     Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes.
     """
     state = learner.init_state(reference)
+    if not recipe.kl_coefficient:
+        del reference  # the caller may have let go of it, too: then it makes room here
     totals = {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
     restored = checkpoints.restore_latest(state) if resume else checkpoints.clear()
     if restored:

@@ -5,6 +5,7 @@ ModelConfig.lora is set. They alone are trained then; the base stays as it was l
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -66,22 +67,52 @@ def _inputs(name: str, shape: tuple[int, ...]) -> int:
     return int(np.prod(shape[-3:-1])) if name.startswith("o_") else shape[-2]
 
 
-def merge(config: model.ModelConfig, params: dict) -> tuple[model.ModelConfig, dict]:
-    """The config and params of a model without adapters that computes the same: W + alpha / rank A B, added
-    in float32, in W's dtype. Arrays keep their place on the mesh."""
+def merged(config: model.ModelConfig, params: dict) -> dict:
+    """`params` as a model without adapters that computes the same: W + alpha / rank A B, added in float32, in
+    W's dtype. For an export: an adapted matrix is a `Merged`, which adds one layer at a time, because beside
+    the base a merged copy of it has no room."""
+    if not config.lora:
+        return params
     flat = traverse_util.flatten_dict(params)
-    scale = config.lora.scale
 
-    @jax.jit
-    def added(w, a, b):
-        lead = 2 if w.ndim == 4 and a.ndim == 4 and b.ndim == 4 else 1  # [L, E, ...] or [L, ...]
-        rows = a.reshape(*a.shape[:lead], -1, a.shape[-1]).astype(jnp.float32)
-        columns = b.reshape(*b.shape[: lead + 1], -1).astype(jnp.float32)
-        return (w + (scale * (rows @ columns)).reshape(w.shape)).astype(w.dtype)
-
-    for path in [path for path in flat if MARK not in path[-1]]:
+    def view(path, w):
         a, b = (flat.get((*path[:-1], f"{path[-1]}{MARK}{x}")) for x in "ab")
-        if a is not None:
-            flat[path] = added(flat[path], a, b)
-    merged = {path: x for path, x in flat.items() if MARK not in path[-1]}
-    return dataclasses.replace(config, lora=None), traverse_util.unflatten_dict(merged)
+        return w if a is None else Merged(w, a, b, config.lora.scale)
+
+    return traverse_util.unflatten_dict({p: view(p, w) for p, w in flat.items() if MARK not in p[-1]})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Merged:
+    """A matrix and its adapter, read layer by layer as if they were one array: W [L, (E,) inputs, outputs],
+    A [L, (E,) inputs, U], B [L, (E,) U, outputs]."""
+
+    w: jax.Array
+    a: jax.Array
+    b: jax.Array
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.w.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.w.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.w.ndim
+
+    def __getitem__(self, index: int | tuple) -> jax.Array:
+        """`index` (layer,) or layer: that layer's merged matrix, on the mesh as w[layer] is."""
+        return _add(self.w[index], self.a[index], self.b[index], self.scale)
+
+
+@jax.jit
+def _add(w: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+    """w + scale a b of one layer. As many axes in A as in B: [E, inputs, U] and [E, U, outputs], or one axis
+    of inputs and one of outputs; else one of the two has heads unfolded."""
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    product = jnp.matmul if a.ndim == b.ndim else functools.partial(jnp.tensordot, axes=1)
+    return (w + scale * product(a, b, precision=jax.lax.Precision.HIGHEST)).astype(w.dtype)

@@ -14,6 +14,7 @@ under `jax.set_mesh` the functions run on that mesh; without one, on one device.
 Parity: `transformers` Qwen3ForCausalLM and Qwen3MoeForCausalLM (tests/test_parity.py).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -69,16 +70,14 @@ def _raw(module: nn.Module, name: str, letters: str, scale: float | None) -> jax
 
 def _adapter(module: nn.Module, name: str, inputs: str, outputs: str, of: str = ""):
     """A and B of a matrix's low-rank adapter, B times the adapter's scale. B starts at zero, A with the
-    variance of PEFT's initialiser."""
-    c = module.config
-    fan_in = 1
-    for letter in inputs:
-        fan_in *= c.sizes()[letter]
+    variance of PEFT's initialiser. `of` is "E" for experts, which gather their own."""
+    c, sizes = module.config, module.config.sizes()
+    fan_in = math.prod(sizes[letter] for letter in inputs)
     a, b = f"{of}{inputs}U", f"{of}U{outputs}"
-    draw = _raw if of else _param
-    down = draw(module, f"{name}_lora_a", a, (3 * fan_in) ** -0.5).astype(c.dtype)
-    up = draw(module, f"{name}_lora_b", b, 0.0).astype(c.dtype)
-    return down, up * jnp.asarray(c.lora.scale, up.dtype)
+    down = _raw(module, f"{name}_lora_a", a, (3 * fan_in) ** -0.5).astype(c.dtype)
+    up = _raw(module, f"{name}_lora_b", b, 0.0)
+    up = (up.astype(jnp.float32) * c.lora.scale).astype(c.dtype)  # the ratio may not be one of bfloat16's
+    return (down, up) if of else (sharding.use(down, a), sharding.use(up, b))
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:

@@ -56,6 +56,7 @@ def check_settings(directory: Path, settings: dict, resume: bool) -> None:
     Raises InputError naming the first difference when shards of other settings are there.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as they do on disk
     file = directory / "settings.json"
     if not resume or not file.is_file():
         for old in directory.glob("*.jsonl"):

@@ -53,7 +53,7 @@ class Run:
     shared: Path  # config.workdir, where all processes write checkpoints and the export
     mesh: jax.sharding.Mesh
     model_config: model.ModelConfig
-    params: dict  # pi_0, on the mesh
+    params: dict | None  # pi_0, on the mesh; None once training has taken it over
     policy: str  # pi_0's fingerprint
     checkpoint: Path
     chat: chat_lib.Chat
@@ -87,6 +87,11 @@ class Run:
             **self.facts,
         }
         write_json(self.workdir / "run.json", page)
+
+    def give_params(self) -> dict:
+        """pi_0, for whoever takes it over: it is not kept here any longer."""
+        params, self.params = self.params, None
+        return params
 
     @property
     def trained_config(self) -> model.ModelConfig:
@@ -169,7 +174,7 @@ def open_run(config) -> Run:
 
 RESULTS = (  # what stages leave in a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl checkpoints metrics.jsonl "
-    "tensorboard evaluations evaluation.json hf report.html"
+    "tensorboard evaluations evaluation.json hf adapter report.html"
 ).split()
 # what may change between a run and its continuation: how long, where and how fast, not what is computed;
 # before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew

@@ -135,8 +135,8 @@ class Sampler:
 
     def __init__(self, config: model.ModelConfig, sampling: Sampling, attention_chunk: int, mesh: Mesh):
         self.sampling, self._mesh, self._dtype = sampling, mesh, config.dtype
-        self._rows = NamedSharding(mesh, sharding.BATCH)
-        self._places = sharding.param_shardings(model.abstract_params(config), mesh, sharding.SAMPLER)
+        self.row_sharding = NamedSharding(mesh, sharding.BATCH)
+        self.places = sharding.param_shardings(model.abstract_params(config), mesh, sharding.SAMPLER)
 
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
@@ -145,7 +145,7 @@ class Sampler:
             )
 
         # whole on every device: each process reads all of them
-        self._run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self.run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def place(self, params: model.Params) -> model.Params:
         """Parameters as decoding reads them: in the compute dtype, not split over `fsdp`. Once per batch of
@@ -159,7 +159,7 @@ class Sampler:
                 return x
             return _move(x, dtype, place)
 
-        return jax.tree.map_with_path(moved, params, self._places)
+        return jax.tree.map_with_path(moved, params, self.places)
 
     def __call__(
         self, params: model.Params, forest, branch_RS: np.ndarray, stream: jax.Array, numbers_RSX: np.ndarray
@@ -167,9 +167,9 @@ class Sampler:
         """Sample every branch of a packed forest, as numpy. Branch keys are `stream` folded with `numbers`
         in turn. `params` as `place` returns them."""
         rows = (forest.tokens, forest.position, forest.subtree_end, branch_RS)
-        rows = [sharding.put(x, self._rows) for x in rows]
+        rows = [sharding.put(x, self.row_sharding) for x in rows]
         with jax.set_mesh(self._mesh):
-            drawn = self._run(params, *rows, stream, sharding.put(numbers_RSX, self._rows))
+            drawn = self.run(params, *rows, stream, sharding.put(numbers_RSX, self.row_sharding))
         return jax.tree.map(np.asarray, jax.device_get(drawn))
 
 

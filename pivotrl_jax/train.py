@@ -8,10 +8,12 @@ Every stage leaves its files in config.workdir and is taken up from there when t
 out here: the baselines (SFT, end-to-end RL) and re-profiling while training.
 """
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax import check_config, cli, evaluation, grpo_stage, hf, records, report
+from pivotrl_jax import check_config, cli, evaluation, grpo_stage, hf, lora, peft_export, records, report
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 
@@ -40,7 +42,9 @@ def main() -> None:
         params, totals = grpo_stage.train(run, [p.candidate for p in selection.pivots(candidates)])
     with run.stage("export"):
         export = run.shared / "hf"
-        hf.save(export, run.model_config, params, run.checkpoint)
+        hf.save(export, run.model_config, lora.merged(run.trained_config, params), run.checkpoint)
+        if run.trained_config.lora:
+            peft_export.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
     with run.stage("evaluation after"):
         after = run_lib.evaluate(run, params, tasks, "after", hf.fingerprint(export))
     result = {
@@ -91,8 +95,16 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
             rows.append((name, change(result, key)))
     seconds = sum(run.seconds.values())
     spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
-    checkpoints, export = run.shared / "checkpoints", run.shared / "hf"
-    return [*rows, ("spent", spent), ("checkpoints", str(checkpoints)), ("Hugging Face export", str(export))]
+    rows += [("spent", spent), ("checkpoints", str(run.shared / "checkpoints"))]
+    rows += [("Hugging Face export", str(run.shared / "hf"))]
+    return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
+
+
+def base_name(run) -> str:
+    """What an adapter's users load it upon: the checkpoint's name on the hub, or its directory."""
+    name = run.config.model.checkpoint
+    local = run.checkpoint in (run_lib.EMBEDDED, Path(name))
+    return str(run.checkpoint.resolve()) if local else name
 
 
 def change(result: dict, key: str) -> str:

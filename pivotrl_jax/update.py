@@ -146,10 +146,10 @@ class Learner:
             return forest_log_probs(config, compute, lora.join(frozen, params), batch, temperature)[0]
 
         # pinned: left to itself the partitioner lays gradients and moments out anew at every step
-        self._accumulate = jax.jit(
+        self.accumulate = jax.jit(
             accumulate, donate_argnums=2, out_shardings=(self.param_sharding, self.replicated)
         )
-        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
+        self.apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
         self._score = jax.jit(score, out_shardings=self.replicated)  # whole, for every process to read
         self._zeros = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
@@ -197,9 +197,9 @@ class Learner:
         with jax.set_mesh(self.mesh):
             grads, sums = self._zeros(state.params), []
             for piece in self._microbatches(batch):
-                grads, piece_sums = self._accumulate(state.params, self.frozen, grads, piece)
+                grads, piece_sums = self.accumulate(state.params, self.frozen, grads, piece)
                 sums.append(piece_sums)
-            state, norms = self._apply(state, grads)
+            state, norms = self.apply(state, grads)
         totals = jax.tree.map(lambda *xs: float(np.sum([np.float64(x) for x in xs])), *jax.device_get(sums))
         tokens = max(totals.pop("tokens"), 1.0)
         loss = totals.pop("loss")  # already a mean: its weights carry the denominator

@@ -97,7 +97,7 @@ def collectives(mesh: Mesh, batch: update.Batch) -> dict[str, int]:
     with jax.set_mesh(mesh):
         piece = next(learner._microbatches(batch))
         grads = learner._zeros(state.params)
-        text = learner._accumulate.lower(state.params, {}, grads, piece).compile().as_text()
+        text = learner.accumulate.lower(state.params, {}, grads, piece).compile().as_text()
     names = re.findall(rf"= \S+ ({'|'.join(COLLECTIVES)})\(", text)
     return dict(collections.Counter(names))
 

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_run
 from absl import flags
+from safetensors.numpy import load_file
 
 from pivotrl_jax import cli, evaluate, find_pivots, train
 from pivotrl_jax.environments import bfcl
@@ -370,3 +372,27 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_kept(whole, checkpoint):
     assert found[0] == 1 and "Traceback" not in found[2]
     assert "grpo.learning_rate is 0.01 there and 0.5 here" in found[2].splitlines()[-1]
     assert (whole[0] / "checkpoints" / "2").is_dir()
+
+
+@pytest.mark.slow
+def test_a_killed_lora_run_goes_on_and_leaves_an_adapter_and_its_merged_weights(checkpoint, tmp_path):
+    workdir, lora = tmp_path / "run", ("model.lora.rank=2", "model.lora.alpha=3.0")
+    code, _, err = micro(workdir, checkpoint, *lora, code=coins(), env={"DIE_AFTER": "1"})
+    assert code == -signal.SIGKILL, err
+    assert not (workdir / "hf").exists() and not (workdir / "adapter").exists()
+    code, out, err = micro(workdir, checkpoint, *lora, code=coins())
+    assert code == 0, err
+    assert "PEFT adapter" in out
+    assert len((workdir / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
+    base, merged = (load_file(path / "model.safetensors") for path in (checkpoint, workdir / "hf"))
+    adapter = load_file(workdir / "adapter" / "adapter_model.safetensors")
+    assert base.keys() == merged.keys()
+    for name, w in base.items():
+        prefix = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{prefix}.lora_A.weight" in adapter:
+            a, b = (adapter[f"{prefix}.lora_{x}.weight"] for x in "AB")
+            assert np.abs(b).max() > 1e-4 or "experts" in name, name  # an expert may have seen no token
+            w = w + 1.5 * b @ a
+        np.testing.assert_allclose(merged[name], w, rtol=0, atol=1e-6)
+    values = json.loads((workdir / "adapter" / "adapter_config.json").read_text("utf-8"))
+    assert values["base_model_name_or_path"] == str(checkpoint)

@@ -1,6 +1,6 @@
 """Make the golden fixtures: random tiny Qwen3 checkpoints with transformers' own logits and greedy tokens.
 
-    pip install -e '.[parity]' && python tests/golden/make.py
+    pip install -e '.[parity]' && python tests/golden/make.py [name ...]
 
 Each fixture is a directory written by `save_pretrained`, so the layout is the real one, plus `answers.npz`:
 `tokens` [2, 12], `logits` [2, 12, V] (float32) and `greedy` [2, 8], the continuation of `tokens` by argmax.
@@ -9,6 +9,7 @@ show. They are rounded to bfloat16, which halves the files, before the answers a
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,24 @@ CASES = {
         **{"head_dim": 16, "moe_intermediate_size": 8, "shard": "20KB"},
         "rope_parameters": {"rope_type": "default", "rope_theta": 5e6},
     },
+    "dense_yarn_bias": {
+        **{"vocab_size": 53, "num_hidden_layers": 2, "intermediate_size": 40, "tie_word_embeddings": False},
+        **{"head_dim": 16, "attention_bias": True, "max_position_embeddings": 64},
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16},
+            **{"beta_fast": 4.0, "beta_slow": 0.1, "mscale": 1.5, "mscale_all_dim": 0.5, "truncate": False},
+        },
+    },
+    "moe_mixed": {
+        **MOE,
+        **{"vocab_size": 47, "num_hidden_layers": 4, "norm_topk_prob": True, "tie_word_embeddings": True},
+        **{"moe_intermediate_size": 8, "intermediate_size": 24, "mlp_only_layers": [2]},
+        "max_position_embeddings": 64,
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0},
+            "original_max_position_embeddings": 16,
+        },
+    },
 }
 
 
@@ -82,9 +101,9 @@ def answers(model: torch.nn.Module, seed: int, length: int = 12, new: int = 8) -
     return {"tokens": tokens.numpy(), "logits": logits.numpy(), "greedy": longer[:, length:].numpy()}
 
 
-def main() -> None:
-    for seed, (name, fields) in enumerate(CASES.items()):
-        fields = dict(fields)
+def main(names: list[str]) -> None:
+    for name in names or CASES:
+        seed, fields = list(CASES).index(name), dict(CASES[name])
         fused, shard = fields.pop("fused", False), fields.pop("shard", "5GB")
         model = draw(seed, **fields)
         expected = answers(model, seed)
@@ -99,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,0 +1,282 @@
+"""What a run would cost on a machine that is not there: its programs compiled ahead of time, and counted.
+
+The programs are the ones a run uses, `update.Learner`'s and `sampler.Sampler`'s, lowered with the shapes of the
+config and shardings on the target's devices. Nothing is allocated. Memory is the compiler's own account;
+FLOPs are counted in the jaxpr (`costs.py`), collectives in the compiled program (`hlo.py`), because XLA's own
+cost analysis counts the body of a loop once.
+"""
+
+import concurrent.futures
+import dataclasses
+import math
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pivotrl_jax import costs, hlo, lora, model, sharding, update
+from pivotrl_jax.chips import Chip
+from pivotrl_jax.grpo_stage import optimizer_of
+from pivotrl_jax.sampler import Sampler, Sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One compiled program, per device."""
+
+    name: str
+    calls: int  # per optimizer step, at most
+    peak_bytes: int  # arguments, results and temporaries at once, by the compiler
+    flops: float  # useful ones, per device and call
+    traffic_bytes: float  # least traffic with device memory, per call
+    collectives: dict[str, hlo.Collective]  # per call
+    compiled: bool  # False: the compiler gave up for lack of memory, of which `peak_bytes` says how much
+    compile_seconds: float
+
+    def floor_seconds(self, chip: Chip) -> dict[str, float]:
+        """Least seconds per call for arithmetic, memory and interconnect, each alone at its peak."""
+        wire = sum(c.wire_bytes for c in self.collectives.values())
+        return {
+            "compute": self.flops / chip.flops,
+            "memory": self.traffic_bytes / chip.bandwidth,
+            "interconnect": wire / chip.interconnect,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Rows, row length and branches of a run's largest programs."""
+
+    learner_rows: int
+    sampler_rows: int
+    slots: int
+    branches: int
+    max_tokens: int
+    samples: int  # of one step: pivots x group size
+    microbatches: int  # of one step, when every prompt and completion is as long as allowed
+
+    @classmethod
+    def of(cls, config, mesh: Mesh) -> "Shapes":
+        g, longest = config.grpo, max(config.compute.slots)
+        learner_rows = sharding.whole_rows(mesh, g.microbatch_rows)
+        per_row = max((longest - config.data.max_prompt_tokens) // config.sampling.max_tokens, 1)
+        rows = g.pivots_per_step * math.ceil(g.group_size / per_row)
+        return cls(
+            learner_rows=learner_rows,
+            sampler_rows=sharding.whole_rows(mesh, g.batch.rows),
+            slots=longest,
+            branches=g.batch.branches,
+            max_tokens=config.sampling.max_tokens,
+            samples=g.pivots_per_step * g.group_size,
+            microbatches=math.ceil(rows / learner_rows),
+        )
+
+
+def struct(shape, dtype, place) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+
+def structs(shapes, places, dtype=None):
+    """ShapeDtypeStructs laid out; floating leaves in `dtype`."""
+
+    def one(path, s, place):
+        change = dtype is not None and jnp.issubdtype(s.dtype, jnp.floating)
+        return struct(s.shape, dtype if change else s.dtype, place)
+
+    return jax.tree.map_with_path(one, shapes, places)
+
+
+def bytes_per_device(tree) -> int:
+    """Of ShapeDtypeStructs with shardings."""
+    return sum(
+        math.prod(s.sharding.shard_shape(s.shape)) * s.dtype.itemsize
+        for s in jax.tree.leaves(tree)
+        if hasattr(s, "sharding")
+    )
+
+
+def _compile(lowered, kind: str) -> tuple[int, str]:
+    """(peak bytes of a device, the partitioned program). The TPU compiler refuses a program that does not fit
+    and says what it would take: then there is no text.
+
+    XLA turns bfloat16 collectives into float32 ones for CPU, so the text for GPUs is that of the partitioner.
+    """
+    if kind == "tpu":
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as e:
+            needed = re.search(r"\((\d+(?:\.\d+)?)([MGT])\) exceeds available HBM", str(e))
+            if not needed:
+                raise
+            return int(float(needed[1]) * 2 ** {"M": 20, "G": 30, "T": 40}[needed[2]]), ""
+        return compiled.memory_analysis().peak_memory_in_bytes, compiled.as_text()
+    with tempfile.TemporaryDirectory() as directory:
+        dump = {"xla_dump_to": directory, "xla_dump_hlo_pass_re": "spmd-partitioning"}
+        memory = lowered.compile(compiler_options=dump).memory_analysis()
+        text = next(Path(directory).glob("*after_spmd-partitioning*.txt")).read_text()
+    # the CPU compiler knows no peak: everything at once
+    sizes = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return sizes - memory.alias_size_in_bytes, text
+
+
+class Plan:
+    """The programs of one run on one mesh, and what they need."""
+
+    def __init__(self, config, model_config: model.ModelConfig, mesh: Mesh, chip: Chip):
+        self.config, self.model_config, self.mesh, self.chip = config, model_config, mesh, chip
+        self.shapes = Shapes.of(config, mesh)
+        c, g = config.compute, config.grpo
+        compute = update.Compute(c.attention_chunk, c.log_prob_chunk, c.remat)
+        loss = update.grpo_loss(g.clip_low, g.clip_high, g.kl_coefficient)
+        self.learner = update.Learner(
+            model_config, compute, mesh, optimizer_of(g), loss, config.sampling.temperature,
+            self.shapes.learner_rows, offload=g.offload_optimizer,
+        )  # fmt: skip
+        sampling = Sampling(
+            config.sampling.temperature, config.sampling.top_p, config.sampling.top_k, self.shapes.max_tokens, (0,)
+        )
+        self.sampler = Sampler(model_config, sampling, c.attention_chunk, mesh)
+        whole = model.param_shapes(model_config)
+        dtype = config.model.param_dtype
+        trained = lora.trained(model_config, whole)
+        self.params = structs(trained, self.learner.param_sharding, "float32" if model_config.lora else dtype)
+        self.opt_state = structs(
+            jax.eval_shape(self.learner.optimizer.init, self.params), self.learner.state_sharding.opt_state
+        )
+        base = lora.base(model.abstract_params(model_config))
+        self.frozen = structs(lora.base(whole), sharding.param_shardings(base, mesh), dtype) if model_config.lora else {}
+        self.decode_params = jax.tree.map_with_path(self._decode_leaf, whole, self.sampler.places)
+
+    def _decode_leaf(self, path, s, place):
+        router = path[-1].key == "router"
+        return struct(s.shape, self.config.model.param_dtype if router else self.model_config.dtype, place)
+
+    def resident_bytes(self) -> dict[str, int]:
+        """What lies on a device through training: trained parameters, optimizer state, frozen parameters, and
+        the reference policy where the loss needs one."""
+        optimizer = 0 if self.config.grpo.offload_optimizer else bytes_per_device(self.opt_state)
+        params = bytes_per_device(self.params)
+        reference = params if self.config.grpo.kl_coefficient and not self.model_config.lora else 0
+        return {
+            "parameters": params + bytes_per_device(self.frozen),
+            "optimizer": optimizer,
+            "reference": reference,
+        }
+
+    def shared_bytes(self) -> int:
+        """Bytes of the sampler's parameters that are the learner's or frozen ones themselves, not copies."""
+        own = lora.join(self.frozen, self.params)
+        pairs = zip(jax.tree.leaves(self.decode_params), jax.tree.leaves(own))
+        same = lambda a, b: a.dtype == b.dtype and a.sharding.is_equivalent_to(b.sharding, len(a.shape))  # noqa: E731
+        return bytes_per_device([a for a, b in pairs if same(a, b)])
+
+    def kv_cache_bytes(self) -> tuple[int, int]:
+        """(trunk, own): keys and values of a batch of rollouts, per device."""
+        c, s = self.model_config, self.shapes
+        heads = c.num_kv_heads // self.mesh.shape["tensor"]
+        rows = s.sampler_rows // sharding.row_shards(self.mesh)
+        token = 2 * c.num_layers * heads * c.head_dim * jnp.dtype(c.dtype).itemsize
+        return rows * s.slots * token, rows * s.branches * s.max_tokens * token
+
+    def compile(self) -> list[Program]:
+        """Compile the update's two programs and the sampler's, side by side. Minutes for a large model."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            jobs = [pool.submit(make) for make in (self._sample, self._accumulate, self._apply)]
+            rollouts, gradient, optimizer = (job.result() for job in jobs)
+        return [gradient, optimizer, rollouts]
+
+    def _batch(self):
+        names = {"tokens": jnp.int32, "position": jnp.int32, "parent": jnp.int32, "subtree_end": jnp.int32}
+        names |= dict.fromkeys(("weight", "behaviour_log_prob", "advantage"), jnp.float32)
+        if self.config.grpo.kl_coefficient:
+            names["reference_log_prob"] = jnp.float32
+        shape = self.shapes.learner_rows, self.shapes.slots
+        return {name: struct(shape, dtype, self.learner.batch_sharding) for name, dtype in names.items()}
+
+    def _accumulate(self) -> Program:
+        args = self.params, self.frozen, self.params, self._batch()
+        s = self.shapes
+        tokens = s.learner_rows * s.slots // sharding.row_shards(self.mesh)
+        # products in the forward pass, its recomputation, and two for the gradient of each; all but the last
+        # read the weights, and the gradient is added to the one so far
+        passes = 3 if self.config.compute.remat == "nothing" else 4
+        traffic = (passes - 1) * self._gathered_bytes() + passes * tokens * self._bytes_per_token()
+        traffic += 2 * bytes_per_device(self.params)
+        return self._program("gradient of a microbatch", self.learner.accumulate, args, s.microbatches, traffic)
+
+    def _bytes_per_token(self) -> float:
+        """What the products of all layers read and write for a token, beside their weights."""
+        c, tensor = self.model_config, self.mesh.shape["tensor"]
+        D, heads, kv = c.hidden_size, c.num_heads * c.head_dim / tensor, c.num_kv_heads * c.head_dim / tensor
+        attention = 2 * (D + heads) + 2 * (D + kv)
+        dense, experts = 3 * (D + c.mlp_size / tensor), 3 * c.experts_per_token * (D + c.expert_size / tensor)
+        layers = sum((end - first) * (attention + (experts if moe else dense)) for _, first, end, moe in c.segments())
+        return layers * jnp.dtype(c.dtype).itemsize
+
+    def _gathered_bytes(self) -> int:
+        """A device's weights in the compute dtype, whole over `data` and `fsdp`."""
+        size = sum(math.prod(s.shape) for s in jax.tree.leaves(model.param_shapes(self.model_config)))
+        c, shape = self.model_config, self.mesh.shape
+        of_experts = 3 * c.num_experts * c.expert_size * c.hidden_size * sum(
+            end - first for _, first, end, moe in c.segments() if moe
+        )
+        rest = (size - of_experts) / shape["tensor"] + of_experts / (shape["tensor"] * shape["expert"])
+        return int(rest * jnp.dtype(c.dtype).itemsize)
+
+    def _apply(self) -> Program:
+        step = struct((), jnp.int32, self.learner.replicated)
+        state = update.TrainState(step, self.params, self.opt_state)
+        params = bytes_per_device(self.params)
+        traffic = 3 * params + 2 * bytes_per_device(self.opt_state)
+        return self._program("optimizer", self.learner.apply, (state, self.params), 1, traffic)
+
+    def _sample(self) -> Program:
+        s, rows = self.shapes, self.sampler.row_sharding
+        wide, branch = (s.sampler_rows, s.slots), (s.sampler_rows, s.branches)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        args = (
+            self.decode_params,
+            *(struct(wide, jnp.int32, rows) for _ in range(3)),
+            struct(branch, jnp.int32, rows),
+            struct(key.shape, key.dtype, self.learner.replicated),
+            struct((*branch, 2), jnp.int32, rows),
+        )
+        calls = math.ceil(s.samples / (s.sampler_rows * s.branches))
+        trunk, own = self.kv_cache_bytes()
+        # every decode step reads the weights a device holds, the trunks and, on average, half of the branches
+        traffic = s.max_tokens * (bytes_per_device(self.decode_params) + trunk + own / 2)
+        return self._program("rollouts", self.sampler.run, args, calls, traffic, s.max_tokens - 1)
+
+    def _program(self, name, jitted, args, calls, traffic, steps: int = 1) -> Program:
+        began = time.perf_counter()
+        with jax.set_mesh(self.mesh):
+            traced = jitted.trace(*args)
+            lowered = traced.lower()
+        peak, text = _compile(lowered, self.chip.kind)
+        return Program(
+            name=name,
+            calls=calls,
+            peak_bytes=peak,
+            flops=self._flops(traced.jaxpr, steps) / self.mesh.size,
+            traffic_bytes=traffic,
+            collectives=hlo.collectives(text, steps) if text else {},
+            compiled=bool(text),
+            compile_seconds=time.perf_counter() - began,
+        )
+
+    def _flops(self, jaxpr, steps: int) -> float:
+        """Of all devices. A row of the grouped products counts where its expert is; in a decode step experts
+        are spread over `fsdp`, too."""
+        platform = "tpu" if self.chip.kind == "tpu" else "cuda"
+        expert = self.mesh.shape["expert"]
+        once = costs.flops(jaxpr, costs.causal(0), platform, 1 / expert).flops
+        if steps == 1:
+            return once
+        axes = sharding.axes_of(self.mesh, "E", self.model_config.num_experts, sharding.SAMPLER)
+        share = 1 / (expert * self.mesh.shape["fsdp"] if isinstance(axes, tuple) else expert)
+        a_step = (costs.flops(jaxpr, costs.causal(n), platform, share).flops for n in (1, 0))
+        return once + steps * (next(a_step) - next(a_step))
