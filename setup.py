@@ -40,8 +40,9 @@ setup(
         "cuda12": jax_extra("cuda12"),
         "cuda13": jax_extra("cuda13"),
         "tpu": jax_extra("tpu"),
+        "plan": jax_extra("tpu"),  # brings libtpu, whose compiler needs no TPU
         "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.12"],
-        "parity": ["torch==2.13.0"],
+        "parity": ["torch==2.13.0", "peft>=0.21", "accelerate>=1"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
         "bfcl": ["mpmath==1.3.0"],
     },

@@ -12,7 +12,7 @@ from pivotrl_jax.records import Candidate
 def train(run: run_lib.Run, pivots: list[Candidate]):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
 
-    With LoRA the parameters returned are the base and its adapters. Without, the reference policy is given up.
+    With LoRA the parameters returned are the base and its adapters. Without it, pi_0 is given up.
     """
     c, compute, config = run.config.grpo, run.config.compute, run.trained_config
     recipe = learning.Recipe(

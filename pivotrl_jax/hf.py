@@ -22,18 +22,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
 from pivotrl_jax.hf_config import config_to_json, load_config
-from pivotrl_jax.hf_files import INDEX, WEIGHTS, Files, contiguous, some, weight_files
+from pivotrl_jax.hf_files import INDEX, WEIGHTS, Files, Wanted, contiguous, some, weight_files
 from pivotrl_jax.hf_layout import Place, leaf, param_shapes, places
 from pivotrl_jax.model_config import ModelConfig
 from pivotrl_jax.records import InputError
 
 __all__ = ["fingerprint", "load_config", "load_params", "save"]
 
-PIECE = 64 << 20  # bytes of a parameter, at most, on their way from the files to a device
+PIECE = 32 << 20  # bytes of a parameter, at most, on their way from the files to a device
 
 # What an export takes over from its source, besides config.json.
 COMPANIONS = (
@@ -116,12 +117,14 @@ def _dtype(directory: Path, files: Files, parts: Parts, asked: str | None) -> np
 
 def _read(files: Files, parts: Parts, out: np.ndarray, start: tuple[int, ...]) -> None:
     """out[...] = the parameter from index `start` on. `out` is contiguous."""
-    index = [slice(a, a + n) for a, n in zip(start, out.shape)]
     stacked = len(next(iter(parts)))
-    for at in np.ndindex(out.shape[:stacked]):
+    rest = tuple(slice(a, a + n) for a, n in zip(start, out.shape))[stacked:]
+
+    def wanted(at: tuple[int, ...]) -> Wanted:
         place = parts[tuple(a + i for a, i in zip(start, at))]
-        part = place.part(tuple(index[stacked:]))
-        files.read(place.name, place.unfolded, part, place.as_hf(out[at]))
+        return Wanted(place.name, place.unfolded, place.part(rest), place.as_hf(out[at]))
+
+    files.read(wanted(at) for at in np.ndindex(out.shape[:stacked]))
 
 
 def _on_devices(
@@ -188,9 +191,7 @@ def save(
     directory, config = Path(os.path.abspath(directory)), dataclasses.replace(config, lora=None)
     if directory.exists() and not (directory.is_dir() and _replaceable(directory)):
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
-    want, got = param_shapes(config), jax.tree.map(lambda x: tuple(x.shape), params)
-    if want != got:
-        raise ValueError(f"params do not fit the config: {got} != {want}")
+    _check_shapes(config, params)
     if jax.process_index():
         for _ in _tensors(config, params):
             pass  # the first process asks for each
@@ -198,6 +199,18 @@ def save(
         _write_directory(directory, config, params, source_directory, max_shard_bytes)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
+
+
+def _check_shapes(config: ModelConfig, params: dict) -> None:
+    want = traverse_util.flatten_dict(param_shapes(config), sep=".")
+    got = {name: tuple(x.shape) for name, x in traverse_util.flatten_dict(params, sep=".").items()}
+    wrong = [
+        f"{name} {got.get(name)} != {want.get(name)}"
+        for name in want.keys() | got.keys()
+        if got.get(name) != want.get(name)
+    ]
+    if wrong:
+        raise ValueError(f"params do not fit the config: {some(wrong)}; merge or leave out adapters")
 
 
 def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:

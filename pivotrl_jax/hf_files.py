@@ -12,7 +12,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,16 @@ class Stored:
     def size(self) -> int:
         """In bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """out[...] = the tensor `name`, seen as of `shape`, [part], in the dtype of `out`."""
+
+    name: str
+    shape: tuple[int, ...]
+    part: tuple[slice, ...]
+    out: np.ndarray  # may be a transposed view; as many elements as the part, in as many rows
 
 
 class Files:
@@ -100,21 +110,15 @@ class Files:
                 )
             self.stored[key] = part
 
-    def read(self, name: str, shape: tuple[int, ...], part: tuple[slice, ...], out: np.ndarray) -> None:
-        """out[...] = the tensor, seen as of `shape`, [part], in the dtype of `out`.
-
-        `out` may be a transposed view; it has as many elements as the part, in as many rows.
-        """
-        found = self._array(name).reshape(shape)[part].reshape(out.shape)
-        pages = self._pages[self.stored[name].file]
-
-        def copy(band: slice) -> None:
-            for rows in _slices(band.start, min(band.stop, len(out)), ROWS):
-                out[rows] = found[rows]
-            _give_back(pages, found[band])
-
-        list(self._threads.map(copy, _bands(found)))
-        self.bytes_read += found.nbytes
+    def read(self, wanted: Iterable["Wanted"]) -> None:
+        """Copy parts of tensors, several at a time."""
+        copies = []
+        for want in wanted:
+            found = self._array(want.name).reshape(want.shape)[want.part].reshape(want.out.shape)
+            pages = self._pages[self.stored[want.name].file]
+            copies += [(pages, found[band], want.out[band]) for band in _bands(found)]
+            self.bytes_read += found.nbytes
+        list(self._threads.map(_copy, copies))
 
     def equal(self, one: str, other: str) -> bool:
         """Whether two tensors have the same shape and values."""
@@ -135,22 +139,25 @@ class Files:
         return flat.reshape(stored.shape)
 
 
-def _slices(start: int, stop: int, step: int) -> list[slice]:
-    return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
-
-
 def _bands(x: np.ndarray) -> list[slice]:
     """Rows of an array that lies in a file, in slices that touch about BAND bytes of pages."""
-    step = BAND // max(x.strides[0], 1) // ROWS * ROWS
-    return _slices(0, len(x), max(step, ROWS))
+    step = max(ROWS, BAND // max(x.strides[0], 1))
+    return [slice(row, row + step) for row in range(0, len(x), step)]
+
+
+def _copy(arrays: tuple[mmap.mmap, np.ndarray, np.ndarray]) -> None:
+    pages, found, out = arrays
+    for row in range(0, len(out), ROWS):
+        out[row : row + ROWS] = found[row : row + ROWS]
+    _give_back(pages, found)
 
 
 def _give_back(pages: mmap.mmap, x: np.ndarray) -> None:
     """Take the pages on which an array lies out of this process' memory; they are read again if needed."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        low, high = np.lib.array_utils.byte_bounds(x)
-        base = np.lib.array_utils.byte_bounds(np.frombuffer(pages, np.uint8))[0]
-        begin = (low - base) // mmap.PAGESIZE * mmap.PAGESIZE
+    low, high = np.lib.array_utils.byte_bounds(x)
+    base = np.lib.array_utils.byte_bounds(np.frombuffer(pages, np.uint8))[0]
+    begin = (low - base) // mmap.PAGESIZE * mmap.PAGESIZE
+    if hasattr(mmap, "MADV_DONTNEED") and 0 <= begin < len(pages):  # else x is no view of them
         pages.madvise(mmap.MADV_DONTNEED, begin, high - base - begin)
 
 

@@ -56,7 +56,9 @@ def join() -> None:
     except (ValueError, TypeError, RuntimeError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         given = ", ".join(f"{name} {value}" for name, value in settings.items())
-        raise InputError(f"several processes ({given}): cannot join them ({reason}); check all three") from None
+        raise InputError(
+            f"several processes ({given}): cannot join them ({reason}); check all three"
+        ) from None
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")
 

@@ -8,8 +8,8 @@ and prints a table and, as its last line, JSON. TPUs (v4, v5e, v5p, v6e) go thro
 there is an estimate. The model comes from config.model.checkpoint: a directory, or the name of a Qwen3 whose
 numbers are known here or in the Hugging Face cache.
 
-Times are floors: the slowest of arithmetic, device memory and interconnect, each at its published peak and all
-perfectly overlapped, with every prompt and completion as long as the config allows.
+Times are floors: the slowest of arithmetic, device memory and interconnect, each at its published peak and
+all perfectly overlapped, with every prompt and completion as long as the config allows.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ KNOWN = Path(__file__).parent / "assets" / "models"  # config.json of released c
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """"fsdp:8,expert:4" -> sizes. Raises InputError."""
+    """ "fsdp:8,expert:4" -> sizes. Raises InputError."""
     sizes = {}
     for part in text.split(","):
         axis, _, size = part.strip().partition(":")
@@ -112,7 +112,9 @@ def tables(page: dict) -> list[Table]:
     """For people: what lies on a device, and what a step costs."""
     mesh = ", ".join(f"{axis} {size}" for axis, size in page["mesh"].items()) or "one device"
     note = " (estimates: compiled for CPU)" if page["estimate"] else ""
-    memory = Table(title=f"{page['model']}\n{page['devices']} x {page['device']}, {mesh}{note}", title_justify="left")
+    memory = Table(
+        title=f"{page['model']}\n{page['devices']} x {page['device']}, {mesh}{note}", title_justify="left"
+    )
     memory.add_column("per device")
     memory.add_column("bytes", justify="right")
     for name, n in page["bytes"].items():

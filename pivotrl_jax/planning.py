@@ -1,7 +1,7 @@
 """What a run would cost on a machine that is not there: its programs compiled ahead of time, and counted.
 
-The programs are the ones a run uses, `update.Learner`'s and `sampler.Sampler`'s, lowered with the shapes of the
-config and shardings on the target's devices. Nothing is allocated. Memory is the compiler's own account;
+The programs are the ones a run uses, `update.Learner`'s and `sampler.Sampler`'s, lowered with the shapes of
+the config and shardings on the target's devices. Nothing is allocated. Memory is the compiler's own account;
 FLOPs are counted in the jaxpr (`costs.py`), collectives in the compiled program (`hlo.py`), because XLA's own
 cost analysis counts the body of a loop once.
 """
@@ -137,7 +137,11 @@ class Plan:
             self.shapes.learner_rows, offload=g.offload_optimizer,
         )  # fmt: skip
         sampling = Sampling(
-            config.sampling.temperature, config.sampling.top_p, config.sampling.top_k, self.shapes.max_tokens, (0,)
+            config.sampling.temperature,
+            config.sampling.top_p,
+            config.sampling.top_k,
+            self.shapes.max_tokens,
+            (0,),
         )
         self.sampler = Sampler(model_config, sampling, c.attention_chunk, mesh)
         whole = model.param_shapes(model_config)
@@ -148,7 +152,11 @@ class Plan:
             jax.eval_shape(self.learner.optimizer.init, self.params), self.learner.state_sharding.opt_state
         )
         base = lora.base(model.abstract_params(model_config))
-        self.frozen = structs(lora.base(whole), sharding.param_shardings(base, mesh), dtype) if model_config.lora else {}
+        self.frozen = (
+            structs(lora.base(whole), sharding.param_shardings(base, mesh), dtype)
+            if model_config.lora
+            else {}
+        )
         self.decode_params = jax.tree.map_with_path(self._decode_leaf, whole, self.sampler.places)
 
     def _decode_leaf(self, path, s, place):
@@ -206,7 +214,9 @@ class Plan:
         passes = 3 if self.config.compute.remat == "nothing" else 4
         traffic = (passes - 1) * self._gathered_bytes() + passes * tokens * self._bytes_per_token()
         traffic += 2 * bytes_per_device(self.params)
-        return self._program("gradient of a microbatch", self.learner.accumulate, args, s.microbatches, traffic)
+        return self._program(
+            "gradient of a microbatch", self.learner.accumulate, args, s.microbatches, traffic
+        )
 
     def _bytes_per_token(self) -> float:
         """What the products of all layers read and write for a token, beside their weights."""
@@ -214,15 +224,21 @@ class Plan:
         D, heads, kv = c.hidden_size, c.num_heads * c.head_dim / tensor, c.num_kv_heads * c.head_dim / tensor
         attention = 2 * (D + heads) + 2 * (D + kv)
         dense, experts = 3 * (D + c.mlp_size / tensor), 3 * c.experts_per_token * (D + c.expert_size / tensor)
-        layers = sum((end - first) * (attention + (experts if moe else dense)) for _, first, end, moe in c.segments())
+        layers = sum(
+            (end - first) * (attention + (experts if moe else dense)) for _, first, end, moe in c.segments()
+        )
         return layers * jnp.dtype(c.dtype).itemsize
 
     def _gathered_bytes(self) -> int:
         """A device's weights in the compute dtype, whole over `data` and `fsdp`."""
         size = sum(math.prod(s.shape) for s in jax.tree.leaves(model.param_shapes(self.model_config)))
         c, shape = self.model_config, self.mesh.shape
-        of_experts = 3 * c.num_experts * c.expert_size * c.hidden_size * sum(
-            end - first for _, first, end, moe in c.segments() if moe
+        of_experts = (
+            3
+            * c.num_experts
+            * c.expert_size
+            * c.hidden_size
+            * sum(end - first for _, first, end, moe in c.segments() if moe)
         )
         rest = (size - of_experts) / shape["tensor"] + of_experts / (shape["tensor"] * shape["expert"])
         return int(rest * jnp.dtype(c.dtype).itemsize)

@@ -10,4 +10,11 @@ def bar(total: int | None, name: str, unit: str) -> tqdm:
     """A bar on stderr; where stderr is a file, a line every ten seconds instead of a redrawn one."""
     interval = 0.2 if sys.stderr.isatty() else 10.0
     quiet = jax.process_index() > 0  # of several processes the first one reports
-    return tqdm(total=total, desc=name.ljust(22), unit=f" {unit}", mininterval=interval, dynamic_ncols=True, disable=quiet)
+    return tqdm(
+        total=total,
+        desc=name.ljust(22),
+        unit=f" {unit}",
+        mininterval=interval,
+        dynamic_ncols=True,
+        disable=quiet,
+    )

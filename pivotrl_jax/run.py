@@ -17,7 +17,18 @@ from pathlib import Path
 import jax
 
 from pivotrl_jax import chat as chat_lib
-from pivotrl_jax import check_config, evaluation, hf, hosts, lora, model, pivots, profiling, sharding, verifiers
+from pivotrl_jax import (
+    check_config,
+    evaluation,
+    hf,
+    hosts,
+    lora,
+    model,
+    pivots,
+    profiling,
+    sharding,
+    verifiers,
+)
 from pivotrl_jax import data as data_lib
 from pivotrl_jax.environments import skills
 from pivotrl_jax.records import (
@@ -129,9 +140,9 @@ def describe(size: model.ModelConfig, checkpoint: Path) -> str:
     return f"{family}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
 
 
-def locate(checkpoint: str) -> Path:
+def locate(checkpoint: str, asked: str = "config.model.checkpoint") -> Path:
     """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
-    and HF_HUB_OFFLINE apply). Raises InputError when it cannot be had."""
+    and HF_HUB_OFFLINE apply). Raises InputError, naming who `asked`, when it cannot be had."""
     if checkpoint == "embedded":
         return EMBEDDED
     path = Path(checkpoint)
@@ -147,7 +158,7 @@ def locate(checkpoint: str) -> Path:
         )
     except (OSError, ValueError) as e:  # every error of the hub's client is one of the two
         raise InputError(
-            f"config.model.checkpoint {checkpoint}: no such directory here, and the hub does not give it "
+            f"{asked} {checkpoint}: no such directory here, and the hub does not give it "
             f"({type(e).__name__}); check the name and the network, or download it and give its directory"
         ) from None
 

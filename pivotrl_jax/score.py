@@ -2,10 +2,10 @@
 
     python -m pivotrl_jax.score --model=DIR [--dtype=float32] < in.jsonl > out.jsonl
 
-Reads {"id", "token_ids": [...]} or {"id", "messages": [...], "tools": [...]} per line; messages are rendered by
-the checkpoint's chat template, whole, without a generation prompt. Writes {"id", "logprobs": [...]} per line
-in the same order: the natural logarithms of the probabilities of tokens 1.., each given all before it. A line
-that cannot be scored is named on stderr with its number and gives no output line; the exit status is 1.
+Reads {"id", "token_ids": [...]} or {"id", "messages": [...], "tools": [...]} per line; messages are rendered
+by the checkpoint's chat template, whole, without a generation prompt. Writes {"id", "logprobs": [...]} per
+line in the same order: the natural logarithms of the probabilities of tokens 1.., each given all before it. A
+line that cannot be scored is named on stderr with its number and gives no output line; the exit status is 1.
 """
 
 import itertools
@@ -32,8 +32,7 @@ DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
 )
 LINES = 256  # read at a time: rows are packed from them
-BUCKETS = tuple(2**n for n in range(7, 21))  # row lengths: one program each
-SLOTS = 8192  # of a row that packs several sequences
+BUCKETS = tuple(2**n for n in range(10, 21))  # row lengths, one program each; short sequences share a row
 
 
 class Scorer:
@@ -54,7 +53,9 @@ class Scorer:
         """log-probs of tokens 1.. of every sequence."""
         found: list[list[float]] = [[] for _ in sequences]
         long_first = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-        for slots, members in itertools.groupby(long_first, lambda i: self._slots(sequences[i])):
+        for slots, members in itertools.groupby(
+            long_first, lambda i: forest.round_up(len(sequences[i]), BUCKETS)
+        ):
             groups = [[forest.Piece(i, sequences[i][:1], [sequences[i][1:]])] for i in members]
             packed = forest.pack(groups, slots, 0, self._rows)
             batch = {n: getattr(packed, n) for n in ("tokens", "position", "parent", "subtree_end")}
@@ -66,10 +67,6 @@ class Scorer:
                 start, count = placed.branch_slots[0], len(sequences[placed.key]) - 1
                 found[placed.key] = log_prob[placed.row, start : start + count].tolist()
         return found
-
-    @staticmethod
-    def _slots(sequence: list[int]) -> int:
-        return max(forest.round_up(len(sequence), BUCKETS), min(SLOTS, 1024))
 
 
 def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
@@ -114,7 +111,9 @@ def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; give the lines on standard input")
         run_lib.use_compilation_cache()
-        checkpoint = run_lib.locate(MODEL.value)
+        # where float32 is asked for it is float32, also on TPUs and GPUs
+        jax.config.update("jax_default_matmul_precision", "highest")
+        checkpoint = run_lib.locate(MODEL.value, "--model")
         scorer = Scorer(checkpoint, DTYPE.value)
     except InputError as e:
         sys.exit(f"score: {e}")
@@ -142,5 +141,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_default_matmul_precision", "highest")  # where float32 is asked for, it is float32
     app.run(main)

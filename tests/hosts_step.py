@@ -1,6 +1,6 @@
 """Worker of test_hosts.py: training steps in one or several processes, from the latest checkpoint to `last`.
 
-python tests/hosts_step.py --directory=DIR --last=3 [--coordinator=127.0.0.1:9000 --processes=2 --process_id=0]
+python tests/hosts_step.py --directory=DIR --last=3 [--coordinator=127.0.0.1:9000 --processes=2 ...]
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Worker of test_sharding.py: logits, gradients, one step and samples on each mesh of simulated devices against
-one device, and the collectives of the compiled programs. Prints JSON.
+"""Worker of test_sharding.py: logits, gradients, one step and samples on each mesh of simulated devices
+against one device, and the collectives of the compiled programs. Prints JSON.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/sharded_step.py '[{"data": 8}]'
 """
@@ -47,8 +47,8 @@ def grpo_batch() -> update.Batch:
 
 
 def run(mesh: Mesh, batch: update.Batch) -> dict:
-    """Logits, log-probs, samples, metrics, parameters and momentum after one step. A momentum of the gradient,
-    not Adam's sign of it, moves the parameters: rounding must not decide a direction."""
+    """Logits, log-probs, samples, metrics, parameters and momentum after one step. A momentum of the
+    gradient, not Adam's sign of it, moves the parameters: rounding must not decide a direction."""
     optimizer = optax.chain(optax.trace(0.9), optax.scale(-1.0))
     loss = update.grpo_loss(0.2, 0.2, 0.05)
     learner = update.Learner(CONFIG, COMPUTE, mesh, optimizer, loss, 0.7, 8)

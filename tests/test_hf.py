@@ -12,7 +12,7 @@ import pytest
 from forests import MOE
 from safetensors.numpy import load_file, save_file
 
-from pivotrl_jax import hf, model
+from pivotrl_jax import hf, model, sharding
 from pivotrl_jax.records import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -146,11 +146,20 @@ def test_export_never_replaces_something_else(tiny, tmp_path):
     assert (tmp_path / "thesis.txt").is_file()
 
 
-def test_misshapen_params_are_not_written(tiny, tmp_path):
+def test_misshapen_params_and_adapters_are_not_written(tiny, tmp_path):
     config, params = tiny
-    with pytest.raises(ValueError, match="do not fit"):
-        hf.save(tmp_path / "out", config, {**params, "final_norm": params["final_norm"][:-1]}, None)
+    adapted = dataclasses.replace(config, lora=model.Lora(2, 4.0))
+    short = {**params, "final_norm": params["final_norm"][:-1]}
+    with pytest.raises(ValueError, match=r"do not fit the config: final_norm \(15,\) != \(16,\);"):
+        hf.save(tmp_path / "out", config, short, None)
+    with pytest.raises(ValueError, match=r"layers.down_lora_a \(2, 5, 12, 2\) != None, .* and 10 more"):
+        hf.save(tmp_path / "out", adapted, model.param_shapes(adapted), None)
     assert not (tmp_path / "out").exists()
+
+
+def test_whoever_may_read_the_config_may_read_the_weights(tiny, tmp_path):
+    hf.save(tmp_path / "out", *tiny, None, max_shard_bytes=3000)
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
 
 
 def test_fingerprint_follows_weights_and_config(copy):
@@ -203,6 +212,45 @@ def test_a_truncated_file_is_named(copy, keep):
     file = directory / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(InputError, match=r"model\.safetensors: truncated or corrupt"):
+        load(directory)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda name, entry, size: entry.update(data_offsets=[size, size + 64]),  # beyond the end
+        lambda name, entry, size: entry.update(data_offsets=[0, 64]),  # on another tensor
+        lambda name, entry, size: entry.update(data_offsets=[64, 0]),
+        lambda name, entry, size: entry.update(shape=[2**31, 2**31]),
+        lambda name, entry, size: entry.update(shape=[*entry["shape"], 2]),
+        lambda name, entry, size: entry.update(dtype="F32"),
+        lambda name, entry, size: entry.pop("shape"),
+    ],
+)
+@pytest.mark.parametrize("shardings", [False, True])
+def test_a_header_that_lies_about_its_tensors_is_refused(copy, lie, shardings):
+    directory = copy("dense_untied")
+    file = directory / "model.safetensors"
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
+    lie("model.norm.weight", header["model.norm.weight"], len(data))
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    config = hf.load_config(directory)
+    places = sharding.param_shardings(model.abstract_params(config), sharding.make_mesh({}))
+    with pytest.raises(InputError, match=r"model\.safetensors: truncated or corrupt \(.*; download it again"):
+        hf.load_params(directory, config, None, places if shardings else None)
+
+
+def test_experts_that_do_not_halve_into_gate_and_up_are_refused(copy):
+    directory, name = copy("moe_raw"), "model.layers.0.mlp.experts.gate_up_proj"
+
+    def lengthen(tensors):
+        tensors[name] = np.concatenate([tensors[name], tensors[name][:, :1]], axis=1)
+
+    edit_weights(directory, lengthen)
+    with pytest.raises(InputError, match=rf"missing \(.*1 unexpected \({name}\)"):
         load(directory)
 
 

@@ -36,7 +36,9 @@ def test_moments_in_bfloat16_follow_those_in_float32():
     exact, small = (make_optimizer(1e-2, 0, 0.0, 0.9, 0.95, 1e9, dtype) for dtype in ("float32", "bfloat16"))
     states = [exact.init(params), small.init(params)]
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(states[1]) if x.shape == (200,))
-    assert sum(x.nbytes for x in jax.tree.leaves(states[1])) < 0.52 * sum(x.nbytes for x in jax.tree.leaves(states[0]))
+    assert sum(x.nbytes for x in jax.tree.leaves(states[1])) < 0.52 * sum(
+        x.nbytes for x in jax.tree.leaves(states[0])
+    )
     scale = rng.uniform(1e-3, 1e3, 200)  # Adam divides it out again
     for _ in range(50):
         grads = {"w": jnp.asarray(rng.normal(0.5, 1, 200) * scale, jnp.float32)}

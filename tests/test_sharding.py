@@ -68,11 +68,11 @@ def test_eight_devices_equal_one(eight, sizes):
 
 
 # What stands in the compiled gradient of a dense layer and one with experts, both recomputed (remat "full").
-# fsdp:   all-gather: 7 + 8 matrices of the two layers, the 13 of them that the backward pass needs again,
-#         embedding, unembedding; their gradients: reduce-scatter for the 6 that are gathered per shard (embed,
-#         unembed, router, gate, up, down), all-reduce for those the partitioner handles, combined
-# expert: all-gather of tokens, weights and ids to the experts, again in the backward pass, and of the output's
-#         gradient; reduce-scatter of the output and of the gradients of tokens and weights
+# fsdp:   all-gather: 7 + 8 matrices of the two layers, those of them that the backward pass needs again,
+#         embedding, unembedding; their gradients: reduce-scatter for the 6 that are gathered per shard
+#         (embed, unembed, router, gate, up, down), all-reduce for those the partitioner handles, combined
+# expert: all-gather of tokens, weights and ids to the experts, again in the backward pass, and of the
+#         output's gradient; reduce-scatter of the output and of the gradients of tokens and weights
 # tensor: all-reduce alone, after every second projection and for the vocabulary's sums; no gather
 COUNTS = {
     "fsdp": {"all-reduce": 9, "all-gather": 28, "reduce-scatter": 6},
