@@ -2,8 +2,7 @@
 
 A checkpoint is a directory with `config.json` and safetensors weights, in one file or in shards under an
 index. Three layouts are read: dense, one tensor per expert (what the released Qwen3-MoE checkpoints hold) and
-the fused experts of transformers 5; the first two are written. Adapters (`ModelConfig.lora`) are no part of
-it.
+the fused experts of transformers 5; the first two are written. Adapters are no part of it.
 
 With several processes all of them call these functions, in the same order.
 """
@@ -134,8 +133,8 @@ def _on_devices(
     sharding: jax.sharding.NamedSharding,
     along: tuple[int, ...],
 ) -> jax.Array:
-    """A parameter, laid out so; `read(out, start)` gives any part of it. A shard comes in pieces, cut along
-    the given axes and put together where it will lie."""
+    """A parameter, laid out so. `read(out, start)` gives any part of it; a shard comes in pieces, cut along
+    these axes, and is put together on its device."""
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     shard_shape = sharding.shard_shape(shape)
     holders: dict[tuple[int, ...], list[jax.Device]] = {}  # first index of a shard -> who holds it
@@ -202,15 +201,11 @@ def save(
 
 
 def _check_shapes(config: ModelConfig, params: dict) -> None:
-    want = traverse_util.flatten_dict(param_shapes(config), sep=".")
-    got = {name: tuple(x.shape) for name, x in traverse_util.flatten_dict(params, sep=".").items()}
-    wrong = [
-        f"{name} {got.get(name)} != {want.get(name)}"
-        for name in want.keys() | got.keys()
-        if got.get(name) != want.get(name)
-    ]
-    if wrong:
-        raise ValueError(f"params do not fit the config: {some(wrong)}; merge or leave out adapters")
+    trees = param_shapes(config), jax.tree.map(lambda x: tuple(x.shape), params)
+    want, got = (traverse_util.flatten_dict(tree, sep=".") for tree in trees)
+    if wrong := {name for name, _ in want.items() ^ got.items()}:
+        text = some(f"{name} {got.get(name)} != {want.get(name)}" for name in wrong)
+        raise ValueError(f"params do not fit the config: {text}; merge or leave out adapters")
 
 
 def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:

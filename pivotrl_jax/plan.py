@@ -17,6 +17,7 @@ import json
 import resource
 from pathlib import Path
 
+import jax
 from absl import flags
 from rich.console import Console
 from rich.table import Table
@@ -142,6 +143,7 @@ def tables(page: dict) -> list[Table]:
 def main() -> None:
     config = cli.CONFIG.value
     mesh = parse_mesh(MESH.value) if MESH.value else {axis: n for axis, n in config.mesh.items()}
+    jax.config.update("jax_enable_compilation_cache", False)  # what comes from there leaves no text to count
     plan = make_plan(config, mesh, DEVICE.value)
     page = summarise(plan, plan.compile())
     for table in tables(page):

@@ -125,12 +125,12 @@ def main(argv: list[str]) -> None:
         return loaded[0]
 
     bad = []
-
-    def refuse(number: int, e: InputError) -> None:
-        bad.append(number)
-        print(f"score: line {number}: {e}", file=sys.stderr)
-
     with progress.bar(None, "scoring", "tokens") as bar:
+
+        def refuse(number: int, e: InputError) -> None:
+            bad.append(number)
+            bar.write(f"score: line {number}: {e}", file=sys.stderr)  # on a line of its own
+
         for good in batches(sys.stdin.buffer, scorer, chat, refuse):
             for (id, ids), log_probs in zip(good, scorer([ids for _, ids in good])):
                 print(json.dumps({"id": id, "logprobs": log_probs}))

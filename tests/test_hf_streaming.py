@@ -37,10 +37,9 @@ CASES = [  # meshes, where parameters lie on them, and the bytes of a piece
 
 def start(devices: int, *arguments: str) -> subprocess.Popen:
     """tests/streamed_load.py on so many simulated devices."""
-    effort = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {effort}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
     }
     command = [sys.executable, str(HERE / "streamed_load.py"), *map(str, arguments)]
