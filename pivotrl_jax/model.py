@@ -14,6 +14,7 @@ under `jax.set_mesh` the functions run on that mesh; without one, on one device.
 Parity: `transformers` Qwen3ForCausalLM and Qwen3MoeForCausalLM (tests/test_parity.py).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -270,6 +271,7 @@ def _init(config: ModelConfig, key: jax.Array):
     return module.init(key, slots, None, slots, slots)["params"]
 
 
+@functools.cache
 def abstract_params(config: ModelConfig) -> Params:
     """Parameters as ShapeDtypeStructs boxed with their axis letters, nothing allocated."""
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):

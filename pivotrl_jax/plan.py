@@ -4,9 +4,9 @@
 
 Compiles the run's own update and rollout programs ahead of time for the device, without allocating weights,
 and prints a table and, as its last line, JSON. TPUs (v4, v5e, v5p, v6e) go through the TPU's own compiler
-(pip install 'pivotrl-jax[plan]'); GPUs (a100, h100, h200) through virtual CPU devices, so what is compiled
-there is an estimate. The model comes from config.model.checkpoint: a directory, or the name of a Qwen3 whose
-numbers are known here or in the Hugging Face cache.
+(pip install 'pivotrl-jax[plan]'); GPUs (a100, h100, h200) through as many TPUs or, without that compiler,
+virtual CPU devices, so what is compiled there is an estimate. The model comes from config.model.checkpoint: a
+directory, or the name of a Qwen3 whose numbers are known here or in the Hugging Face cache.
 
 Times are floors: the slowest of arithmetic, device memory and interconnect, each at its published peak and
 all perfectly overlapped, with every prompt and completion as long as the config allows.
@@ -28,6 +28,9 @@ from pivotrl_jax.records import InputError
 
 MESH = flags.DEFINE_string("mesh", None, "Mesh axes, e.g. fsdp:8,expert:4; the config's own if not given.")
 DEVICE = flags.DEFINE_string("device", None, "v5p, v5p:4x4x4, h200:8, ...", required=True)
+COMPILER = flags.DEFINE_enum(
+    "compiler", "best", ["best", "cpu"], "For GPUs: the TPU's compiler, if installed, or the CPU's."
+)
 KNOWN = Path(__file__).parent / "assets" / "models"  # config.json of released checkpoints
 
 
@@ -49,7 +52,7 @@ def checkpoint_directory(name: str) -> Path:
     return known if here else run_lib.locate(name)
 
 
-def make_plan(config, mesh: dict[str, int], device: str) -> planning.Plan:
+def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> planning.Plan:
     """Raises InputError for a device, mesh, checkpoint or config that does not fit together."""
     check_config.check(config)
     chip, shape = chips.parse_device(device, mesh)
@@ -57,7 +60,8 @@ def make_plan(config, mesh: dict[str, int], device: str) -> planning.Plan:
     adapters = config.model.lora
     if adapters.rank:
         model_config = dataclasses.replace(model_config, lora=model.Lora(adapters.rank, adapters.alpha))
-    return planning.Plan(config, model_config, chips.target_mesh(chip, shape, mesh), chip)
+    stand_in, shape = chips.compiled_for(chip, shape, compiler)
+    return planning.Plan(config, model_config, chips.target_mesh(stand_in, shape, mesh), chip, stand_in)
 
 
 def summarise(plan: planning.Plan, programs: list[planning.Program]) -> dict:
@@ -79,6 +83,7 @@ def summarise(plan: planning.Plan, programs: list[planning.Program]) -> dict:
     return {
         "device": plan.chip.name,
         "estimate": plan.chip.kind == "gpu",
+        "compiled_for": plan.compiler.name if plan.compiler.kind == "tpu" else "cpu",
         "devices": plan.mesh.size,
         "mesh": {axis: size for axis, size in plan.mesh.shape.items() if size > 1},
         "model": run_lib.describe(plan.model_config, Path(plan.config.model.checkpoint)),
@@ -112,7 +117,7 @@ def gib(n: float) -> str:
 def tables(page: dict) -> list[Table]:
     """For people: what lies on a device, and what a step costs."""
     mesh = ", ".join(f"{axis} {size}" for axis, size in page["mesh"].items()) or "one device"
-    note = " (estimates: compiled for CPU)" if page["estimate"] else ""
+    note = f" (estimates: compiled for {page['compiled_for']})" if page["estimate"] else ""
     memory = Table(
         title=f"{page['model']}\n{page['devices']} x {page['device']}, {mesh}{note}", title_justify="left"
     )
@@ -144,7 +149,7 @@ def main() -> None:
     config = cli.CONFIG.value
     mesh = parse_mesh(MESH.value) if MESH.value else {axis: n for axis, n in config.mesh.items()}
     jax.config.update("jax_enable_compilation_cache", False)  # what comes from there leaves no text to count
-    plan = make_plan(config, mesh, DEVICE.value)
+    plan = make_plan(config, mesh, DEVICE.value, COMPILER.value)
     page = summarise(plan, plan.compile())
     for table in tables(page):
         Console(soft_wrap=False).print(table)

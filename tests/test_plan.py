@@ -39,7 +39,7 @@ def parameters(config: model.ModelConfig) -> int:
 
 @pytest.fixture(scope="module")
 def two_gpus() -> dict:
-    return page_of(f"--config={CONFIG}", "--mesh=data:2", "--device=h100")
+    return page_of(f"--config={CONFIG}", "--mesh=data:2", "--device=h100", "--compiler=cpu")
 
 
 def test_bytes_are_those_of_the_parameters_and_shapes(two_gpus):
