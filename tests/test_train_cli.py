@@ -4,6 +4,7 @@ Most bad inputs go through `cli.start` in this process, which saves an import of
 the real command.
 """
 
+import concurrent.futures
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 import tiny_run
 from absl import flags
 from safetensors.numpy import load_file
+from test_hosts import free_port
 
 from pivotrl_jax import cli, evaluate, find_pivots, train
 from pivotrl_jax.environments import bfcl
@@ -396,3 +398,34 @@ def test_a_killed_lora_run_goes_on_and_leaves_an_adapter_and_its_merged_weights(
         np.testing.assert_allclose(merged[name], w, rtol=0, atol=1e-6)
     values = json.loads((workdir / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert values["base_model_name_or_path"] == str(checkpoint)
+
+
+@pytest.mark.slow
+def test_two_processes_end_as_one(whole, checkpoint, tmp_path):
+    """Two processes with a device each: one writes, both agree, and a resumed run finds everything done."""
+    workdir, address = tmp_path / "run", f"127.0.0.1:{free_port()}"
+
+    def together():
+        env = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            jobs = [
+                pool.submit(micro, workdir, checkpoint, code=coins(), env={**env, "JAX_PROCESS_ID": str(i)})
+                for i in (0, 1)
+            ]
+            return [job.result() for job in jobs]
+
+    (code, out, err), (other, quiet, more) = together()
+    assert (code, other) == (0, 0), err + more
+    assert "pivots kept" in out and "pivots kept" not in quiet
+    drawn = [(w / "rollouts/00000.jsonl").read_text("utf-8") for w in (workdir, whole[0])]
+    ids = [[json.loads(line)["token_ids"] for line in text.splitlines()] for text in drawn]
+    assert ids[0] == ids[1]  # the same samples as one device draws
+    losses = [
+        [json.loads(line)["loss"] for line in (w / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for w in (workdir, whole[0])
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3, atol=1e-5)
+    exported = (workdir / "hf" / "model.safetensors").read_bytes()
+    (code, out, err), (other, _, more) = together()
+    assert (code, other) == (0, 0), err + more
+    assert "pivots kept" in out and (workdir / "hf" / "model.safetensors").read_bytes() == exported
