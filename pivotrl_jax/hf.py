@@ -26,10 +26,11 @@ from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
 from pivotrl_jax.hf_config import config_to_json, load_config
-from pivotrl_jax.hf_files import INDEX, WEIGHTS, Files, Wanted, contiguous, some, weight_files
+from pivotrl_jax.hf_files import INDEX, WEIGHTS, Files, Wanted, appearing, contiguous, some, weight_files
 from pivotrl_jax.hf_layout import Place, leaf, param_shapes, places
 from pivotrl_jax.model_config import ModelConfig
 from pivotrl_jax.records import InputError
+from pivotrl_jax.sharding import fetch
 
 __all__ = ["fingerprint", "load_config", "load_params", "save"]
 
@@ -209,23 +210,13 @@ def _check_shapes(config: ModelConfig, params: dict) -> None:
 
 
 def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with appearing(directory) as temporary:
         values = config_to_json(config, source_directory, str(params["embed"].dtype))
         (temporary / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         for name in COMPANIONS if source_directory is not None else ():
             if (Path(source_directory) / name).is_file():
                 shutil.copyfile(Path(source_directory) / name, temporary / name)
         _write_weights(temporary, config, params, max_shard_bytes)
-        old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
-        if directory.exists():
-            os.rename(directory, old)
-        os.rename(temporary, directory)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replaceable(directory: Path) -> bool:
@@ -238,9 +229,7 @@ def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarra
     for place in places(config):
         if held != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
             held, x = key, leaf(params, place.path)
-            x = x[place.index[0]] if place.index else x
-            local = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
-            x = np.asarray(x if local else multihost_utils.process_allgather(x, tiled=True))
+            x = fetch(x[place.index[0]] if place.index else x)
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
 

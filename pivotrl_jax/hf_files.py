@@ -12,6 +12,7 @@ import json
 import math
 import mmap
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -177,6 +178,23 @@ def _unfused(name: str, whole: Stored) -> dict[str, Stored]:
         key: dataclasses.replace(whole, start=whole.start + i * size, shape=shape)
         for i, key in enumerate(names)
     }
+
+
+@contextlib.contextmanager
+def appearing(directory: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the name `directory` when the block ends well: what stands there
+    is whole, or as it was before."""
+    temporary, old = (directory.with_name(f".{directory.name}.{os.getpid()}.{x}") for x in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if directory.exists():
+            os.rename(directory, old)
+        os.rename(temporary, directory)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def weight_files(directory: Path) -> dict[Path, set[str] | None]:

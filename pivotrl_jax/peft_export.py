@@ -9,7 +9,6 @@ Qwen3-MoE so, too; neither has been run on one of these.
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
+from pivotrl_jax import sharding
+from pivotrl_jax.hf_files import appearing
 from pivotrl_jax.hf_layout import Place, leaf, places
 from pivotrl_jax.lora import MARK
 from pivotrl_jax.model_config import ModelConfig
@@ -41,7 +42,10 @@ def save_adapter(directory: str | Path, config: ModelConfig, params: dict, base:
     for name, x in _tensors(config, params):
         tensors |= {name: x} if first else {}
     if first:
-        _write_directory(directory, adapter_config(config, base), tensors)
+        with appearing(directory) as temporary:
+            text = json.dumps(adapter_config(config, base), indent=2) + "\n"
+            (temporary / CONFIG).write_text(text, "utf-8")
+            save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
 
@@ -87,32 +91,12 @@ def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarra
     for place in _matrices(config):
         if held != (key := (place.path, place.index[0])):  # one copy per layer and matrix, not per expert
             held, group = key, leaf(params, place.path[:-1])
-            a, b = (_on_host(group[f"{place.path[-1]}{MARK}{x}"][place.index[0]]) for x in "ab")
+            a, b = (sharding.fetch(group[f"{place.path[-1]}{MARK}{x}"][place.index[0]]) for x in "ab")
         down, up = a[place.index[1:]], b[place.index[1:]]
         # contiguous, because safetensors writes the buffer and ignores strides
         yield f"{_module(place)}.lora_A.weight", np.ascontiguousarray(down.reshape(-1, down.shape[-1]).T)
         yield f"{_module(place)}.lora_B.weight", np.ascontiguousarray(up.reshape(len(up), -1).T)
 
 
-def _on_host(x: jax.Array | np.ndarray) -> np.ndarray:
-    local = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
-    return np.asarray(x if local else multihost_utils.process_allgather(x, tiled=True))
-
-
 def _replaceable(directory: Path) -> bool:
     return (directory / CONFIG).is_file() or not any(directory.iterdir())
-
-
-def _write_directory(directory: Path, values: dict, tensors: dict[str, np.ndarray]) -> None:
-    temporary, old = (directory.with_name(f".{directory.name}.{os.getpid()}.{x}") for x in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        (temporary / CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        if directory.exists():
-            os.rename(directory, old)
-        os.rename(temporary, directory)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

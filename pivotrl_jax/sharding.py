@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pivotrl_jax.records import InputError
@@ -217,6 +218,12 @@ def count(axes) -> int:
 def index(axes) -> jax.Array | int:
     """Inside `per_shard`: this device's place along mesh axes."""
     return 0 if axes is None or current_mesh() is None else jax.lax.axis_index(axes)
+
+
+def fetch(x) -> np.ndarray:
+    """The whole of an array on this host, wherever its parts lie. Of several processes all must call it."""
+    local = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+    return np.asarray(x if local else multihost_utils.process_allgather(x, tiled=True))
 
 
 def put(x, place: NamedSharding) -> jax.Array:
