@@ -158,8 +158,8 @@ def decode_attention(
     """One new token per branch against the shared trunk, the branch's own past, and itself. Returns [R, S,
     H, K].
 
-    `trunk` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, C,
-    N, K], of which the first `length` positions are filled; `k_RSNK`, `v_RSNK` belong to the new token.
+    `trunk` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, N,
+    C, K], of which the first `length` positions are filled; `k_RSNK`, `v_RSNK` belong to the new token.
     """
     R, S, H, K = q_RSHK.shape
     N = k_RSNK.shape[2]

@@ -97,7 +97,12 @@ def check(config: Any) -> None:
 
 
 def check_training(config: Any) -> None:
-    """What sampling must satisfy for its log-probs to be those the learner computes. Raises InputError."""
+    """What must hold for training to learn what it samples. Raises InputError."""
+    if config.model.param_dtype != "float32" and not config.model.lora.rank:
+        raise InputError(
+            f"config.model.param_dtype is {config.model.param_dtype!r}; small updates are lost in it: "
+            "train float32 parameters, or adapters (config.model.lora.rank) beside a frozen base"
+        )
     sampling = config.sampling
     if sampling.temperature <= 0:
         raise InputError(

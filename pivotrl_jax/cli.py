@@ -75,4 +75,5 @@ def _lines(e: BaseException) -> list[str]:
 
 def _fail(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr)
+    hosts.give_up(1)
     sys.exit(1)

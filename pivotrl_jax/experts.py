@@ -63,10 +63,10 @@ def expert_mlp(
 
 def cheaper_to_move_weights(config, tokens: int) -> bool:
     """Whether experts split over `fsdp`, too, had better be gathered there than tokens, given the tokens of
-    a device: a prefill has many, a decode step few. Per layer, tokens move 2 M D numbers per device of the
-    axis, weights 3 E D F over all of them."""
-    moved = 2 * tokens * sharding.count("fsdp")
-    return moved > 3 * config.num_experts // sharding.count("expert") * config.expert_size
+    a device: a prefill has many, a decode step few. Per layer and device of the axis, tokens move 2 M e D
+    numbers, gathered over `expert` as they are, and weights 3 E / e D F / fsdp."""
+    e, fsdp = sharding.count("expert"), sharding.count("fsdp")
+    return 2 * tokens * e * fsdp > 3 * config.num_experts / e * config.expert_size
 
 
 def spread_mlp(
@@ -127,10 +127,10 @@ def ragged_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
     flat = expert_MA.reshape(-1)
     order = jnp.argsort(flat)
     sizes_E = jnp.bincount(flat, length=E + 1)[:E].astype(jnp.int32)
-    out = _mlp(
-        lambda rows, w: jax.lax.ragged_dot(rows, w, sizes_E), x_MD[order // A], gate_EDF, up_EDF, down_EFD
-    )
-    out = jnp.where(jnp.arange(M * A)[:, None] < sizes_E.sum(), out, 0)
+    mine = jnp.arange(M * A)[:, None] < sizes_E.sum()  # what a product leaves in other rows is not defined
+    rows = jnp.where(mine, x_MD[order // A], 0)  # and so in the gradient
+    out = _mlp(lambda rows, w: jax.lax.ragged_dot(rows, w, sizes_E), rows, gate_EDF, up_EDF, down_EFD)
+    out = jnp.where(mine, out, 0)
     out = jnp.zeros_like(out).at[order].set(out, unique_indices=True).reshape(M, A, -1)
     return jnp.einsum("mad,ma->md", out, weight_MA.astype(out.dtype)).astype(x_MD.dtype)
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
@@ -29,6 +30,13 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0 ($JA
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the processes that the cluster started: TPU pod, Slurm, Open MPI, Kubernetes."
 )
+
+
+def refuse() -> None:
+    """For programs of one process. Raises InputError when flags ask for several."""
+    flags_given = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
+    if given := [f"--{flag.name}" for flag in flags_given if flag.value not in (None, False)]:
+        raise InputError(f"this program runs in one process; leave out {', '.join(given)}")
 
 
 def join() -> None:
@@ -72,6 +80,7 @@ def _number(flag: int | None, variable: str) -> int | None:
     return int(text)
 
 
+TOKEN = ".shared"
 RESUMED = ("run.json", "rollouts", "evaluations", "metrics.jsonl")  # what a run goes on from
 
 
@@ -84,11 +93,18 @@ def own_directory(workdir: Path) -> Path:
     found = [workdir / name for name in RESUMED]
     files = sorted(p for top in found for p in (top.rglob("*") if top.is_dir() else [top]) if p.is_file())
     names = [str(p.relative_to(workdir)) for p in files]
-    digest = zlib.crc32("\n".join(names).encode()) & 0x7FFFFFFF
-    if int(multihost_utils.broadcast_one_to_all(np.int32(digest))) != digest:
+    # a token that the first process leaves there, for the others to find: two disks may hold the same files
+    token = int(multihost_utils.broadcast_one_to_all(np.int32(time.time_ns() & 0x7FFFFFFF)))
+    if not jax.process_index():
+        (workdir / TOKEN).write_text(str(token), "utf-8")
+    multihost_utils.sync_global_devices("token written")
+    found = (workdir / TOKEN).read_text("utf-8") if (workdir / TOKEN).is_file() else ""
+    digest = zlib.crc32("\n".join([found, *names]).encode()) & 0x7FFFFFFF
+    there = np.ravel(multihost_utils.process_allgather(np.int32(digest)))
+    if different := np.flatnonzero(there != there[0]).tolist():  # known to all of them, so that all stop
         raise InputError(
-            f"config.workdir {workdir}: process {jax.process_index()} sees other files there than process 0; "
-            "name a directory that all hosts share"
+            f"config.workdir {workdir}: processes {different} see other files there than process 0; name a "
+            "directory that all hosts share"
         )
     own = workdir
     if jax.process_index():
@@ -99,6 +115,13 @@ def own_directory(workdir: Path) -> Path:
             shutil.copyfile(workdir / name, own / name)
     multihost_utils.sync_global_devices("work directory copied")
     return own
+
+
+def give_up(code: int) -> None:
+    """End this process at once, if there are others: they may wait for it in a collective for minutes."""
+    if jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def leave() -> None:

@@ -59,8 +59,7 @@ def grpo_batch(
     for i, (candidate, prompt, group) in enumerate(zip(candidates, prompts, groups)):
         piece = forest.Piece(i, prompt, [rollout.token_ids for rollout in group])
         trees.setdefault(candidate.trajectory_id, []).append(piece)
-    longest = max(len(p.prompt) + max(map(len, p.branches)) for pieces in trees.values() for p in pieces)
-    packed = forest.pack(list(trees.values()), forest.round_up(longest, slots), 0, rows)
+    packed = pack_shortest(list(trees.values()), slots, rows)
     fields = {
         name: np.zeros(packed.tokens.shape, np.float32)
         for name in ("weight", "behaviour_log_prob", "advantage")
@@ -78,6 +77,15 @@ def grpo_batch(
             )
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     return {**arrays, **fields}
+
+
+def pack_shortest(trees: Sequence[Sequence[forest.Piece]], slots: Sequence[int], rows: int) -> forest.Forest:
+    """The trees in rows of one of the lengths `slots`: that which takes the fewest slots in all. A tree that
+    a short row has to cut computes its shared path again in every part."""
+    longest = max(len(p.prompt) + max(map(len, p.branches)) for pieces in trees for p in pieces)
+    shortest = forest.round_up(longest, slots)
+    packed = (forest.pack(trees, n, 0, rows) for n in sorted(slots) if n >= shortest)
+    return min(packed, key=lambda found: found.tokens.size)
 
 
 def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
@@ -105,6 +113,18 @@ def _require_finite(step: int, values: dict[str, float]) -> None:
         )
 
 
+def _start(learner: update.Learner, reference, checkpoints: Checkpoints, resume: bool):
+    """(state, totals): of the latest checkpoint, which then is the only state in memory, or of step 0."""
+    restored = None
+    if resume:
+        restored = checkpoints.restore_latest(learner.abstract_state(reference))
+    else:
+        checkpoints.clear()
+    if restored:
+        return restored[0], restored[1]["totals"]
+    return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
+
+
 def learn(
     learner: update.Learner,
     actor: Actor,
@@ -127,14 +147,11 @@ def learn(
 
     Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes.
     """
-    state = learner.init_state(reference)
+    state, totals = _start(learner, reference, checkpoints, resume)
     if not recipe.kl_coefficient:
-        del reference  # the caller may have let go of it, too: then it makes room here
-    totals = {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
-    restored = checkpoints.restore_latest(state) if resume else checkpoints.clear()
-    if restored:
-        state, host = restored
-        totals = host["totals"]
+        reference = None  # whoever called may have let go of it, too
+    elif learner.frozen:
+        reference = learner.place(reference)  # adapters come from the host: once, not with every batch
     stream = jax.random.fold_in(jax.random.key(recipe.seed), 3)
     start = int(state.step)
     if start > recipe.steps:

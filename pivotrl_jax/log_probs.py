@@ -43,8 +43,10 @@ def token_log_probs(
     at_rest = sharding.spec(mesh, "DV", unembed.shape, sharding.LEARNER) if mesh else P()
 
     def compute(unembed, *rows):
-        # varying before the loop over chunks: its gradient is summed over devices once, after the loop
+        # varying before the loop over chunks: its gradient is summed over devices once, after the loop; and
+        # float32, because it is summed over chunks
         unembed = sharding.gather(sharding.varying(unembed), at_rest[0] if mesh else None, 0)
+        unembed = unembed.astype(jnp.float32)
         return _row_log_probs(unembed, *rows, temperature, chunk)
 
     rows = (hidden_RTD, tokens_RT, parent_RT, wanted_RT)
@@ -95,7 +97,8 @@ def _row_log_probs(unembed, hidden_RTD, tokens_RT, parent_RT, wanted_RT, tempera
 
 def _scores_to_outputs(unembed, temperature, h, target):
     """log-prob of `target` [R, C] and entropy, from the scores of this device's share of the vocabulary."""
-    scores = jnp.einsum("rcd,dv->rcv", h, unembed, preferred_element_type=jnp.float32) / temperature
+    w = unembed.astype(h.dtype)
+    scores = jnp.einsum("rcd,dv->rcv", h, w, preferred_element_type=jnp.float32) / temperature
     top = sharding.largest(jax.lax.stop_gradient(scores).max(-1), "tensor")
     total = top + jnp.log(sharding.total(jnp.exp(scores - top[..., None]).sum(-1), "tensor"))
     here = target - sharding.index("tensor") * unembed.shape[1]

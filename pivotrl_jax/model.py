@@ -82,8 +82,8 @@ def _adapter(module: nn.Module, name: str, inputs: str, outputs: str, of: str = 
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """x / rms(x) * weight over the last axis. The mean square is taken in float32: squares overflow
-    bfloat16's 8 bits."""
+    """x / rms(x) * weight over the last axis. The mean square is taken in float32: a bfloat16 sum over
+    thousands of squares loses the small ones."""
     x32 = x.astype(jnp.float32)
     return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)).astype(x.dtype) * weight
 
@@ -231,10 +231,11 @@ class Qwen3(nn.Module):
             if mesh is None:
                 return table[tokens].astype(c.dtype)
             table, tokens = sharding.varying((table.astype(c.dtype), tokens))
-            table = sharding.gather(table, at_rest[1], 1)
+            # looked up in float32: the gradient sums over a token's occurrences, which bfloat16 would lose
+            table = sharding.gather(table, at_rest[1], 1).astype(jnp.float32)
             here = tokens - sharding.index("tensor") * table.shape[0]
             here = jnp.where(here < 0, table.shape[0], here)  # not from the end
-            return sharding.total(table.at[here].get(mode="fill", fill_value=0), "tensor")
+            return sharding.total(table.at[here].get(mode="fill", fill_value=0).astype(c.dtype), "tensor")
 
         return sharding.per_shard(look_up, (at_rest, sharding.BATCH), sharding.BATCH)(table, tokens)
 
@@ -273,7 +274,8 @@ def _init(config: ModelConfig, key: jax.Array):
 
 @functools.cache
 def abstract_params(config: ModelConfig) -> Params:
-    """Parameters as ShapeDtypeStructs boxed with their axis letters, nothing allocated."""
+    """Parameters as ShapeDtypeStructs boxed with their axis letters, nothing allocated. One tree for all
+    callers: map over it, do not change it."""
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         return jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
 

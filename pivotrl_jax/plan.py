@@ -22,12 +22,12 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax import check_config, chips, cli, hf, model, planning
+from pivotrl_jax import check_config, chips, cli, hf, hosts, model, planning
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.records import InputError
 
 MESH = flags.DEFINE_string("mesh", None, "Mesh axes, e.g. fsdp:8,expert:4; the config's own if not given.")
-DEVICE = flags.DEFINE_string("device", None, "v5p, v5p:4x4x4, h200:8, ...", required=True)
+DEVICE = flags.DEFINE_string("device", None, "v5p, v5p:4x4x4, h200:8, ...")
 COMPILER = flags.DEFINE_enum(
     "compiler", "best", ["best", "cpu"], "For GPUs: the TPU's compiler, if installed, or the CPU's."
 )
@@ -49,7 +49,7 @@ def checkpoint_directory(name: str) -> Path:
     """The directory whose config.json describes a checkpoint; released ones need no download."""
     known = KNOWN / Path(name).name
     here = not Path(name).exists() and name.startswith("Qwen/") and known.is_dir()
-    return known if here else run_lib.locate(name)
+    return known if here else run_lib.locate(name, files=["config.json"])
 
 
 def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> planning.Plan:
@@ -67,7 +67,7 @@ def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> plann
 def summarise(plan: planning.Plan, programs: list[planning.Program]) -> dict:
     """The JSON: bytes and FLOPs per device where not said otherwise, seconds as floors."""
     resident, (trunk, own) = plan.resident_bytes(), plan.kv_cache_bytes()
-    gradient, optimizer, rollouts = programs
+    gradient, optimizer, rollouts, *_ = programs
     trained = planning.bytes_per_device(plan.params)
     sampled = planning.bytes_per_device(plan.decode_params)
     peaks = {
@@ -83,6 +83,7 @@ def summarise(plan: planning.Plan, programs: list[planning.Program]) -> dict:
     return {
         "device": plan.chip.name,
         "estimate": plan.chip.kind == "gpu",
+        "compiled": {p.name: p.compiled for p in programs},
         "compiled_for": plan.compiler.name if plan.compiler.kind == "tpu" else "cpu",
         "devices": plan.mesh.size,
         "mesh": {axis: size for axis, size in plan.mesh.shape.items() if size > 1},
@@ -138,14 +139,21 @@ def tables(page: dict) -> list[Table]:
         intensity = page["arithmetic_intensity"][name]
         cost.add_row(name, str(page["calls_per_step"][name]), *seconds, f"{intensity:.0f}")
     sent = ", ".join(f"{kind} {gib(n)}" for kind, n in page["collective_bytes"].items()) or "nothing"
+    refused = [name for name, done in page["compiled"].items() if not done]
+    refusal = (
+        f"\nnot compiled for lack of memory, interconnect unknown: {', '.join(refused)}" if refused else ""
+    )
     cost.caption = (
         f"{page['flops_per_step']:.3g} FLOPs, at least {page['floor_seconds_per_step']:.3g} s a step; "
-        f"sent per device: {sent}"
+        f"sent per device: {sent}{refusal}"
     )
     return [memory, cost]
 
 
 def main() -> None:
+    hosts.refuse()
+    if DEVICE.value is None:
+        raise InputError("no device; name one, e.g. --device=v5p")
     config = cli.CONFIG.value
     mesh = parse_mesh(MESH.value) if MESH.value else {axis: n for axis, n in config.mesh.items()}
     jax.config.update("jax_enable_compilation_cache", False)  # what comes from there leaves no text to count

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from pivotrl_jax import costs, hlo, lora, model, sharding, update
+from pivotrl_jax import costs, experts, forest, hlo, learning, lora, model, sharding, update
 from pivotrl_jax.chips import Chip
 from pivotrl_jax.grpo_stage import optimizer_of
 from pivotrl_jax.sampler import Sampler, Sampling
@@ -30,7 +31,7 @@ class Program:
     name: str
     calls: int  # per optimizer step, at most
     peak_bytes: int  # arguments, results and temporaries at once, by the compiler
-    flops: float  # useful ones, per device and call
+    flops: float  # per device and call, with what remat computes again
     traffic_bytes: float  # least traffic with device memory, per call
     collectives: dict[str, hlo.Collective]  # per call
     compiled: bool  # False: the compiler gave up for lack of memory, of which `peak_bytes` says how much
@@ -52,26 +53,37 @@ class Shapes:
 
     learner_rows: int
     sampler_rows: int
-    slots: int
+    slots: int  # of a row of the learner
+    trunk_slots: int  # of a row of the sampler
     branches: int
     max_tokens: int
     samples: int  # of one step: pivots x group size
-    microbatches: int  # of one step, when every prompt and completion is as long as allowed
+    microbatches: int  # of one step, at full length
+
+    rollout_batches: int  # of one step, then, too
 
     @classmethod
     def of(cls, config, mesh: Mesh) -> "Shapes":
-        g, longest = config.grpo, max(config.compute.slots)
+        """As a step packs them when every prompt and completion is as long as the config allows."""
+        g, most = config.grpo, config.data.max_prompt_tokens
         learner_rows = sharding.whole_rows(mesh, g.microbatch_rows)
-        per_row = max((longest - config.data.max_prompt_tokens) // config.sampling.max_tokens, 1)
-        rows = g.pivots_per_step * math.ceil(g.group_size / per_row)
+        sampler_rows = sharding.whole_rows(mesh, g.batch.rows)
+        prompt, completion = np.zeros(most, np.int32), np.zeros(config.sampling.max_tokens, np.int32)
+        full = [[forest.Piece(i, prompt, [completion] * g.group_size)] for i in range(g.pivots_per_step)]
+        drawn = [[forest.Piece(i, prompt, samples=g.group_size)] for i in range(g.pivots_per_step)]
+        rows, slots = learning.pack_shortest(full, config.compute.slots, learner_rows).tokens.shape
+        trunk = forest.round_up(most, config.compute.slots)
+        batches = forest.pack(drawn, trunk, g.batch.branches, sampler_rows).tokens.shape[0] // sampler_rows
         return cls(
             learner_rows=learner_rows,
-            sampler_rows=sharding.whole_rows(mesh, g.batch.rows),
-            slots=longest,
+            sampler_rows=sampler_rows,
+            slots=slots,
+            trunk_slots=trunk,
             branches=g.batch.branches,
             max_tokens=config.sampling.max_tokens,
             samples=g.pivots_per_step * g.group_size,
-            microbatches=math.ceil(rows / learner_rows),
+            microbatches=rows // learner_rows,
+            rollout_batches=batches,
         )
 
 
@@ -82,20 +94,16 @@ def struct(shape, dtype, place) -> jax.ShapeDtypeStruct:
 def structs(shapes, places, dtype=None):
     """ShapeDtypeStructs laid out; floating leaves in `dtype`."""
 
-    def one(path, s, place):
+    def one(s, place):
         change = dtype is not None and jnp.issubdtype(s.dtype, jnp.floating)
         return struct(s.shape, dtype if change else s.dtype, place)
 
-    return jax.tree.map_with_path(one, shapes, places)
+    return jax.tree.map(one, shapes, places)
 
 
 def bytes_per_device(tree) -> int:
     """Of ShapeDtypeStructs with shardings."""
-    return sum(
-        math.prod(s.sharding.shard_shape(s.shape)) * s.dtype.itemsize
-        for s in jax.tree.leaves(tree)
-        if hasattr(s, "sharding")
-    )
+    return sum(math.prod(s.sharding.shard_shape(s.shape)) * s.dtype.itemsize for s in jax.tree.leaves(tree))
 
 
 def _compile(lowered, kind: str) -> tuple[int, str]:
@@ -168,7 +176,7 @@ class Plan:
         the reference policy where the loss needs one."""
         optimizer = 0 if self.config.grpo.offload_optimizer else bytes_per_device(self.opt_state)
         params = bytes_per_device(self.params)
-        reference = params if self.config.grpo.kl_coefficient and not self.model_config.lora else 0
+        reference = params if self.config.grpo.kl_coefficient else 0
         return {
             "parameters": params + bytes_per_device(self.frozen),
             "optimizer": optimizer,
@@ -188,12 +196,14 @@ class Plan:
         heads = c.num_kv_heads // self.mesh.shape["tensor"]
         rows = s.sampler_rows // sharding.row_shards(self.mesh)
         token = 2 * c.num_layers * heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-        return rows * s.slots * token, rows * s.branches * s.max_tokens * token
+        return rows * s.trunk_slots * token, rows * s.branches * s.max_tokens * token
 
     def compile(self) -> list[Program]:
-        """Compile the update's two programs and the sampler's. Minutes for a large model."""
+        """Compile the update's programs and the sampler's: gradient, optimizer, rollouts and, where the loss
+        has a reference, its log-probs. Minutes for a large model."""
         # one after the other: libtpu 0.0.42 has crashed when compiling in two threads
-        return [self._accumulate(), self._apply(), self._sample()]
+        made = [self._accumulate(), self._apply(), self._sample()]
+        return [*made, self._score()] if self.config.grpo.kl_coefficient else made
 
     def _batch(self):
         names = {"tokens": jnp.int32, "position": jnp.int32, "parent": jnp.int32, "subtree_end": jnp.int32}
@@ -209,7 +219,7 @@ class Plan:
         tokens = s.learner_rows * s.slots // sharding.row_shards(self.mesh)
         # products in the forward pass, its recomputation, and two for the gradient of each; all but the last
         # read the weights, and the gradient is added to the one so far
-        passes = 3 if self.config.compute.remat == "nothing" else 4
+        passes = 4 if self.config.compute.remat == "full" else 3
         traffic = (passes - 1) * self._gathered_bytes() + passes * tokens * self._bytes_per_token()
         traffic += 2 * bytes_per_device(self.params)
         return self._program(
@@ -228,18 +238,22 @@ class Plan:
         return layers * jnp.dtype(c.dtype).itemsize
 
     def _gathered_bytes(self) -> int:
-        """A device's weights in the compute dtype, whole over `data` and `fsdp`."""
-        size = sum(math.prod(s.shape) for s in jax.tree.leaves(model.param_shapes(self.model_config)))
-        c, shape = self.model_config, self.mesh.shape
-        of_experts = (
-            3
-            * c.num_experts
-            * c.expert_size
-            * c.hidden_size
-            * sum(end - first for _, first, end, moe in c.segments() if moe)
+        """A device's weights in the compute dtype, whole over `fsdp`."""
+        total = 0
+        boxed = jax.tree.leaves(
+            model.abstract_params(self.model_config), is_leaf=lambda x: hasattr(x, "names")
         )
-        rest = (size - of_experts) / shape["tensor"] + of_experts / (shape["tensor"] * shape["expert"])
-        return int(rest * jnp.dtype(c.dtype).itemsize)
+        for leaf in boxed:
+            places = sharding.spec(self.mesh, leaf.names, leaf.value.shape, sharding.LEARNER)
+            split = [self.mesh.shape[axis] for axis in places if axis not in (None, "fsdp")]
+            total += math.prod(leaf.value.shape) // math.prod(split)
+        return total * jnp.dtype(self.model_config.dtype).itemsize
+
+    def _score(self) -> Program:
+        tokens = self.shapes.learner_rows * self.shapes.slots // sharding.row_shards(self.mesh)
+        traffic = self._gathered_bytes() + tokens * self._bytes_per_token()
+        args = self.params, self.frozen, self._batch()
+        return self._program("reference", self.learner.log_probs, args, self.shapes.microbatches, traffic)
 
     def _apply(self) -> Program:
         step = struct((), jnp.int32, self.learner.replicated)
@@ -250,7 +264,7 @@ class Plan:
 
     def _sample(self) -> Program:
         s, rows = self.shapes, self.sampler.row_sharding
-        wide, branch = (s.sampler_rows, s.slots), (s.sampler_rows, s.branches)
+        wide, branch = (s.sampler_rows, s.trunk_slots), (s.sampler_rows, s.branches)
         key = jax.eval_shape(lambda: jax.random.key(0))
         args = (
             self.decode_params,
@@ -259,11 +273,15 @@ class Plan:
             struct(key.shape, key.dtype, self.learner.replicated),
             struct((*branch, 2), jnp.int32, rows),
         )
-        calls = math.ceil(s.samples / (s.sampler_rows * s.branches))
         trunk, own = self.kv_cache_bytes()
+        weights = {
+            name: x
+            for name, x in self.decode_params.items()
+            if name != "embed" or self.model_config.tie_embeddings
+        }
         # every decode step reads the weights a device holds, the trunks and, on average, half of the branches
-        traffic = s.max_tokens * (bytes_per_device(self.decode_params) + trunk + own / 2)
-        return self._program("rollouts", self.sampler.run, args, calls, traffic, s.max_tokens - 1)
+        traffic = s.max_tokens * (bytes_per_device(weights) + trunk + own / 2)
+        return self._program("rollouts", self.sampler.run, args, s.rollout_batches, traffic, s.max_tokens - 1)
 
     def _program(self, name, jitted, args, calls, traffic, steps: int = 1) -> Program:
         began = time.perf_counter()
@@ -283,14 +301,22 @@ class Plan:
         )
 
     def _flops(self, jaxpr, steps: int) -> float:
-        """Of all devices. A row of the grouped products counts where its expert is; in a decode step experts
-        are spread over `fsdp`, too."""
+        """Of all devices. Where experts are spread, every device gets the rows of all and multiplies its own
+        experts': over `expert`, and in the sampler over `fsdp`, too, unless it moves weights there."""
         platform = "tpu" if self.chip.kind == "tpu" else "cuda"
-        expert = self.mesh.shape["expert"]
-        once = costs.flops(jaxpr, costs.causal(0), platform, 1 / expert).flops
+        expert, s = self.mesh.shape["expert"], self.shapes
+
+        def share(column: int, tokens: int) -> float:
+            axes = sharding.axes_of(self.mesh, "E", self.model_config.num_experts, column)
+            with jax.set_mesh(self.mesh):
+                weights = experts.cheaper_to_move_weights(self.model_config, tokens)
+            return 1 / expert if axes == "expert" or weights else 1 / (expert * self.mesh.shape["fsdp"])
+
         if steps == 1:
-            return once
-        axes = sharding.axes_of(self.mesh, "E", self.model_config.num_experts, sharding.SAMPLER)
-        share = 1 / (expert * self.mesh.shape["fsdp"] if isinstance(axes, tuple) else expert)
-        a_step = (costs.flops(jaxpr, costs.causal(n), platform, share).flops for n in (1, 0))
-        return once + steps * (next(a_step) - next(a_step))
+            return costs.flops(jaxpr, costs.causal(0), platform, 1 / expert).flops
+        rows = s.sampler_rows // sharding.row_shards(self.mesh)
+        prefill = share(sharding.SAMPLER, rows * s.trunk_slots)
+        decode = share(sharding.SAMPLER, rows * s.branches)
+        once = costs.flops(jaxpr, costs.causal(0), platform, prefill).flops
+        a_step = [costs.flops(jaxpr, costs.causal(n), platform, decode).flops for n in (1, 0)]
+        return once + steps * (a_step[0] - a_step[1])

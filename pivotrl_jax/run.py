@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -132,7 +133,7 @@ class Run:
 
 def describe(size: model.ModelConfig, checkpoint: Path) -> str:
     """One line for the report: 'Qwen3-MoE, 2.0 M parameters, 4 layers, 8 experts (2 per token), from ...'."""
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.param_shapes(size)))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(lora.base(model.param_shapes(size))))
     parameters = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
     kind = f", {size.num_experts} experts ({size.experts_per_token} per token)" if size.num_experts else ""
     name = "the embedded checkpoint" if checkpoint == EMBEDDED else str(checkpoint)
@@ -140,7 +141,12 @@ def describe(size: model.ModelConfig, checkpoint: Path) -> str:
     return f"{family}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
 
 
-def locate(checkpoint: str, asked: str = "config.model.checkpoint") -> Path:
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja")
+
+
+def locate(
+    checkpoint: str, asked: str = "config.model.checkpoint", files: Sequence[str] = CHECKPOINT_FILES
+) -> Path:
     """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
     and HF_HUB_OFFLINE apply). Raises InputError, naming who `asked`, when it cannot be had."""
     if checkpoint == "embedded":
@@ -151,11 +157,7 @@ def locate(checkpoint: str, asked: str = "config.model.checkpoint") -> Path:
     import huggingface_hub
 
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                checkpoint, allow_patterns=["*.json", "*.safetensors", "*.jinja"]
-            )
-        )
+        return Path(huggingface_hub.snapshot_download(checkpoint, allow_patterns=list(files)))
     except (OSError, ValueError) as e:  # every error of the hub's client is one of the two
         raise InputError(
             f"{asked} {checkpoint}: no such directory here, and the hub does not give it "

@@ -20,14 +20,12 @@ import optax
 from absl import app, flags
 
 from pivotrl_jax import chat as chat_lib
-from pivotrl_jax import forest, hf, model, progress, sharding, update
+from pivotrl_jax import forest, hf, hosts, model, progress, sharding, update
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.records import InputError
 from pivotrl_jax.trajectories import openai_chat
 
-MODEL = flags.DEFINE_string(
-    "model", None, "Checkpoint directory or name on the Hugging Face hub.", required=True
-)
+MODEL = flags.DEFINE_string("model", None, "Checkpoint directory or name on the Hugging Face hub.")
 DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
 )
@@ -110,6 +108,9 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; give the lines on standard input")
+        hosts.refuse()
+        if MODEL.value is None:
+            raise InputError("no model; name one, e.g. --model=runs/bfcl/hf")
         run_lib.use_compilation_cache()
         # where float32 is asked for it is float32, also on TPUs and GPUs
         jax.config.update("jax_default_matmul_precision", "highest")

@@ -70,8 +70,8 @@ def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
     if rows % parts:
         text = ", ".join(f"{axis}: {mesh.shape[axis]}" for axis in BATCH_AXES)
         raise InputError(
-            f"{rows} rows of a microbatch do not divide over the mesh ({text}); make them a multiple of "
-            f"{parts}"
+            f"{rows} rows of a microbatch (config.grpo.microbatch_rows) do not divide over the mesh "
+            f"({text}); make them a multiple of {parts}"
         )
     return NamedSharding(mesh, BATCH)
 

@@ -150,7 +150,7 @@ class Learner:
             accumulate, donate_argnums=2, out_shardings=(self.param_sharding, self.replicated)
         )
         self.apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
-        self._score = jax.jit(score, out_shardings=self.replicated)  # whole, for every process to read
+        self.log_probs = jax.jit(score, out_shardings=self.replicated)  # whole, for every process to read
         self._zeros = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
         )
@@ -174,12 +174,28 @@ class Learner:
     def init_state(self, params: model.Params) -> TrainState:
         """Step 0 with fresh optimizer state, laid out on the mesh. `params` is copied: steps donate their
         state."""
-        placed = jax.jit(lambda p: jax.tree.map(jnp.copy, p), out_shardings=self.param_sharding)(params)
+        placed = self.place(params)
         return TrainState(
             sharding.put(np.int32(0), self.replicated),
             placed,
             jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(placed),
         )
+
+    def abstract_state(self, params: model.Params) -> TrainState:
+        """What `init_state(params)` returns, as ShapeDtypeStructs with their places: to restore into."""
+        shapes = jax.eval_shape(lambda p: p, params)
+        state = TrainState(
+            jax.ShapeDtypeStruct((), jnp.int32), shapes, jax.eval_shape(self.optimizer.init, shapes)
+        )
+
+        def placed(leaf, place):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+        return jax.tree.map(placed, state, self.state_sharding)
+
+    def place(self, params: model.Params) -> model.Params:
+        """A copy of trained parameters, on the mesh."""
+        return jax.jit(lambda p: jax.tree.map(jnp.copy, p), out_shardings=self.param_sharding)(params)
 
     def _microbatches(self, batch: Batch) -> Iterator[Batch]:
         """Cut [R, T] arrays into pieces of `rows` rows, the last one padded with empty rows."""
@@ -210,6 +226,6 @@ class Learner:
         """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy."""
         with jax.set_mesh(self.mesh):
             pieces = [
-                np.asarray(self._score(params, self.frozen, piece)) for piece in self._microbatches(batch)
+                np.asarray(self.log_probs(params, self.frozen, piece)) for piece in self._microbatches(batch)
             ]
         return np.concatenate(pieces)[: batch["tokens"].shape[0]]

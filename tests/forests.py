@@ -5,9 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from hypothesis import strategies as st
 
-from pivotrl_jax import model
+from pivotrl_jax import model, update
 from pivotrl_jax.forest import Forest, Piece, Placed
 
 MOE = model.ModelConfig(
@@ -150,6 +151,20 @@ def random_groups(
         [Piece(next(keys), draw(prompt), [draw(branch) for _ in range(branches)]) for _ in range(pieces)]
         for _ in range(groups)
     ]
+
+
+def often_seen_gradient(mesh, dtype: str) -> dict[str, np.ndarray]:
+    """Gradients of embed and unembed where each of 8 tokens is seen some 500 times, chunk by chunk."""
+    config = dataclasses.replace(DENSE, dtype=dtype, num_layers=1, vocab_size=8)
+    tokens = np.random.default_rng(0).integers(0, 8, (2, 2048)).astype(np.int32)
+    row = np.arange(2048, dtype=np.int32)[None].repeat(2, 0)
+    batch = {"tokens": tokens, "position": row % 64, "parent": row - 1, "subtree_end": row // 64 * 64 + 64}
+    batch["weight"] = ((row % 64 > 0) / 4000).astype(np.float32)
+    compute = update.Compute(attention_chunk=64, log_prob_chunk=32, remat="nothing")
+    learner = update.Learner(config, compute, mesh, optax.sgd(1.0), update.sft_loss, 1.0, 2)
+    params = sharp_params(config)
+    state, _ = learner.step(learner.init_state(params), batch)
+    return {name: np.asarray(params[name] - state.params[name]) for name in ("embed", "unembed")}
 
 
 @st.composite

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from forests import MIXED, arrays_of, per_token, random_groups, sharp_params, spread
+from forests import MIXED, arrays_of, often_seen_gradient, per_token, random_groups, sharp_params, spread
 from jax.sharding import AxisType, Mesh
 
 from pivotrl_jax import model, sharding, update
@@ -116,6 +116,12 @@ def main():
             **{name: difference(one[name], many[name]) for name in names},
             **{"placed": many["placed"], "share": many["share"]},
         }
+        if "bfloat16" in sys.argv:
+            got, want = often_seen_gradient(mesh, "bfloat16"), often_seen_gradient(mesh, "float32")
+            error = {
+                name: np.linalg.norm(got[name] - want[name]) / np.linalg.norm(want[name]) for name in got
+            }
+            out[json.dumps(sizes)]["bfloat16"] = float(max(error.values()))
         if "collectives" in sys.argv:
             out[json.dumps(sizes)]["collectives"] = collectives(mesh, batch)
     print(json.dumps(out))

@@ -129,3 +129,32 @@ def test_bfloat16_products_stay_near_float32():
     want = loop(x, weight, expert_MA, gate, up, down, x)[0]
     assert got.dtype == jnp.bfloat16
     assert np.abs(np.asarray(got, np.float64) - want).max() < 0.03 * np.abs(want).max()
+
+
+def test_rows_of_other_devices_reach_neither_output_nor_gradient(monkeypatch):
+    """What `ragged_dot` leaves in rows past its groups is not defined; here it is NaN, both ways."""
+    real = jax.lax.ragged_dot
+
+    @jax.custom_vjp
+    def careless(rows, w, sizes):
+        mine = jnp.arange(len(rows))[:, None] < sizes.sum()
+        return jnp.where(mine, real(rows, w, sizes), jnp.nan)
+
+    def backward(saved, g):
+        rows, w, sizes = saved
+        mine = jnp.arange(len(rows))[:, None] < sizes.sum()
+        drows, dw = jax.vjp(lambda r, w: real(r, w, sizes), rows, w)[1](jnp.where(mine, g, 0))
+        return jnp.where(mine, drows, jnp.nan), dw, None
+
+    careless.defvjp(lambda *a: (careless(*a), a), backward)
+    expert_MA = routing("random", 12)
+    x, weight, gate, up, down, g = arrays(expert_MA)
+    foreign = expert_MA >= 2  # experts 2 and 3 live elsewhere
+    want = loop(x, np.where(foreign, 0, weight), expert_MA, gate, up, down, g)
+    monkeypatch.setattr(jax.lax, "ragged_dot", careless)
+    for f in (experts.ragged_mlp, experts.blocked_mlp):
+        local = np.where(foreign, 2, expert_MA)  # ids from E on
+        args = (jnp.asarray(a) for a in (local, x, weight, gate[:2], up[:2], down[:2], g))
+        got = values_and_gradients(f, *args)
+        for a, b in zip(got, (want[0], want[1], np.where(foreign, 0, want[2]), *(w[:2] for w in want[3:]))):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)

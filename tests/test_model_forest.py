@@ -14,6 +14,7 @@ from forests import (
     arrays_of,
     collect,
     groups_of_pieces,
+    often_seen_gradient,
     padded,
     per_token,
     random_groups,
@@ -22,7 +23,7 @@ from forests import (
 )
 from hypothesis import given, settings
 
-from pivotrl_jax import model, update
+from pivotrl_jax import model, sharding, update
 from pivotrl_jax.forest import Piece, pack
 
 ROWS, SLOTS = 6, 44  # of a forest
@@ -242,3 +243,13 @@ def test_plain_logits_are_causal(moe, moe_params):
     before, after = np.asarray(run(tokens)), np.asarray(run(changed))
     np.testing.assert_allclose(after[:, :6], before[:, :6], atol=1e-5)
     assert (np.abs(after[:, 6:] - before[:, 6:]).max(-1) > 1e-2).all()
+
+
+def test_bfloat16_gradients_do_not_lose_what_is_seen_often():
+    """A table's gradient is a sum over a token's occurrences, an unembedding's over all tokens in chunks: in
+    bfloat16 sums of thousands would stop growing. (On two devices: test_sharding.py.)"""
+    mesh = sharding.make_mesh({})
+    got, want = (often_seen_gradient(mesh, dtype) for dtype in ("bfloat16", "float32"))
+    for name in ("embed", "unembed"):
+        error = np.linalg.norm(got[name] - want[name]) / np.linalg.norm(want[name])
+        assert error < 0.03, (name, error)

@@ -49,7 +49,7 @@ def test_bytes_are_those_of_the_parameters_and_shapes(two_gpus):
     assert size * 2 <= there["optimizer"] <= size * 2 + 64  # two moments and counters
     rows, s = 4, two_gpus["shapes"]  # of 8 sampler rows each device has 4
     token = 2 * 4 * config.num_layers * config.num_kv_heads * config.head_dim
-    assert there["kv_cache"] == rows * token * (s["slots"] + s["branches"] * s["max_tokens"])
+    assert there["kv_cache"] == rows * token * (s["trunk_slots"] + s["branches"] * s["max_tokens"])
     assert there["sampler_parameters"] == 0  # float32 and whole: the learner's own
     assert two_gpus["fits"] and two_gpus["estimate"] and two_gpus["devices"] == 2
 

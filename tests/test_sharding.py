@@ -44,7 +44,9 @@ def check(result: dict, sizes: dict):
 
 
 def test_two_devices_equal_one():
-    check(on_devices(2, [{"fsdp": 2}]), {"fsdp": 2})
+    found = on_devices(2, [{"fsdp": 2}], "bfloat16")
+    check(found, {"fsdp": 2})
+    assert found[json.dumps({"fsdp": 2})]["bfloat16"] < 0.03  # of frequent tokens' gradients
 
 
 MESHES = [
