@@ -118,6 +118,7 @@ def qwen3_0p6b() -> ConfigDict:
     c.data.max_prompt_tokens = 12_000
     c.compute.slots = (8192, 16_384)
     c.compute.attention_chunk = 512
+    c.compute.log_prob_chunk = 512
     c.compute.remat = "full"
     c.sampling.max_tokens = 1024
     c.grpo.steps = 200

@@ -107,7 +107,9 @@ def own_directory(workdir: Path) -> Path:
             "directory that all hosts share"
         )
     own = workdir
-    if jax.process_index():
+    if not jax.process_index():
+        (workdir / TOKEN).unlink()
+    else:
         own = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
         atexit.register(shutil.rmtree, own, ignore_errors=True)
         for name in names:

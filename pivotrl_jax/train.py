@@ -1,8 +1,7 @@
 """PivotRL from trajectories to a better policy: `python -m pivotrl_jax.train --config=configs/bfcl.py`
 
-    demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO -> Hugging Face
-    export
-    -> evaluate -> report
+    demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO
+    -> Hugging Face export (and PEFT adapter) -> evaluate -> report
 
 Every stage leaves its files in config.workdir and is taken up from there when the program runs again. Left
 out here: the baselines (SFT, end-to-end RL) and re-profiling while training.

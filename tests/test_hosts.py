@@ -61,6 +61,34 @@ def test_two_processes_train_and_one_goes_on(tmp_path):
     assert alone[-1] < 0.9 * alone[0]
 
 
+APART = """
+import sys
+from pathlib import Path
+from absl import flags
+from pivotrl_jax import hosts, records
+directory = Path(sys.argv.pop())
+flags.FLAGS(sys.argv)
+hosts.join()
+try:
+    hosts.own_directory(directory)
+except records.InputError as e:
+    print(e, file=sys.stderr)
+    hosts.give_up(3)
+"""
+
+
+def test_work_directories_that_are_not_shared_stop_all_processes(tmp_path):
+    shared, processes = f"--coordinator=127.0.0.1:{free_port()}", []
+    for i in (0, 1):
+        (tmp_path / str(i)).mkdir()
+        flags = [shared, "--processes=2", f"--process_id={i}", str(tmp_path / str(i))]
+        processes.append(start(["-c", APART, *flags], 1))
+    for process in processes:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 3 and "Traceback" not in err
+        assert "processes [1] see other files there than process 0; name a directory that all" in err
+
+
 @pytest.mark.parametrize(
     ("more", "variables", "sentence"),
     [
