@@ -113,15 +113,22 @@ def _require_finite(step: int, values: dict[str, float]) -> None:
         )
 
 
-def _start(learner: update.Learner, reference, checkpoints: Checkpoints, resume: bool):
-    """(state, totals): of the latest checkpoint, which then is the only state in memory, or of step 0."""
+def _start(learner: update.Learner, reference, checkpoints: Checkpoints, resume: bool, steps: int):
+    """(state, totals): of the latest checkpoint, which then is the only state in memory, or of step 0. Raises
+    InputError for a checkpoint past `steps`."""
     restored = None
     if resume:
         restored = checkpoints.restore_latest(learner.abstract_state(reference))
     else:
         checkpoints.clear()
     if restored:
-        return restored[0], restored[1]["totals"]
+        state, host = restored
+        if int(state.step) > steps:
+            raise InputError(
+                f"config.grpo.steps is {steps}, but the latest checkpoint is of step {int(state.step)}; ask for "
+                "at least that many, or start over with --config.resume=False"
+            )
+        return state, host["totals"]
     return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
 
 
@@ -147,18 +154,13 @@ def learn(
 
     Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes.
     """
-    state, totals = _start(learner, reference, checkpoints, resume)
+    state, totals = _start(learner, reference, checkpoints, resume, recipe.steps)
     if not recipe.kl_coefficient:
         reference = None  # whoever called may have let go of it, too
     elif learner.frozen:
         reference = learner.place(reference)  # adapters come from the host: once, not with every batch
     stream = jax.random.fold_in(jax.random.key(recipe.seed), 3)
     start = int(state.step)
-    if start > recipe.steps:
-        raise InputError(
-            f"config.grpo.steps is {recipe.steps}, but the latest checkpoint is of step {start}; ask for at "
-            "least that many, or start over with --config.resume=False"
-        )
     with (
         MetricsWriter(workdir, start) as writer,
         progress.bar(recipe.steps, "GRPO at pivots", "steps") as bar,
