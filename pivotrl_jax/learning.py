@@ -125,8 +125,8 @@ def _start(learner: update.Learner, reference, checkpoints: Checkpoints, resume:
         state, host = restored
         if int(state.step) > steps:
             raise InputError(
-                f"config.grpo.steps is {steps}, but the latest checkpoint is of step {int(state.step)}; ask for "
-                "at least that many, or start over with --config.resume=False"
+                f"config.grpo.steps is {steps}, but the latest checkpoint is of step {int(state.step)}; ask "
+                "for at least that many, or start over with --config.resume=False"
             )
         return state, host["totals"]
     return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}

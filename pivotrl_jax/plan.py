@@ -111,8 +111,9 @@ def summarise(plan: planning.Plan, programs: list[planning.Program]) -> dict:
     }
 
 
-def gib(n: float) -> str:
-    return f"{n / 2**30:.2f} GiB"
+def readable(n: float) -> str:
+    """Bytes in words."""
+    return f"{n / 2**30:.2f} GiB" if n >= 2**27 or not n else f"{n / 2**20:.2f} MiB"
 
 
 def tables(page: dict) -> list[Table]:
@@ -125,12 +126,12 @@ def tables(page: dict) -> list[Table]:
     memory.add_column("per device")
     memory.add_column("bytes", justify="right")
     for name, n in page["bytes"].items():
-        memory.add_row(name.replace("_", " "), gib(n))
+        memory.add_row(name.replace("_", " "), readable(n))
     memory.add_section()
     for name, n in page["peak_bytes"].items():
-        memory.add_row(f"peak during {name}", gib(n))
+        memory.add_row(f"peak during {name}", readable(n))
     verdict = "fits" if page["fits"] else "[bold]does not fit[/bold]"
-    memory.add_row("usable", f"{gib(page['usable_bytes'])}: {verdict}")
+    memory.add_row("usable", f"{readable(page['usable_bytes'])}: {verdict}")
     cost = Table(title="one optimizer step at full length", title_justify="left", caption_justify="left")
     for column in ("program", "calls", "compute s", "memory s", "interconnect s", "FLOP/byte"):
         cost.add_column(column, justify="left" if column == "program" else "right")
@@ -138,7 +139,7 @@ def tables(page: dict) -> list[Table]:
         seconds = (f"{floor[part]:.3g}" for part in ("compute", "memory", "interconnect"))
         intensity = page["arithmetic_intensity"][name]
         cost.add_row(name, str(page["calls_per_step"][name]), *seconds, f"{intensity:.0f}")
-    sent = ", ".join(f"{kind} {gib(n)}" for kind, n in page["collective_bytes"].items()) or "nothing"
+    sent = ", ".join(f"{kind} {readable(n)}" for kind, n in page["collective_bytes"].items()) or "nothing"
     refused = [name for name, done in page["compiled"].items() if not done]
     refusal = (
         f"\nnot compiled for lack of memory, interconnect unknown: {', '.join(refused)}" if refused else ""

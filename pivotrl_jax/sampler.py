@@ -155,7 +155,8 @@ class Sampler:
         def moved(path, x, place):
             # routers keep their precision: rounded, they flip near-ties
             dtype = x.dtype if path[-1].key == "router" else self._dtype
-            if x.dtype == dtype and x.sharding.is_equivalent_to(place, x.ndim):
+            placed = isinstance(x, jax.Array) and x.sharding.is_equivalent_to(place, x.ndim)
+            if placed and x.dtype == dtype:
                 return x
             return _move(x, dtype, place)
 
