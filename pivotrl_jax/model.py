@@ -144,18 +144,19 @@ class Layer(nn.Module):
     def mixture(self, h):
         """The experts' share of the layer, on every device's own tokens."""
         c, mesh = self.config, sharding.current_mesh()
-        matrices = self.expert_matrices()
+        declared = self.expert_matrices()
+        letters, matrices = [tuple(g) for g in declared], [tuple(g.values()) for g in declared]
         specs = [
-            {n: sharding.spec(mesh, n, w.shape, self.column) for n, w in group.items()} if mesh else None
-            for group in matrices
+            tuple(sharding.spec(mesh, n, w.shape, self.column) for n, w in g.items()) if mesh else None
+            for g in declared
         ]
         spread = sharding.axes_of(mesh, "E", c.num_experts, self.column) if mesh else None
         split = sharding.TABLE["D"][self.column]
 
-        def whole(group, along_experts):  # as the products need it: D whole, and experts over fewer axes
+        def whole(group, names, along_experts):  # as products need it: D whole, experts over fewer axes
             out = []
-            for letters, w in group.items():
-                w = sharding.gather(w, split, letters.index("D")) if "D" in letters else w
+            for w, name in zip(group, names):
+                w = sharding.gather(w, split, name.index("D")) if "D" in name else w
                 out.append(sharding.gather(w, along_experts, 0))
             return tuple(out) if c.lora else out[0]
 
@@ -167,7 +168,7 @@ class Layer(nn.Module):
             axes, along = spread, None
             if isinstance(spread, tuple) and experts.cheaper_to_move_weights(c, tokens.shape[0]):
                 axes, along = "expert", "fsdp"
-            matrices = [whole(group, along) for group in matrices]
+            matrices = [whole(group, names, along) for group, names in zip(matrices, letters)]
             return experts.spread_mlp(tokens, weight, expert, *matrices, axes).reshape(h.shape)
 
         # the router keeps the precision of its parameter: it is compared, not only multiplied
