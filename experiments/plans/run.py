@@ -32,7 +32,7 @@ CASES = {
     ),
     "0.6B on v5e-8": ("v5e", "Qwen/Qwen3-0.6B", ["fsdp:8", "data:8"], ["grpo.batch.branches=8"]),
     "30B-A3B on v5p 2x2x4": ("v5p:2x2x4", B30, ["fsdp:16", "fsdp:4,expert:4"], []),
-    "30B-A3B on v5p 4x4x4": ("v5p:4x4x4", B30, ["fsdp:64", "fsdp:16,expert:4", "fsdp:8,expert:8"], []),
+    "30B-A3B on v5p 4x4x4": ("v5p:4x4x4", B30, ["fsdp:64", "fsdp:16,expert:4"], []),
     "30B-A3B on v6e 8x8": ("v6e:8x8", B30, ["fsdp:64", "fsdp:16,expert:4"], []),
     "235B-A22B on v5p 8x8x4": (
         "v5p:8x8x4",
