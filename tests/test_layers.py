@@ -14,9 +14,12 @@ PACKAGE = ROOT / "pivotrl_jax"
 ROOMS = {
     "records": {"records"},
     "words": {"trajectories", "chat", "verifiers", "environments", "pivots"},
-    "arrays": {"forest", "attention", "experts", "model", "sharding", "sampler", "grpo", "update"},
-    "edges": {"hf", "hf_config", "checkpoint", "metrics"},
-    "programs": {"train", "find_pivots", "evaluate", "verify", "report"},
+    "arrays": {
+        *("forest", "attention", "experts", "model_config", "model", "log_probs", "lora", "sharding"),
+        *("sampler", "grpo", "optimizer", "update"),
+    },
+    "edges": {"hf", "hf_config", "hf_files", "hf_layout", "peft_export", "checkpoint", "metrics"},
+    "programs": {"train", "find_pivots", "evaluate", "verify", "score", "plan", "report"},
 }
 MAY_IMPORT = {
     "records": {"records"},

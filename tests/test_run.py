@@ -16,7 +16,9 @@ def a_run(workdir, policy="pi", **changes):
     with config.unlocked():
         for name, value in changes.items():
             config.update_from_flattened_dict({name.replace("__", "."): value})
-    return SimpleNamespace(config=config, workdir=workdir, policy=policy, seconds={}, facts={})
+    return SimpleNamespace(
+        config=config, workdir=workdir, shared=workdir, policy=policy, seconds={}, facts={}
+    )
 
 
 @pytest.fixture
