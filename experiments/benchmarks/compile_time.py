@@ -21,7 +21,7 @@ from pivotrl_jax import hf, model, optimizer, sharding, update
 from pivotrl_jax.sampler import Sampler, Sampling
 
 MODELS = Path(model.__file__).parent / "assets" / "models"
-SLOTS, ROWS, BRANCHES = 2048, 2, 8
+SLOTS, ROWS, BRANCHES, REPEATS = 2048, 2, 8, 3
 
 
 def config_of(layers: int) -> model.ModelConfig:
@@ -54,7 +54,7 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     seconds(2)  # what only the first compilation pays
     found = {layers: [] for layers in (4, 48)}
-    for _ in range(3):
+    for _ in range(REPEATS):
         for layers, times in found.items():
             times.append(seconds(layers))
     medians = {n: [statistics.median(t[i] for t in times) for i in (0, 1)] for n, times in found.items()}
