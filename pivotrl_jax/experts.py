@@ -2,9 +2,8 @@
 experts.
 
 Axis letters: M tokens, D hidden, E experts, F one expert's width, A experts per token ("top k"), B block of
-rows, U rank of an adapter. On TPU and GPU the products are `jax.lax.ragged_dot`. On CPU that is 10x to 100x
-off the machine's peak, so there the rows of each expert are padded to whole blocks and multiplied as one
-batched product.
+rows, P = M A assignments, U rank of an adapter. On TPU and GPU the products are `jax.lax.ragged_dot`. On CPU
+that is 10x to 100x off the machine's peak, so there a loop multiplies blocks of rows that share an expert.
 
 On a mesh, `spread_mlp` brings tokens to experts: tokens are gathered over the mesh axes that split the
 experts, every device computes its own experts' share of them, and the shares are summed and scattered back.
@@ -12,6 +11,7 @@ Each token crosses the wire e - 1 times each way among e devices, an all-to-all 
 up to e = top_k gathering is no worse, moves no permuted copies, and needs no capacity, so nothing is dropped.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -26,6 +26,9 @@ Matrix = jax.Array | tuple[jax.Array, jax.Array, jax.Array]
 # Tokens that one pass of `spread_mlp` handles on a device: the rows of its grouped products number at most
 # top_k times that, whatever the length of a row and the mesh. At Qwen3-30B-A3B's width a pass takes 1.5 GiB.
 PASS = 16_384
+
+# Rows of a block of `blocked_mlp` at most: larger products are no faster on a CPU.
+MOST_ROWS = 256
 
 
 def route(x_MD: jax.Array, router_DE: jax.Array, top_k: int, normalise: bool) -> tuple[jax.Array, jax.Array]:
@@ -121,11 +124,20 @@ def _experts(gate: Matrix) -> int:
     return (gate[0] if isinstance(gate, tuple) else gate).shape[0]
 
 
+def _by_expert(expert_P: jax.Array, experts: int) -> jax.Array:
+    """int32 [P]: assignments in the order of their experts, each expert's in their own order."""
+    P = len(expert_P)
+    if P * (experts + 1) >= 2**31:
+        return jnp.argsort(expert_P)
+    # both in one number: sorting single numbers is several times faster on CPU than sorting pairs
+    return jnp.sort(expert_P * P + jnp.arange(P)) % P
+
+
 def ragged_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
     """`expert_mlp` by `jax.lax.ragged_dot` over tokens sorted by expert, those of other devices last."""
     (M, A), E = expert_MA.shape, _experts(gate_EDF)
-    flat = expert_MA.reshape(-1)
-    order = jnp.argsort(flat)
+    flat = jnp.minimum(expert_MA.reshape(-1), E)  # E: of other devices
+    order = _by_expert(flat, E)
     sizes_E = jnp.bincount(flat, length=E + 1)[:E].astype(jnp.int32)
     mine = jnp.arange(M * A)[:, None] < sizes_E.sum()  # what a product leaves in other rows is not defined
     rows = jnp.where(mine, x_MD[order // A], 0)  # and so in the gradient
@@ -135,102 +147,157 @@ def ragged_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
     return jnp.einsum("mad,ma->md", out, weight_MA.astype(out.dtype)).astype(x_MD.dtype)
 
 
-def _block_rows(assignments: int, experts: int) -> int:
-    """Rows per block: large enough to feed a matrix unit, small enough that padding stays a fraction of the
-    work."""
-    return int(np.clip(2 ** np.floor(np.log2(max(assignments / experts, 1) / 2)), 8, 128))
+def block_rows(assignments: int, experts: int) -> int:
+    """Rows per block, so that with even routing nearly every expert's rows are one block: their mean and two
+    standard deviations, in sixteens (matrix units); never so many that a busy expert's last block is mostly
+    padding."""
+    mean = assignments / experts
+    return int(np.clip(-(-(mean + 2 * mean**0.5) // 16) * 16, 16, MOST_ROWS))
 
 
 def blocked_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
-    """`expert_mlp` as one batched product over blocks of rows that share an expert."""
+    """`expert_mlp` by loops over blocks of the tokens sorted by expert, those of other devices last."""
     (M, A), E = expert_MA.shape, _experts(gate_EDF)
-    B = _block_rows(M * A, E)
-    blocks = M * A // B + E  # static bound: every expert wastes less than one block
-    flat = expert_MA.reshape(-1)
-    order = jnp.argsort(flat)
-    sizes_E = jnp.bincount(flat, length=E + 1)  # the last one: experts of other devices
-    padded_E = (sizes_E[:E] + B - 1) // B * B
-    start_E = jnp.append(jnp.cumsum(padded_E) - padded_E, blocks * B)  # theirs lie past the end
-    rank = jnp.arange(M * A) - (jnp.cumsum(sizes_E) - sizes_E)[flat[order]]
-    slot_of_sorted = (start_E[flat[order]] + rank).astype(jnp.int32)
-    slot_MA = jnp.zeros_like(flat).at[order].set(slot_of_sorted, unique_indices=True).reshape(M, A)
-    token_of_slot = jnp.full_like(flat, M, shape=blocks * B)
-    token_of_slot = token_of_slot.at[slot_of_sorted].set((order // A).astype(jnp.int32), mode="drop")
-    expert_of_block = jnp.clip(
-        jnp.searchsorted(jnp.cumsum(padded_E), jnp.arange(blocks) * B, side="right"), 0, E - 1
+    flat = jnp.minimum(expert_MA.reshape(-1), E)  # E: of other devices
+    order = _by_expert(flat, E)
+    rank_MA = jnp.zeros_like(order).at[order].set(jnp.arange(M * A), unique_indices=True).reshape(M, A)
+    # rows past the end hold whatever the last block left there: nothing is read from them
+    place_MA = jnp.where(expert_MA < E, rank_MA, M * A)
+    blocks = _cut(jnp.bincount(flat, length=E + 1)[:E], M * A)
+    out = _mlp(
+        lambda rows, w: _blocked_product(rows, w, blocks),
+        _to_rows(x_MD, order, place_MA),
+        gate_EDF,
+        up_EDF,
+        down_EFD,
     )
-
-    def product(rows_NBX, w_EXY):
-        return jnp.einsum("nbx,nxy->nby", rows_NBX, _per_block(w_EXY, expert_of_block))
-
-    rows = _spread(x_MD, token_of_slot, slot_MA).reshape(blocks, B, -1)
-    out = _mlp(product, rows, gate_EDF, up_EDF, down_EFD)
-    out_MAD = _collect(out.reshape(blocks * B, -1), slot_MA, token_of_slot)
+    out_MAD = _from_rows(out, order, place_MA)
     return jnp.einsum("mad,ma->md", out_MAD, weight_MA.astype(out.dtype)).astype(x_MD.dtype)
 
 
-# The layout is a permutation with padding, so each of the moves below has the other as its transpose.
-# Written out, because XLA's own transpose of a gather is a scatter-add, serial on CPU. Slots past the end
-# belong to experts of other devices: zeros come from there and nothing goes there.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Blocks:
+    """Rows sorted by expert, cut into blocks of `rows` that begin anew with every expert."""
+
+    count: jax.Array  # int32 scalar: blocks there are
+    expert: jax.Array  # int32 [N], N a bound on `count`
+    start: jax.Array  # int32 [N]: first row
+    left: jax.Array  # int32 [N]: rows from there on that are the expert's; a block may hold fewer
+    rows: int = dataclasses.field(metadata={"static": True})
 
 
-def _take(x, index):
-    return x.at[index].get(mode="fill", fill_value=0)
+def _cut(sizes_E: jax.Array, assignments: int) -> _Blocks:
+    E = len(sizes_E)
+    rows = block_rows(assignments, E)
+    ends_E = jnp.cumsum(-(-sizes_E // rows))
+    block = jnp.arange(assignments // rows + E)
+    expert = jnp.minimum(jnp.searchsorted(ends_E, block, side="right"), E - 1)
+    first_block = jnp.append(0, ends_E)[expert]
+    within = (block - first_block) * rows
+    start = (jnp.cumsum(sizes_E) - sizes_E)[expert] + within
+    fields = ends_E[-1], expert, start, sizes_E[expert] - within
+    return _Blocks(*(x.astype(jnp.int32) for x in fields), rows)
+
+
+# A block that is longer than its expert's rows computes some of the next expert's too. Blocks go in order, so
+# the next one overwrites them: rows need no padding between experts, and none is masked. Weights' gradients
+# add up over rows, so there the surplus is masked.
+
+
+def _padded(x, blocks):
+    return jnp.pad(x, ((0, blocks.rows), (0, 0)))  # the last block may reach past the end
+
+
+def _times(spec, rows_PX, w_EXY, blocks, width):
+    """[P, width]: every block times its expert's matrix, by the einsum `spec`."""
+    padded = _padded(rows_PX, blocks)
+
+    def step(i, out):
+        block = jax.lax.dynamic_slice_in_dim(padded, blocks.start[i], blocks.rows)
+        y = jnp.einsum(spec, block, w_EXY[blocks.expert[i]], preferred_element_type=jnp.float32)
+        return jax.lax.dynamic_update_slice_in_dim(out, y.astype(out.dtype), blocks.start[i], 0)
+
+    # zeros_like, because in a shard_map they vary as the arrays do
+    out = jnp.zeros_like(padded, shape=(padded.shape[0], width))
+    return jax.lax.fori_loop(0, blocks.count, step, out)[: rows_PX.shape[0]]
+
+
+def _outer(rows_PX, g_PY, blocks, experts):
+    """float32 [E, X, Y]: per expert, the sum over its rows of x g."""
+    rows, g = _padded(rows_PX, blocks), _padded(g_PY, blocks)
+
+    def step(i, total):
+        mine = jnp.arange(blocks.rows)[:, None] < blocks.left[i]
+        x, y = (
+            jnp.where(mine, jax.lax.dynamic_slice_in_dim(a, blocks.start[i], blocks.rows), 0)
+            for a in (rows, g)  # both, for zero times infinity is not zero
+        )
+        # transposed before the product, which on CPU runs a third slower on a transposed operand
+        x = jax.lax.optimization_barrier(x.T)
+        more = jnp.matmul(x, y, preferred_element_type=jnp.float32)
+        e = blocks.expert[i]
+        return jax.lax.dynamic_update_index_in_dim(total, total[e] + more, e, 0)
+
+    zeros = jnp.zeros_like(rows, jnp.float32, shape=(experts, rows.shape[1], g.shape[1]))
+    return jax.lax.fori_loop(0, blocks.count, step, zeros)
 
 
 @jax.custom_vjp
-def _spread(x_MD, token_of_slot, slot_MA):
-    """Rows by slot: x[token_of_slot], zeros in padding slots."""
-    return _take(x_MD, token_of_slot)
+def _blocked_product(rows_PX, w_EXY, blocks):
+    """Rows sorted by expert times their expert's matrix, [P, Y]; rows of no expert get anything."""
+    return _times("bx,xy->by", rows_PX, w_EXY, blocks, w_EXY.shape[2])
 
 
-def _spread_fwd(x_MD, token_of_slot, slot_MA):
-    return _spread(x_MD, token_of_slot, slot_MA), slot_MA
+def _blocked_product_fwd(rows_PX, w_EXY, blocks):
+    return _blocked_product(rows_PX, w_EXY, blocks), (rows_PX, w_EXY, blocks)
 
 
-def _spread_bwd(slot_MA, g):
-    return _take(g, slot_MA).sum(1), None, None
+def _blocked_product_bwd(residual, g_PY):
+    # two loops: where a matrix is frozen the second is dead code
+    rows_PX, w_EXY, blocks = residual
+    d_rows = _times("by,xy->bx", g_PY, w_EXY, blocks, w_EXY.shape[1])
+    return d_rows, _outer(rows_PX, g_PY, blocks, len(w_EXY)).astype(w_EXY.dtype), None
 
 
-_spread.defvjp(_spread_fwd, _spread_bwd)
+_blocked_product.defvjp(_blocked_product_fwd, _blocked_product_bwd)
 
 
-@jax.custom_vjp
-def _collect(out_PD, slot_MA, token_of_slot):
-    """Rows by assignment: out[slot_MA], shape [M, A, D]."""
-    return _take(out_PD, slot_MA)
-
-
-def _collect_fwd(out_PD, slot_MA, token_of_slot):
-    return _take(out_PD, slot_MA), (slot_MA, token_of_slot)
-
-
-def _collect_bwd(residual, g_MAD):
-    slot_MA, token_of_slot = residual
-    M, A = slot_MA.shape
-    assignment = jnp.full_like(token_of_slot, M * A)
-    assignment = assignment.at[slot_MA.reshape(-1)].set(
-        jnp.arange(M * A, dtype=jnp.int32), unique_indices=True, mode="drop"
-    )
-    return _take(g_MAD.reshape(M * A, -1), assignment), None, None
-
-
-_collect.defvjp(_collect_fwd, _collect_bwd)
+# Sorting by expert is a permutation, so each of the moves below has the other as its transpose. Written out,
+# because XLA's own transpose of a gather is a scatter-add, serial on CPU. A place past the end belongs to an
+# expert of another device: zeros come from there and nothing goes there.
 
 
 @jax.custom_vjp
-def _per_block(w_EXY, expert_of_block):
-    """The weight matrix of each block: w[expert_of_block]."""
-    return w_EXY[expert_of_block]
+def _to_rows(x_MD, order, place_MA):
+    """[M * A, D]: the token of every assignment, in the order of experts."""
+    return x_MD[order // place_MA.shape[1]]
 
 
-def _per_block_fwd(w_EXY, expert_of_block):
-    return w_EXY[expert_of_block], (expert_of_block, w_EXY.shape[0])
+def _to_rows_fwd(x_MD, order, place_MA):
+    return _to_rows(x_MD, order, place_MA), place_MA
 
 
-def _per_block_bwd(residual, g_NXY):
-    expert_of_block, E = residual
-    return jax.ops.segment_sum(g_NXY, expert_of_block, E, indices_are_sorted=True), None
+def _to_rows_bwd(place_MA, g):
+    return g.at[place_MA].get(mode="fill", fill_value=0).sum(1), None, None
 
 
-_per_block.defvjp(_per_block_fwd, _per_block_bwd)
+_to_rows.defvjp(_to_rows_fwd, _to_rows_bwd)
+
+
+@jax.custom_vjp
+def _from_rows(rows_PD, order, place_MA):
+    """[M, A, D]: the inverse of `_to_rows`."""
+    return rows_PD.at[place_MA].get(mode="fill", fill_value=0)
+
+
+def _from_rows_fwd(rows_PD, order, place_MA):
+    return _from_rows(rows_PD, order, place_MA), (order, place_MA)
+
+
+def _from_rows_bwd(residual, g_MAD):
+    order, place_MA = residual
+    return g_MAD.reshape(place_MA.size, -1)[order], None, None
+
+
+_from_rows.defvjp(_from_rows_fwd, _from_rows_bwd)

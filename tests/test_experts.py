@@ -79,14 +79,28 @@ def test_grouped_products_equal_a_per_token_loop(compiled, kind, tokens):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5, err_msg=f"{name} {label}")
 
 
-def test_no_row_is_dropped_when_every_expert_overflows_its_last_block():
-    # 4 x 17 rows in blocks of 8: 12 blocks, exactly the static bound
-    expert_MA = np.repeat(np.arange(E, dtype=np.int32), 17)[:, None]
-    assert experts._block_rows(68, E) == 8
+def test_no_row_is_dropped_when_blocks_are_as_many_as_can_be():
+    # 68 rows in blocks of 32: experts of 33, 33, 1 and 1 take 6 blocks, the bound 68 // 32 + 4
+    expert_MA = np.repeat(np.arange(E, dtype=np.int32), [33, 33, 1, 1])[:, None]
+    assert experts.block_rows(68, E) == 32
+    args = arrays(expert_MA)
+    got = jax.jit(functools.partial(values_and_gradients, experts.blocked_mlp))(expert_MA, *args)
+    for a, b in zip(got, loop(*args[:2], expert_MA, *args[2:])):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-5)
+
+
+def test_an_infinite_row_stays_with_its_own_expert():
+    """A block reaches into the next expert's rows: what is there must not come through."""
+    expert_MA = np.repeat(np.arange(E, dtype=np.int32), 3)[:, None]
     x, weight, gate, up, down, g = arrays(expert_MA)
-    got = jax.jit(experts.blocked_mlp)(x, weight, expert_MA, gate, up, down)
-    want = loop(x, weight, expert_MA, gate, up, down, g)[0]
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5)
+    x[3:6] = np.inf  # expert 1's
+    got = jax.jit(functools.partial(values_and_gradients, experts.blocked_mlp))(
+        expert_MA, x, weight, gate, up, down, g
+    )
+    out, dx, _, *d_matrices = (np.asarray(a) for a in got)
+    others, their_rows = [0, 2, 3], [0, 1, 2, *range(6, 12)]
+    assert np.isfinite(out[their_rows]).all() and np.isfinite(dx[their_rows]).all()
+    assert all(np.isfinite(d[others]).all() for d in d_matrices)
 
 
 def test_expert_mlp_takes_the_platforms_product():
