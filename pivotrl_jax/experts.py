@@ -12,6 +12,7 @@ up to e = top_k gathering is no worse, moves no permuted copies, and needs no ca
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -108,16 +109,23 @@ def spread_mlp(
     return out.reshape(passes * rows, -1)[:M]
 
 
-def _mlp(product: Callable, rows, gate, up, down):
-    """down(silu(gate rows) * up rows), where product(rows, w) is grouped by expert."""
+def _times(product: Callable, rows, w: Matrix):
+    if isinstance(w, tuple):
+        w, a, b = w
+        return product(rows, w) + product(product(rows, a), b)
+    return product(rows, w)
 
-    def times(rows, w: Matrix):
-        if isinstance(w, tuple):
-            w, a, b = w
-            return product(rows, w) + product(product(rows, a), b)
-        return product(rows, w)
 
-    return times(jax.nn.silu(times(rows, gate)) * times(rows, up), down)
+# down(silu(gate rows) * up rows) in two halves; product(rows, w) is an expert's own, or grouped by expert
+
+
+def _enter(product: Callable, rows, gate: Matrix, up: Matrix):
+    return _times(product, rows, gate), _times(product, rows, up)
+
+
+def _leave(product: Callable, gate_and_up, down: Matrix):
+    gate, up = gate_and_up
+    return _times(product, jax.nn.silu(gate) * up, down)
 
 
 def _experts(gate: Matrix) -> int:
@@ -141,7 +149,8 @@ def ragged_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
     sizes_E = jnp.bincount(flat, length=E + 1)[:E].astype(jnp.int32)
     mine = jnp.arange(M * A)[:, None] < sizes_E.sum()  # what a product leaves in other rows is not defined
     rows = jnp.where(mine, x_MD[order // A], 0)  # and so in the gradient
-    out = _mlp(lambda rows, w: jax.lax.ragged_dot(rows, w, sizes_E), rows, gate_EDF, up_EDF, down_EFD)
+    product = lambda rows, w: jax.lax.ragged_dot(rows, w, sizes_E)  # noqa: E731
+    out = _leave(product, _enter(product, rows, gate_EDF, up_EDF), down_EFD)
     out = jnp.where(mine, out, 0)
     out = jnp.zeros_like(out).at[order].set(out, unique_indices=True).reshape(M, A, -1)
     return jnp.einsum("mad,ma->md", out, weight_MA.astype(out.dtype)).astype(x_MD.dtype)
@@ -164,13 +173,7 @@ def blocked_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
     # rows past the end hold whatever the last block left there: nothing is read from them
     place_MA = jnp.where(expert_MA < E, rank_MA, M * A)
     blocks = _cut(jnp.bincount(flat, length=E + 1)[:E], M * A)
-    out = _mlp(
-        lambda rows, w: _blocked_product(rows, w, blocks),
-        _to_rows(x_MD, order, place_MA),
-        gate_EDF,
-        up_EDF,
-        down_EFD,
-    )
+    out = _mlp_of_rows(_to_rows(x_MD, order, place_MA), (gate_EDF, up_EDF), down_EFD, blocks)
     out_MAD = _from_rows(out, order, place_MA)
     return jnp.einsum("mad,ma->md", out_MAD, weight_MA.astype(out.dtype)).astype(x_MD.dtype)
 
@@ -201,66 +204,89 @@ def _cut(sizes_E: jax.Array, assignments: int) -> _Blocks:
 
 
 # A block that is longer than its expert's rows computes some of the next expert's too. Blocks go in order, so
-# the next one overwrites them: rows need no padding between experts, and none is masked. Weights' gradients
-# add up over rows, so there the surplus is masked.
+# the next one overwrites them: rows need no padding between experts. Weights' gradients add up over rows, so
+# there the surplus is masked. One loop does all products of a block, because it is copied in and out of the
+# loop's arrays, and on a CPU a copy costs about a third of a product.
+
+
+def _read(arrays, blocks, i, mask=False):
+    """Block i of every array of rows; with `mask`, zeros in rows of other experts."""
+    read = lambda a: jax.lax.dynamic_slice_in_dim(a, blocks.start[i], blocks.rows)  # noqa: E731
+    mine = jnp.arange(blocks.rows)[:, None] < blocks.left[i]
+    return jax.tree.map(lambda a: jnp.where(mine, read(a), 0) if mask else read(a), arrays)
+
+
+def _write(arrays, pieces, blocks, i):
+    put = lambda a, x: jax.lax.dynamic_update_slice_in_dim(a, x, blocks.start[i], 0)  # noqa: E731
+    return jax.tree.map(put, arrays, pieces)
+
+
+def _of_expert(matrices, blocks, i):
+    """The matrices of block i's expert; in float32, so that their gradients are: they sum over blocks."""
+    return jax.tree.map(lambda w: w[blocks.expert[i]].astype(jnp.float32), matrices)
 
 
 def _padded(x, blocks):
     return jnp.pad(x, ((0, blocks.rows), (0, 0)))  # the last block may reach past the end
 
 
-def _times(spec, rows_PX, w_EXY, blocks, width):
-    """[P, width]: every block times its expert's matrix, by the einsum `spec`."""
-    padded = _padded(rows_PX, blocks)
-
-    def step(i, out):
-        block = jax.lax.dynamic_slice_in_dim(padded, blocks.start[i], blocks.rows)
-        y = jnp.einsum(spec, block, w_EXY[blocks.expert[i]], preferred_element_type=jnp.float32)
-        return jax.lax.dynamic_update_slice_in_dim(out, y.astype(out.dtype), blocks.start[i], 0)
-
-    # zeros_like, because in a shard_map they vary as the arrays do
-    out = jnp.zeros_like(padded, shape=(padded.shape[0], width))
-    return jax.lax.fori_loop(0, blocks.count, step, out)[: rows_PX.shape[0]]
+@jax.custom_vjp
+def _product(x, w):
+    return jnp.matmul(x, w.astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
 
 
-def _outer(rows_PX, g_PY, blocks, experts):
-    """float32 [E, X, Y]: per expert, the sum over its rows of x g."""
-    rows, g = _padded(rows_PX, blocks), _padded(g_PY, blocks)
+def _product_bwd(residual, g):
+    x, w = residual
+    # transposed before the product, which on CPU runs a third slower on a transposed operand
+    x = jax.lax.optimization_barrier(x.T)
+    return _product(g, w.T), jnp.matmul(x, g, preferred_element_type=jnp.float32)
 
-    def step(i, total):
-        mine = jnp.arange(blocks.rows)[:, None] < blocks.left[i]
-        x, y = (
-            jnp.where(mine, jax.lax.dynamic_slice_in_dim(a, blocks.start[i], blocks.rows), 0)
-            for a in (rows, g)  # both, for zero times infinity is not zero
-        )
-        # transposed before the product, which on CPU runs a third slower on a transposed operand
-        x = jax.lax.optimization_barrier(x.T)
-        more = jnp.matmul(x, y, preferred_element_type=jnp.float32)
-        e = blocks.expert[i]
-        return jax.lax.dynamic_update_index_in_dim(total, total[e] + more, e, 0)
 
-    zeros = jnp.zeros_like(rows, jnp.float32, shape=(experts, rows.shape[1], g.shape[1]))
-    return jax.lax.fori_loop(0, blocks.count, step, zeros)
+_product.defvjp(lambda x, w: (_product(x, w), (x, w)), _product_bwd)
 
 
 @jax.custom_vjp
-def _blocked_product(rows_PX, w_EXY, blocks):
-    """Rows sorted by expert times their expert's matrix, [P, Y]; rows of no expert get anything."""
-    return _times("bx,xy->by", rows_PX, w_EXY, blocks, w_EXY.shape[2])
+def _mlp_of_rows(rows_PD, entering, leaving, blocks):
+    """[P, D]: every row through its expert's MLP; rows of no expert hold anything."""
+    return _mlp_of_rows_fwd(rows_PD, entering, leaving, blocks)[0]
 
 
-def _blocked_product_fwd(rows_PX, w_EXY, blocks):
-    return _blocked_product(rows_PX, w_EXY, blocks), (rows_PX, w_EXY, blocks)
+def _mlp_of_rows_fwd(rows_PD, entering, leaving, blocks):
+    rows, P = _padded(rows_PD, blocks), rows_PD.shape[0]
+
+    def step(i, out):
+        inner = _enter(_product, _read(rows, blocks, i), *_of_expert(entering, blocks, i))
+        return _write(out, (inner, _leave(_product, inner, _of_expert(leaving, blocks, i))), blocks, i)
+
+    # zeros_like, because in a shard_map they vary as the arrays do
+    width = jax.tree.leaves(entering[0])[-1].shape[-1]
+    inner = jnp.zeros_like(rows, shape=(len(rows), width))
+    inner, out = jax.lax.fori_loop(0, blocks.count, step, ((inner, inner), jnp.zeros_like(rows)))
+    return out[:P], (rows, inner, entering, leaving, blocks)
 
 
-def _blocked_product_bwd(residual, g_PY):
-    # two loops: where a matrix is frozen the second is dead code
-    rows_PX, w_EXY, blocks = residual
-    d_rows = _times("by,xy->bx", g_PY, w_EXY, blocks, w_EXY.shape[1])
-    return d_rows, _outer(rows_PX, g_PY, blocks, len(w_EXY)).astype(w_EXY.dtype), None
+def _mlp_of_rows_bwd(residual, g_PD):
+    rows, inner, entering, leaving, blocks = residual
+    g = _padded(g_PD, blocks)
+
+    def step(i, carry):
+        d_rows, totals = carry
+        x, before, gi = _read((rows, inner, g), blocks, i, mask=True)  # all: zero times infinity is no zero
+        _, leave_vjp = jax.vjp(functools.partial(_leave, _product), before, _of_expert(leaving, blocks, i))
+        d_before, d_leaving = leave_vjp(gi)
+        _, enter_vjp = jax.vjp(functools.partial(_enter, _product), x, *_of_expert(entering, blocks, i))
+        dx, *d_entering = enter_vjp(d_before)
+        e = blocks.expert[i]
+        add = lambda t, d: jax.lax.dynamic_update_index_in_dim(t, t[e] + d, e, 0)  # noqa: E731
+        return _write(d_rows, dx, blocks, i), jax.tree.map(add, totals, (tuple(d_entering), d_leaving))
+
+    zeros = jax.tree.map(lambda w: jnp.zeros_like(w, jnp.float32), (entering, leaving))
+    d_rows, totals = jax.lax.fori_loop(0, blocks.count, step, (jnp.zeros_like(rows), zeros))
+    totals = jax.tree.map(lambda t, w: t.astype(w.dtype), totals, (entering, leaving))
+    return d_rows[: len(g_PD)], *totals, None
 
 
-_blocked_product.defvjp(_blocked_product_fwd, _blocked_product_bwd)
+_mlp_of_rows.defvjp(_mlp_of_rows_fwd, _mlp_of_rows_bwd)
 
 
 # Sorting by expert is a permutation, so each of the moves below has the other as its transpose. Written out,
