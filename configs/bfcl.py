@@ -52,13 +52,13 @@ def tiny() -> ConfigDict:
     c.compute.log_prob_chunk = 128
     c.compute.remat = "nothing"  # "dots", "full": compute more in the backward pass, keep less for it
 
-    c.sampling = ConfigDict({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 64})
+    c.sampling = ConfigDict({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_tokens": 64})
 
     c.profile = ConfigDict()
     c.profile.group_size = 8
     c.profile.lambda_diff = 0.6
     c.profile.trajectories_per_shard = 16
-    c.profile.batch = ConfigDict({"rows": 4, "branches": 64})
+    c.profile.batch = ConfigDict({"rows": 4, "branches": 64, "lanes": 16})
 
     c.grpo = ConfigDict()
     c.grpo.steps = 40
@@ -74,7 +74,7 @@ def tiny() -> ConfigDict:
     c.grpo.advantage_eps = 1e-6
     c.grpo.clip_low, c.grpo.clip_high = 0.2, 0.28
     c.grpo.kl_coefficient = 0.0
-    c.grpo.batch = ConfigDict({"rows": 8, "branches": 16})  # of rollouts
+    c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})  # of rollouts
     c.grpo.microbatch_rows = 2  # of the update
     c.grpo.save_every = 10
     c.grpo.keep_checkpoints = 2
@@ -86,7 +86,7 @@ def tiny() -> ConfigDict:
     c.evaluate.samples = 1  # per held-out turn
     c.evaluate.skill_items = 50  # per out-of-domain family
     c.evaluate.max_steps = 6  # calling actions per user turn
-    c.evaluate.batch = ConfigDict({"rows": 16, "branches": 4})
+    c.evaluate.batch = ConfigDict({"rows": 16, "branches": 4, "lanes": 4})
     return c
 
 
@@ -97,13 +97,13 @@ def real() -> ConfigDict:
     c.data.max_prompt_tokens = 8000
     c.compute.slots = (1024, 8192)
     c.compute.attention_chunk = 512
-    c.profile.batch = ConfigDict({"rows": 1, "branches": 64})
+    c.profile.batch = ConfigDict({"rows": 1, "branches": 64, "lanes": 16})
     c.profile.trajectories_per_shard = 4
-    c.grpo.batch = ConfigDict({"rows": 1, "branches": 16})
+    c.grpo.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
     c.grpo.microbatch_rows = 1
     # enough to see the path run: this policy cannot learn these rows
     c.grpo.steps, c.grpo.pivots_per_step = 3, 4
-    c.evaluate.batch = ConfigDict({"rows": 1, "branches": 16})
+    c.evaluate.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
     c.evaluate.max_steps = 20
     c.evaluate.skill_items = 10
     return c
@@ -137,11 +137,11 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.compute.slots = (16_384, 32_768)
     c.sampling.max_tokens = 4096
     c.profile.group_size = 16
-    c.profile.batch = ConfigDict({"rows": 8, "branches": 16})
+    c.profile.batch = ConfigDict({"rows": 8, "branches": 64, "lanes": 16})
     c.grpo.pivots_per_step, c.grpo.group_size = 64, 16
-    c.grpo.batch = ConfigDict({"rows": 8, "branches": 16})
+    c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
     c.grpo.microbatch_rows = 8
-    c.evaluate.batch = ConfigDict({"rows": 8, "branches": 4})
+    c.evaluate.batch = ConfigDict({"rows": 8, "branches": 4, "lanes": 4})
     return c
 
 

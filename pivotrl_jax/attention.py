@@ -4,9 +4,13 @@ Axis letters as in `model.py`. Visibility is the one rule of `forest.py`: slot i
 `j <= i < subtree_end[j]`. Softmax runs in float32: bfloat16 sums over thousands of keys lose the small ones.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from pivotrl_jax import attention_kernel
 
 _MASKED = -1e30  # finite, so that a row without any visible key (padding) stays free of NaN
 
@@ -24,6 +28,10 @@ def forest_attention(
 ) -> jax.Array:
     """Grouped-query attention of every slot to the slots it sees. Returns [R, T, H, K] in the dtype of `q`.
 
+    On a TPU these are the kernels of `attention_kernel.py`, which choose their own blocks: for bfloat16 and
+    float32, heads of a multiple of 64 and rows of 128 slots or more (exactly: `attention_kernel.usable`).
+    Elsewhere, and for other shapes, it is a loop, as follows.
+
     A row is cut into blocks of `chunk` slots. One loop goes over blocks of queries, a loop inside it over
     those blocks of keys that any of these queries sees, with the softmax kept as a running maximum, sum and
     output. So the program is as large for 32k slots as for 1k, and a whole block above the diagonal, of
@@ -32,13 +40,34 @@ def forest_attention(
     slots (subtree_end 0) see nothing: they return the mean of some values (finite, and never read) and pass
     no gradient on.
     """
-    R, T, H, K = q_RTHK.shape
-    N, Q = k_RTNK.shape[2], min(chunk, T)
-    q = _blocks(q_RTHK * jnp.asarray(K**-0.5, q_RTHK.dtype), N, Q)
-    end = jnp.pad(subtree_end_RT, ((0, 0), (0, -T % Q))).reshape(R, -1, Q).swapaxes(0, 1)
-    out = _attend(q, _blocks(k_RTNK, N, Q), _blocks(v_RTNK, N, Q), end)
-    out = out.reshape(-1, R, N, H // N, Q, K).transpose(1, 0, 4, 2, 3, 5)
-    return out.reshape(R, -1, H, K)[:, :T]
+    q = q_RTHK * jnp.asarray(q_RTHK.shape[3] ** -0.5, q_RTHK.dtype)
+    return _attend(q, k_RTNK, v_RTNK, subtree_end_RT, chunk)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q, k, v, end, chunk):
+    return _attend_fwd(q, k, v, end, chunk)[0]
+
+
+def _attend_fwd(q, k, v, end, chunk):
+    looped = functools.partial(_forward, chunk)
+    out, log_total = _by_platform(attention_kernel.forward, looped, q, k, v, end)
+    return out, (q, k, v, end, out, log_total)
+
+
+def _attend_bwd(chunk, residual, g):
+    looped = functools.partial(_backward, chunk)
+    return *_by_platform(attention_kernel.backward, looped, *residual, g), None
+
+
+def _by_platform(kernel, looped, q, k, *rest):
+    # chosen inside the derivative: a choice that is differentiated keeps what each of its branches would need
+    if not attention_kernel.usable(q, k):
+        return looped(q, k, *rest)
+    return lax.platform_dependent(q, k, *rest, tpu=kernel, default=looped)
+
+
+_attend.defvjp(_attend_fwd, _attend_bwd)
 
 
 # Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]; queries [B, R, N, G * Q, K], those
@@ -51,6 +80,18 @@ def _blocks(x, N, Q):
     x = jnp.pad(x, ((0, 0), (0, -T % Q), (0, 0), (0, 0)))
     x = x.reshape(R, -1, Q, N, x.shape[2] // N, K).transpose(1, 0, 3, 4, 2, 5)
     return x.reshape(*x.shape[:3], -1, K)
+
+
+def _slots(x, G, T):
+    """The inverse of `_blocks`: [B, R, N, G * Q, K] -> [R, T, N * G, K]."""
+    B, R, N, rows, K = x.shape
+    x = x.reshape(B, R, N, G, rows // G, K).transpose(1, 0, 4, 2, 3, 5)
+    return x.reshape(R, -1, N * G, K)[:, :T]
+
+
+def _blocks_of_end(end, Q):
+    """[R, T] -> [B, R, Q]."""
+    return jnp.pad(end, ((0, 0), (0, -end.shape[1] % Q))).reshape(len(end), -1, Q).swapaxes(0, 1)
 
 
 def _earlier(end):
@@ -81,12 +122,12 @@ def _add(total, j, x):
     return lax.dynamic_update_index_in_dim(total, total[j] + x, j, 0)
 
 
-@jax.custom_vjp
-def _attend(q, k, v, end):
-    return _attend_fwd(q, k, v, end)[0]
+def _forward(chunk, q, k, v, end):
+    """Output [R, T, H, K] and log-sum-exps float32 [R, H, T]."""
+    T, G, Q = q.shape[1], q.shape[2] // k.shape[2], min(chunk, q.shape[1])
+    q, k, v = (_blocks(x, k.shape[2], Q) for x in (q, k, v))
+    end = _blocks_of_end(end, Q)
 
-
-def _attend_fwd(q, k, v, end):
     def step(_, block):
         i, qi, earlier, count = block
 
@@ -110,13 +151,17 @@ def _attend_fwd(q, k, v, end):
         return None, ((out / total).astype(qi.dtype), top + jnp.log(total))
 
     _, (out, log_total) = lax.scan(step, None, (jnp.arange(len(q)), q, *_earlier(end)))
-    return out, (q, k, v, end, out, log_total)
+    return _slots(out, G, T), _slots(log_total, G, T)[..., 0].swapaxes(1, 2)
 
 
-def _attend_bwd(residual, g):
-    q, k, v, end, out, log_total = residual
+def _backward(chunk, q, k, v, end, out, log_total, g):
+    """Gradients of q, k and v, given what `_forward` returned and the gradient of the output."""
+    T, G, N, Q = q.shape[1], q.shape[2] // k.shape[2], k.shape[2], min(chunk, q.shape[1])
     # sum_t p dp, which softmax's gradient subtracts, equals g . out
     centre = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
+    log_total = log_total.swapaxes(1, 2)[..., None]
+    q, k, v, g, centre, log_total = (_blocks(x, N, Q) for x in (q, k, v, g, centre, log_total))
+    end = _blocks_of_end(end, Q)
 
     def step(grads, block):
         i, qi, gi, centre_i, log_total_i, earlier, count = block
@@ -140,10 +185,7 @@ def _attend_bwd(residual, g):
     zeros = jnp.zeros_like(k, jnp.float32), jnp.zeros_like(v, jnp.float32)
     blocks = (jnp.arange(len(q)), q, g, centre, log_total, *_earlier(end))
     (dk, dv), dq = lax.scan(step, zeros, blocks)
-    return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
-
-
-_attend.defvjp(_attend_fwd, _attend_bwd)
+    return _slots(dq, G, T), _slots(dk.astype(k.dtype), 1, T), _slots(dv.astype(v.dtype), 1, T)
 
 
 def decode_attention(
@@ -153,13 +195,14 @@ def decode_attention(
     trunk: tuple[jax.Array, jax.Array],
     trunk_mask_RST: jax.Array,
     own: tuple[jax.Array, jax.Array],
-    length: jax.Array,
+    own_mask_RSC: jax.Array,
 ) -> jax.Array:
     """One new token per branch against the shared trunk, the branch's own past, and itself. Returns [R, S,
     H, K].
 
     `trunk` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, N,
-    C, K], of which the first `length` positions are filled; `k_RSNK`, `v_RSNK` belong to the new token.
+    C, K], in whatever order; the masks say which slots and positions a branch sees; `k_RSNK`, `v_RSNK` belong
+    to the new token.
     """
     R, S, H, K = q_RSHK.shape
     N = k_RSNK.shape[2]
@@ -172,7 +215,7 @@ def decode_attention(
     on_trunk = on_trunk.reshape(R, N, S, G, -1).transpose(0, 2, 1, 3, 4)  # [R, S, N, G, T]
     on_trunk = jnp.where(trunk_mask_RST[:, :, None, None], on_trunk, _MASKED)
     on_own = jnp.einsum("rsngk,rsnck->rsngc", q, own_k, preferred_element_type=jnp.float32)
-    on_own = jnp.where(jnp.arange(own_k.shape[3]) < length, on_own, _MASKED)
+    on_own = jnp.where(own_mask_RSC[:, :, None, None], on_own, _MASKED)
     on_self = jnp.einsum("rsngk,rsnk->rsng", q, k_RSNK, preferred_element_type=jnp.float32)[..., None]
 
     top = jnp.maximum(jnp.maximum(on_trunk.max(-1), on_own.max(-1)), on_self[..., 0])[..., None]

@@ -44,6 +44,7 @@ RULES = {
     "sampling.temperature": NOT_NEGATIVE,
     "sampling.top_p": SHARE,
     "sampling.top_k": COUNT,
+    "sampling.min_p": _number(lambda x: 0 <= x <= 1, "a number from 0 to 1"),
     "sampling.max_tokens": POSITIVE,
     "profile.group_size": POSITIVE,
     "profile.lambda_diff": SHARE,
@@ -73,7 +74,7 @@ RULES = {
 RULES |= {
     f"{section}.batch.{name}": POSITIVE
     for section in ("profile", "grpo", "evaluate")
-    for name in ("rows", "branches")
+    for name in ("rows", "branches", "lanes")
 }
 
 
@@ -109,8 +110,9 @@ def check_training(config: Any) -> None:
             f"config.sampling.temperature is {sampling.temperature}; greedy samples have no probability to "
             "train on, want it above 0"
         )
-    if sampling.top_p < 1 or sampling.top_k:
+    if sampling.top_p < 1 or sampling.top_k or sampling.min_p:
         raise InputError(
-            f"config.sampling.top_p is {sampling.top_p} and top_k {sampling.top_k}; the learner scores the "
-            "whole distribution, so a truncated one biases every ratio: train with top_p=1 and top_k=0"
+            f"config.sampling.top_p is {sampling.top_p}, top_k {sampling.top_k} and min_p {sampling.min_p}; "
+            "the learner scores the whole distribution, so a truncated one biases every ratio: train with "
+            "top_p=1, top_k=0 and min_p=0"
         )

@@ -260,11 +260,11 @@ def _attend_decode(q, k, v, cache, context):
     """A branch axis stands where a forest has slots: q is [R, S, H, K]. The new keys and values are the
     result."""
     trunk_k, trunk_v, own_k, own_v = cache
-    trunk_mask, length = context
+    trunk_mask, own_mask = context
     heads, trunk = P(sharding.BATCH_AXES, None, "tensor"), P(sharding.BATCH_AXES, "tensor")
-    in_specs = (heads, heads, heads, (trunk, trunk), sharding.BATCH, (heads, heads), P())
+    in_specs = (heads, heads, heads, (trunk, trunk), sharding.BATCH, (heads, heads), sharding.BATCH)
     run = sharding.per_shard(attention.decode_attention, in_specs, heads)
-    return run(q, k, v, (trunk_k, trunk_v), trunk_mask, (own_k, own_v), length), (k, v)
+    return run(q, k, v, (trunk_k, trunk_v), trunk_mask, (own_k, own_v), own_mask), (k, v)
 
 
 def _init(config: ModelConfig, key: jax.Array):
@@ -312,14 +312,16 @@ def prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_ch
     return module.apply({"params": params}, tokens_RT, None, position_RT, subtree_end_RT)
 
 
-def decode_step(config, params, tokens_RS, position_RS, trunk, trunk_mask_RST, own, length):
-    """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, `length`
-    filled. Parameters lie as the sampler keeps them.
+def decode_step(config, params, tokens_RS, position_RS, trunk, trunk_mask_RST, own, own_mask_RSC):
+    """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, and what of
+    them each branch sees. Parameters lie as the sampler keeps them.
 
     Returns hidden states [R, S, D] and the new token's keys and values, each [L, R, S, N, K].
     """
     module = Qwen3(config, _attend_decode, sharding.SAMPLER, "nothing")
-    return module.apply({"params": params}, tokens_RS, (*trunk, *own), position_RS, (trunk_mask_RST, length))
+    return module.apply(
+        {"params": params}, tokens_RS, (*trunk, *own), position_RS, (trunk_mask_RST, own_mask_RSC)
+    )
 
 
 def logits(config: ModelConfig, params: Params, tokens_RT: jax.Array) -> jax.Array:

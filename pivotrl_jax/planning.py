@@ -56,6 +56,7 @@ class Shapes:
     slots: int  # of a row of the learner
     trunk_slots: int  # of a row of the sampler
     branches: int
+    lanes: int
     max_tokens: int
     samples: int  # of one step: pivots x group size
     microbatches: int  # of one step, at full length
@@ -80,6 +81,7 @@ class Shapes:
             slots=slots,
             trunk_slots=trunk,
             branches=g.batch.branches,
+            lanes=min(g.batch.lanes, g.batch.branches),
             max_tokens=config.sampling.max_tokens,
             samples=g.pivots_per_step * g.group_size,
             microbatches=rows // learner_rows,
@@ -144,14 +146,8 @@ class Plan:
             model_config, compute, mesh, optimizer_of(g), loss, config.sampling.temperature,
             self.shapes.learner_rows, offload=g.offload_optimizer,
         )  # fmt: skip
-        sampling = Sampling(
-            config.sampling.temperature,
-            config.sampling.top_p,
-            config.sampling.top_k,
-            self.shapes.max_tokens,
-            (0,),
-        )
-        self.sampler = Sampler(model_config, sampling, c.attention_chunk, mesh)
+        sampling = Sampling(**config.sampling.to_dict(), stop_ids=(0,))
+        self.sampler = Sampler(model_config, sampling, self.shapes.lanes, c.attention_chunk, mesh)
         whole = model.param_shapes(model_config)
         dtype = config.model.param_dtype
         trained = lora.trained(model_config, whole)
@@ -196,7 +192,7 @@ class Plan:
         heads = c.num_kv_heads // self.mesh.shape["tensor"]
         rows = s.sampler_rows // sharding.row_shards(self.mesh)
         token = 2 * c.num_layers * heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-        return rows * s.trunk_slots * token, rows * s.branches * s.max_tokens * token
+        return rows * s.trunk_slots * token, rows * s.lanes * s.max_tokens * token
 
     def compile(self) -> list[Program]:
         """Compile the update's programs and the sampler's: gradient, optimizer, rollouts and, where the loss
@@ -280,8 +276,9 @@ class Plan:
             if name != "embed" or self.model_config.tie_embeddings
         }
         # every decode step reads the weights a device holds, the trunks and, on average, half of the branches
-        traffic = s.max_tokens * (bytes_per_device(weights) + trunk + own / 2)
-        return self._program("rollouts", self.sampler.run, args, s.rollout_batches, traffic, s.max_tokens - 1)
+        steps = -(-s.branches // s.lanes) * (s.max_tokens - 1)
+        traffic = (steps + 1) * (bytes_per_device(weights) + trunk + own / 2)
+        return self._program("rollouts", self.sampler.run, args, s.rollout_batches, traffic, steps)
 
     def _program(self, name, jitted, args, calls, traffic, steps: int = 1) -> Program:
         began = time.perf_counter()
@@ -316,7 +313,7 @@ class Plan:
             return costs.flops(jaxpr, costs.causal(0), platform, 1 / expert).flops
         rows = s.sampler_rows // sharding.row_shards(self.mesh)
         prefill = share(sharding.SAMPLER, rows * s.trunk_slots)
-        decode = share(sharding.SAMPLER, rows * s.branches)
+        decode = share(sharding.SAMPLER, rows * s.lanes)
         once = costs.flops(jaxpr, costs.causal(0), platform, prefill).flops
         a_step = [costs.flops(jaxpr, costs.causal(n), platform, decode).flops for n in (1, 0)]
         return once + steps * (a_step[0] - a_step[1])

@@ -96,6 +96,7 @@ class Rollout:
     sample: int  # 0..G-1
     token_ids: list[int]  # the completion, stop token included when it was sampled
     log_probs: list[float]  # of each token under the distribution it was sampled from
+    model_log_probs: list[float]  # of each token under the model: temperature 1, nothing cut off
     finished: bool  # False: cut at the token limit
     text: str
     reward: float

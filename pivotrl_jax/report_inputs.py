@@ -47,7 +47,7 @@ def _read_rollouts(folder: Path, pivots: Sequence[Pivot]) -> dict[str, list[Roll
             if wanted is None:
                 continue
             try:  # token ids and log-probs are long and not shown
-                rollout = Rollout(**{**value, "token_ids": [], "log_probs": []})
+                rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
                 sample = int(rollout.sample)
             except (TypeError, ValueError) as e:
                 raise InputError(f"{path}:{line}: not a Rollout ({e}); remove the line or the file") from None

@@ -36,19 +36,19 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """Token ids as drawn, their log-probs under the distribution drawn from, and whether a stop token
-    came."""
+    """Token ids as drawn, their log-probs, and whether a stop token came."""
 
     token_ids: list[int]
-    log_probs: list[float]
+    log_probs: list[float]  # under the distribution drawn from
+    model_log_probs: list[float]  # under the model: temperature 1, nothing cut off
     finished: bool
 
 
 class Actor:
     """Draws completions for any number of requests with a bounded number of compiled programs.
 
-    rows x branches samples are drawn at a time. `slots` lists the row lengths there are programs for; a tree
-    takes the smallest that holds its longest prompt.
+    One call of a program draws up to rows x branches samples, `lanes` of a row at a time. `slots` lists the
+    row lengths there are programs for; a tree takes the smallest that holds its longest prompt.
     """
 
     def __init__(
@@ -59,12 +59,13 @@ class Actor:
         *,
         rows: int,
         branches: int,
+        lanes: int,
         slots: Sequence[int],
         attention_chunk: int,
     ):
         self.rows, self.branches, self.slots = rows, branches, sorted(slots)
         self.sampling = sampling
-        self._sampler = Sampler(config, sampling, attention_chunk, mesh)
+        self._sampler = Sampler(config, sampling, lanes, attention_chunk, mesh)
 
     def place(self, params: model.Params) -> model.Params:
         """Parameters as the sampler reads them (`Sampler.place`)."""
@@ -119,8 +120,10 @@ class Actor:
             for r in range(self.rows):
                 for s in range(taken[start + r]):
                     n = int(out.length[r, s])
-                    ids, log_probs = out.tokens[r, s, :n].tolist(), out.log_probs[r, s, :n].tolist()
-                    completion = Completion(ids, log_probs, bool(out.finished[r, s]))
+                    per_token = (out.tokens, out.log_probs, out.model_log_probs)
+                    completion = Completion(
+                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s])
+                    )
                     key, sample = owner[start + r, s]
                     drawn[key][sample] = completion
                     count += 1
@@ -170,6 +173,7 @@ def _verified(
         sample=sample,
         token_ids=drawn.token_ids,
         log_probs=drawn.log_probs,
+        model_log_probs=drawn.model_log_probs,
         finished=drawn.finished,
         text=text,
         reward=verdict.reward,

@@ -114,13 +114,14 @@ class Run:
     def actor(self, shape, model_config: model.ModelConfig | None = None) -> Actor:
         """An actor that samples as the config says, with the batch shape of one of its sections."""
         s = self.config.sampling
-        sampling = Sampling(s.temperature, s.top_p, s.top_k, s.max_tokens, self.chat.stop_ids)
+        sampling = Sampling(**s.to_dict(), stop_ids=self.chat.stop_ids)
         return Actor(
             model_config or self.model_config,
             sampling,
             self.mesh,
             rows=sharding.whole_rows(self.mesh, shape.rows),
             branches=shape.branches,
+            lanes=shape.lanes,
             slots=self.config.compute.slots,
             attention_chunk=self.config.compute.attention_chunk,
         )

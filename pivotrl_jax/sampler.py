@@ -1,8 +1,12 @@
 """Prefill a forest once, then branch samples off it: decode loop, sampling, log-probs as sampled.
 
 A row's trunk is prefilled one time and every sample of that row decodes against it, so G samples at each of
-K turns of a trajectory cost one prefill of the trajectory. Keys are given per branch and folded with the
-token index: what a branch draws depends on its key and its prompt, not on its neighbours.
+K turns of a trajectory cost one prefill of the trajectory. Samples queue for the lanes of their row: a lane
+whose sample has ended takes the next one in the same step (continuous batching), so one long completion
+holds up one lane and not the batch. Keys are given per branch and folded with the token index: what a branch
+draws depends on its key and its prompt, not on its lane or its neighbours.
+
+Axis letters as in `model.py`; S counts the samples of a row, and J its lanes.
 """
 
 import dataclasses
@@ -18,13 +22,19 @@ from pivotrl_jax import attention, model, sharding
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. `top_k` 0 and `top_p` 1 leave the distribution whole."""
+    """How tokens are drawn. `top_k` 0, `top_p` 1 and `min_p` 0 leave the distribution whole."""
 
     temperature: float  # 0: the most likely token
     top_p: float
     top_k: int
+    min_p: float  # of the most likely token's probability
     max_tokens: int
     stop_ids: tuple[int, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution."""
+        return self.temperature == 1 and self.top_p >= 1 and not self.top_k and not self.min_p
 
 
 @jax.tree_util.register_dataclass
@@ -34,15 +44,17 @@ class Samples:
 
     tokens: jax.Array  # int32 [R S C]
     log_probs: jax.Array  # float32 [R S C], under the distribution drawn from
+    model_log_probs: jax.Array  # float32 [R S C], under the model: temperature 1, nothing cut off
     length: jax.Array  # int32 [R S], stop token included
     finished: jax.Array  # bool [R S], a stop token was drawn; False: cut at max_tokens
+    steps: jax.Array  # int32 scalar: decode steps it took
 
 
-def restrict(scores: jax.Array, top_p: float, top_k: int) -> jax.Array:
-    """Scores [..., V] with everything outside top-k, then outside the nucleus, at -inf.
+def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.Array:
+    """Scores [..., V] with everything outside top-k, then the nucleus, then min-p, at -inf.
 
     The nucleus is the smallest set of most likely tokens whose mass reaches `top_p`; it always holds one
-    token.
+    token. `min_p` drops tokens less than that likely as the most likely one. The order is transformers'.
     """
     if top_k:
         smallest = jax.lax.top_k(scores, min(top_k, scores.shape[-1]))[0][..., -1:]
@@ -53,25 +65,55 @@ def restrict(scores: jax.Array, top_p: float, top_k: int) -> jax.Array:
         inside = jnp.cumsum(probs, axis=-1) - probs < top_p
         smallest = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
         scores = jnp.where(scores < smallest, -jnp.inf, scores)
+    if min_p:
+        smallest = scores.max(-1, keepdims=True) + np.log(min_p)
+        scores = jnp.where(scores < smallest, -jnp.inf, scores)
     return scores
 
 
-def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
-    """One token per row and its log-prob under the distribution drawn from. Greedy has log-prob 0 by
-    definition."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """One token per branch, as `Samples` has them."""
+
+    token: jax.Array
+    log_prob: jax.Array
+    model_log_prob: jax.Array
+
+
+def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
+    """One token per row and its log-probs. Under greedy, `log_prob` is 0 by definition."""
+
+    def log_prob_of(scores, token):
+        chosen = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
+        return chosen - jax.nn.logsumexp(scores, axis=-1)
+
     if sampling.temperature == 0:
-        token = jnp.argmax(logits_BV, axis=-1)
-        return token.astype(jnp.int32), jnp.zeros(token.shape, jnp.float32)
-    scores = restrict(logits_BV / sampling.temperature, sampling.top_p, sampling.top_k)
+        token = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        return Drawn(token, jnp.zeros(token.shape, jnp.float32), log_prob_of(logits_BV, token))
+    scores = logits_BV / sampling.temperature
+    scores = restrict(scores, sampling.top_p, sampling.top_k, sampling.min_p)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, scores.shape[-1:], jnp.float32))(key_B)
-    token = jnp.argmax(scores + noise, axis=-1)
-    chosen = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
-    return token.astype(jnp.int32), chosen - jax.nn.logsumexp(scores, axis=-1)
+    token = jnp.argmax(scores + noise, axis=-1).astype(jnp.int32)
+    log_prob = log_prob_of(scores, token)
+    return Drawn(token, log_prob, log_prob if sampling.plain else log_prob_of(logits_BV, token))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Lanes:
+    """What decodes now."""
+
+    sample: jax.Array  # int32 [R J]: index of the lane's sample in its row
+    busy: jax.Array  # bool [R J]
+    age: jax.Array  # int32 [R J]: tokens of the sample in the cache
+    token: jax.Array  # int32 [R J]: the last one drawn, not yet in the cache
 
 
 def sample(
     config: model.ModelConfig,
     sampling: Sampling,
+    lanes: int,
     attention_chunk: int,
     params: model.Params,
     tokens_RT: jax.Array,
@@ -80,69 +122,124 @@ def sample(
     branch_RS: jax.Array,
     key_RS: jax.Array,
 ) -> Samples:
-    """Draw one completion from each branch point. `branch_RS` is the slot of the prompt's last token, -1 for
-    none.
+    """Draw one completion from each branch point, `lanes` of a row at a time. `branch_RS` is the slot of the
+    prompt's last token, -1 for none; a row's samples stand at its front.
 
     `key_RS` holds typed PRNG keys. The loop ends when every branch has stopped.
     """
     (R, S), C = branch_RS.shape, sampling.max_tokens
-    N, K, L = config.num_kv_heads, config.head_dim, config.num_layers
+    J, N, K, L = min(lanes, S), config.num_kv_heads, config.head_dim, config.num_layers
     slot_RS = jnp.maximum(branch_RS, 0)
     hidden_RTD, trunk = model.prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk)
     trunk = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), trunk)
-    mask_RST = attention.visible(slot_RS, subtree_end_RT)
-    position_RS = jnp.take_along_axis(position_RT, slot_RS, axis=1)
+    position_RS = _of_row(position_RT, slot_RS)
+    total_R = (branch_RS >= 0).sum(1)
     stops = jnp.asarray(sampling.stop_ids, jnp.int32)
 
-    def next_token(hidden_RSD, i):
-        logits = model.logits_of(config, params, hidden_RSD).reshape(R * S, -1)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(key_RS.reshape(-1), i)
-        token, log_prob = draw(logits, keys, sampling)
-        return token.reshape(R, S), log_prob.reshape(R, S)
+    def next_token(hidden_RXD, key_RX, index_RX):
+        logits = model.logits_of(config, params, hidden_RXD)
+        keys = jax.vmap(jax.random.fold_in)(key_RX.reshape(-1), index_RX.reshape(-1))
+        drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, sampling)
+        return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
 
-    def record(i, out, running, token, log_prob):
-        tokens, log_probs, length, finished = out
-        tokens = tokens.at[:, :, i].set(jnp.where(running, token, 0))
-        log_probs = log_probs.at[:, :, i].set(jnp.where(running, log_prob, 0.0))
-        stopped = running & (token[..., None] == stops).any(-1)
-        return (tokens, log_probs, length + running, finished | stopped), running & ~stopped
+    def first_tokens() -> Drawn:
+        """[R S]: every sample's first token, whose hidden state the prefill has; J at a time."""
+
+        def some(first):
+            at = jnp.minimum(first + jnp.arange(J), S - 1)
+            slot = slot_RS[:, at]
+            return next_token(_of_row(hidden_RTD, slot), key_RS[:, at], jnp.zeros_like(slot))
+
+        drawn = jax.lax.map(some, jnp.arange(0, S, J))
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
+
+    def put(out_RSC, lane, values, where):
+        """Write the values of the lanes in `where` at their samples' next token."""
+        at = jnp.where(where, lane.sample, S)
+        return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at, lane.age, values)
+
+    def record(out: Samples, lane: _Lanes, drawn: Drawn, where) -> tuple[Samples, _Lanes]:
+        """`drawn` becomes token number `age` of the samples of the lanes in `where`."""
+        stopped = where & (drawn.token[..., None] == stops).any(-1)
+        full = where & (lane.age + 1 == C)
+        count = jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))
+        at = jnp.where(where, lane.sample, S)
+        out = Samples(
+            put(out.tokens, lane, drawn.token, where),
+            put(out.log_probs, lane, drawn.log_prob, where),
+            put(out.model_log_probs, lane, drawn.model_log_prob, where),
+            count(out.length, at, lane.age + 1),
+            count(out.finished, at, stopped),
+            out.steps,
+        )
+        token = jnp.where(where, drawn.token, lane.token)
+        return out, dataclasses.replace(lane, token=token, busy=lane.busy & ~stopped & ~full)
+
+    def refill(out: Samples, lane: _Lanes, taken_R):
+        """Idle lanes take the next samples of their row, whose first tokens are drawn already."""
+        rank = jnp.cumsum(~lane.busy, axis=1) - 1
+        sample = jnp.minimum(taken_R[:, None] + rank, S - 1)
+        fresh = ~lane.busy & (taken_R[:, None] + rank < total_R[:, None])
+        lane = _Lanes(
+            jnp.where(fresh, sample, lane.sample),
+            lane.busy | fresh,
+            jnp.where(fresh, 0, lane.age),
+            lane.token,
+        )
+        drawn = jax.tree.map(lambda x: _of_row(x, lane.sample), first)
+        out, lane = record(out, lane, drawn, fresh)
+        return out, lane, taken_R + fresh.sum(1)
 
     def more(carry):
-        i, running = carry[0], carry[1]
-        return (i < C) & running.any()
+        return carry[1].busy.any() | (carry[2] < total_R).any()
 
     def step(carry):
-        i, running, token, out, own = carry
-        # token i-1 goes in, token i comes out
-        hidden, new = model.decode_step(config, params, token, position_RS + i, trunk, mask_RST, own, i - 1)
-        own = jax.tree.map(lambda all, one: all.at[:, :, :, :, i - 1].set(one), own, new)
-        token, log_prob = next_token(hidden, i)
-        out, running = record(i, out, running, token, log_prob)
-        return i + 1, running, token, out, own
+        out, lane, taken_R, own = carry
+        # all lanes write the same column, so that it is one slice: a sample's tokens stand in the `age`
+        # columns before it, around the end, and keys do not mind their order
+        column = out.steps % C
+        behind = (column - 1 - jnp.arange(C)) % C
+        own_mask = behind < lane.age[..., None]
+        trunk_mask = attention.visible(_of_row(slot_RS, lane.sample), subtree_end_RT)
+        position = _of_row(position_RS, lane.sample) + 1 + lane.age
+        hidden, new = model.decode_step(
+            config, params, lane.token, position, trunk, trunk_mask, own, own_mask
+        )
+        own = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), own, new)
+        lane = dataclasses.replace(lane, age=lane.age + 1)
+        drawn = next_token(hidden, _of_row(key_RS, lane.sample), lane.age)
+        out, lane = record(out, lane, drawn, lane.busy)
+        out = dataclasses.replace(out, steps=out.steps + 1)
+        return *refill(out, lane, taken_R), own
 
-    branch_hidden = jnp.take_along_axis(hidden_RTD, slot_RS[..., None], axis=1)
-    token, log_prob = next_token(branch_hidden, 0)
-    zeros = jnp.zeros((R, S), jnp.int32)
-    out = (jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32), zeros, zeros > 0)
-    out, running = record(0, out, branch_RS >= 0, token, log_prob)
-    own = tuple(sharding.constrain(jnp.zeros((L, R, S, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
-    carry = jax.lax.while_loop(more, step, (jnp.int32(1), running, token, out, own))
-    return Samples(*carry[3])
+    first = first_tokens()
+    tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
+    counts, idle = jnp.zeros((R, S), jnp.int32), jnp.zeros((R, J), jnp.int32)
+    out = Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0))
+    out, lane, taken_R = refill(out, _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R))
+    own = tuple(sharding.constrain(jnp.zeros((L, R, J, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
+    return jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
+
+
+def _of_row(x, index_RX):
+    """x [R, Y, ...] at the indices [R, X] of its own row."""
+    return jax.vmap(lambda row, at: row[at])(x, index_RX)
 
 
 class Sampler:
     """The compiled `sample` of one model on one mesh; one program per shape of its inputs."""
 
-    def __init__(self, config: model.ModelConfig, sampling: Sampling, attention_chunk: int, mesh: Mesh):
+    def __init__(
+        self, config: model.ModelConfig, sampling: Sampling, lanes: int, attention_chunk: int, mesh: Mesh
+    ):
         self.sampling, self._mesh, self._dtype = sampling, mesh, config.dtype
         self.row_sharding = NamedSharding(mesh, sharding.BATCH)
         self.places = sharding.param_shardings(model.abstract_params(config), mesh, sharding.SAMPLER)
 
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
-            return sample(
-                config, sampling, attention_chunk, params, tokens, position, subtree_end, branch, keys
-            )
+            rows = (tokens, position, subtree_end, branch, keys)
+            return sample(config, sampling, lanes, attention_chunk, params, *rows)
 
         # whole on every device: each process reads all of them
         self.run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -76,7 +76,7 @@ def run(mesh: Mesh, batch: update.Batch) -> dict:
 
 def samples(mesh: Mesh, params, batch: update.Batch):
     """Two sampled branches of every row, from its first tree's last prompt token."""
-    sampler = Sampler(CONFIG, Sampling(1.0, 1.0, 0, 4, ()), 8, mesh)
+    sampler = Sampler(CONFIG, Sampling(1.0, 1.0, 0, 0.0, 4, ()), 1, 8, mesh)
     rows = dataclasses.make_dataclass("Rows", ["tokens", "position", "subtree_end"])
     forest = rows(*(batch[name] for name in ("tokens", "position", "subtree_end")))
     branch = np.full((8, 2), 4, np.int32)

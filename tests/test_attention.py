@@ -170,9 +170,10 @@ def test_decode_equals_forest_attention_of_the_extended_sequence():
     trunk_kv = cache(k), cache(v)
     decode = jax.jit(decode_attention)
     for t in range(C):
-        own = rng.normal(size=(2, 1, 4, N, C, K)).astype(np.float32)  # rubbish past `length`
+        own = rng.normal(size=(2, 1, 4, N, C, K)).astype(np.float32)  # rubbish where unseen
         for c in range(t):
             own[0, 0, :, :, c], own[1, 0, :, :, c] = k[0, start_S + c], v[0, start_S + c]
+        own_mask = np.broadcast_to(np.arange(C) < t, (1, 4, C))
         at = start_S + t
-        got = decode(q[:, at], k[:, at], v[:, at], trunk_kv, mask, (own[0], own[1]), jnp.int32(t))
+        got = decode(q[:, at], k[:, at], v[:, at], trunk_kv, mask, (own[0], own[1]), own_mask)
         assert np.abs(got[0] - want[0, at]).max() < 2e-6

@@ -119,7 +119,7 @@ def test_the_table_on_top_names_every_size_with_its_command():
 @pytest.mark.parametrize("size", CONFIGS.SIZES)
 def test_every_field_that_the_code_reads_is_there(size):
     read = reads()
-    assert {"data.max_prompt_tokens", "grpo.batch", "sampling.top_k", "mesh", "resume"} <= read
+    assert {"data.max_prompt_tokens", "grpo.batch", "sampling", "mesh", "resume"} <= read
     assert read <= paths(CONFIGS.get_config(size))
 
 

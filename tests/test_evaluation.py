@@ -40,7 +40,7 @@ class Scripted:
     def _one(self, request):
         ids = self.answer(request.name, list(request.prompt))
         ids = ids if isinstance(ids, list) else [*self.chat.encode(ids), self.chat.stop_ids[0]]
-        return Completion(ids, [0.0] * len(ids), True)
+        return Completion(ids, [0.0] * len(ids), [0.0] * len(ids), True)
 
 
 def expert(chat, rows):

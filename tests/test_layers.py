@@ -15,7 +15,17 @@ ROOMS = {
     "records": {"records"},
     "words": {"trajectories", "chat", "verifiers", "environments", "pivots"},
     "arrays": {
-        *("forest", "attention", "experts", "model_config", "model", "log_probs", "lora", "sharding"),
+        *(
+            "forest",
+            "attention",
+            "attention_kernel",
+            "experts",
+            "model_config",
+            "model",
+            "log_probs",
+            "lora",
+            "sharding",
+        ),
         *("sampler", "grpo", "optimizer", "update"),
     },
     "edges": {"hf", "hf_config", "hf_files", "hf_layout", "peft_export", "checkpoint", "metrics"},

@@ -85,7 +85,7 @@ def test_the_order_depends_on_the_seed_and_the_step_alone():
 
 def test_group_metrics_by_hand():
     def rollout(reward, tokens, finished=True, reason="ok"):
-        return Rollout("c", 0, [1] * tokens, [0.0] * tokens, finished, "", reward, reason)
+        return Rollout("c", 0, [1] * tokens, [0.0] * tokens, [0.0] * tokens, finished, "", reward, reason)
 
     groups = [
         [rollout(1.0, 2), rollout(0.0, 4, False, "malformed")],

@@ -119,10 +119,10 @@ def test_the_sampler_draws_what_the_merged_model_draws():
     branch = np.full((3, 1), -1, np.int32)
     for placed in packed.placed:
         branch[placed.row, 0] = placed.prompt_slot
-    sampling = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=6, stop_ids=(1,))
+    sampling = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=6, stop_ids=(1,))
 
     def greedy(config, params):
-        sampler = Sampler(config, sampling, 16, tiny_run.mesh())
+        sampler = Sampler(config, sampling, 1, 16, tiny_run.mesh())
         numbers = np.zeros((3, 1, 2), np.int32)
         return sampler(sampler.place(params), packed, branch, jax.random.key(0), numbers).tokens
 

@@ -152,14 +152,14 @@ def logits_and_routes(config, params, tokens):
 def greedy(config, params, prompts, new):
     """The sampler's own path: both prompts in one row, prefilled once, decoded against the caches."""
     mesh = sharding.make_mesh({"data": 1, "fsdp": -1, "expert": 1, "tensor": 1})
-    sampling = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=new, stop_ids=())
+    sampling = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=new, stop_ids=())
     pieces = [[Piece(key, prompt.tolist(), samples=1)] for key, prompt in enumerate(prompts)]
     packed = forest.pack(pieces, prompts.size, len(pieces), 1)
     branch = np.zeros((1, len(pieces)), np.int32)
     for placed in packed.placed:
         branch[placed.row, placed.key] = placed.prompt_slot
     numbers = np.zeros((*branch.shape, 1), np.int32)
-    sampler = Sampler(config, sampling, 8, mesh)
+    sampler = Sampler(config, sampling, 8, 8, mesh)
     drawn = sampler(sampler.place(jax.device_put(params)), packed, branch, jax.random.key(0), numbers)
     return drawn.tokens[0]
 

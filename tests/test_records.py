@@ -35,7 +35,7 @@ PROFILE = Profile("t@1", [0.0, 1.0], 0.5, 0.25, False, "abc", "exact/1", 1.0, 0)
             {1: {"k": 2}},
         ),
         CANDIDATE,
-        Rollout("t@1", 0, [1, 2], [-0.1, -1e-7], True, "a\nb", 1.0, "ok"),
+        Rollout("t@1", 0, [1, 2], [-0.1, -1e-7], [-0.3, -2e-7], True, "a\nb", 1.0, "ok"),
         PROFILE,
         Pivot(CANDIDATE, PROFILE),
     ],

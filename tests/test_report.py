@@ -77,7 +77,7 @@ def build_workdir(
             pivots.append(Pivot(candidate, profile))
         rollouts += [
             Rollout(
-                name, k, [1, 2], [-0.1, -0.2], k != 3,
+                name, k, [1, 2], [-0.1, -0.2], [-0.1, -0.2], k != 3,
                 f'<tool_call>\n{{"name": "add_event", "arguments": {{"title": "{word(i)}", "hour": {k}}}}}\n'
                 f"</tool_call>{pad()}",
                 rewards[k], "ok" if rewards[k] else word(4),
@@ -278,7 +278,7 @@ def test_equal_actions_are_merged_and_each_keeps_its_reason(tmp_path):
     pivot = report.read_inputs(tmp_path).pivots[0]
     rewards = pivot.profile.rewards
     rollouts = [
-        Rollout(pivot.candidate.id, k, [1], [0.0], True, f"said {r}", r, "ok" if r else "state")
+        Rollout(pivot.candidate.id, k, [1], [0.0], [0.0], True, f"said {r}", r, "ok" if r else "state")
         for k, r in enumerate(rewards)
     ]
     shown = report_page.pivot_browser([pivot], {pivot.candidate.id: rollouts})
@@ -292,7 +292,9 @@ def test_equal_actions_are_merged_and_each_keeps_its_reason(tmp_path):
 def test_a_rollout_of_another_stage_is_not_shown_as_the_profiles(tmp_path):
     build_workdir(tmp_path)
     pivot = report.read_inputs(tmp_path).pivots[0]
-    other = Rollout(pivot.candidate.id, 0, [1], [0.0], True, "later", 1 - pivot.profile.rewards[0], "ok")
+    other = Rollout(
+        pivot.candidate.id, 0, [1], [0.0], [0.0], True, "later", 1 - pivot.profile.rewards[0], "ok"
+    )
     write_lines(tmp_path / "rollouts" / "a_train.jsonl", [other])
     found = report.read_inputs(tmp_path).rollouts[pivot.candidate.id]
     assert [r.reward for r in found] == pivot.profile.rewards

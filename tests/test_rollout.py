@@ -61,7 +61,12 @@ def test_completions_come_in_the_order_of_the_requests(drawn):
     assert sum(heard) == sum(r.samples for r in requests) == 12
     for request, completions in zip(requests, found):
         assert tiny_run.actor().act(tiny_run.policy(), [request], STREAM)[0] == [
-            dataclasses.replace(c, log_probs=pytest.approx(c.log_probs, abs=1e-4)) for c in completions
+            dataclasses.replace(
+                c,
+                log_probs=pytest.approx(c.log_probs, abs=1e-4),
+                model_log_probs=pytest.approx(c.model_log_probs, abs=1e-4),
+            )
+            for c in completions
         ]
 
 

@@ -18,7 +18,7 @@ ROWS, BRANCHES, SLOTS, TOKENS = tiny_run.ROWS, tiny_run.BRANCHES, tiny_run.SLOTS
 STREAM = jax.random.key(11)
 PLAIN = tiny_run.SAMPLING
 COOL = dataclasses.replace(PLAIN, temperature=0.7)
-CUT = dataclasses.replace(PLAIN, temperature=0.7, top_p=0.8, top_k=5)
+CUT = dataclasses.replace(PLAIN, temperature=0.7, top_p=0.9, top_k=7, min_p=0.1)
 GREEDY = dataclasses.replace(PLAIN, temperature=0.0)
 
 # two trees in one row and one in another: prompts that share nothing, that branch off the middle of another
@@ -37,8 +37,8 @@ SAMPLES = {0: 2, 1: 2, 2: 2, 3: 2, 4: 3, 5: 3}
 
 
 @functools.cache
-def sampler_of(config, sampling: Sampling) -> Sampler:
-    return Sampler(config, sampling, tiny_run.CHUNK, tiny_run.mesh())
+def sampler_of(config, sampling: Sampling, lanes: int = tiny_run.LANES) -> Sampler:
+    return Sampler(config, sampling, lanes, tiny_run.CHUNK, tiny_run.mesh())
 
 
 @functools.cache
@@ -46,8 +46,16 @@ def params_of(config):
     return sharp_params(config)
 
 
-def draw_all(config, sampling, groups, samples=SAMPLES):
-    """(prompt, sample) -> (tokens, log_probs, finished), drawn together as `groups` says."""
+@dataclasses.dataclass
+class Drawn:
+    tokens: list[int]
+    log_probs: np.ndarray
+    model_log_probs: np.ndarray
+    finished: bool
+
+
+def draw_all(config, sampling, groups, samples=SAMPLES, lanes=tiny_run.LANES) -> dict[tuple, Drawn]:
+    """(prompt, sample) -> what was drawn, together as `groups` says."""
     pieces = [[Piece(k, PROMPTS[k], samples=samples[k]) for k in group] for group in groups]
     packed = widen(forest.pack(pieces, SLOTS, BRANCHES, ROWS), ROWS, SLOTS)
     branch = np.full((ROWS, BRANCHES), -1, np.int32)
@@ -58,12 +66,14 @@ def draw_all(config, sampling, groups, samples=SAMPLES):
             r, s = at[placed.key, sample] = placed.row, taken[placed.row]
             branch[r, s], numbers[r, s] = placed.prompt_slot, (placed.key, sample)
             taken[r] += 1
-    out = sampler_of(config, sampling)(params_of(config), packed, branch, STREAM, numbers)
+    out = sampler_of(config, sampling, lanes)(params_of(config), packed, branch, STREAM, numbers)
     found = {}
     for key, (r, s) in at.items():
         n = out.length[r, s]
-        assert not out.tokens[r, s, n:].any() and not out.log_probs[r, s, n:].any()
-        found[key] = out.tokens[r, s, :n].tolist(), out.log_probs[r, s, :n], bool(out.finished[r, s])
+        per_token = [x[r, s] for x in (out.tokens, out.log_probs, out.model_log_probs)]
+        assert not any(x[n:].any() for x in per_token)
+        tokens, *log_probs = (x[:n] for x in per_token)
+        found[key] = Drawn(tokens.tolist(), *log_probs, bool(out.finished[r, s]))
     return found
 
 
@@ -98,6 +108,8 @@ def slow_log_probs(logits_V, sampling: Sampling) -> np.ndarray:
             break
         nucleus.append(v)
         mass += probs[v]
+    nucleus = [v for v in nucleus if probs[v] >= sampling.min_p * max(probs)]
+    mass = sum(probs[v] for v in nucleus)
     out = np.full(len(probs), -np.inf)
     for v in nucleus:
         out[v] = np.log(probs[v] / mass)
@@ -114,30 +126,34 @@ def slow_log_probs(logits_V, sampling: Sampling) -> np.ndarray:
 )
 def test_recorded_log_probs_are_those_of_the_distribution_drawn_from(config, sampling):
     drawn = together(config, sampling)
-    logits = logits_after(config, [[*PROMPTS[k], *tokens] for (k, _), (tokens, _, _) in drawn.items()])
-    for row, ((k, _), (tokens, log_probs, _)) in zip(logits, drawn.items()):
-        for i, token in enumerate(tokens):
-            want = slow_log_probs(row[len(PROMPTS[k]) - 1 + i], sampling)[token]
+    logits = logits_after(config, [[*PROMPTS[k], *found.tokens] for (k, _), found in drawn.items()])
+    for row, ((k, _), found) in zip(logits, drawn.items()):
+        for i, token in enumerate(found.tokens):
+            at = row[len(PROMPTS[k]) - 1 + i]
+            want = slow_log_probs(at, sampling)[token]
             assert np.isfinite(want), "a token outside the nucleus was drawn"
-            assert abs(log_probs[i] - want) < 1e-4
+            assert abs(found.log_probs[i] - want) < 1e-4
+            assert abs(found.model_log_probs[i] - slow_log_probs(at, PLAIN)[token]) < 1e-4
 
 
 @pytest.mark.parametrize("sampling", [PLAIN, COOL], ids=["1", "0.7"])
 def test_the_learner_recomputes_the_sampled_log_probs(sampling):
     drawn = together(MOE, sampling)
-    pieces = [[Piece(k, PROMPTS[k], [drawn[k, s][0] for s in range(SAMPLES[k])]) for k in g] for g in GROUPS]
+    pieces = [
+        [Piece(k, PROMPTS[k], [drawn[k, s].tokens for s in range(SAMPLES[k])]) for k in g] for g in GROUPS
+    ]
     packed = forest.pack(pieces, 96, 0, 1)
     weight, want = np.zeros(packed.tokens.shape, np.float32), np.zeros(packed.tokens.shape, np.float32)
     for placed in packed.placed:
         for s in range(SAMPLES[placed.key]):
-            tokens, log_probs, _ = drawn[placed.key, s]
-            packed.write(weight, placed, s, np.ones(len(tokens)))
-            packed.write(want, placed, s, log_probs)
+            found = drawn[placed.key, s]
+            packed.write(weight, placed, s, np.ones(len(found.tokens)))
+            packed.write(want, placed, s, found.log_probs)
     batch = {**arrays_of(packed), "weight": weight}
     compute = update.Compute(tiny_run.CHUNK, 16, "nothing")
     compiled = jax.jit(update.forest_log_probs, static_argnums=(0, 1))
     found, _ = compiled(MOE, compute, params_of(MOE), batch, sampling.temperature)
-    assert weight.sum() == sum(len(tokens) for tokens, _, _ in drawn.values())
+    assert weight.sum() == sum(len(found.tokens) for found in drawn.values())
     np.testing.assert_allclose(found, want, atol=1e-4)
 
 
@@ -149,9 +165,9 @@ def test_greedy_is_the_argmax_of_every_step():
         for row, (k, ids) in zip(logits, sequences.items()):
             if len(ids) == len(PROMPTS[k]) or ids[-1] not in GREEDY.stop_ids:
                 ids.append(int(row[len(ids) - 1].argmax()))
-    for (k, _), (tokens, log_probs, _) in drawn.items():
-        assert [*PROMPTS[k], *tokens] == sequences[k]
-        assert not log_probs.any()
+    for (k, _), found in drawn.items():
+        assert [*PROMPTS[k], *found.tokens] == sequences[k]
+        assert not found.log_probs.any() and (found.model_log_probs < 0).all()
 
 
 # ---- independence
@@ -164,11 +180,49 @@ def test_a_draw_does_not_depend_on_row_or_neighbours():
     for k in PROMPTS:
         alone |= draw_all(MOE, PLAIN, [[k]])
     moved = draw_all(MOE, PLAIN, [[5], [4, 3], [2, 1]], {**SAMPLES, 4: 2})
-    assert len({tuple(tokens) for tokens, _, _ in expected.values()}) > 10, "keys differ by sample"
-    for found in (alone, moved):
-        for key, (tokens, log_probs, finished) in found.items():
-            assert (tokens, finished) == (expected[key][0], expected[key][2])
-            np.testing.assert_allclose(log_probs, expected[key][1], atol=1e-4)
+    assert len({tuple(found.tokens) for found in expected.values()}) > 10, "keys differ by sample"
+    for drawn in (alone, moved):
+        same_draws(drawn, expected)
+
+
+def same_draws(drawn, expected):
+    for key, found in drawn.items():
+        assert (found.tokens, found.finished) == (expected[key].tokens, expected[key].finished)
+        np.testing.assert_allclose(found.log_probs, expected[key].log_probs, atol=1e-4)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+def test_a_draw_does_not_depend_on_the_number_of_lanes(lanes):
+    """One lane draws all samples of a row one after another, eight draw them at once."""
+    same_draws(draw_all(MOE, PLAIN, GROUPS, lanes=lanes), together(MOE, PLAIN))
+
+
+def decode_steps(lengths: list[int], lanes: int) -> int:
+    """By hand: what a row of `lanes` lanes takes for samples of these lengths in order. A sample's first
+    token comes with the prefill, and a sample that ends with it leaves its lane idle until the next step."""
+    queue, left, steps = list(lengths), [0] * lanes, 0
+    while True:
+        for i, n in enumerate(left):
+            if not n and queue:
+                left[i] = queue.pop(0) - 1
+        if not any(left) and not queue:
+            return steps
+        left = [max(n - 1, 0) for n in left]
+        steps += 1
+
+
+def test_a_lane_takes_the_next_sample_when_one_ends():
+    packed = widen(forest.pack([[Piece(0, TRUNK, samples=8)]], SLOTS, BRANCHES, ROWS), ROWS, SLOTS)
+    branch = np.full((ROWS, BRANCHES), -1, np.int32)
+    branch[0] = packed.placed[0].prompt_slot
+    numbers = np.stack([np.full_like(branch, 3), np.arange(16).reshape(2, 8)], -1).astype(np.int32)
+    seen = {}
+    for lanes in (1, 3, 8):
+        out = sampler_of(MOE, PLAIN, lanes)(params_of(MOE), packed, branch, STREAM, numbers)
+        seen[lanes] = int(out.steps)
+        assert seen[lanes] == decode_steps(out.length[0].tolist(), lanes)
+    assert len(set(out.length[0].tolist())) > 2, "the case must have samples of several lengths"
+    assert seen[8] < seen[3] < -(-8 // 3) * (TOKENS - 1), "three lanes wait for nobody"
 
 
 def test_the_stream_decides_the_draw():
@@ -186,11 +240,11 @@ def test_the_stream_decides_the_draw():
 
 def test_a_stop_token_ends_a_sample_and_belongs_to_it():
     ends = {True: 0, False: 0}
-    for tokens, _, finished in together(MOE, PLAIN).values():
-        ends[finished] += 1
-        stops = [token in PLAIN.stop_ids for token in tokens]
-        assert stops == [False] * (len(tokens) - 1) + [finished]
-        assert finished or len(tokens) == TOKENS
+    for found in together(MOE, PLAIN).values():
+        ends[found.finished] += 1
+        stops = [token in PLAIN.stop_ids for token in found.tokens]
+        assert stops == [False] * (len(found.tokens) - 1) + [found.finished]
+        assert found.finished or len(found.tokens) == TOKENS
     assert min(ends.values()) >= 2, "the case must show both ends"
 
 
@@ -210,17 +264,21 @@ def chi_square(counts: np.ndarray, probs: np.ndarray) -> tuple[float, float]:
 
 NUCLEUS = dataclasses.replace(PLAIN, top_p=0.8)
 TOP_K = dataclasses.replace(PLAIN, top_k=5)
+MIN_P = dataclasses.replace(PLAIN, min_p=0.15)
 
 
-@pytest.mark.parametrize("sampling", [PLAIN, CUT, NUCLEUS, TOP_K], ids=["1", "cut", "nucleus", "top_k"])
+@pytest.mark.parametrize(
+    "sampling", [PLAIN, CUT, NUCLEUS, TOP_K, MIN_P], ids=["1", "cut", "nucleus", "top_k", "min_p"]
+)
 def test_frequencies_follow_the_distribution(sampling):
     logits = np.random.default_rng(5).normal(size=40) * 1.5
     keys = jax.random.split(jax.random.key(3), 20_000)
     batch = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (len(keys), 40))
-    tokens, log_probs = jax.jit(sampler.draw, static_argnums=2)(batch, keys, sampling)
+    drawn = jax.jit(sampler.draw, static_argnums=2)(batch, keys, sampling)
     want = slow_log_probs(logits, sampling)
-    np.testing.assert_allclose(log_probs, want[tokens], atol=1e-4)
-    statistic, bound = chi_square(np.bincount(tokens, minlength=40), np.exp(want))
+    np.testing.assert_allclose(drawn.log_prob, want[drawn.token], atol=1e-4)
+    np.testing.assert_allclose(drawn.model_log_prob, slow_log_probs(logits, PLAIN)[drawn.token], atol=1e-4)
+    statistic, bound = chi_square(np.bincount(drawn.token, minlength=40), np.exp(want))
     assert statistic < bound
 
 
@@ -241,12 +299,25 @@ def test_first_tokens_of_the_sampler_follow_the_softmax():
 # ---- top-k and nucleus
 
 
-@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 5), (0.8, 0), (0.5, 7), (0.99, 50), (1e-9, 0), (0.3, 1)])
-def test_restriction_equals_a_slow_reference(top_p, top_k):
+@pytest.mark.parametrize(
+    ("top_p", "top_k", "min_p"),
+    [
+        (1.0, 5, 0.0),
+        (0.8, 0, 0.0),
+        (0.5, 7, 0.0),
+        (0.99, 50, 0.0),
+        (1e-9, 0, 0.0),
+        (0.3, 1, 0.0),
+        (1.0, 0, 0.1),
+        (0.9, 9, 0.2),
+        (1.0, 0, 1.0),
+    ],
+)
+def test_restriction_equals_a_slow_reference(top_p, top_k, min_p):
     scores = np.random.default_rng(9).normal(size=(20, 33)).astype(np.float32) * 2
-    found = np.asarray(sampler.restrict(jnp.asarray(scores), top_p, top_k))
+    found = np.asarray(sampler.restrict(jnp.asarray(scores), top_p, top_k, min_p))
     for row, got in zip(scores, found):
-        slow = slow_log_probs(row.astype(np.float64), Sampling(1.0, top_p, top_k, 1, ()))
+        slow = slow_log_probs(row.astype(np.float64), Sampling(1.0, top_p, top_k, min_p, 1, ()))
         kept = np.isfinite(slow)
         assert kept.any() and (np.isfinite(got) == kept).all()
         assert (got[kept] == row[kept]).all()
@@ -254,4 +325,4 @@ def test_restriction_equals_a_slow_reference(top_p, top_k):
 
 def test_the_whole_distribution_is_left_as_it_is():
     scores = jnp.asarray(np.random.default_rng(2).normal(size=(3, 11)), jnp.float32)
-    assert (sampler.restrict(scores, 1.0, 0) == scores).all()
+    assert (sampler.restrict(scores, 1.0, 0, 0.0) == scores).all()

@@ -18,10 +18,10 @@ from pivotrl_jax.sampler import Sampling
 from pivotrl_jax.verifiers.base import Verifier
 
 ASSETS = Path(chat.__file__).parent / "assets" / "tiny"
-ROWS, BRANCHES, SLOTS, CHUNK = 2, 8, 48, 16
+ROWS, BRANCHES, LANES, SLOTS, CHUNK = 2, 8, 3, 48, 16  # lanes: samples wait for one, and no share is even
 TRAIN_SLOTS = (96,)
 STOPS = (3, 8, 13, 21, 34, 55)
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=0, max_tokens=5, stop_ids=STOPS)
+SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=5, stop_ids=STOPS)
 
 
 @functools.cache
@@ -37,7 +37,9 @@ def policy():
 
 @functools.cache
 def actor(sampling: Sampling = SAMPLING) -> Actor:
-    return Actor(MOE, sampling, mesh(), rows=ROWS, branches=BRANCHES, slots=[SLOTS], attention_chunk=CHUNK)
+    return Actor(
+        MOE, sampling, mesh(), rows=ROWS, branches=BRANCHES, lanes=LANES, slots=[SLOTS], attention_chunk=CHUNK
+    )
 
 
 @functools.cache
