@@ -206,24 +206,25 @@ def decode_attention(
     """
     R, S, H, K = q_RSHK.shape
     N = k_RSNK.shape[2]
-    G = H // N
-    q = q_RSHK.reshape(R, S, N, G, K) * jnp.asarray(K**-0.5, q_RSHK.dtype)
-    trunk_k, trunk_v = trunk
-    own_k, own_v = own
-    q_RNSG = q.transpose(0, 2, 1, 3, 4).reshape(R, N, S * G, K)
-    on_trunk = jnp.einsum("rnqk,rntk->rnqt", q_RNSG, trunk_k, preferred_element_type=jnp.float32)
-    on_trunk = on_trunk.reshape(R, N, S, G, -1).transpose(0, 2, 1, 3, 4)  # [R, S, N, G, T]
-    on_trunk = jnp.where(trunk_mask_RST[:, :, None, None], on_trunk, _MASKED)
-    on_own = jnp.einsum("rsngk,rsnck->rsngc", q, own_k, preferred_element_type=jnp.float32)
+    q = (q_RSHK * jnp.asarray(K**-0.5, q_RSHK.dtype)).reshape(R, S, N, H // N, K)
+    (trunk_k, trunk_v), (own_k, own_v) = trunk, own
+    # [R, N, S, G, ...] on the trunk, where all queries of a key head are one matrix, and [R, S, N, G, ...] on
+    # what is a branch's own: what is as long as a trunk or a branch is never transposed, only sums over it
+    on_trunk = _product("rnqk,rntk->rnqt", q.swapaxes(1, 2).reshape(R, N, -1, K), trunk_k)
+    on_trunk = on_trunk.reshape(R, N, S, H // N, -1)
+    on_trunk = jnp.where(trunk_mask_RST[:, None, :, None], on_trunk, _MASKED)
+    on_own = _product("rsngk,rsnck->rsngc", q, own_k)
     on_own = jnp.where(own_mask_RSC[:, :, None, None], on_own, _MASKED)
-    on_self = jnp.einsum("rsngk,rsnk->rsng", q, k_RSNK, preferred_element_type=jnp.float32)[..., None]
+    on_self = _product("rsngk,rsnk->rsng", q, k_RSNK)
 
-    top = jnp.maximum(jnp.maximum(on_trunk.max(-1), on_own.max(-1)), on_self[..., 0])[..., None]
-    w_trunk, w_own, w_self = jnp.exp(on_trunk - top), jnp.exp(on_own - top), jnp.exp(on_self - top)
-    total = w_trunk.sum(-1) + w_own.sum(-1) + w_self[..., 0]
-    w_RNSG = w_trunk.transpose(0, 2, 1, 3, 4).reshape(R, N, S * G, -1).astype(trunk_v.dtype)
-    out = jnp.einsum("rnqt,rntk->rnqk", w_RNSG, trunk_v, preferred_element_type=jnp.float32)
-    out = out.reshape(R, N, S, G, K).transpose(0, 2, 1, 3, 4)
-    out = out + jnp.einsum("rsngc,rsnck->rsngk", w_own, own_v.astype(jnp.float32))
-    out = out + w_self * v_RSNK[:, :, :, None].astype(jnp.float32)
+    top = jnp.maximum(jnp.maximum(on_trunk.max(-1).swapaxes(1, 2), on_own.max(-1)), on_self)
+    w_trunk = jnp.exp(on_trunk - top.swapaxes(1, 2)[..., None])
+    w_own, w_self = jnp.exp(on_own - top[..., None]), jnp.exp(on_self - top)
+    total = w_trunk.sum(-1).swapaxes(1, 2) + w_own.sum(-1) + w_self
+    out = _product(
+        "rnqt,rntk->rnqk", w_trunk.reshape(R, N, -1, w_trunk.shape[-1]).astype(trunk_v.dtype), trunk_v
+    )
+    out = out.reshape(R, N, S, H // N, K).swapaxes(1, 2)
+    out = out + _product("rsngc,rsnck->rsngk", w_own, own_v.astype(jnp.float32))
+    out = out + w_self[..., None] * v_RSNK[:, :, :, None].astype(jnp.float32)
     return (out / total[..., None]).astype(q_RSHK.dtype).reshape(R, S, H, K)

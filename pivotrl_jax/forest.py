@@ -14,99 +14,19 @@ multi-turn trunk sharing in one rule. Worked example, prompts [5 6] and [5 6 7 8
     position     0  1  2  2  3  4
     parent      -1  0  1  1  3  4
     subtree_end  6  6  3  6  6  6
+
+There is no tree of nodes in here. Paths (prompts, or whole sequences) in lexicographic order are the
+depth-first order of their radix trie: each path adds the tokens past what it shares with the path before it.
+A part of a tree that is too big for a row is a run of consecutive paths, the first of them laid out whole.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from pivotrl_jax.records import InputError
-
-
-@dataclasses.dataclass
-class _Node:
-    tokens: np.ndarray  # the edge into this node
-    children: list["_Node"] = dataclasses.field(default_factory=list)
-    shared: bool = True  # False: a branch, never merged with another even when equal
-    slot: int = -1  # filled by the layout
-
-
-class Tree:
-    """A token tree: a radix trie of prompts, and unshared branches (completions) hanging off their ends."""
-
-    def __init__(self):
-        self.root = _Node(np.zeros(0, np.int32))
-        self.size = 0
-        self._branches: list[tuple[_Node, _Node]] = []
-
-    def add_prompt(self, ids: Sequence[int]) -> _Node:
-        """Insert a prompt, sharing whatever prefix is shared; returns the node at whose last token it
-        ends."""
-        ids = np.asarray(ids, np.int32)
-        if not len(ids):
-            raise InputError("an empty prompt cannot be packed: there is no token to predict from")
-        node, done = self.root, 0
-        while done < len(ids):
-            rest = ids[done:]
-            child = next((c for c in node.children if c.shared and c.tokens[0] == rest[0]), None)
-            if child is None:
-                child = _Node(rest)
-                node.children.append(child)
-                self.size += len(rest)
-                return child
-            n = min(len(rest), len(child.tokens))
-            differ = np.flatnonzero(child.tokens[:n] != rest[:n])
-            same = int(differ[0]) if len(differ) else n
-            if same < len(
-                child.tokens
-            ):  # split the edge; the existing node keeps its lower half and identity
-                upper = _Node(child.tokens[:same], [child])
-                node.children[next(i for i, c in enumerate(node.children) if c is child)] = upper
-                child.tokens = child.tokens[same:]
-                child = upper
-            node, done = child, done + same
-        return node
-
-    def add_branch(self, prompt: _Node, ids: Sequence[int]) -> _Node:
-        """Hang a completion off the last token of `prompt`. Equal completions stay apart: each has its own
-        loss."""
-        branch = _Node(np.asarray(ids, np.int32), shared=False)
-        prompt.children.append(branch)
-        self.size += len(branch.tokens)
-        return branch
-
-    def layout(self) -> dict[str, np.ndarray]:
-        """Depth-first arrays tokens, position, parent, subtree_end; sets every node's first slot."""
-        out = {
-            "tokens": np.zeros(self.size, np.int32),
-            "position": np.zeros(self.size, np.int32),
-            "parent": np.zeros(self.size, np.int32),
-            "subtree_end": np.zeros(self.size, np.int32),
-        }
-        slot, stack = 0, [(self.root, -1, 0, False)]
-        while stack:
-            node, parent, depth, leaving = stack.pop()
-            n = len(node.tokens)
-            if leaving:
-                out["subtree_end"][node.slot : node.slot + n] = slot
-                continue
-            node.slot = slot
-            out["tokens"][slot : slot + n] = node.tokens
-            out["position"][slot : slot + n] = np.arange(depth, depth + n)
-            out["parent"][slot : slot + n] = np.arange(slot - 1, slot + n - 1)
-            if n:
-                out["parent"][slot] = parent
-            slot += n
-            stack.append((node, parent, depth, True))
-            last = slot - 1 if n else parent
-            stack.extend((child, last, depth + n, False) for child in reversed(node.children))
-        return out
-
-
-def last_slot(node: _Node) -> int:
-    """The slot of a prompt's last token, after `layout`: where its continuations branch off."""
-    return node.slot + len(node.tokens) - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,19 +35,27 @@ class Piece:
 
     `branches` are completions to score or train on; `samples` counts completions still to be drawn here. A
     piece has one or the other.
+
+    Branches are alternatives, each with numbers of its own: they hang off the prompt's last token apart from
+    everything, even from equal ones. With `merge`, prompt and branch are one known sequence, which shares
+    slots with whatever shares its prefix: the completions of a trajectory are the trunk of its later turns.
     """
 
     key: int  # the caller's name for it
     prompt: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
     samples: int = 0
-    first: int = 0  # index of the first branch or sample, when a piece that was too big has been cut
+    first: int = 0  # the caller's index of the first branch or sample
+    merge: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
     """Where a piece, or a part of one, went: its row, the slot of its last prompt token, and the first slot
-    of each of its branches, which are the caller's branches (or samples) from `first` on."""
+    of each of its branches, which are the caller's branches (or samples) from `first` on.
+
+    Of a merged piece, every branch is a part.
+    """
 
     key: int
     row: int
@@ -135,6 +63,8 @@ class Placed:
     branch_slots: tuple[int, ...]
     samples: int
     first: int
+    # int32 slots of a merged branch: later paths may leave it in its middle. Other branches lie in one run
+    merged: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,87 +83,53 @@ class Forest:
         """Share of slots that hold a token."""
         return float((self.subtree_end > 0).mean())
 
-    def write(self, target_RT: np.ndarray, placed: Placed, branch: int, values: Sequence) -> None:
-        """Write per-token values of one branch into an array of the forest's shape."""
+    @staticmethod
+    def _slots(placed: Placed, branch: int, count: int):
+        if placed.merged is not None:
+            return placed.row, placed.merged[:count]
         start = placed.branch_slots[branch]
-        target_RT[placed.row, start : start + len(values)] = values
+        return placed.row, slice(start, start + count)
 
+    def write(self, target_RT: np.ndarray, placed: Placed, branch: int, values: Sequence) -> None:
+        """Write per-token values of one branch into an array of the forest's shape. What merged branches
+        share has the value written last."""
+        target_RT[self._slots(placed, branch, len(values))] = values
 
-def _plant(pieces: Sequence[Piece]) -> tuple[Tree, list[tuple[Piece, _Node, list[_Node]]]]:
-    tree, nodes = Tree(), []
-    for piece in pieces:
-        end = tree.add_prompt(piece.prompt)
-        nodes.append((piece, end, [tree.add_branch(end, ids) for ids in piece.branches]))
-    return tree, nodes
+    def add(self, target_RT: np.ndarray, placed: Placed, branch: int, values: Sequence) -> None:
+        """Add per-token values of one branch to an array of the forest's shape.
 
+        For the weights of merged branches: a slot that two of them share stands for both, so it counts twice
+        in the loss, as it would if each had slots of its own.
+        """
+        target_RT[self._slots(placed, branch, len(values))] += values
 
-def _fit(pieces: list[Piece], slots: int, samples: int) -> list[tuple[Tree, list]]:
-    """Trees within the budget: a tree that is too big is halved, its shared path repeated in both halves."""
-    tree, nodes = _plant(pieces)
-    if tree.size <= slots and sum(p.samples for p in pieces) <= samples:
-        return [(tree, nodes)]
-    if len(pieces) > 1:
-        half = len(pieces) // 2
-        return _fit(pieces[:half], slots, samples) + _fit(pieces[half:], slots, samples)
-    piece = pieces[0]
-    if max(len(piece.branches), piece.samples) > 1:
-        b, n = len(piece.branches) // 2, piece.samples // 2
-        left = dataclasses.replace(piece, branches=piece.branches[:b], samples=n)
-        right = dataclasses.replace(
-            piece, branches=piece.branches[b:], samples=piece.samples - n, first=piece.first + max(b, n)
-        )
-        return _fit([left], slots, samples) + _fit([right], slots, samples)
-    raise InputError(
-        f"piece {piece.key}: {tree.size} tokens and {piece.samples} samples do not fit a row of {slots} "
-        f"slots and {samples} samples; raise the row budget or lower the prompt limit"
-    )
+    def read(self, source_RT: np.ndarray, placed: Placed, branch: int, count: int) -> np.ndarray:
+        """The per-token values of one branch of `count` tokens: what `write` wrote."""
+        return source_RT[self._slots(placed, branch, count)]
 
 
 def pack(groups: Sequence[Sequence[Piece]], slots: int, samples: int, rows_multiple: int = 1) -> Forest:
     """Pack groups of pieces into rows of `slots` tokens and at most `samples` samples to draw.
 
-    Pieces of one group share a tree (a group is usually a trajectory); groups never do. Trees go longest
-    first into the first row with room. The number of rows is padded to `rows_multiple`. Raises InputError
-    for a piece that cannot fit.
+    Pieces of one group share a tree (a group is usually a trajectory); groups never do. A tree too big for a
+    row is cut between neighbours, and every part repeats the path to its root. Trees go longest first into
+    the first row with room. The number of rows is padded to `rows_multiple`. Raises InputError for a piece
+    that cannot fit. The same pieces in the same order always give the same forest.
     """
-    trees = [tree for group in groups for tree in _fit(list(group), slots, samples)]
-    order = sorted(range(len(trees)), key=lambda i: (-trees[i][0].size, i))
-    room: list[list[int]] = []  # per row: free slots, free samples
-    rows: list[list[int]] = []
-    for i in order:
-        size, draws = trees[i][0].size, sum(piece.samples for piece, _, _ in trees[i][1])
-        fits = (r for r, (free, free_draws) in enumerate(room) if size <= free and draws <= free_draws)
-        row = next(fits, len(rows))
-        if row == len(rows):
-            rows.append([])
-            room.append([slots, samples])
-        rows[row].append(i)
-        room[row][0] -= size
-        room[row][1] -= draws
-    return _lay_out([[trees[i] for i in row] for row in rows], slots, rows_multiple)
+    rows = _rows([_sorted_paths(group) for group in groups], slots, samples)
+    return _lay_out(rows, slots, rows_multiple)
 
 
-def _lay_out(rows: list[list[tuple[Tree, list]]], slots: int, rows_multiple: int) -> Forest:
-    R = max(-(-len(rows) // rows_multiple), 1) * rows_multiple
-    arrays = {
-        name: np.zeros((R, slots), np.int32) for name in ("tokens", "position", "parent", "subtree_end")
-    }
-    arrays["parent"][:] = -1
-    placed = []
-    for r, trees in enumerate(rows):
-        start = 0
-        for tree, nodes in trees:
-            local, stop = tree.layout(), start + tree.size
-            arrays["tokens"][r, start:stop] = local["tokens"]
-            arrays["position"][r, start:stop] = local["position"]
-            arrays["parent"][r, start:stop] = np.where(local["parent"] < 0, -1, local["parent"] + start)
-            arrays["subtree_end"][r, start:stop] = local["subtree_end"] + start
-            for piece, end, branches in nodes:
-                at = tuple(branch.slot + start for branch in branches)
-                end_slot = last_slot(end) + start
-                placed.append(Placed(piece.key, r, end_slot, at, piece.samples, piece.first))
-            start = stop
-    return Forest(**arrays, placed=tuple(placed))
+def pack_shortest(groups: Sequence[Sequence[Piece]], slots: Sequence[int], rows_multiple: int) -> Forest:
+    """`pack` into rows of one of the lengths `slots`, without samples: that which takes the fewest slots in
+    all. A tree that a short row has to cut computes its shared path again in every part."""
+    trees = [_sorted_paths(group) for group in groups]
+    paths = [path for tree in trees for path in tree]
+    longest = max((len(path.ids) + max(map(len, path.branches), default=0) for path in paths), default=0)
+    shortest = round_up(longest, slots)
+    found = {n: _rows(trees, n, 0) for n in sorted(slots) if n >= shortest}
+    best = min(found, key=lambda n: n * _padded(len(found[n]), rows_multiple))
+    return _lay_out(found[best], best, rows_multiple)
 
 
 def round_up(n: int, buckets: Sequence[int]) -> int:
@@ -242,3 +138,160 @@ def round_up(n: int, buckets: Sequence[int]) -> int:
         if n <= bucket:
             return bucket
     raise InputError(f"{n} tokens exceed the largest shape {max(buckets)}; raise the limit in the config")
+
+
+@dataclasses.dataclass
+class _Path:
+    """A path from the root of a tree and what hangs off its end: a piece, a part of one, or one merged
+    branch."""
+
+    piece: Piece
+    ids: np.ndarray  # int32: the prompt, and the branch when that is merged
+    branches: list[np.ndarray]  # those that are not
+    samples: int
+    first: int
+    shared: int = 0  # tokens in common with the path before it, which has laid them out
+
+    def size(self) -> int:
+        return len(self.ids) - self.shared + sum(map(len, self.branches))
+
+    def cut(self, free: int, draws: int) -> tuple["_Path | None", "_Path | None"]:
+        """(as much as fits `free` slots and `draws` samples, the rest): neither without a branch or sample,
+        unless the piece has none at all."""
+        whole = max(len(self.branches), self.samples)
+        free -= len(self.ids) - self.shared
+        fits = min(self.samples, draws)
+        if self.branches:
+            fits = int(np.searchsorted(np.cumsum([len(ids) for ids in self.branches]), free, "right"))
+        if free < 0 or fits == 0 < whole:
+            return None, self
+        if fits == whole:
+            return self, None
+        head = {"branches": self.branches[:fits], "samples": min(self.samples, fits)}
+        tail = {"branches": self.branches[fits:], "samples": self.samples - head["samples"]}
+        rest = dataclasses.replace(self, **tail, first=self.first + fits, shared=len(self.ids))
+        return dataclasses.replace(self, **head), rest
+
+
+def _sorted_paths(group: Sequence[Piece]) -> list[_Path]:
+    """The paths of a group's tree, depth first: a prompt before what extends it, then by token id."""
+    paths = []
+    for piece in group:
+        if not len(piece.prompt):
+            raise InputError("an empty prompt cannot be packed: there is no token to predict from")
+        prompt = np.asarray(piece.prompt, np.int32)
+        branches = [np.asarray(ids, np.int32) for ids in piece.branches]
+        if piece.merge and branches:
+            whole = (np.concatenate([prompt, ids]) for ids in branches)
+            paths += [_Path(piece, ids, [], 0, piece.first + i) for i, ids in enumerate(whole)]
+        else:
+            paths.append(_Path(piece, prompt, branches, piece.samples, piece.first))
+    if len(paths) > 1:
+        paths.sort(key=lambda path: path.ids.astype(">i4").tobytes())  # big-endian bytes sort as numbers do
+    for before, path in itertools.pairwise(paths):
+        n = min(len(before.ids), len(path.ids))
+        differ = before.ids[:n] != path.ids[:n]
+        first = int(differ.argmax())
+        path.shared = first if differ[first] else n
+    return paths
+
+
+def _parts(paths: Sequence[_Path], slots: int, samples: int) -> list[list[_Path]]:
+    """Trees within the budget, made of consecutive paths: neighbours share most, so they stay together.
+
+    A path that still fits joins the tree before it; else it starts the next, from its root. Only what does
+    not fit a row of its own is cut between its branches.
+    """
+    parts, free, draws = [], 0, 0
+    for path in paths:
+        rest = path
+        while rest:
+            head, tail = rest.cut(free, draws) if rest.shared else (None, rest)  # nothing shared: a new tree
+            if tail:
+                fresh = dataclasses.replace(rest, shared=0)
+                alone, more = fresh.cut(slots, samples)
+                if not head or not more:
+                    if not alone:
+                        raise InputError(_too_big(fresh, slots, samples))
+                    head, tail, free, draws = alone, more, slots, samples
+                    parts.append([])
+            parts[-1].append(head)
+            free, draws, rest = free - head.size(), draws - head.samples, tail
+    return parts
+
+
+def _too_big(path: _Path, slots: int, samples: int) -> str:
+    least = len(path.ids) + (len(path.branches[0]) if path.branches else 0)
+    return (
+        f"piece {path.piece.key}: {least} tokens and {min(path.samples, 1)} samples do not fit a row of "
+        f"{slots} slots and {samples} samples; raise the row budget or lower the prompt limit"
+    )
+
+
+def _rows(trees: Sequence[Sequence[_Path]], slots: int, samples: int) -> list[list[list[_Path]]]:
+    """Per row its trees: the longest first, each into the first row with room."""
+    parts = [part for tree in trees for part in _parts(tree, slots, samples)]
+    size = np.array([sum(path.size() for path in part) for part in parts], int)
+    draws = [sum(path.samples for path in part) for part in parts]
+    free, free_draws = np.full(len(parts), slots), np.full(len(parts), samples)
+    rows: list[list[list[_Path]]] = []
+    for i in np.argsort(-size, kind="stable"):
+        open_rows = slice(len(rows) + 1)  # the last of them is a new one, and always has room
+        row = int(((free[open_rows] >= size[i]) & (free_draws[open_rows] >= draws[i])).argmax())
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(parts[i])
+        free[row] -= size[i]
+        free_draws[row] -= draws[i]
+    return rows
+
+
+def _padded(rows: int, multiple: int) -> int:
+    return max(-(-rows // multiple), 1) * multiple
+
+
+def _lay_out(rows: Sequence[Sequence[Sequence[_Path]]], slots: int, rows_multiple: int) -> Forest:
+    """The forest of rows of trees of paths."""
+    shape = (_padded(len(rows), rows_multiple), slots)
+    tokens, position, subtree_end = (np.zeros(shape, np.int32) for _ in range(3))
+    parent = np.full(shape, -1, np.int32)
+    count = np.arange(slots, dtype=np.int32)
+    placed = []
+
+    def run(r: int, start: int, ids: np.ndarray, depth: int, before: int) -> int:
+        """Lay out consecutive tokens; returns the first slot past them."""
+        stop = start + len(ids)
+        tokens[r, start:stop] = ids
+        position[r, start:stop] = count[depth : depth + len(ids)]
+        parent[r, start + 1 : stop] = count[start : stop - 1]
+        parent[r, start : min(start + 1, stop)] = before
+        return stop
+
+    slot_of = np.full(slots + 1, -1, np.int32)  # by depth, of the path at hand; the last is a root's parent
+    for r, trees in enumerate(rows):
+        at = 0
+        for tree in trees:
+            depth = 0
+            for path in tree:
+                kept, start = path.shared, at
+                subtree_end[r, slot_of[kept:depth]] = at  # this path leaves the one before it here
+                depth = len(path.ids)
+                at = run(r, at, path.ids[kept:], kept, slot_of[kept - 1])
+                slot_of[kept:depth] = count[start:at]
+                branch_slots = []
+                for ids in path.branches:
+                    branch_slots.append(at)
+                    start, at = at, run(r, at, ids, depth, slot_of[depth - 1])
+                    subtree_end[r, start:at] = at
+                placed.append(_place(path, r, slot_of, branch_slots))
+            subtree_end[r, slot_of[:depth]] = at
+    return Forest(tokens, position, parent, subtree_end, tuple(placed))
+
+
+def _place(path: _Path, row: int, slot_of: np.ndarray, branch_slots: list[int]) -> Placed:
+    prompt, merged = len(path.piece.prompt), None
+    if path.piece.merge and path.piece.branches:
+        merged = slot_of[prompt : len(path.ids)].copy()
+        branch_slots = [int(merged[0]) if len(merged) else -1]
+    end = int(slot_of[prompt - 1])
+    return Placed(path.piece.key, row, end, tuple(branch_slots), path.samples, path.first, merged)

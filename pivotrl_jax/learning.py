@@ -59,7 +59,7 @@ def grpo_batch(
     for i, (candidate, prompt, group) in enumerate(zip(candidates, prompts, groups)):
         piece = forest.Piece(i, prompt, [rollout.token_ids for rollout in group])
         trees.setdefault(candidate.trajectory_id, []).append(piece)
-    packed = pack_shortest(list(trees.values()), slots, rows)
+    packed = forest.pack_shortest(list(trees.values()), slots, rows)
     fields = {
         name: np.zeros(packed.tokens.shape, np.float32)
         for name in ("weight", "behaviour_log_prob", "advantage")
@@ -77,15 +77,6 @@ def grpo_batch(
             )
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     return {**arrays, **fields}
-
-
-def pack_shortest(trees: Sequence[Sequence[forest.Piece]], slots: Sequence[int], rows: int) -> forest.Forest:
-    """The trees in rows of one of the lengths `slots`: that which takes the fewest slots in all. A tree that
-    a short row has to cut computes its shared path again in every part."""
-    longest = max(len(p.prompt) + max(map(len, p.branches)) for pieces in trees for p in pieces)
-    shortest = forest.round_up(longest, slots)
-    packed = (forest.pack(trees, n, 0, rows) for n in sorted(slots) if n >= shortest)
-    return min(packed, key=lambda found: found.tokens.size)
 
 
 def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:

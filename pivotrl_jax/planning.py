@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pivotrl_jax import costs, experts, forest, hlo, learning, lora, model, sharding, update
+from pivotrl_jax import costs, experts, forest, hlo, lora, model, sharding, update
 from pivotrl_jax.chips import Chip
 from pivotrl_jax.grpo_stage import optimizer_of
 from pivotrl_jax.sampler import Sampler, Sampling
@@ -72,7 +72,7 @@ class Shapes:
         prompt, completion = np.zeros(most, np.int32), np.zeros(config.sampling.max_tokens, np.int32)
         full = [[forest.Piece(i, prompt, [completion] * g.group_size)] for i in range(g.pivots_per_step)]
         drawn = [[forest.Piece(i, prompt, samples=g.group_size)] for i in range(g.pivots_per_step)]
-        rows, slots = learning.pack_shortest(full, config.compute.slots, learner_rows).tokens.shape
+        rows, slots = forest.pack_shortest(full, config.compute.slots, learner_rows).tokens.shape
         trunk = forest.round_up(most, config.compute.slots)
         batches = forest.pack(drawn, trunk, g.batch.branches, sampler_rows).tokens.shape[0] // sampler_rows
         return cls(

@@ -34,7 +34,8 @@ BUCKETS = tuple(2**n for n in range(10, 21))  # row lengths, one program each; s
 
 
 class Scorer:
-    """A checkpoint on all devices, rows split over them."""
+    """A checkpoint on all devices, rows split over them. Sequences scored together compute once what they
+    share."""
 
     def __init__(self, checkpoint: Path, dtype: str | None):
         self.config = hf.load_config(checkpoint, dtype)
@@ -54,17 +55,23 @@ class Scorer:
         for slots, members in itertools.groupby(
             long_first, lambda i: forest.round_up(len(sequences[i]), BUCKETS)
         ):
-            groups = [[forest.Piece(i, sequences[i][:1], [sequences[i][1:]])] for i in members]
-            packed = forest.pack(groups, slots, 0, self._rows)
+            packed = self._pack(sequences, list(members), slots)
             batch = {n: getattr(packed, n) for n in ("tokens", "position", "parent", "subtree_end")}
             batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
             for placed in packed.placed:
                 packed.write(batch["weight"], placed, 0, np.ones(len(sequences[placed.key]) - 1))
             log_prob = self._learner.score(self.params, batch)
             for placed in packed.placed:
-                start, count = placed.branch_slots[0], len(sequences[placed.key]) - 1
-                found[placed.key] = log_prob[placed.row, start : start + count].tolist()
+                count = len(sequences[placed.key]) - 1
+                found[placed.key] = packed.read(log_prob, placed, 0, count).tolist()
         return found
+
+    def _pack(self, sequences: list[list[int]], members: list[int], slots: int) -> forest.Forest:
+        """The fewer rows of two: shared prefixes once, or every sequence whole. Long sequences that share
+        little fill rows better when they may go anywhere."""
+        pieces = [forest.Piece(i, sequences[i][:1], [sequences[i][1:]], merge=True) for i in members]
+        packings = [forest.pack(x, slots, 0, self._rows) for x in ([pieces], [[piece] for piece in pieces])]
+        return min(packings, key=lambda packed: len(packed.tokens))
 
 
 def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:

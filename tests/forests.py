@@ -116,22 +116,23 @@ def arrays_of(forest: Forest) -> dict[str, np.ndarray]:
 
 
 def spread(forest: Forest, values: dict[tuple, np.ndarray]) -> np.ndarray:
-    """float32 [R, T]: the values of every (piece key, branch) at its slots, zero elsewhere."""
+    """float32 [R, T]: the values of every (piece key, branch) at its slots, zero elsewhere; where merged
+    branches share a slot, their sum."""
     out = np.zeros(forest.tokens.shape, np.float32)
     for placed in forest.placed:
         for b in range(len(placed.branch_slots)):
             key = placed.key if isinstance(placed.key, tuple) else (placed.key, placed.first + b)
-            forest.write(out, placed, b, values[key])
+            forest.add(out, placed, b, values[key])
     return out
 
 
 def collect(forest: Forest, x_RT: np.ndarray, lengths: dict[tuple, int]) -> dict[tuple, np.ndarray]:
-    """The values at the slots of every (piece key, branch): the inverse of `spread`."""
+    """The values at the slots of every (piece key, branch)."""
     out = {}
     for placed in forest.placed:
-        for b, slot in enumerate(placed.branch_slots):
+        for b in range(len(placed.branch_slots)):
             key = placed.key if isinstance(placed.key, tuple) else (placed.key, placed.first + b)
-            out[key] = np.asarray(x_RT)[placed.row, slot : slot + lengths[key]]
+            out[key] = forest.read(np.asarray(x_RT), placed, b, lengths[key])
     return out
 
 
@@ -168,13 +169,26 @@ def often_seen_gradient(mesh, dtype: str) -> dict[str, np.ndarray]:
 
 
 @st.composite
-def groups_of_pieces(draw, groups: int = 3, pieces: int = 2, branches: int = 3, prompt: int = 9):
-    """A few groups of pieces: shared prefixes, equal prompts, equal, empty and single-token completions."""
-    token = st.integers(1, 3)
-    one = st.tuples(
-        st.lists(token, min_size=1, max_size=prompt),
-        st.lists(st.lists(token, max_size=4), max_size=branches),
-    )
-    drawn = draw(st.lists(st.lists(one, min_size=1, max_size=pieces), min_size=1, max_size=groups))
-    keys = iter(range(groups * pieces))
-    return [[Piece(next(keys), *piece) for piece in group] for group in drawn]
+def groups_of_pieces(
+    draw, groups: int = 3, pieces: int = 2, branches: int = 3, prompt: int = 9, kinds: str = "branches"
+):
+    """A few groups of pieces: shared prefixes, prompts that extend other prompts and completions, equal ones,
+    equal, empty and single-token completions. `kinds` (words of "branches", "merged", "samples") are mixed
+    within a group."""
+    token, keys = st.integers(1, 3), iter(range(groups * pieces))
+
+    def piece(paths):
+        base = draw(st.sampled_from(paths))
+        own = draw(st.lists(token, min_size=0 if base else 1, max_size=prompt))
+        ids, kind = (base + own)[:prompt], draw(st.sampled_from(kinds.split()))
+        if kind == "samples":
+            return Piece(next(keys), ids, samples=draw(st.integers(1, branches)))
+        ends = draw(st.lists(st.lists(token, max_size=4), max_size=branches))
+        paths += [ids, *(ids + end for end in ends)]
+        return Piece(next(keys), ids, ends, merge=kind == "merged")
+
+    def group():
+        paths = [[]]
+        return [piece(paths) for _ in range(draw(st.integers(1, pieces)))]
+
+    return [group() for _ in range(draw(st.integers(1, groups)))]

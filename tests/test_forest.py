@@ -1,12 +1,15 @@
 """Packing: shared prefixes once, branches apart, visibility = ancestry, rows never overlap."""
 
+import itertools
+
 import numpy as np
 import pytest
 from forests import ancestors, groups_of_pieces, path_tokens
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pivotrl_jax.attention import visible
-from pivotrl_jax.forest import Piece, Tree, last_slot, pack, round_up
+from pivotrl_jax.forest import Piece, pack, pack_shortest, round_up
 from pivotrl_jax.records import InputError
 
 
@@ -62,64 +65,133 @@ def test_a_prompt_that_extends_anothers_completion_does_not_merge_with_it():
     assert path_tokens(forest, 0, forest.placed[0].branch_slots[0] + 1) == [1, 2, 7, 8]
 
 
-def test_a_split_edge_keeps_the_branches_of_its_lower_end():
-    tree = Tree()
-    long = tree.add_prompt([1, 2, 3, 4])
-    branch = tree.add_branch(long, [9])
-    short = tree.add_prompt([1, 2])
-    fork = tree.add_prompt([1, 2, 5])
-    layout = tree.layout()
-    assert tree.size == 6 and layout["tokens"][last_slot(short)] == 2
-    assert layout["parent"][branch.slot] == last_slot(long)
-    assert layout["parent"][last_slot(fork)] == last_slot(short)
+def test_prompts_fork_inside_others_whatever_their_order():
+    pieces = [Piece(0, [1, 2, 3, 4], [[9]]), Piece(1, [1, 2]), Piece(2, [1, 2, 5])]
+    for order in itertools.permutations(pieces):
+        forest = one_row(*order, slots=6)
+        long, short, fork = sorted(forest.placed, key=lambda p: p.key)
+        assert forest.fill == 1.0 and forest.tokens[0, short.prompt_slot] == 2
+        assert forest.parent[0, long.branch_slots[0]] == long.prompt_slot
+        assert forest.parent[0, fork.prompt_slot] == short.prompt_slot
 
 
-def check(groups, forest, slots):
-    """Everything a forest promises, by walking parents."""
-    pieces = {p.key: p for group in groups for p in group}
-    placed_branches = sorted((p.key, p.first + b) for p in forest.placed for b in range(len(p.branch_slots)))
-    assert placed_branches == sorted((k, b) for k, p in pieces.items() for b in range(len(p.branches)))
-    assert {p.key for p in forest.placed} == set(pieces)
-    used = np.zeros(forest.tokens.shape, int)
+# ---- merged branches
+
+
+def test_merged_completions_of_a_trajectory_are_its_trunk():
+    whole = [1, 2, 7, 8, 3, 9, 8]
+    forest = one_row(Piece(0, [1, 2], [[7, 8]], merge=True), Piece(1, [1, 2, 7, 8, 3], [[9, 8]], merge=True))
+    assert forest.tokens[0].tolist() == whole + [0] * 9
+    values = np.zeros((1, 16))
+    for placed, written in zip(forest.placed, ([1, 2], [3, 4])):
+        forest.write(values, placed, 0, written)
+        assert forest.read(values, placed, 0, 2).tolist() == written
+    assert values[0, :7].tolist() == [0, 0, 1, 2, 0, 3, 4]
+
+
+def test_a_merged_branch_that_another_path_leaves_in_its_middle_keeps_its_slots():
+    forest = one_row(Piece(0, [1], [[5, 7, 7]], merge=True), Piece(1, [1, 5, 6], [[4]]))
+    assert forest.tokens[0, :6].tolist() == [1, 5, 6, 4, 7, 7]
+    values = np.zeros((1, 16))
     for placed in forest.placed:
-        piece = pieces[placed.key]
-        assert path_tokens(forest, placed.row, placed.prompt_slot) == list(piece.prompt)
-        for slot, ids in zip(placed.branch_slots, piece.branches[placed.first :]):
-            used[placed.row, slot : slot + len(ids)] += 1
-            for n in range(len(ids)):
-                path = path_tokens(forest, placed.row, slot + n)
-                assert path == [*piece.prompt, *ids[: n + 1]]
-    assert used.max(initial=0) <= 1  # no two branches share a slot
+        forest.write(values, placed, 0, {0: [1, 2, 3], 1: [9]}[placed.key])
+    assert values[0, :6].tolist() == [0, 1, 0, 9, 2, 3]
+
+
+def test_weights_of_merged_branches_add():
+    pieces = [Piece(i, [1, 2], [[7, 8 + i // 2]], merge=True) for i in range(3)]
+    forest = one_row(*pieces)
+    weight = np.zeros((1, 16))
+    for placed in forest.placed:
+        forest.add(weight, placed, 0, [0.5, 0.25])
+    assert forest.tokens[0, :5].tolist() == [1, 2, 7, 8, 9]
+    assert weight[0, :5].tolist() == [0, 0, 1.5, 0.5, 0.25]
+
+
+# ---- every promise, by walking parents
+
+
+def check(groups, forest, slots, samples=0):
+    """Whatever is packed: every branch and sample once, on the right path, apart where it must be; nothing
+    twice in a tree; and no more repeated than a path per cut."""
+    pieces = {p.key: p for group in groups for p in group}
+    assert {p.key for p in forest.placed} == set(pieces)
+    wanted = [(k, n) for k, p in pieces.items() for n in range(max(len(p.branches), p.samples))]
+    found = [(p.key, p.first + n) for p in forest.placed for n in range(max(len(p.branch_slots), p.samples))]
+    assert sorted(found) == sorted(wanted)
+    own, shared = np.zeros(forest.tokens.shape, int), np.zeros(forest.tokens.shape, bool)
+    for placed in forest.placed:
+        piece, row = pieces[placed.key], placed.row
+        assert path_tokens(forest, row, placed.prompt_slot) == list(piece.prompt)
+        shared[row] |= ancestors(forest.parent[row])[placed.prompt_slot]
+        for b in range(len(placed.branch_slots)):
+            ids = piece.branches[placed.first + b]
+            at = forest.read(np.indices(forest.tokens.shape)[1], placed, b, len(ids))
+            for n, slot in enumerate(at):
+                assert path_tokens(forest, row, slot) == [*piece.prompt, *ids[: n + 1]]
+            if piece.merge:
+                shared[row, at] = True
+            else:
+                own[row, at] += 1
+    assert own.max(initial=0) <= 1 and not (own & shared).any()  # branches are apart from everything
+    taken = forest.subtree_end > 0
+    assert (taken == ((own > 0) | shared)).all()
     for r in range(len(forest.tokens)):
-        truth = ancestors(forest.parent[r])
-        taken = forest.subtree_end[r] > 0
-        truth &= taken[:, None] & taken[None, :]
+        assert sum(p.samples for p in forest.placed if p.row == r) <= samples
+        truth = ancestors(forest.parent[r]) & taken[r][:, None] & taken[r][None, :]
         rule = np.asarray(visible(np.arange(slots), forest.subtree_end[r]))
-        assert (rule[taken] == truth[taken]).all() and not rule[~taken].any()
-        assert (forest.position[r][taken] == truth.sum(1)[taken] - 1).all()  # depth
+        assert (rule[taken[r]] == truth[taken[r]]).all() and not rule[~taken[r]].any()
+        assert (forest.position[r][taken[r]] == truth.sum(1)[taken[r]] - 1).all()  # depth
+        root = truth.argmax(1)
+        once = [(root[i], *path_tokens(forest, r, i)) for i in np.flatnonzero(shared[r])]
+        assert len(once) == len(set(once))
+
+
+def roots(forest) -> int:
+    return int(((forest.subtree_end > 0) & (forest.parent < 0)).sum())
+
+
+ALL_KINDS = "branches merged samples"
 
 
 @settings(max_examples=30, deadline=None)
-@given(groups_of_pieces())
+@given(groups_of_pieces(kinds=ALL_KINDS))
 def test_random_forests_keep_every_promise(groups):
-    forest = pack(groups, 44, 0)
-    check(groups, forest, 44)
-    # 44 slots hold any group whole, so every distinct prefix of a group's prompts is there exactly once
-    prefixes = {
-        (g, tuple(p.prompt[:n]))
-        for g, group in enumerate(groups)
-        for p in group
-        for n in range(1, len(p.prompt) + 1)
-    }
-    completions = sum(len(ids) for group in groups for p in group for ids in p.branches)
+    forest = pack(groups, 44, 6)
+    check(groups, forest, 44, 6)
+    # 44 slots and 6 samples hold any group whole: every distinct prefix of its prompts is there exactly once
+    prefixes, completions = set(), 0
+    for g, group in enumerate(groups):
+        for p in group:
+            paths = [p.prompt, *([*p.prompt, *ids] for ids in p.branches if p.merge)]
+            prefixes |= {(g, tuple(ids[:n])) for ids in paths for n in range(1, len(ids) + 1)}
+            completions += 0 if p.merge else sum(map(len, p.branches))
     assert (forest.subtree_end > 0).sum() == len(prefixes) + completions
 
 
-@settings(max_examples=30, deadline=None)
-@given(groups_of_pieces())
-def test_random_forests_split_to_fit_small_rows(groups):
-    check(groups, pack(groups, 21, 0), 21)  # any piece fits
-    check(groups, pack(groups, 13, 0), 13)  # a prompt and one completion fit: pieces are cut as well
+@settings(max_examples=60, deadline=None)
+@given(groups_of_pieces(pieces=4, kinds=ALL_KINDS), st.sampled_from([13, 17, 21, 30]), st.integers(1, 4))
+def test_random_forests_split_to_fit_small_rows(groups, slots, samples):
+    """13 slots hold any prompt and one completion: pieces are cut as well."""
+    forest, whole = pack(groups, slots, samples), pack(groups, 200, 100)
+    check(groups, forest, slots, samples)
+    cuts, longest = roots(forest) - roots(whole), 13
+    repeated = (forest.subtree_end > 0).sum() - (whole.subtree_end > 0).sum()
+    assert 0 <= cuts and 0 <= repeated <= cuts * longest
+
+
+@settings(max_examples=20, deadline=None)
+@given(groups_of_pieces(pieces=4, kinds="branches merged"))
+def test_the_shortest_packing_has_the_fewest_slots(groups):
+    lengths = (30, 13, 60)
+    best = pack_shortest(groups, lengths, 2)
+    fits = [
+        n
+        for n in lengths
+        if all(len(p.prompt) + max(map(len, p.branches), default=0) <= n for g in groups for p in g)
+    ]
+    assert best.tokens.size == min(pack(groups, n, 0, 2).tokens.size for n in fits)
+    check(groups, best, best.tokens.shape[1])
 
 
 def test_packing_is_deterministic():
@@ -141,6 +213,33 @@ def test_a_tree_too_big_for_a_row_repeats_its_shared_path():
     rows = {p.row for p in forest.placed}
     assert len(rows) == 2  # 3 + 4 x 3 = 15 slots do not fit; 3 + 2 x 3 = 9 do
     assert all(forest.tokens[r, :3].tolist() == trunk for r in rows)
+
+
+def test_what_shares_most_stays_together():
+    """Two bundles that leave the trunk early, each with a long stem of its own, given in turn."""
+    stems = [[1, 10, *[20] * 6], [1, 11, *[21] * 6]]
+    pieces = [Piece(i, [*stems[i % 2], 30 + i], [[40]]) for i in range(8)]
+    forest = pack([pieces], 17, 0)
+    rows = [{p.key % 2 for p in forest.placed if p.row == r} for r in range(2)]
+    assert len(forest.tokens) == 2 and rows == [{0}, {1}]
+    assert (forest.subtree_end > 0).sum() == 2 * 16  # the trunk of one token, repeated once
+
+
+def test_siblings_come_in_the_order_of_their_ids():
+    forest = one_row(*(Piece(i, [1, n]) for i, n in enumerate([70_000, 256, 2])), slots=4)
+    assert forest.tokens[0].tolist() == [1, 2, 256, 70_000]
+
+
+def test_only_what_does_not_fit_a_row_is_cut_between_its_branches():
+    """Three slots are left beside the first piece: room for one branch of the second, which goes on whole."""
+    pieces = [Piece(0, [1, 2], [[7, 7, 7]]), Piece(1, [1, 3], [[8, 8], [9, 9]])]
+    forest = pack([pieces], 8, 0)
+    assert [(p.key, p.row, len(p.branch_slots)) for p in forest.placed] == [(1, 0, 2), (0, 1, 1)]
+
+
+def test_what_shares_nothing_need_not_stay_together():
+    pieces = [Piece(n, [n] * n) for n in (3, 4, 5, 6)]
+    assert pack([pieces], 9, 0).fill == 1.0
 
 
 def test_samples_still_to_draw_limit_a_row():
