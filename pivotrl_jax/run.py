@@ -20,6 +20,7 @@ import jax
 from pivotrl_jax import chat as chat_lib
 from pivotrl_jax import (
     check_config,
+    compilations,
     evaluation,
     hf,
     hosts,
@@ -71,6 +72,7 @@ class Run:
     chat: chat_lib.Chat
     seconds: dict[str, float]  # stage -> seconds, over resumes
     facts: dict  # what run.json says beside the above
+    began: int = dataclasses.field(default_factory=compilations.mark)
 
     @contextlib.contextmanager
     def stage(self, name: str):
@@ -96,6 +98,7 @@ class Run:
             "versions": versions,
             "devices": [str(device.device_kind) for device in jax.devices()],
             "seconds": self.seconds,
+            "compiled": compilations.since(self.began),
             **self.facts,
         }
         write_json(self.workdir / "run.json", page)

@@ -241,6 +241,8 @@ class Sampler:
             rows = (tokens, position, subtree_end, branch, keys)
             return sample(config, sampling, lanes, attention_chunk, params, *rows)
 
+        run.__name__ = "sample"  # as profiles and logs show it
+
         # whole on every device: each process reads all of them
         self.run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
 

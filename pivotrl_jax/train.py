@@ -12,7 +12,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax import check_config, cli, evaluation, grpo_stage, hf, lora, peft_export, records, report
+from pivotrl_jax import (
+    check_config,
+    cli,
+    compilations,
+    evaluation,
+    grpo_stage,
+    hf,
+    lora,
+    peft_export,
+    records,
+    report,
+)
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 
@@ -95,6 +106,9 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
     seconds = sum(run.seconds.values())
     spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
     rows += [("spent", spent), ("checkpoints", str(run.shared / "checkpoints"))]
+    compiled = compilations.since(run.began)
+    names = ", ".join(f"{count} {name}" for name, count in compiled["programs"].items())
+    rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
     rows += [("Hugging Face export", str(run.shared / "hf"))]
     return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
 

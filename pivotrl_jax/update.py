@@ -142,7 +142,7 @@ class Learner:
             norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
             return TrainState(state.step + 1, params, opt_state), norms
 
-        def score(params, frozen, batch):
+        def log_probs(params, frozen, batch):
             return forest_log_probs(config, compute, lora.join(frozen, params), batch, temperature)[0]
 
         # pinned: left to itself the partitioner lays gradients and moments out anew at every step
@@ -150,7 +150,7 @@ class Learner:
             accumulate, donate_argnums=2, out_shardings=(self.param_sharding, self.replicated)
         )
         self.apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
-        self.log_probs = jax.jit(score, out_shardings=self.replicated)  # whole, for every process to read
+        self.log_probs = jax.jit(log_probs, out_shardings=self.replicated)  # whole, for every process to read
         self._zeros = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
         )

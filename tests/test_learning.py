@@ -9,7 +9,7 @@ import pytest
 import tiny_run
 from forests import MOE
 
-from pivotrl_jax import learning, model, update, verifiers
+from pivotrl_jax import compilations, learning, model, update, verifiers
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.learning import pivots_of_step
 from pivotrl_jax.records import InputError, Rollout
@@ -25,13 +25,22 @@ def toy(monkeypatch):
     monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
 
 
-def learn(workdir, candidates=CANDIDATES, prompts=PROMPTS, identity=None, learner=None, resume=True, **more):
+def learn(
+    workdir,
+    candidates=CANDIDATES,
+    prompts=PROMPTS,
+    identity=None,
+    learner=None,
+    actor=None,
+    resume=True,
+    **more,
+):
     """`learning.learn` with a checkpoint after every second step: (parameters, totals)."""
     recipe = learning.Recipe(**{**vars(RECIPE), **{k: v for k, v in more.items() if k in vars(RECIPE)}})
     with Checkpoints(workdir / "checkpoints", identity or {"seed": 0}, 2) as checkpoints:
         state, totals = learning.learn(
             learner or tiny_run.learner(kl_coefficient=recipe.kl_coefficient),
-            tiny_run.actor(),
+            actor or tiny_run.actor(),
             tiny_run.Numbers(),
             tiny_run.policy(),
             candidates,
@@ -141,6 +150,22 @@ def test_a_run_killed_past_its_checkpoint_is_the_same_run(whole, tmp_path):
     again, totals = learn(tmp_path)
     assert equal(again, whole[1]) and metrics(tmp_path) == metrics(whole[0])
     assert totals["trained_tokens"] == whole[2]["trained_tokens"]
+
+
+def test_steps_compile_a_bounded_number_of_programs(tmp_path):
+    """One per row length and kind, however many steps, groups and completion lengths there are."""
+    seen = []
+
+    def note(step):
+        seen.append(compilations.since(start)["programs"])
+
+    learner, actor = tiny_run.learner.__wrapped__(), tiny_run.actor.__wrapped__()  # nothing compiled yet
+    start = compilations.mark()
+    learn(tmp_path, learner=learner, actor=actor, on_step=note)
+    lengths = {line["completion_tokens"] for line in metrics(tmp_path)}
+    assert len(lengths) > 1, "the steps must differ"
+    assert {**seen[-1], "other": 0} == {"sample": 1, "accumulate": 1, "apply": 1, "other": 0}
+    assert seen[-1] == seen[0], "no step after the first compiles anything"
 
 
 def test_a_finished_run_does_nothing_more(whole):
