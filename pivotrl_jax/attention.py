@@ -5,6 +5,7 @@ Axis letters as in `model.py`. Visibility is the one rule of `forest.py`: slot i
 """
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,10 @@ def _attend_bwd(chunk, residual, g):
 def _by_platform(kernel, looped, q, k, *rest):
     # chosen inside the derivative: a choice that is differentiated keeps what each of its branches would need
     if not attention_kernel.usable(q, k):
+        if jax.default_backend() == "tpu":
+            warnings.warn(
+                f"attention over {q.shape} {q.dtype} runs as a loop: no kernel takes it", stacklevel=2
+            )
         return looped(q, k, *rest)
     return lax.platform_dependent(q, k, *rest, tpu=kernel, default=looped)
 

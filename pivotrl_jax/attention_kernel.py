@@ -14,6 +14,7 @@ are met one after the other while its block of keys stays.
 
 import functools
 import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 _MASKED = -1e30  # finite, so that a query without any visible key (padding) stays free of NaN
-_QUERY_BYTES = (
-    2**20
-)  # most of a block of queries: it, its gradients (all twice) and scores fit 16 MiB of VMEM
+_QUERY_BYTES = 2**20  # at most of a block of queries: with its gradients (all twice) and scores, it fits VMEM
 _MOST_VISITS = 2**17  # of all rows together: 4 bytes each of the 1 MiB of scalar memory
 
 
@@ -32,8 +31,10 @@ def usable(q_RTHK: jax.Array, k_RTNK: jax.Array) -> bool:
     """Whether there is a kernel for arrays of these shapes. There is one for bfloat16 and float32, K a
     multiple of 64, T at least 128, a block of 128 slots that fits VMEM (to a key head at most 32 query heads
     with K 128 in bfloat16), and lists of visits that fit scalar memory (63 rows of 32k slots, in blocks of
-    512)."""
+    512). The environment variable PIVOTRL_ATTENTION=loop turns the kernels off."""
     R, T, _, K = q_RTHK.shape
+    if os.environ.get("PIVOTRL_ATTENTION") == "loop":
+        return False
     if q_RTHK.dtype not in (jnp.bfloat16, jnp.float32) or K % 64 or T < 128:
         return False
     B = block_size(q_RTHK, k_RTNK)
