@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
-from forests import DENSE, MOE, arrays_of, sharp_params, widen
+from forests import DENSE, MOE, arrays_of, groups_of_pieces, sharp_params, widen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pivotrl_jax import forest, model, sampler, update
 from pivotrl_jax.forest import Piece
@@ -223,6 +225,63 @@ def test_a_lane_takes_the_next_sample_when_one_ends():
         assert seen[lanes] == decode_steps(out.length[0].tolist(), lanes)
     assert len(set(out.length[0].tolist())) > 2, "the case must have samples of several lengths"
     assert seen[8] < seen[3] < -(-8 // 3) * (TOKENS - 1), "three lanes wait for nobody"
+
+
+def draw_rows(packed) -> dict[tuple, tuple[list[int], np.ndarray]]:
+    """(piece, sample) -> tokens and log-probs; rows as they come, ROWS at a time."""
+    found = {}
+    for start in range(0, len(packed.tokens), ROWS):
+        rows = slice(start, start + ROWS)
+        arrays = {name: x[rows] for name, x in arrays_of(packed).items()}
+        part = widen(forest.Forest(**arrays, placed=()), ROWS, SLOTS)
+        branch = np.full((ROWS, BRANCHES), -1, np.int32)
+        numbers = np.zeros((ROWS, BRANCHES, 2), np.int32)
+        at, taken = {}, [0] * ROWS
+        for placed in packed.placed:
+            r = placed.row - start
+            if 0 <= r < ROWS:
+                for sample in range(placed.first, placed.first + placed.samples):
+                    s = taken[r]
+                    at[placed.key, sample], taken[r] = (r, s), s + 1
+                    branch[r, s], numbers[r, s] = placed.prompt_slot, (placed.key, sample)
+        out = sampler_of(MOE, PLAIN)(params_of(MOE), part, branch, STREAM, numbers)
+        for key, (r, s) in at.items():
+            n = out.length[r, s]
+            found[key] = out.tokens[r, s, :n].tolist(), out.log_probs[r, s, :n]
+    return found
+
+
+def random_forests_draw_what_padded_prompts_draw(groups, slots, samples):
+    """Packed, and cut where a row or its share of samples is small, against every prompt alone in a row."""
+    pieces = [piece for group in groups for piece in group]
+    packed = draw_rows(forest.pack(groups, slots, samples, ROWS))
+    alone = {}
+    for piece in pieces:
+        alone |= draw_rows(forest.pack([[piece]], SLOTS, BRANCHES, ROWS))
+    assert packed.keys() == alone.keys() == {(p.key, s) for p in pieces for s in range(p.samples)}
+    for key, (tokens, log_probs) in packed.items():
+        assert tokens == alone[key][0]
+        np.testing.assert_allclose(log_probs, alone[key][1], atol=1e-4)
+
+
+FORESTS = (
+    groups_of_pieces(groups=2, pieces=3, branches=3, kinds="samples"),
+    st.sampled_from([9, 13, SLOTS]),
+    st.sampled_from([2, BRANCHES]),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(*FORESTS)
+def test_random_forests(groups, slots, samples):
+    random_forests_draw_what_padded_prompts_draw(groups, slots, samples)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(*FORESTS)
+def test_many_random_forests(groups, slots, samples):
+    random_forests_draw_what_padded_prompts_draw(groups, slots, samples)
 
 
 def test_the_stream_decides_the_draw():
