@@ -43,6 +43,7 @@ setup(
         "plan": jax_extra("tpu"),  # brings libtpu, whose compiler needs no TPU
         "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.12"],
         "parity": ["torch==2.13.0", "peft>=0.21", "accelerate>=1"],
+        "bench": ["torch==2.13.0", "trl>=1.16,<2", "accelerate>=1", "datasets>=5"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
         "bfcl": ["mpmath==1.3.0"],
     },
