@@ -58,6 +58,7 @@ def tiny() -> ConfigDict:
     c.profile.group_size = 8
     c.profile.lambda_diff = 0.6
     c.profile.trajectories_per_shard = 16
+    # 64 samples of a row, 16 of which decode at a time; a lane takes the next when its sample has ended
     c.profile.batch = ConfigDict({"rows": 4, "branches": 64, "lanes": 16})
 
     c.grpo = ConfigDict()

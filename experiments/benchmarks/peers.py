@@ -173,6 +173,7 @@ class Settings:
     lanes: int
     learner_slots: tuple[int, ...]
     learner_rows: int
+    devices: int
     attention_chunk: int = 128
     log_prob_chunk: int = 128
 
@@ -181,18 +182,23 @@ class Settings:
         """A row per prompt when sampling; when learning a row per prompt and its group, two rows of each
         device at a time."""
         up = lambda n: -(-n // 128) * 128  # noqa: E731
-        tree = up(length + group * completion)
-        return Settings((up(length),), prompts, group, group, (tree,), 2 * cores())
+        tree, devices = up(length + group * completion), devices_for(prompts)
+        return Settings((up(length),), prompts, group, group, (tree,), 2 * devices, devices)
 
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def our_mesh():
-    """Rows split over as many CPU devices as there are cores, as README says; to be called before JAX is
-    used. One device leaves cores idle in whatever is too small to be split: loops and small products."""
-    jax.config.update("jax_num_cpu_devices", cores())
+def devices_for(rows: int) -> int:
+    """CPU devices to split so many rows over: a core each, as README says. One device leaves cores idle in
+    whatever is too small to be split: loops and small products."""
+    return max(n for n in range(1, cores() + 1) if rows % n == 0)
+
+
+def our_mesh(devices: int):
+    """To be called before JAX is used."""
+    jax.config.update("jax_num_cpu_devices", devices)
     return sharding.make_mesh({"data": -1})
 
 
@@ -208,7 +214,7 @@ class OurStep:
     seeds it; returns seconds by part."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], group: int, completion: int, settings: Settings):
-        mesh = our_mesh()
+        mesh = our_mesh(settings.devices)
         self.config, params = load_policy(mesh)
         self.prompts, self.group, self.settings = prompts, group, settings
         self.actor = Actor(

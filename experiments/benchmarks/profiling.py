@@ -54,7 +54,7 @@ def work_of(trajectories: list[list[int]], turns: int, options) -> Work:
 
 def our_profiling(receive, send, work: Work) -> None:
     """Our side: answers a number with seconds."""
-    mesh = peers.our_mesh()
+    mesh = peers.our_mesh(peers.devices_for(work.rows))
     config, params = peers.load_policy(mesh)
     actor = Actor(
         config,
