@@ -153,43 +153,6 @@ def sample(
         drawn = jax.lax.map(some, jnp.arange(0, S, J))
         return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
 
-    def put(out_RSC, lane, values, where):
-        """Write the values of the lanes in `where` at their samples' next token."""
-        at = jnp.where(where, lane.sample, S)
-        return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at, lane.age, values)
-
-    def record(out: Samples, lane: _Lanes, drawn: Drawn, where) -> tuple[Samples, _Lanes]:
-        """`drawn` becomes token number `age` of the samples of the lanes in `where`."""
-        stopped = where & (drawn.token[..., None] == stops).any(-1)
-        full = where & (lane.age + 1 == C)
-        count = jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))
-        at = jnp.where(where, lane.sample, S)
-        out = Samples(
-            put(out.tokens, lane, drawn.token, where),
-            put(out.log_probs, lane, drawn.log_prob, where),
-            put(out.model_log_probs, lane, drawn.model_log_prob, where),
-            count(out.length, at, lane.age + 1),
-            count(out.finished, at, stopped),
-            out.steps,
-        )
-        token = jnp.where(where, drawn.token, lane.token)
-        return out, dataclasses.replace(lane, token=token, busy=lane.busy & ~stopped & ~full)
-
-    def refill(out: Samples, lane: _Lanes, taken_R):
-        """Idle lanes take the next samples of their row, whose first tokens are drawn already."""
-        rank = jnp.cumsum(~lane.busy, axis=1) - 1
-        sample = jnp.minimum(taken_R[:, None] + rank, S - 1)
-        fresh = ~lane.busy & (taken_R[:, None] + rank < total_R[:, None])
-        lane = _Lanes(
-            jnp.where(fresh, sample, lane.sample),
-            lane.busy | fresh,
-            jnp.where(fresh, 0, lane.age),
-            lane.token,
-        )
-        drawn = jax.tree.map(lambda x: _of_row(x, lane.sample), first)
-        out, lane = record(out, lane, drawn, fresh)
-        return out, lane, taken_R + fresh.sum(1)
-
     def more(carry):
         return carry[1].busy.any() | (carry[2] < total_R).any()
 
@@ -208,17 +171,59 @@ def sample(
         own = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), own, new)
         lane = dataclasses.replace(lane, age=lane.age + 1)
         drawn = next_token(hidden, _of_row(key_RS, lane.sample), lane.age)
-        out, lane = record(out, lane, drawn, lane.busy)
+        out, lane = _record(out, lane, drawn, lane.busy, stops)
         out = dataclasses.replace(out, steps=out.steps + 1)
-        return *refill(out, lane, taken_R), own
+        return *_refill(out, lane, taken_R, total_R, first, stops), own
 
     first = first_tokens()
     tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
     counts, idle = jnp.zeros((R, S), jnp.int32), jnp.zeros((R, J), jnp.int32)
     out = Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0))
-    out, lane, taken_R = refill(out, _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R))
+    nobody, none_R = _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R)
+    out, lane, taken_R = _refill(out, nobody, none_R, total_R, first, stops)
     own = tuple(sharding.constrain(jnp.zeros((L, R, J, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
     return jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
+
+
+def _record(out: Samples, lane: _Lanes, drawn: Drawn, where, stops) -> tuple[Samples, _Lanes]:
+    """`drawn` becomes token number `age` of the samples of the lanes in `where`; ended ones fall idle."""
+    S, C = out.tokens.shape[1:]
+    at = jnp.where(where, lane.sample, S)  # past the end: dropped
+
+    def put(out_RSC, values):
+        return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at, lane.age, values)
+
+    def note(out_RS, values):
+        return jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))(out_RS, at, values)
+
+    stopped = where & (drawn.token[..., None] == stops).any(-1)
+    full = where & (lane.age + 1 == C)
+    out = Samples(
+        put(out.tokens, drawn.token),
+        put(out.log_probs, drawn.log_prob),
+        put(out.model_log_probs, drawn.model_log_prob),
+        note(out.length, lane.age + 1),
+        note(out.finished, stopped),
+        out.steps,
+    )
+    token = jnp.where(where, drawn.token, lane.token)
+    return out, dataclasses.replace(lane, token=token, busy=lane.busy & ~stopped & ~full)
+
+
+def _refill(out: Samples, lane: _Lanes, taken_R, total_R, first: Drawn, stops):
+    """Idle lanes take the next of their row's `total_R` samples, whose `first` tokens [R S] are drawn
+    already. Returns `out`, the lanes and how many samples are taken now."""
+    sample = taken_R[:, None] + jnp.cumsum(~lane.busy, axis=1) - 1
+    fresh = ~lane.busy & (sample < total_R[:, None])
+    lane = _Lanes(
+        jnp.where(fresh, sample, lane.sample),
+        lane.busy | fresh,
+        jnp.where(fresh, 0, lane.age),
+        lane.token,
+    )
+    drawn = jax.tree.map(lambda x: _of_row(x, lane.sample), first)
+    out, lane = _record(out, lane, drawn, fresh, stops)
+    return out, lane, taken_R + fresh.sum(1)
 
 
 def _of_row(x, index_RX):
