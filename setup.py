@@ -35,6 +35,11 @@ setup(
         "jinja2>=3.1",  # transformers renders chat templates with it but does not require it
         "matplotlib>=3.8",
         "tensorboardX>=2.6",
+        "jsonschema>=4.20",
+        "rapidfuzz>=3",
+        "bashlex>=0.18",
+        "openai>=2",
+        "pyyaml>=6",
     ],
     extras_require={
         "cuda12": jax_extra("cuda12"),
@@ -43,6 +48,7 @@ setup(
         "plan": jax_extra("tpu"),  # brings libtpu, whose compiler needs no TPU
         "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.12"],
         "parity": ["torch==2.13.0", "peft>=0.21", "accelerate>=1"],
+        "datasets": ["datasets>=4", "pyarrow>=17"],  # parquet files and datasets on the hub
         "bench": ["torch==2.13.0", "trl>=1.16,<2", "accelerate>=1", "datasets>=5"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
         "bfcl": ["mpmath==1.3.0"],

@@ -12,7 +12,6 @@ up to e = top_k gathering is no worse, moves no permuted copies, and needs no ca
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import jax
@@ -165,41 +164,39 @@ def block_rows(assignments: int, experts: int) -> int:
 
 
 def blocked_mlp(x_MD, weight_MA, expert_MA, gate_EDF, up_EDF, down_EFD):
-    """`expert_mlp` by loops over blocks of the tokens sorted by expert, those of other devices last."""
-    (M, A), E = expert_MA.shape, _experts(gate_EDF)
-    flat = jnp.minimum(expert_MA.reshape(-1), E)  # E: of other devices
-    order = _by_expert(flat, E)
-    rank_MA = jnp.zeros_like(order).at[order].set(jnp.arange(M * A), unique_indices=True).reshape(M, A)
-    # rows past the end hold whatever the last block left there: nothing is read from them
-    place_MA = jnp.where(expert_MA < E, rank_MA, M * A)
-    blocks = _cut(jnp.bincount(flat, length=E + 1)[:E], M * A)
-    out = _mlp_of_rows(_to_rows(x_MD, order, place_MA), (gate_EDF, up_EDF), down_EFD, blocks)
-    out_MAD = _from_rows(out, order, place_MA)
-    return jnp.einsum("mad,ma->md", out_MAD, weight_MA.astype(out.dtype)).astype(x_MD.dtype)
+    """`expert_mlp` by a loop over blocks of the tokens sorted by expert, those of other devices last."""
+    return _blocked(x_MD, weight_MA, (gate_EDF, up_EDF), down_EFD, _cut(expert_MA, _experts(gate_EDF)))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Blocks:
-    """Rows sorted by expert, cut into blocks of `rows` that begin anew with every expert."""
+    """Assignments sorted by expert, a row each, cut into blocks of `rows` that begin anew with every
+    expert."""
 
     count: jax.Array  # int32 scalar: blocks there are
     expert: jax.Array  # int32 [N], N a bound on `count`
     start: jax.Array  # int32 [N]: first row
     left: jax.Array  # int32 [N]: rows from there on that are the expert's; a block may hold fewer
+    row_MA: jax.Array  # int32: an assignment's row; past the end where its expert is on another device
+    order: jax.Array  # int32 [P + rows]: a row's assignment; what follows P is there for the last block
     rows: int = dataclasses.field(metadata={"static": True})
 
 
-def _cut(sizes_E: jax.Array, assignments: int) -> _Blocks:
-    E = len(sizes_E)
-    rows = block_rows(assignments, E)
+def _cut(expert_MA: jax.Array, E: int) -> _Blocks:
+    P, rows = expert_MA.size, block_rows(expert_MA.size, E)
+    flat = jnp.minimum(expert_MA.reshape(-1), E)  # E: of other devices
+    order = _by_expert(flat, E)
+    row = jnp.zeros_like(order).at[order].set(jnp.arange(P), unique_indices=True)
+    row = jnp.where(flat < E, row, P + rows)
+    sizes_E = jnp.bincount(flat, length=E + 1)[:E]
     ends_E = jnp.cumsum(-(-sizes_E // rows))
-    block = jnp.arange(assignments // rows + E)
+    block = jnp.arange(P // rows + E)
     expert = jnp.minimum(jnp.searchsorted(ends_E, block, side="right"), E - 1)
-    first_block = jnp.append(0, ends_E)[expert]
-    within = (block - first_block) * rows
+    within = (block - jnp.append(0, ends_E)[expert]) * rows
     start = (jnp.cumsum(sizes_E) - sizes_E)[expert] + within
     fields = ends_E[-1], expert, start, sizes_E[expert] - within
+    fields += row.reshape(expert_MA.shape), jnp.pad(order, (0, rows))
     return _Blocks(*(x.astype(jnp.int32) for x in fields), rows)
 
 
@@ -209,11 +206,34 @@ def _cut(sizes_E: jax.Array, assignments: int) -> _Blocks:
 # loop's arrays, and on a CPU a copy costs about a third of a product.
 
 
-def _read(arrays, blocks, i, mask=False):
-    """Block i of every array of rows; with `mask`, zeros in rows of other experts."""
-    read = lambda a: jax.lax.dynamic_slice_in_dim(a, blocks.start[i], blocks.rows)  # noqa: E731
+def _read(arrays, blocks, i):
+    """Block i of every array of rows."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, blocks.start[i], blocks.rows), arrays)
+
+
+def _masked(pieces, blocks, i):
+    """Zeros in the block's rows of other experts."""
     mine = jnp.arange(blocks.rows)[:, None] < blocks.left[i]
-    return jax.tree.map(lambda a: jnp.where(mine, read(a), 0) if mask else read(a), arrays)
+    return jax.tree.map(lambda x: jnp.where(mine, x, 0), pieces)
+
+
+def _rows(x_MD, row):
+    return x_MD.at[row].get(mode="promise_in_bounds")
+
+
+def _to_rows(weight_MA, blocks):
+    """[P + rows, 1]"""
+    return _rows(weight_MA.reshape(-1, 1), blocks.order)
+
+
+def _from_rows(rows, blocks):
+    """[M, A, ...]: the row of every assignment, zeros where its expert is on another device."""
+    return rows.at[blocks.row_MA].get(mode="fill", fill_value=0)
+
+
+def _empty_rows(x_MD, width, blocks):
+    # zeros_like, because in a shard_map they vary as `x` does
+    return jnp.zeros_like(x_MD, shape=(len(blocks.order), width))
 
 
 def _write(arrays, pieces, blocks, i):
@@ -224,10 +244,6 @@ def _write(arrays, pieces, blocks, i):
 def _of_expert(matrices, blocks, i):
     """The matrices of block i's expert; in float32, so that their gradients are: they sum over blocks."""
     return jax.tree.map(lambda w: w[blocks.expert[i]].astype(jnp.float32), matrices)
-
-
-def _padded(x, blocks):
-    return jnp.pad(x, ((0, blocks.rows), (0, 0)))  # the last block may reach past the end
 
 
 @jax.custom_vjp
@@ -245,85 +261,64 @@ def _product_bwd(residual, g):
 _product.defvjp(lambda x, w: (_product(x, w), (x, w)), _product_bwd)
 
 
+def _enter_block(x, gate: Matrix, up: Matrix):
+    if isinstance(gate, tuple) or isinstance(up, tuple):
+        return _enter(_product, x, gate, up)
+    both = _product(x, jnp.concatenate([gate, up], -1))  # one product of twice the width takes less time
+    return tuple(jnp.split(both, 2, -1))
+
+
+def _leave_block(gate_and_up, weight, down: Matrix):
+    """A row's weight goes in before the product, so that its gradient needs no look at the result."""
+    gate, up = gate_and_up
+    return _leave(_product, (gate, up * weight), down)
+
+
 @jax.custom_vjp
-def _mlp_of_rows(rows_PD, entering, leaving, blocks):
-    """[P, D]: every row through its expert's MLP; rows of no expert hold anything."""
-    return _mlp_of_rows_fwd(rows_PD, entering, leaving, blocks)[0]
+def _blocked(x_MD, weight_MA, entering, leaving, blocks):
+    return _blocked_fwd(x_MD, weight_MA, entering, leaving, blocks)[0]
 
 
-def _mlp_of_rows_fwd(rows_PD, entering, leaving, blocks):
-    rows, P = _padded(rows_PD, blocks), rows_PD.shape[0]
+def _blocked_fwd(x_MD, weight_MA, entering, leaving, blocks):
+    top_k, width = weight_MA.shape[1], jax.tree.leaves(entering[0])[-1].shape[-1]
+    weight_P1 = _to_rows(weight_MA, blocks).astype(x_MD.dtype)
 
-    def step(i, out):
-        inner = _enter(_product, _read(rows, blocks, i), *_of_expert(entering, blocks, i))
-        return _write(out, (inner, _leave(_product, inner, _of_expert(leaving, blocks, i))), blocks, i)
+    def step(i, arrays):
+        order, weight = _read((blocks.order, weight_P1), blocks, i)
+        inner = _enter_block(_rows(x_MD, order // top_k), *_of_expert(entering, blocks, i))
+        return _write(arrays, (inner, _leave_block(inner, weight, _of_expert(leaving, blocks, i))), blocks, i)
 
-    # zeros_like, because in a shard_map they vary as the arrays do
-    width = jax.tree.leaves(entering[0])[-1].shape[-1]
-    inner = jnp.zeros_like(rows, shape=(len(rows), width))
-    inner, out = jax.lax.fori_loop(0, blocks.count, step, ((inner, inner), jnp.zeros_like(rows)))
-    return out[:P], (rows, inner, entering, leaving, blocks)
+    inner = _empty_rows(x_MD, width, blocks)
+    arrays = (inner, inner), _empty_rows(x_MD, x_MD.shape[1], blocks)
+    inner, out = jax.lax.fori_loop(0, blocks.count, step, arrays)
+    return _from_rows(out, blocks).sum(1), (x_MD, weight_MA, weight_P1, inner, entering, leaving, blocks)
 
 
-def _mlp_of_rows_bwd(residual, g_PD):
-    rows, inner, entering, leaving, blocks = residual
-    g = _padded(g_PD, blocks)
+def _blocked_bwd(residual, g_MD):
+    x_MD, weight_MA, weight_P1, inner, entering, leaving, blocks = residual
+    top_k = weight_MA.shape[1]
 
     def step(i, carry):
         d_rows, totals = carry
-        x, before, gi = _read((rows, inner, g), blocks, i, mask=True)  # all: zero times infinity is no zero
-        _, leave_vjp = jax.vjp(functools.partial(_leave, _product), before, _of_expert(leaving, blocks, i))
-        d_before, d_leaving = leave_vjp(gi)
-        _, enter_vjp = jax.vjp(functools.partial(_enter, _product), x, *_of_expert(entering, blocks, i))
+        order, weight, before = _read((blocks.order, weight_P1, inner), blocks, i)
+        x, g = _rows(x_MD, order // top_k), _rows(g_MD, order // top_k)
+        # rows of other experts: all are masked, since zero times infinity is no zero
+        x, g, weight, before = _masked((x, g, weight, before), blocks, i)
+        _, leave_vjp = jax.vjp(_leave_block, before, weight, _of_expert(leaving, blocks, i))
+        d_before, d_weight, d_leaving = leave_vjp(g)
+        _, enter_vjp = jax.vjp(_enter_block, x, *_of_expert(entering, blocks, i))
         dx, *d_entering = enter_vjp(d_before)
         e = blocks.expert[i]
         add = lambda t, d: jax.lax.dynamic_update_index_in_dim(t, t[e] + d, e, 0)  # noqa: E731
-        return _write(d_rows, dx, blocks, i), jax.tree.map(add, totals, (tuple(d_entering), d_leaving))
+        totals = jax.tree.map(add, totals, (tuple(d_entering), d_leaving))
+        return _write(d_rows, (dx, d_weight), blocks, i), totals
 
     zeros = jax.tree.map(lambda w: jnp.zeros_like(w, jnp.float32), (entering, leaving))
-    d_rows, totals = jax.lax.fori_loop(0, blocks.count, step, (jnp.zeros_like(rows), zeros))
+    d_rows = _empty_rows(x_MD, x_MD.shape[1], blocks), jnp.zeros_like(weight_P1)
+    d_rows, totals = jax.lax.fori_loop(0, blocks.count, step, (d_rows, zeros))
+    dx, d_weight = (_from_rows(d, blocks) for d in d_rows)
     totals = jax.tree.map(lambda t, w: t.astype(w.dtype), totals, (entering, leaving))
-    return d_rows[: len(g_PD)], *totals, None
+    return dx.sum(1), d_weight[..., 0].astype(weight_MA.dtype), *totals, None
 
 
-_mlp_of_rows.defvjp(_mlp_of_rows_fwd, _mlp_of_rows_bwd)
-
-
-# Sorting by expert is a permutation, so each of the moves below has the other as its transpose. Written out,
-# because XLA's own transpose of a gather is a scatter-add, serial on CPU. A place past the end belongs to an
-# expert of another device: zeros come from there and nothing goes there.
-
-
-@jax.custom_vjp
-def _to_rows(x_MD, order, place_MA):
-    """[M * A, D]: the token of every assignment, in the order of experts."""
-    return x_MD[order // place_MA.shape[1]]
-
-
-def _to_rows_fwd(x_MD, order, place_MA):
-    return _to_rows(x_MD, order, place_MA), place_MA
-
-
-def _to_rows_bwd(place_MA, g):
-    return g.at[place_MA].get(mode="fill", fill_value=0).sum(1), None, None
-
-
-_to_rows.defvjp(_to_rows_fwd, _to_rows_bwd)
-
-
-@jax.custom_vjp
-def _from_rows(rows_PD, order, place_MA):
-    """[M, A, D]: the inverse of `_to_rows`."""
-    return rows_PD.at[place_MA].get(mode="fill", fill_value=0)
-
-
-def _from_rows_fwd(rows_PD, order, place_MA):
-    return _from_rows(rows_PD, order, place_MA), (order, place_MA)
-
-
-def _from_rows_bwd(residual, g_MAD):
-    order, place_MA = residual
-    return g_MAD.reshape(place_MA.size, -1)[order], None, None
-
-
-_from_rows.defvjp(_from_rows_fwd, _from_rows_bwd)
+_blocked.defvjp(_blocked_fwd, _blocked_bwd)

@@ -34,6 +34,9 @@ class Trajectory:
     # index into messages -> what the verifier needs there
     cases: dict[int, dict] = dataclasses.field(default_factory=dict)
     origin: str = ""  # "file:line", for error sentences
+    reward: float | None = None  # the episode's outcome where the source records one; 1 is success
+    # index into messages -> why that assistant turn is no candidate, a short stable slug ("call_error")
+    skip: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +81,25 @@ class Action:
 
 
 @dataclasses.dataclass(frozen=True)
+class Question:
+    """What a judge may be asked where a verifier's rules do not decide: are two actions equivalent?"""
+
+    kind: str  # key of the judge's prompt templates: "terminal", "answer"
+    task: str  # what the actions are for: the instruction, the question
+    gold: str
+    actual: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A verifier's decision. `reason` is a short stable slug ("ok", "no_call", "state"); `details` explains
-    it.
+    """A verifier's decision. `reason` is a short stable slug ("ok", "no_call", "state"), the rule that
+    decided; `details` explains it.
     """
 
-    reward: float
+    reward: float | None  # None: nothing could be decided (a judge abstained)
     reason: str
     details: str = ""
+    question: Question | None = None  # a judge's answer to it, where there is a judge, replaces the reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +161,8 @@ def _build(kind: type, value: dict) -> Any:
     if kind is Pivot:
         return Pivot(_build(Candidate, value["candidate"]), _build(Profile, value["profile"]))
     if kind is Trajectory:
-        value = {**value, "cases": {int(k): v for k, v in value.get("cases", {}).items()}}
+        indexed = {f: {int(k): v for k, v in value.get(f, {}).items()} for f in ("cases", "skip")}
+        value = {**value, **indexed}
     return kind(**value)
 
 

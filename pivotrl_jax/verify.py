@@ -1,6 +1,6 @@
 """Score actions with a verifier; no model needed.
 
-    python -m pivotrl_jax.verify --verifier=tool_call < cases.jsonl
+    python -m pivotrl_jax.verify --verifier=tool_call [--mode=nemo_gym] < cases.jsonl
 
 Reads one case per line, writes {"id", "reward", "reason"} per line in the same order. A line that cannot be
 read is named on stderr with its number and gives no output line; the others are scored; the exit status is 1.
@@ -15,6 +15,7 @@ from pivotrl_jax import verifiers
 from pivotrl_jax.records import InputError
 
 VERIFIER = flags.DEFINE_string("verifier", None, "Name of the verifier.", required=True)
+MODE = flags.DEFINE_enum("mode", "strict", verifiers.MODES, "Ours, or the rewards that NVIDIA's code gives.")
 
 
 def score_line(verifier: verifiers.Verifier, raw: bytes) -> str:
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; give the cases on standard input")
-        verifier = verifiers.get(VERIFIER.value)
+        verifier = verifiers.get(VERIFIER.value, MODE.value)
     except InputError as e:
         sys.exit(f"verify: {e}")
     bad = 0

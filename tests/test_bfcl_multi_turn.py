@@ -12,8 +12,9 @@ from pivotrl_jax.chat import message_to_action
 from pivotrl_jax.environments import bfcl
 from pivotrl_jax.environments.episode import expert_of
 from pivotrl_jax.records import Action, Call, Candidate, InputError
-from pivotrl_jax.verifiers import bfcl_multi_turn
-from pivotrl_jax.verifiers.bfcl_multi_turn import VERIFIER
+from pivotrl_jax.verifiers import bfcl_multi_turn, get
+
+VERIFIER = get("bfcl_multi_turn")
 
 CASES = Path(__file__).parents[2] / "shared/data/conformance/bfcl/multi_turn_verify.jsonl"
 MILK = Call("add_note", {"text": "milk"})

@@ -7,8 +7,7 @@ and with skewed routing (an expert's chance falls as 1 / its rank). Timed in tur
 
 - ideal: the same MLP of equal-sized groups as batched products, no routing at all;
 - blocked: `experts.blocked_mlp`, from sorting by expert to the weighted sum;
-- ragged: `experts.ragged_mlp`, the same over `jax.lax.ragged_dot`; three runs, after the others;
-- products: `experts.blocked_mlp`'s loops alone, over rows that are sorted already.
+- ragged: `experts.ragged_mlp`, the same over `jax.lax.ragged_dot`; three runs, after the others.
 
 Forward, and forward and backward (gradients of inputs, router weights and all matrices). Rates count useful
 work alone, so padding lowers them. Prints one JSON line; rates in GFLOP/s, ratios of rates to the ideal's.
@@ -72,19 +71,14 @@ def measure(size, skewed: bool, runs: int) -> dict:
     M, E, A, D, F = size
     x, weight, expert, *matrices = inputs(size, skewed)
     groups = jnp.tile(x, (A, 1)).reshape(E, M * A // E, D)
-    sizes = jnp.bincount(expert.reshape(-1), length=E)
 
     def routed(mlp):
         return lambda x, weight, *matrices: mlp(x, weight, expert, *matrices)
-
-    def products(rows, *matrices):
-        return experts._mlp_of_rows(rows, matrices[:2], matrices[2], experts._cut(sizes, M * A))
 
     cases = {
         "ideal": (ideal_mlp, groups, *matrices),
         "blocked": (routed(experts.blocked_mlp), x, weight, *matrices),
         "ragged": (routed(experts.ragged_mlp), x, weight, *matrices),
-        "products": (products, groups.reshape(M * A, D), *matrices),
     }
     calls = {}
     for name, case in cases.items():

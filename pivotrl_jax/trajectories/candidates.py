@@ -6,9 +6,10 @@ from pivotrl_jax.records import Candidate, Trajectory
 
 
 def extract(trajectories: Iterable[Trajectory]) -> list[Candidate]:
-    """One candidate per assistant turn, in order.
+    """One candidate per assistant turn that its trajectory does not skip, in order.
 
-    A greeting that opens a trajectory has no state before it and gives none; it still counts in `turn`.
+    A greeting that opens a trajectory has no state before it and gives none; it still counts in `turn`, as a
+    skipped turn does.
     """
     candidates = []
     for trajectory in trajectories:
@@ -26,7 +27,7 @@ def extract(trajectories: Iterable[Trajectory]) -> list[Candidate]:
                 scenario=trajectory.scenario,
             )
             for turn, i in enumerate(turns)
-            if i > 0
+            if i > 0 and i not in trajectory.skip
         ]
     return candidates
 

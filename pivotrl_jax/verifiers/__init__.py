@@ -1,16 +1,26 @@
-"""Verifiers by name: `VERIFIERS["tool_call"].verify(candidate, action) -> Verdict`."""
+"""Verifiers by name: `VERIFIERS["tool_call"].verify(candidate, action) -> Verdict`.
+
+A plain name is our strict mode. "swe:nemo_gym" reproduces the rewards of the verifier that NVIDIA released.
+"""
 
 from pivotrl_jax.records import InputError
 from pivotrl_jax.verifiers import bfcl_ast, bfcl_multi_turn, exact, tool_call
 from pivotrl_jax.verifiers.base import Verifier
 
+MODES = ("strict", "nemo_gym")
+
 VERIFIERS: dict[str, Verifier] = {
-    module.VERIFIER.name: module.VERIFIER for module in (tool_call, exact, bfcl_ast, bfcl_multi_turn)
+    verifier.name: verifier
+    for module in (tool_call, exact, bfcl_ast, bfcl_multi_turn)
+    for verifier in module.VERIFIERS
 }
 
 
-def get(name: str) -> Verifier:
-    """The verifier called `name`. Raises InputError that lists the known ones."""
-    if name not in VERIFIERS:
-        raise InputError(f"no verifier is called {name!r}; known are {', '.join(sorted(VERIFIERS))}")
-    return VERIFIERS[name]
+def get(name: str, mode: str = "strict") -> Verifier:
+    """The verifier called `name`, in `mode`. Raises InputError that lists the known ones."""
+    if mode not in MODES:
+        raise InputError(f"no mode is called {mode!r}; known are {', '.join(MODES)}")
+    full = name if mode == "strict" else f"{name}:{mode}"
+    if full not in VERIFIERS:
+        raise InputError(f"no verifier is called {full!r}; known are {', '.join(sorted(VERIFIERS))}")
+    return VERIFIERS[full]

@@ -173,4 +173,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, Action(content="" if calls else "(text)", calls=tuple(calls))
 
 
-VERIFIER = Verifier(NAME, "1", verify, read_case)
+VERIFIERS = (Verifier(NAME, "1", verify, read_case),)

@@ -39,4 +39,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(1.0, "ok", "the demonstrated text")
 
 
-VERIFIER = Verifier("exact", "1", verify, read_responses_case("exact"))
+VERIFIERS = (Verifier("exact", "1", verify, read_responses_case("exact")),)

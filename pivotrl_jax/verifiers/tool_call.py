@@ -102,4 +102,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     )
 
 
-VERIFIER = Verifier("tool_call", "1", verify, read_responses_case("tool_call"))
+VERIFIERS = (Verifier("tool_call", "1", verify, read_responses_case("tool_call")),)
