@@ -19,6 +19,7 @@ def tiny() -> ConfigDict:
     c.seed = 0
     c.workdir = "runs/bfcl"
     c.resume = True  # go on from whatever the workdir holds; False starts over
+    c.method = "pivotrl"  # or its rivals: "sft", "e2e_rl", "random_turns" (GRPO on unfiltered candidates)
     c.reward = "functional"  # "exact": string match with the demonstration (the paper's ablation)
 
     c.model = ConfigDict()
@@ -31,18 +32,30 @@ def tiny() -> ConfigDict:
     c.mesh = ConfigDict({"data": 1, "fsdp": -1, "expert": 1, "tensor": 1})  # -1: the devices that are left
 
     c.data = ConfigDict()
-    c.data.source = "toolbox"  # or "bfcl", or a path to chat-messages JSONL
+    c.data.source = (
+        "toolbox"  # or "bfcl", or paths of trajectories (files, folders, hf:owner/name), by commas
+    )
     c.data.demonstrations = 64  # toolbox: episodes of the expert
     c.data.held_out_tasks = 200  # toolbox
+    c.data.held_out_seed = 0  # toolbox; another number draws other tasks, to choose a recipe on
     c.data.categories = (  # bfcl
         "multi_turn_base",
         "multi_turn_miss_func",
         "multi_turn_miss_param",
         "multi_turn_long_context",
     )  # single-turn categories, e.g. "simple_python", are scored by bfcl_ast
-    c.data.verifier = "tool_call"  # chat-messages JSONL
+    # paths of trajectories
+    c.data.format = "auto"
+    c.data.tools = ""  # a JSON list of function docs, for trajectories that bring none
+    c.data.verifier = ""  # the format's own; or a name, e.g. "tool_call", "swe:nemo_gym"
+    c.data.verifier_options = (
+        ConfigDict()
+    )  # what the verifier reads of every turn's case, e.g. {"level": "name"}
+    c.data.min_reward = 1.0  # of a trajectory; those without a recorded reward are kept
+    c.data.skip_error_turns = True  # turns whose call was answered by an error are not imitated
+    c.data.max_repeats = 50  # of one action over all trajectories; 0: no cap
     c.data.on_bad_row = "skip"  # or "stop"
-    c.data.held_out_share = 0.25  # bfcl and JSONL, by scenario
+    c.data.held_out_share = 0.25  # bfcl and paths, by scenario
     c.data.limit = 0  # at most this many rows; 0 for all
     c.data.max_prompt_tokens = 960
 
@@ -53,6 +66,17 @@ def tiny() -> ConfigDict:
     c.compute.remat = "nothing"  # "dots", "full": compute more in the backward pass, keep less for it
 
     c.sampling = ConfigDict({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_tokens": 64})
+
+    c.judge = ConfigDict()  # decides what verifiers leave open, where there is one
+    c.judge.base_url = ""  # of an OpenAI-compatible endpoint, e.g. "http://localhost:8000/v1"; "": no judge
+    c.judge.model = ""
+    c.judge.api_key_env = "OPENAI_API_KEY"  # the variable that holds the key
+    c.judge.templates = ""  # a TOML file like pivotrl_jax/assets/judge.toml, for prompts of your own
+    c.judge.swap = True  # ask again with the actions exchanged; the answers must agree
+    c.judge.reward_if_swap_fails = 0.0
+    c.judge.concurrency = 16
+    c.judge.timeout = 60.0  # seconds
+    c.judge.retries = 5
 
     c.profile = ConfigDict()
     c.profile.group_size = 8
@@ -72,13 +96,44 @@ def tiny() -> ConfigDict:
     c.grpo.max_grad_norm = 1.0
     c.grpo.optimizer_dtype = "float32"  # of Adam's moments; "bfloat16" halves them
     c.grpo.offload_optimizer = False  # moments rest in host memory
+    c.grpo.baseline = "mean"  # of the group; "leave_one_out": of the others
+    c.grpo.normalise = "std"  # "none": advantages are not divided (Dr.GRPO)
     c.grpo.advantage_eps = 1e-6
-    c.grpo.clip_low, c.grpo.clip_high = 0.2, 0.28
+    c.grpo.advantage_clip = 0.0  # advantages are at most this big; 0: no bound
+    c.grpo.malformed_advantage = 0.0  # e.g. -5.0: of whatever cannot be parsed; 0: as its group says
+    c.grpo.mask_unfinished = False  # completions cut at the limit stay in the baseline, not in the loss
+    c.grpo.dynamic_rounds = 0  # further rounds of sampling in place of groups of equal rewards (DAPO)
+    c.grpo.loss = "grpo"  # "gspo": ratios of whole samples; "cispo": a clipped ratio as a mere weight
+    c.grpo.clip_low, c.grpo.clip_high = 0.2, 0.28  # gspo wants some 3e-4, 4e-4
+    c.grpo.aggregation = "token_mean"  # "sequence_mean"; "fixed_length": over samples x max_tokens (Dr.GRPO)
+    c.grpo.importance = "ratio"  # to the sampler; "tis": to itself, times min(policy / sampler, cap)
+    c.grpo.importance_cap = 5.0
     c.grpo.kl_coefficient = 0.0
+    c.grpo.kl_estimator = "k3"  # "k1", "k2"
+    c.grpo.kl_in = "loss"  # "reward", with k1
+    c.grpo.router = "train"  # "frozen": a mixture's router stays as it was loaded
     c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})  # of rollouts
     c.grpo.microbatch_rows = 2  # of the update
     c.grpo.save_every = 10
     c.grpo.keep_checkpoints = 2
+
+    c.sft = ConfigDict()  # method "sft"
+    c.sft.epochs = 4
+    c.sft.trajectories_per_step = 16
+    c.sft.learning_rate = 1e-4
+    c.sft.warmup_steps = 2
+    c.sft.weight_decay = 0.0
+    c.sft.b1, c.sft.b2 = 0.9, 0.95
+    c.sft.max_grad_norm = 1.0
+    c.sft.optimizer_dtype = "float32"
+    c.sft.microbatch_rows = 2
+    c.sft.save_every = 10
+    c.sft.keep_checkpoints = 2
+
+    c.e2e = ConfigDict()  # method "e2e_rl": whole episodes; the rest is grpo's
+    c.e2e.tasks_per_step = 16
+    c.e2e.max_steps = 6  # calling actions per user turn
+    c.e2e.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
 
     c.evaluate = ConfigDict()
     c.evaluate.tasks = 200  # held-out episodes
@@ -104,6 +159,9 @@ def real() -> ConfigDict:
     c.grpo.microbatch_rows = 1
     # enough to see the path run: this policy cannot learn these rows
     c.grpo.steps, c.grpo.pivots_per_step = 3, 4
+    c.sft.microbatch_rows = 1
+    c.e2e.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
+    c.e2e.tasks_per_step, c.e2e.max_steps = 2, 20
     c.evaluate.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
     c.evaluate.max_steps = 20
     c.evaluate.skill_items = 10
@@ -125,6 +183,7 @@ def qwen3_0p6b() -> ConfigDict:
     c.grpo.steps = 200
     c.grpo.pivots_per_step, c.grpo.group_size = 32, 8
     c.grpo.learning_rate = 1e-6
+    c.sft.learning_rate, c.sft.trajectories_per_step = 1e-5, 32
     c.evaluate.skill_items = 0
     return c
 
@@ -142,6 +201,9 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.grpo.pivots_per_step, c.grpo.group_size = 64, 16
     c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
     c.grpo.microbatch_rows = 8
+    c.sft.microbatch_rows = 8
+    c.e2e.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
+    c.e2e.tasks_per_step = 16
     c.evaluate.batch = ConfigDict({"rows": 8, "branches": 4, "lanes": 4})
     return c
 

@@ -1,6 +1,7 @@
 """What a config's values must satisfy, checked before anything is spent. Structure is the config file's own
 affair."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,16 +27,22 @@ POSITIVE, COUNT = _whole(1), _whole(0)
 SHARE = _number(lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 NOT_NEGATIVE = _number(lambda x: x >= 0, "a number from 0 up")
 ABOVE_ZERO = _number(lambda x: x > 0, "a number above 0")
+TEXT = (lambda x: isinstance(x, str), "a text")
 
 RULES = {
     "seed": COUNT,
+    "method": _one_of("pivotrl", "sft", "e2e_rl", "random_turns"),
     "reward": _one_of("functional", "exact"),
     "model.dtype": _one_of("float32", "bfloat16"),
     "model.param_dtype": _one_of("float32", "bfloat16"),
     "model.lora.rank": COUNT,
     "model.lora.alpha": ABOVE_ZERO,
+    "data.skip_error_turns": _one_of(True, False),
+    "data.max_repeats": COUNT,
+    "data.min_reward": _number(math.isfinite, "a number"),
     "data.on_bad_row": _one_of("skip", "stop"),
     "data.held_out_share": _number(lambda x: 0 <= x < 1, "a number from 0 up and below 1"),
+    "data.held_out_seed": COUNT,
     "data.limit": COUNT,
     "data.max_prompt_tokens": POSITIVE,
     "compute.attention_chunk": POSITIVE,
@@ -46,6 +53,18 @@ RULES = {
     "sampling.top_k": COUNT,
     "sampling.min_p": _number(lambda x: 0 <= x <= 1, "a number from 0 to 1"),
     "sampling.max_tokens": POSITIVE,
+    "judge.base_url": (
+        lambda x: isinstance(x, str) and (not x or x.startswith(("http://", "https://"))),
+        "the address of an OpenAI-compatible endpoint, e.g. 'http://localhost:8000/v1', or '' for no judge",
+    ),
+    "judge.model": TEXT,
+    "judge.api_key_env": TEXT,
+    "judge.templates": TEXT,
+    "judge.swap": _one_of(True, False),
+    "judge.reward_if_swap_fails": _number(math.isfinite, "a finite number"),
+    "judge.concurrency": POSITIVE,
+    "judge.timeout": ABOVE_ZERO,
+    "judge.retries": COUNT,
     "profile.group_size": POSITIVE,
     "profile.lambda_diff": SHARE,
     "profile.trajectories_per_shard": POSITIVE,
@@ -60,10 +79,36 @@ RULES = {
     "grpo.offload_optimizer": _one_of(True, False),
     "grpo.clip_low": ABOVE_ZERO,
     "grpo.clip_high": ABOVE_ZERO,
+    "grpo.baseline": _one_of("mean", "leave_one_out"),
+    "grpo.normalise": _one_of("std", "none"),
+    "grpo.advantage_eps": NOT_NEGATIVE,
+    "grpo.advantage_clip": NOT_NEGATIVE,
+    "grpo.malformed_advantage": _number(lambda x: x <= 0, "a number from 0 down"),
+    "grpo.mask_unfinished": _one_of(True, False),
+    "grpo.dynamic_rounds": COUNT,
+    "grpo.loss": _one_of("grpo", "gspo", "cispo"),
+    "grpo.aggregation": _one_of("token_mean", "sequence_mean", "fixed_length"),
+    "grpo.importance": _one_of("ratio", "tis"),
+    "grpo.importance_cap": _number(lambda x: x >= 1, "a number from 1 up"),
     "grpo.kl_coefficient": NOT_NEGATIVE,
+    "grpo.kl_estimator": _one_of("k1", "k2", "k3"),
+    "grpo.kl_in": _one_of("loss", "reward"),
+    "grpo.router": _one_of("train", "frozen"),
     "grpo.microbatch_rows": POSITIVE,
     "grpo.save_every": POSITIVE,
     "grpo.keep_checkpoints": POSITIVE,
+    "sft.epochs": ABOVE_ZERO,
+    "sft.trajectories_per_step": POSITIVE,
+    "sft.learning_rate": ABOVE_ZERO,
+    "sft.warmup_steps": COUNT,
+    "sft.weight_decay": NOT_NEGATIVE,
+    "sft.max_grad_norm": ABOVE_ZERO,
+    "sft.optimizer_dtype": _one_of("float32", "bfloat16"),
+    "sft.microbatch_rows": POSITIVE,
+    "sft.save_every": POSITIVE,
+    "sft.keep_checkpoints": POSITIVE,
+    "e2e.tasks_per_step": POSITIVE,
+    "e2e.max_steps": POSITIVE,
     "evaluate.tasks": COUNT,
     "evaluate.attempts": POSITIVE,
     "evaluate.turn_trajectories": COUNT,
@@ -73,7 +118,7 @@ RULES = {
 }
 RULES |= {
     f"{section}.batch.{name}": POSITIVE
-    for section in ("profile", "grpo", "evaluate")
+    for section in ("profile", "grpo", "e2e", "evaluate")
     for name in ("rows", "branches", "lanes")
 }
 
@@ -103,6 +148,12 @@ def check_training(config: Any) -> None:
         raise InputError(
             f"config.model.param_dtype is {config.model.param_dtype!r}; small updates are lost in it: "
             "train float32 parameters, or adapters (config.model.lora.rank) beside a frozen base"
+        )
+    grpo = config.grpo
+    if grpo.kl_coefficient and grpo.kl_in == "reward" and grpo.kl_estimator != "k1":
+        raise InputError(
+            f"config.grpo.kl_estimator is {grpo.kl_estimator!r} with kl_in 'reward'; as a reward only k1 has "
+            "the gradient of the KL: take it, or kl_in='loss'"
         )
     sampling = config.sampling
     if sampling.temperature <= 0:

@@ -1,18 +1,16 @@
 """From a config's `data` section to demonstrations and held-out tasks. Words only: no jax.
 
-Sources: "toolbox" (the embedded world), "bfcl" (BFCL's multi-turn rows, replayed), or a path to
-chat-messages JSONL. Scenarios never straddle the split.
+Sources: "toolbox" (the embedded world), "bfcl" (BFCL's multi-turn rows, replayed), or paths of trajectories
+in any format that `trajectories.reading` knows, separated by commas. Scenarios never straddle the split.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from pivotrl_jax.environments import episode, toolbox
 from pivotrl_jax.environments.rows import Row
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories import bfcl, openai_chat
+from pivotrl_jax.trajectories import bfcl, filters, openai_chat, reading
 from pivotrl_jax.trajectories.split import split
 
 
@@ -24,9 +22,10 @@ class Data:
     held_out: list[Trajectory]  # the experts' trajectories through the held-out tasks
     rows: list[Row]  # the held-out tasks that can be played; empty for plain trajectories
     skipped: dict[str, str]  # "file:line" -> why
+    train_rows: list[Row] = dataclasses.field(default_factory=list)  # the demonstrations' own tasks, likewise
 
 
-def from_toolbox(demonstrations: int, held_out_tasks: int, seed: int) -> Data:
+def from_toolbox(demonstrations: int, held_out_tasks: int, held_out_seed: int, seed: int) -> Data:
     """Rows of the "train" split as demonstrations, of the "test" split (other values, other phrasings) held
     out.
 
@@ -37,9 +36,15 @@ def from_toolbox(demonstrations: int, held_out_tasks: int, seed: int) -> Data:
             f"data.demonstrations is {demonstrations} and data.held_out_tasks is {held_out_tasks}; "
             "both must be positive"
         )
-    train = [episode.replay(row) for row in toolbox.rows("train", demonstrations, seed)]
-    rows = toolbox.rows("test", held_out_tasks, 0)
-    return Data(train, [episode.replay(row) for row in rows], rows, {})
+    train_rows = toolbox.rows("train", demonstrations, seed)
+    rows = toolbox.rows("test", held_out_tasks, held_out_seed)
+    return Data(
+        [episode.replay(row) for row in train_rows],
+        [episode.replay(row) for row in rows],
+        rows,
+        {},
+        train_rows,
+    )
 
 
 def from_bfcl(categories: Sequence[str], limit: int, held_out_share: float, seed: int) -> Data:
@@ -59,28 +64,48 @@ def from_bfcl(categories: Sequence[str], limit: int, held_out_share: float, seed
             skipped |= bfcl.excluded([category])
     trajectories = trajectories[: limit or None]
     train, held_out = split(trajectories, held_out_share, seed)
-    rows = [find_row(t.id) for t in held_out if t.verifier == "bfcl_multi_turn"]
-    return Data(train, held_out, rows, skipped)
+    rows, train_rows = (
+        [find_row(t.id) for t in side if t.verifier == "bfcl_multi_turn"] for side in (held_out, train)
+    )
+    return Data(train, held_out, rows, skipped, train_rows)
 
 
-def from_messages(
-    path: str | Path, verifier: str, on_bad_row: str, limit: int, held_out_share: float, seed: int
-) -> Data:
-    """Chat-messages JSONL. There is no world to play in, so held-out turns are all that can be evaluated."""
-    trajectories, skipped = openai_chat.read(path, verifier, on_bad_row)
-    train, held_out = split(trajectories[: limit or None], held_out_share, seed)
-    matches = [re.match(r"(.*?:\d+): (.*)", sentence, re.DOTALL) for sentence in skipped.sentences]
-    named = {match[1]: match[2] for match in matches}  # "file:line: why"
-    return Data(train, held_out, [], named)
+def from_files(config, seed: int) -> Data:
+    """Trajectories of any known format, filtered. There is no world to play in, so held-out turns are all
+    that can be evaluated.
+
+    `config` is the run's data section. Trajectories that failed are left out whole; turns whose call failed
+    and actions demonstrated too often are history that is not imitated.
+    """
+    paths = config.source.split(",")
+    trajectories, skipped = reading.read(paths, config.format, config.verifier, config.on_bad_row)
+    tools = openai_chat.read_tools_file(config.tools)
+    trajectories = [t if t.tools else dataclasses.replace(t, tools=tools) for t in trajectories]
+    trajectories, failed, _ = filters.successes(trajectories, config.min_reward)
+    skipped |= {t.id: f"its reward is {t.reward}, below {config.min_reward}" for t in failed}
+    if config.skip_error_turns:
+        trajectories = filters.skip_errors(trajectories)
+    trajectories = filters.cap_repeats(trajectories, config.max_repeats)
+    options = config.verifier_options.to_dict()
+    trajectories = [with_options(t, options) for t in trajectories[: config.limit or None]]
+    train, held_out = split(trajectories, config.held_out_share, seed)
+    return Data(train, held_out, [], skipped)
+
+
+def with_options(trajectory: Trajectory, options: dict) -> Trajectory:
+    """The verifier's options in every turn's case, under what the turn's own case says."""
+    if not options:
+        return trajectory
+    turns = [i for i, message in enumerate(trajectory.messages) if message["role"] == "assistant"]
+    cases = {i: {**options, **trajectory.cases.get(i, {})} for i in turns}
+    return dataclasses.replace(trajectory, cases=cases)
 
 
 def load(config, seed: int) -> Data:
     """`config` is the run's data section: see configs/bfcl.py for its fields."""
     if config.source == "toolbox":
         count = min(config.demonstrations, config.limit) if config.limit else config.demonstrations
-        return from_toolbox(count, config.held_out_tasks, seed)
+        return from_toolbox(count, config.held_out_tasks, config.held_out_seed, seed)
     if config.source == "bfcl":
         return from_bfcl(list(config.categories), config.limit, config.held_out_share, seed)
-    return from_messages(
-        config.source, config.verifier, config.on_bad_row, config.limit, config.held_out_share, seed
-    )
+    return from_files(config, seed)

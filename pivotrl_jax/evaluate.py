@@ -29,6 +29,8 @@ def main() -> None:
     families = summary.pop("families", {})
     for name, value in {**summary, **{f"  {family}": v for family, v in families.items()}}.items():
         print(f"{name:20s} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]  n = {value['n']}")
+    if count := evaluation.abstentions(results):
+        print(f"left out: {count} samples at held-out turns that the judge could not decide")
     file = Path(config.workdir) / "evaluations" / f"{run.policy}.json"
     print(json.dumps({"checkpoint": str(run.checkpoint), "policy": run.policy, "results": str(file)}))
 

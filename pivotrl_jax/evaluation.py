@@ -4,6 +4,7 @@ The same tasks and the same PRNG streams before and after training, so that diff
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from pivotrl_jax import metrics, progress
+from pivotrl_jax import metrics, play, progress
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.environments import skills
-from pivotrl_jax.environments.episode import Episode
 from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.judge import Judge
 from pivotrl_jax.records import Candidate, InputError, write_json
 from pivotrl_jax.rollout import Actor, Request, roll_out
 
@@ -43,62 +44,41 @@ def play_episodes(
     max_prompt: int,
     stream,
 ) -> list[dict]:
-    """Play every row `attempts` times, all episodes in step. Returns per episode id, row, success, reason,
-    turns.
-
-    An episode whose next prompt would exceed `max_prompt` tokens ends as a failure with the reason
-    "too_long".
-    """
-    episodes = [(f"{row.id}#{n}", row, Episode(row, max_steps)) for row in rows for n in range(attempts)]
-    results: dict[str, dict] = {}
-
-    def finish(name: str, row: Row, episode: Episode, success: float, reason: str) -> None:
-        results[name] = {
-            "id": name,
-            "row": row.id,
-            "success": success,
-            "reason": reason,
-            "turns": episode.turns,
-        }
-        bar.update(1)
-
-    with progress.bar(len(episodes), "episodes", "episodes") as bar:
-        live = episodes
-        while live:
-            requests, playing = [], []
-            for name, row, episode in live:
-                prompt = chat.prompt_ids(episode.messages, episode.tools)
-                if len(prompt) > max_prompt:
-                    finish(name, row, episode, 0.0, "too_long")
-                    continue
-                requests.append(Request(f"{name}#{episode.turns}", prompt, name, 1))
-                playing.append((name, row, episode))
-            live = []
-            for (name, row, episode), (drawn,) in zip(playing, actor.act(params, requests, stream)):
-                episode.step(chat.parse(chat.decode(drawn.token_ids)))
-                if episode.done:
-                    verdict = episode.verdict()
-                    finish(name, row, episode, verdict.reward, verdict.reason)
-                else:
-                    live.append((name, row, episode))
-    return [results[name] for name, _, _ in episodes]
+    """`play.play`; per episode id, row, success, reason and the number of turns."""
+    played = play.play(actor, params, chat, rows, attempts, max_steps, max_prompt, stream)
+    return [
+        {"id": e.id, "row": e.row.id, "success": e.success, "reason": e.reason, "turns": len(e.turns)}
+        for e in played
+    ]
 
 
 def score_turns(
-    actor: Actor, params, chat: Chat, candidates: Sequence[Candidate], prompts, samples: int, stream
+    actor: Actor,
+    params,
+    chat: Chat,
+    candidates: Sequence[Candidate],
+    prompts,
+    samples: int,
+    stream,
+    judge: Judge | None = None,
 ) -> list[dict]:
-    """Verified samples at every held-out turn: id, scenario, is_call, mean reward, samples."""
+    """Verified samples at every held-out turn: id, scenario, is_call, mean reward, samples, and how many
+    nobody could decide. They are left out of the mean, which is None where all are."""
     with progress.bar(len(candidates) * samples, "held-out turns", "rollouts") as bar:
-        groups = roll_out(actor, params, chat, candidates, prompts, samples, stream, on_batch=bar.update)
+        groups = roll_out(
+            actor, params, chat, candidates, prompts, samples, stream, on_batch=bar.update, judge=judge
+        )
+    decided = [[rollout.reward for rollout in group if rollout.reward is not None] for group in groups]
     return [
         {
             "id": c.id,
             "scenario": c.scenario,
             "is_call": c.is_call,
-            "mean": float(np.mean([rollout.reward for rollout in group])),
+            "mean": float(np.mean(rewards)) if rewards else None,
             "samples": samples,
+            "abstained": samples - len(rewards),
         }
-        for c, group in zip(candidates, groups)
+        for c, rewards in zip(candidates, decided)
     ]
 
 
@@ -128,19 +108,20 @@ def evaluate(
     samples: int,
     max_steps: int,
     max_prompt: int,
+    judge: Judge | None = None,
 ) -> Results:
     """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}."""
     streams = [jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), i) for i in range(3)]
     params = actor.place(params)
     episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
-    turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1])
+    turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1], judge)
     answers = score_skills(actor, params, chat, tasks.skills, streams[2])
     count = sum(e["turns"] for e in episodes) + len(turns) * samples + len(answers)
     return {"episodes": episodes, "turns": turns, "skills": answers, "rollout_turns": count}
 
 
 def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
-    """Measure -> (values, clusters)."""
+    """Measure -> (values, clusters). A turn that nobody could decide is in none."""
     series = {
         "episode_success": (
             [e["success"] for e in results["episodes"]],
@@ -148,7 +129,7 @@ def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
         )
     }
     for name, is_call in (("call_turn_pass", True), ("text_turn_pass", False)):
-        turns = [t for t in results["turns"] if t["is_call"] == is_call]
+        turns = [t for t in results["turns"] if t["is_call"] == is_call and t["mean"] is not None]
         series[name] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
     answers = results["skills"]
     series["out_of_domain"] = [a["correct"] for a in answers], [a["id"] for a in answers]
@@ -181,8 +162,9 @@ def summarise(results: Results) -> dict:
 
 def compare(before: Results, after: Results) -> dict:
     """Measure -> {"value", "low", "high"} of after - before on the same tasks (paired, clustered
-    bootstrap)."""
+    bootstrap); of turns, those decided in both."""
     flat = {}
+    before, after = _decided_in_both(before, after)
     there = series(after)
     for name, (values, clusters) in series(before).items():
         if name not in there or there[name][1] != clusters:
@@ -191,6 +173,20 @@ def compare(before: Results, after: Results) -> dict:
             )
         flat[name] = _interval(metrics.paired_difference(values, there[name][0], clusters))
     return _nested(flat)
+
+
+def _decided_in_both(before: Results, after: Results) -> tuple[Results, Results]:
+    pairs = list(itertools.zip_longest(before["turns"], after["turns"]))  # in order, as the tasks are
+    kept = [pair for pair in pairs if not any(turn and turn["mean"] is None for turn in pair)]
+    return tuple(
+        {**results, "turns": [pair[side] for pair in kept if pair[side]]}
+        for side, results in enumerate((before, after))
+    )
+
+
+def abstentions(results: Results) -> int:
+    """Samples at held-out turns that nobody could decide."""
+    return sum(turn.get("abstained", 0) for turn in results["turns"])
 
 
 def _interval(interval: metrics.Interval) -> dict:

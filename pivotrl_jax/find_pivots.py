@@ -35,8 +35,8 @@ def main() -> None:
     with run.stage("candidates"):
         candidates = run_lib.make_candidates(run, data_lib.load(config.data, config.seed))
     with run.stage("profiling"):
-        run_lib.find_pivots(run, candidates)
-    print(f"pivots: {run.workdir / 'pivots.jsonl'}")
+        selection, _ = run_lib.find_pivots(run, candidates)
+    print(f"{selection.counts()['pivot']} pivots: {run.workdir / 'pivots.jsonl'}")
 
 
 if __name__ == "__main__":

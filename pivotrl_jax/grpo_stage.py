@@ -5,7 +5,7 @@ import dataclasses
 from pivotrl_jax import learning, lora, profiling, sharding, update
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
-from pivotrl_jax.optimizer import make_optimizer
+from pivotrl_jax.optimizer import make_optimizer, without
 from pivotrl_jax.records import Candidate
 
 
@@ -22,18 +22,17 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         advantage_eps=c.advantage_eps,
         kl_coefficient=c.kl_coefficient,
         seed=run.config.seed,
+        baseline=c.baseline,
+        normalise=c.normalise,
+        aggregation=c.aggregation,
+        max_tokens=run.config.sampling.max_tokens,
+        mask_unfinished=c.mask_unfinished,
+        malformed_advantage=c.malformed_advantage,
+        advantage_clip=c.advantage_clip,
+        dynamic_rounds=c.dynamic_rounds,
+        kl_in=c.kl_in,
     )
-    learner = update.Learner(
-        config,
-        update.Compute(compute.attention_chunk, compute.log_prob_chunk, compute.remat),
-        run.mesh,
-        optimizer_of(c),
-        update.grpo_loss(c.clip_low, c.clip_high, c.kl_coefficient),
-        run.config.sampling.temperature,
-        sharding.whole_rows(run.mesh, c.microbatch_rows),
-        frozen=run.params if config.lora else None,
-        offload=c.offload_optimizer,
-    )
+    learner = make_learner(run)
     # what must be equal for a checkpoint to be continued; a longer run of the same recipe may be
     fixed = {name: value for name, value in c.to_dict().items() if name not in run_lib.FREE_GRPO}
     prompts = run_lib.prompts_of(run, pivots)
@@ -46,6 +45,8 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         "pivots": profiling.digest(pivots, prompts),
         "seed": run.config.seed,
     }
+    if run.judge:
+        identity["judge"] = run.judge.settings
     with Checkpoints(run.shared / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
         state, totals = learning.learn(
             learner,
@@ -57,6 +58,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
             recipe,
             slots=compute.slots,
             verifier=run.verifier,
+            judge=run.judge,
             checkpoints=checkpoints,
             save_every=c.save_every,
             workdir=run.workdir,
@@ -65,8 +67,38 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
     return lora.join(learner.frozen, state.params), totals
 
 
+def make_learner(run: run_lib.Run) -> update.Learner:
+    """The learner of a GRPO loss as `config.grpo` says."""
+    c, compute, config = run.config.grpo, run.config.compute, run.trained_config
+    return update.Learner(
+        config,
+        update.Compute(compute.attention_chunk, compute.log_prob_chunk, compute.remat),
+        run.mesh,
+        optimizer_of(c),
+        loss_of(c),
+        run.config.sampling.temperature,
+        sharding.whole_rows(run.mesh, c.microbatch_rows),
+        frozen=run.params if config.lora else None,
+        offload=c.offload_optimizer,
+    )
+
+
+def loss_of(c) -> update.Loss:
+    """The loss as `config.grpo` says."""
+    return update.grpo_loss(
+        c.clip_low,
+        c.clip_high,
+        c.kl_coefficient if c.kl_in == "loss" else 0.0,
+        surrogate=c.loss,
+        importance=c.importance,
+        importance_cap=c.importance_cap,
+        kl_estimator=c.kl_estimator,
+    )
+
+
 def optimizer_of(c):
     """The optimizer as `config.grpo` says."""
-    return make_optimizer(
+    optimizer = make_optimizer(
         c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm, c.optimizer_dtype
     )
+    return without(optimizer, "router") if c.router == "frozen" else optimizer

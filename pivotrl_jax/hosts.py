@@ -7,17 +7,22 @@ Checkpoints are written by all into the shared directory.
 """
 
 import atexit
+import itertools
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
+from jax._src import distributed  # the barrier has no public name that takes a timeout
 from jax.experimental import multihost_utils
 
 from pivotrl_jax.records import InputError
@@ -117,6 +122,32 @@ def own_directory(workdir: Path) -> Path:
             shutil.copyfile(workdir / name, own / name)
     multihost_utils.sync_global_devices("work directory copied")
     return own
+
+
+_CALLS = itertools.count()  # the same in all processes, as every call is
+_LONG = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends frees the others earlier
+
+
+def once(compute: Callable[[], Any]) -> Any:
+    """What `compute` returns in process 0, in all of them: what comes from outside may differ from call to
+    call, and the processes would part. JSON values. An InputError there is raised in all. It may take hours:
+    the others wait at a barrier, where collectives would give up after half a minute."""
+    if jax.process_count() == 1:
+        return compute()
+    said = {}
+    if not jax.process_index():
+        try:
+            said = {"value": compute()}
+        except InputError as e:
+            said = {"error": str(e)}
+    distributed.global_state.client.wait_at_barrier(f"once {next(_CALLS)}", _LONG)
+    text = json.dumps(said).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    here = np.frombuffer(text.ljust(size, b" ")[:size], np.uint8)
+    said = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(here)).astype(np.uint8).tobytes())
+    if "error" in said:
+        raise InputError(said["error"])
+    return said["value"]
 
 
 def give_up(code: int) -> None:

@@ -6,17 +6,16 @@ one that was never killed, bit for bit on the same machine.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from pivotrl_jax import forest, grpo, lora, progress, update
+from pivotrl_jax import forest, grpo, loop, update
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.checkpoint import Checkpoints
-from pivotrl_jax.metrics import MetricsWriter
-from pivotrl_jax.records import Candidate, InputError, Rollout
+from pivotrl_jax.judge import Judge
+from pivotrl_jax.records import Candidate, Rollout
 from pivotrl_jax.rollout import Actor, roll_out
 
 
@@ -30,6 +29,16 @@ class Recipe:
     advantage_eps: float
     kl_coefficient: float
     seed: int
+    # what follows reproduces the published recipe unless it is set
+    baseline: str = "mean"  # a key of grpo.BASELINES
+    normalise: str = "std"  # or "none"
+    aggregation: str = "token_mean"  # as grpo.token_weights knows it
+    max_tokens: int = 0  # of a completion: what "fixed_length" divides by
+    mask_unfinished: bool = False  # a completion cut at the limit counts in the baseline, not in the loss
+    malformed_advantage: float = 0.0  # takes the place of a malformed sample's advantage; 0: it keeps its own
+    advantage_clip: float = 0.0  # bound on an advantage's size; 0: none
+    dynamic_rounds: int = 0  # further rounds of sampling, in place of groups that teach nothing
+    kl_in: str = "loss"  # or "reward"
 
 
 def pivots_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
@@ -42,6 +51,45 @@ def pivots_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]
     return chosen
 
 
+def pivots_of_round(
+    step: int, round_: int, count: int, missing: int, seed: int, seen: Sequence[int]
+) -> list[int]:
+    """Indices of the pivots of a step's further round: in an order of its own, those that the step has not
+    seen first. Those it has come again, with other keys, when there are too few others."""
+    order = np.random.default_rng([seed, step, round_]).permutation(count).tolist()
+    order.sort(key=set(seen).__contains__)
+    return [order[i % count] for i in range(missing)]
+
+
+def sample_groups(
+    draw: Callable[[list[int], jax.Array], list[list[Rollout]]],
+    step: int,
+    count: int,
+    recipe: Recipe,
+    key: jax.Array,
+) -> tuple[list[int], list[list[Rollout]], list[list[Rollout]]]:
+    """(pivots, their groups, all groups that were sampled) of a step; `draw(pivots, key)` samples.
+
+    With `recipe.dynamic_rounds` groups of equal rewards are left out and others are drawn in their place, in
+    at most that many rounds, until `pivots_per_step` are mixed (DAPO's dynamic sampling, arXiv 2503.14476,
+    section 3.2). What is still missing then is missing from the batch. Where nothing is mixed, the first
+    round is kept as it is, and teaches nothing.
+    """
+    pivots = pivots_of_step(step, count, recipe.pivots_per_step, recipe.seed)
+    groups = draw(pivots, key)
+    if not recipe.dynamic_rounds:
+        return pivots, groups, groups
+    for round_ in range(1, recipe.dynamic_rounds + 1):
+        missing = recipe.pivots_per_step - int(grpo.mixed_groups(rewards_of(groups)).sum())
+        if not missing:
+            break
+        more = pivots_of_round(step, round_, count, missing, recipe.seed, pivots)
+        pivots, groups = pivots + more, groups + draw(more, jax.random.fold_in(key, round_))
+    mixed = np.flatnonzero(grpo.mixed_groups(rewards_of(groups)))
+    kept = mixed if len(mixed) else range(recipe.pivots_per_step)
+    return [pivots[i] for i in kept], [groups[i] for i in kept], groups
+
+
 def grpo_batch(
     candidates: Sequence[Candidate],
     prompts: Sequence[Sequence[int]],
@@ -49,11 +97,16 @@ def grpo_batch(
     advantage_PG: np.ndarray,
     slots: Sequence[int],
     rows: int,
+    kept_PG: np.ndarray | None = None,
+    aggregation: str = "token_mean",
+    max_tokens: int = 0,
 ) -> update.Batch:
-    """A packed forest of prompts and their rollouts, with the loss's fields. Token-mean: every trained token
-    of the batch weighs 1 / (their number), wherever it is packed.
+    """A packed forest of prompts and their rollouts, with the loss's fields. A token weighs what
+    `grpo.token_weights` gives its sample (`max_tokens` is for "fixed_length"), wherever it is packed;
+    `sequence` numbers the samples of a row from 1.
 
-    Groups of equal rewards have zero advantage; their tokens still count in the denominator.
+    Groups of equal rewards have zero advantage; their tokens still count in the denominator. Rollouts that
+    are not to be trained on (False in `kept_PG`; None: all are) do not: their fields stay zero.
     """
     trees: dict[str, list[forest.Piece]] = {}
     for i, (candidate, prompt, group) in enumerate(zip(candidates, prompts, groups)):
@@ -64,63 +117,78 @@ def grpo_batch(
         name: np.zeros(packed.tokens.shape, np.float32)
         for name in ("weight", "behaviour_log_prob", "advantage")
     }
-    total = sum(len(rollout.token_ids) for group in groups for rollout in group)
+    fields["sequence"] = np.zeros(packed.tokens.shape, np.int32)
+    length_PG = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
+    if kept_PG is not None:
+        length_PG = length_PG * kept_PG
+    weight_PG = grpo.token_weights(length_PG, aggregation, max_tokens)
+    samples = [0] * len(packed.tokens)  # of a row
     for placed in packed.placed:
         for branch in range(len(placed.branch_slots)):
-            g = placed.first + branch
-            rollout = groups[placed.key][g]
-            n = len(rollout.token_ids)
-            packed.write(fields["weight"], placed, branch, np.full(n, 1 / total, np.float32))
-            packed.write(fields["behaviour_log_prob"], placed, branch, rollout.log_probs)
-            packed.write(
-                fields["advantage"], placed, branch, np.full(n, advantage_PG[placed.key, g], np.float32)
-            )
+            at, g = placed.key, placed.first + branch
+            n = length_PG[at, g]
+            samples[placed.row] += n > 0
+            packed.write(fields["weight"], placed, branch, [weight_PG[at, g]] * n)
+            packed.write(fields["behaviour_log_prob"], placed, branch, groups[at][g].log_probs[:n])
+            packed.write(fields["advantage"], placed, branch, [advantage_PG[at, g]] * n)
+            packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     return {**arrays, **fields}
 
 
+def rewards_of(groups: Sequence[Sequence[Rollout]]) -> np.ndarray:
+    """float64 [P, G]; an abstention (None) becomes NaN."""
+    return np.array([[rollout.reward for rollout in group] for group in groups], np.float64)
+
+
+def kept_of(groups: Sequence[Sequence[Rollout]], recipe: Recipe) -> np.ndarray:
+    """bool [P, G]: the rollouts that are trained on, of which there is a reward."""
+    finished = np.array([[rollout.finished for rollout in group] for group in groups])
+    return ~np.isnan(rewards_of(groups)) & (finished | (not recipe.mask_unfinished))
+
+
+def advantages_of(groups: Sequence[Sequence[Rollout]], recipe: Recipe) -> np.ndarray:
+    """float64 [P, G]: the recipe's advantages, clipped; then its own number for what cannot be parsed, which
+    costs the same whatever the rest of the group earned (NeMo-RL's penalty)."""
+    advantage_PG = grpo.advantages(
+        rewards_of(groups), recipe.baseline, recipe.normalise, recipe.advantage_eps
+    )
+    if recipe.advantage_clip:
+        advantage_PG = advantage_PG.clip(-recipe.advantage_clip, recipe.advantage_clip)
+    if recipe.malformed_advantage:
+        malformed = [[rollout.reason == "malformed" for rollout in group] for group in groups]
+        advantage_PG = np.where(malformed, recipe.malformed_advantage, advantage_PG)
+    return advantage_PG
+
+
 def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
-    """What a batch of groups looked like: reward mean and std, share of mixed groups, lengths."""
-    reward_PG = np.array([[rollout.reward for rollout in group] for group in groups])
+    """What a batch of groups looked like: reward mean and std, share of mixed groups, lengths. Of rewards:
+    the decided ones (NaN where there is none); "abstained" counts the others."""
+    decided = [[rollout.reward for rollout in group if rollout.reward is not None] for group in groups]
+    decided = [np.array(group) for group in decided if group] or [np.array([np.nan])]
+    rewards = np.concatenate(decided)
     lengths = [len(rollout.token_ids) for group in groups for rollout in group]
     flat = [rollout for group in groups for rollout in group]
     return {
-        "reward_mean": float(reward_PG.mean()),
-        "reward_std": float(reward_PG.std()),
-        "group_reward_std": float(reward_PG.std(axis=1).mean()),
-        "mixed_groups": float((np.ptp(reward_PG, axis=1) > 0).mean()),
+        "reward_mean": float(rewards.mean()),
+        "reward_std": float(rewards.std()),
+        "group_reward_std": float(np.mean([group.std() for group in decided])),
+        "mixed_groups": float(np.mean([np.ptp(group) > 0 for group in decided])),
         "completion_tokens": float(np.mean(lengths)),
         "unfinished": float(np.mean([not rollout.finished for rollout in flat])),
         "malformed": float(np.mean([rollout.reason == "malformed" for rollout in flat])),
+        "abstained": float(sum(rollout.reward is None for rollout in flat)),
     }
 
 
-def _require_finite(step: int, values: dict[str, float]) -> None:
-    """Raises InputError when a step's loss or gradient is not a number: before it is saved, not after."""
-    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-        raise InputError(
-            f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
-            "training stops here, the latest checkpoint is whole; lower config.grpo.learning_rate"
-        )
-
-
-def _start(learner: update.Learner, reference, checkpoints: Checkpoints, resume: bool, steps: int):
-    """(state, totals): of the latest checkpoint, which then is the only state in memory, or of step 0. Raises
-    InputError for a checkpoint past `steps`."""
-    restored = None
-    if resume:
-        restored = checkpoints.restore_latest(learner.abstract_state(reference))
-    else:
-        checkpoints.clear()
-    if restored:
-        state, host = restored
-        if int(state.step) > steps:
-            raise InputError(
-                f"config.grpo.steps is {steps}, but the latest checkpoint is of step {int(state.step)}; ask "
-                "for at least that many, or start over with --config.resume=False"
-            )
-        return state, host["totals"]
-    return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
+def take_off_kl(batch: update.Batch, coefficient: float) -> float:
+    """Take the KL to the reference off the advantages of a batch, in place, as a part of the reward; after
+    they were divided by a std, so that the coefficient means what it means in the loss. Returns its mean per
+    trained token."""
+    behaviour, reference = batch["behaviour_log_prob"], batch.pop("reference_log_prob")
+    trained = batch["sequence"] > 0
+    batch["advantage"] -= coefficient * grpo.kl_penalty(behaviour, reference, batch["sequence"])
+    return float((behaviour - reference)[trained].mean()) if trained.any() else 0.0
 
 
 def learn(
@@ -134,6 +202,7 @@ def learn(
     *,
     slots: Sequence[int],
     verifier: str | None,
+    judge: Judge | None = None,
     checkpoints: Checkpoints,
     save_every: int,
     workdir,
@@ -145,47 +214,41 @@ def learn(
 
     Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes.
     """
-    state, totals = _start(learner, reference, checkpoints, resume, recipe.steps)
-    if not recipe.kl_coefficient:
-        reference = None  # whoever called may have let go of it, too
-    elif learner.frozen:
-        reference = learner.place(reference)  # adapters come from the host: once, not with every batch
+    kept = None
+    if recipe.kl_coefficient:  # adapters come from the host: once, not with every batch
+        kept = learner.place(reference) if learner.frozen else reference
     stream = jax.random.fold_in(jax.random.key(recipe.seed), 3)
-    start = int(state.step)
-    with (
-        MetricsWriter(workdir, start) as writer,
-        progress.bar(recipe.steps, "GRPO at pivots", "steps") as bar,
-    ):
-        bar.update(start)
-        for step in range(start, recipe.steps):
-            began = time.perf_counter()
-            chosen = pivots_of_step(step, len(candidates), recipe.pivots_per_step, recipe.seed)
-            here, texts = [candidates[i] for i in chosen], [prompts[i] for i in chosen]
-            key = jax.random.fold_in(stream, step)
-            policy = actor.place(lora.join(learner.frozen, state.params))
-            groups = roll_out(actor, policy, chat, here, texts, recipe.group_size, key, verifier)
-            del policy  # the step below donates what it shares, and needs its room
-            rolled = time.perf_counter()
-            reward_PG = np.array([[rollout.reward for rollout in group] for group in groups])
-            advantage_PG = grpo.group_advantages(reward_PG, recipe.advantage_eps)
-            batch = grpo_batch(here, texts, groups, advantage_PG, slots, learner.rows)
-            if recipe.kl_coefficient:
-                batch["reference_log_prob"] = learner.score(reference, batch)
-            state, values = learner.step(state, batch)
-            _require_finite(step, values)
-            seconds = time.perf_counter() - began
-            totals["rollout_turns"] += reward_PG.size
-            totals["trained_tokens"] += int(values["tokens"])
-            totals["seconds"] += seconds
-            seen = group_metrics(groups)
-            values["fill"] = float((batch["subtree_end"] > 0).mean())
-            timing = {"seconds": seconds, "rollout_seconds": rolled - began}
-            writer.write(step, {**seen, **values, **timing})
-            bar.set_postfix(
-                reward=f"{seen['reward_mean']:.2f}", std=f"{seen['group_reward_std']:.2f}", refresh=False
-            )
-            bar.update(1)
-            if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-                checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
-            on_step(step + 1)
-    return state, totals
+
+    def make_batch(step: int, params) -> loop.Made:
+        policy = actor.place(params)
+
+        def draw(pivots, key):
+            here, texts = [candidates[i] for i in pivots], [prompts[i] for i in pivots]
+            return roll_out(actor, policy, chat, here, texts, recipe.group_size, key, verifier, judge=judge)
+
+        key = jax.random.fold_in(stream, step)
+        pivots, groups, sampled = sample_groups(draw, step, len(candidates), recipe, key)
+        batch = grpo_batch(
+            [candidates[i] for i in pivots],
+            [prompts[i] for i in pivots],
+            groups,
+            advantages_of(groups, recipe),
+            slots,
+            learner.rows,
+            kept_of(groups, recipe),
+            recipe.aggregation,
+            recipe.max_tokens,
+        )
+        seen = group_metrics(sampled)
+        if recipe.dynamic_rounds:
+            seen |= {"sampled_groups": len(sampled), "trained_groups": len(groups)}
+        if recipe.kl_coefficient:
+            batch["reference_log_prob"] = learner.score(kept, batch)
+        if recipe.kl_coefficient and recipe.kl_in == "reward":
+            seen["kl"] = take_off_kl(batch, recipe.kl_coefficient)
+        return loop.Made(batch, seen, sum(map(len, sampled)))
+
+    keeping = loop.Keeping(checkpoints, save_every, workdir, resume, on_step)
+    state, totals = loop.start(learner, reference, keeping, recipe.steps)
+    del reference  # it need not stay in memory beside the state
+    return loop.run(learner, state, totals, recipe.steps, make_batch, keeping, "GRPO at pivots")

@@ -32,6 +32,21 @@ def make_optimizer(
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), adamw)
 
 
+def without(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
+    """The optimizer for all parameters but those of this name (the last key of their path): they stay as they
+    are, and their gradients do not count where the rest is clipped by its norm. Their moments are there, and
+    stay zero. (A step's `grad_norm` is of the whole loss, them included.)"""
+
+    def still(tree):
+        return jax.tree.map_with_path(lambda p, x: jnp.zeros_like(x) if p[-1].key == name else x, tree)
+
+    def update(grads, state, params=None):
+        updates, state = optimizer.update(still(grads), state, params)
+        return still(updates), state  # weight decay moves what has no gradient
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
 def kept_in(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
     """The optimizer with the floating-point arrays of its state kept in `dtype`: in bfloat16 Adam's moments
     take half the memory and lose 16 bits, of which a b2 of 0.999 would notice: its increments are smaller

@@ -17,7 +17,7 @@ EMPTY = Action()
 GARBAGE_CALL = Action(calls=(Call("made_up_function_zq", {"made_up_argument": "zq"}),))
 GARBAGE_TEXT = Action(content="zq zq zq", text="zq zq zq")
 
-FATES = ("pivot", "all_fail", "all_pass", "too_easy")
+FATES = ("pivot", "all_fail", "all_pass", "too_easy", "undecided")
 
 
 # ---- self-check
@@ -38,16 +38,17 @@ class SelfCheck:
 
 
 def _check(candidate: Candidate, verifier: Verifier) -> str:
-    """Why the verifier cannot be trusted at this candidate, "" when it can."""
+    """Why the verifier cannot be trusted at this candidate, "" when it can. What it leaves to a judge (None)
+    speaks neither way: no judge is asked here."""
     gold = verifier.verify(candidate, message_to_action(candidate.demonstration))
-    if gold.reward != 1:
+    if gold.reward not in (1, None):
         return f"{verifier.label} rejects the demonstration itself ({gold.reason}: {gold.details})"
     wrong = {"an empty action": EMPTY, "a call to a made-up function": GARBAGE_CALL}
     if candidate.is_call:  # where the demonstration talks, any text may be legitimate
         wrong["garbage text"] = GARBAGE_TEXT
     for name, action in wrong.items():
         verdict = verifier.verify(candidate, action)
-        if verdict.reward != 0:
+        if verdict.reward not in (0, None):
             return f"{verifier.label} gives {name} a reward of {verdict.reward:g}"
     return ""
 
@@ -78,16 +79,22 @@ def self_check(candidates: Sequence[Candidate], verifiers: Mapping[str, Verifier
 
 def profile(
     candidate: Candidate,
-    rewards: Sequence[float],
+    rewards: Sequence[float | None],
     policy: str,
     verifier: Verifier,
     temperature: float,
     seed: int,
 ) -> Profile:
-    """Mean, population variance of one candidate's G rewards; of equal rewards the variance is exactly 0."""
-    if not rewards or not all(math.isfinite(r) for r in rewards):
+    """Mean, population variance of one candidate's G rewards; of equal rewards the variance is exactly 0.
+
+    Rewards that nobody could decide (None) are counted, and left out of both.
+    """
+    sampled, rewards = len(rewards), [r for r in rewards if r is not None]
+    if not sampled or not all(math.isfinite(r) for r in rewards):
         raise ValueError(f"{candidate.id}: rewards {list(rewards)}, want at least one and all finite")
-    if all(r == rewards[0] for r in rewards):
+    if not rewards:
+        mean, variance = 0.0, 0.0
+    elif all(r == rewards[0] for r in rewards):
         mean, variance = float(rewards[0]), 0.0
     else:
         mean = math.fsum(rewards) / len(rewards)
@@ -102,11 +109,15 @@ def profile(
         verifier=verifier.label,
         temperature=temperature,
         seed=seed,
+        abstained=sampled - len(rewards),
     )
 
 
 def fate(profile: Profile, lambda_diff: float) -> str:
-    """One of FATES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean."""
+    """One of FATES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean. A group
+    without a single decided reward is undecided."""
+    if not profile.rewards:
+        return "undecided"
     if profile.variance == 0:
         return "all_pass" if profile.mean > 0 else "all_fail"
     return "pivot" if profile.mean < lambda_diff else "too_easy"
@@ -128,14 +139,17 @@ class Selection:
         found = Counter(self.fates[p.candidate_id] for p in self._of(is_call))
         return {name: found[name] for name in FATES}
 
+    def _decided(self, is_call: bool | None) -> list[Profile]:
+        return [p for p in self._of(is_call) if p.rewards]
+
     def uninformative(self, is_call: bool | None = None) -> float:
-        """Share of candidates whose group is all equal; NaN when there are none."""
-        group = self._of(is_call)
+        """Share of decided candidates whose group is all equal; NaN when there are none."""
+        group = self._decided(is_call)
         return sum(p.variance == 0 for p in group) / len(group) if group else math.nan
 
     def mean(self, is_call: bool | None = None) -> float:
-        """Mean reward of the reference policy; NaN when there are no candidates."""
-        group = self._of(is_call)
+        """Mean reward of the reference policy; NaN when there are no decided candidates."""
+        group = self._decided(is_call)
         return math.fsum(p.mean for p in group) / len(group) if group else math.nan
 
     def pivots(self, candidates: Sequence[Candidate]) -> list[Pivot]:
@@ -149,14 +163,16 @@ class Selection:
     def table(self) -> list[str]:
         """Lines for the terminal: call turns, text turns and all, and what became of them."""
         names = {"pivot": "pivots", "all_fail": "all fail", "all_pass": "all pass", "too_easy": "too easy"}
+        if self.counts()["undecided"]:  # there was a judge, and it abstained
+            names["undecided"] = "undecided"
         head = ["turns", "candidates", *names.values(), "uninformative", "mean reward"]
         rows = [head]
         for label, is_call in (("call", True), ("text", False), ("all", None)):
             counts = self.counts(is_call)
             total = sum(counts.values())
             shares = [
-                f"{100 * self.uninformative(is_call):.0f} %" if total else "-",
-                f"{self.mean(is_call):.3f}" if total else "-",
+                f"{100 * self.uninformative(is_call):.0f} %" if total > counts["undecided"] else "-",
+                f"{self.mean(is_call):.3f}" if total > counts["undecided"] else "-",
             ]
             rows.append([label, str(total), *(str(counts[name]) for name in names), *shares])
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

@@ -14,6 +14,7 @@ import jax
 
 from pivotrl_jax import pivots, progress, verifiers
 from pivotrl_jax.chat import Chat
+from pivotrl_jax.judge import Judge
 from pivotrl_jax.records import (
     Candidate,
     InputError,
@@ -88,6 +89,7 @@ def profile(
     shard: int,
     resume: bool,
     verifier: str | None = None,
+    judge: Judge | None = None,
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
 
@@ -104,6 +106,8 @@ def profile(
         "shard": shard,
         "verifiers": sorted({verifiers.get(verifier or c.verifier).label for c in candidates}),
     }
+    if judge:
+        settings["judge"] = judge.settings
     check_settings(directory, settings, resume)
     stream = jax.random.fold_in(jax.random.key(seed), 1)
     groups: dict[int, list[Rollout]] = {}
@@ -117,7 +121,9 @@ def profile(
             else:
                 texts = [prompts[i] for i in members]
                 params = actor.place(params)
-                drawn = roll_out(actor, params, chat, here, texts, group_size, stream, verifier, bar.update)
+                drawn = roll_out(
+                    actor, params, chat, here, texts, group_size, stream, verifier, bar.update, judge
+                )
                 flat = [rollout for group in drawn for rollout in group]
                 write_records(file, flat)
             for at, i in enumerate(members):

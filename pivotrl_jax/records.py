@@ -113,7 +113,7 @@ class Rollout:
     model_log_probs: list[float]  # of each token under the model: temperature 1, nothing cut off
     finished: bool  # False: cut at the token limit
     text: str
-    reward: float
+    reward: float | None  # None: nobody could decide; it counts nowhere
     reason: str
     details: str = ""
 
@@ -123,14 +123,15 @@ class Profile:
     """G rewards of one candidate under the frozen reference policy, and everything that produced them."""
 
     candidate_id: str
-    rewards: list[float]
-    mean: float
+    rewards: list[float]  # the decided ones
+    mean: float  # 0, as the variance, where there is none
     variance: float
     is_call: bool
     policy: str  # fingerprint of the checkpoint
     verifier: str  # "name/version"
     temperature: float
     seed: int
+    abstained: int = 0  # rollouts that nobody could decide
 
 
 @dataclasses.dataclass(frozen=True)

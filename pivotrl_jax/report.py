@@ -51,6 +51,8 @@ def fate(profile: Profile, kept: bool, lambda_diff: float | None) -> str:
     """Why a profiled candidate is, or is not, a pivot."""
     if kept:
         return "kept"
+    if not profile.rewards:
+        return "undecided"
     if profile.variance == 0:
         return {0.0: "all fail", 1.0: "all pass"}.get(profile.mean, "all equal")
     if lambda_diff is not None and profile.mean >= lambda_diff:
@@ -98,8 +100,12 @@ def _tiles(inputs: Inputs) -> Iterator[tuple[str, str, str]]:
         profiled = "" if profiles is None else f"{len(profiles):,} profiled"
         yield "candidates", f"{inputs.candidates:,}", profiled
     if profiles:
-        equal = sum(p.variance == 0 for p in profiles)
-        yield "uninformative turns", _percent(equal / len(profiles)), "all rewards of the group equal"
+        decided = [p for p in profiles if p.rewards]
+        equal = sum(p.variance == 0 for p in decided)
+        share = _percent(equal / len(decided)) if decided else "–"
+        yield "uninformative turns", share, "all rewards of the group equal"
+        if count := sum(p.abstained for p in profiles):
+            yield "undecided actions", f"{count:,}", "the judge gave no verdict"
     if pivots is not None:
         yield "pivots kept", f"{len(pivots):,}", _percent(len(pivots) / len(profiles)) if profiles else ""
     for name, words in _RATES.items():
@@ -155,8 +161,9 @@ def _profiles(inputs: Inputs) -> str:
     if not profiles:
         return page.section("Profiles and pivots", _missing("profiles.jsonl"))
     lambda_diff = find(inputs.run.get("config"), "lambda_diff")
-    group = max(len(p.rewards) for p in profiles)
-    means = {kind: [p.mean for p in profiles if p.is_call is kind] for kind in (True, False)}
+    group = max(len(p.rewards) + p.abstained for p in profiles)
+    decided = [p for p in profiles if p.rewards]
+    means = {kind: [p.mean for p in decided if p.is_call is kind] for kind in (True, False)}
     histogram = page.figure(
         "Profile means", plots.mean_histogram(means[True], means[False], group, lambda_diff)
     )

@@ -39,21 +39,30 @@ def _read_object(path: Path) -> dict:
 
 def _read_rollouts(folder: Path, pivots: Sequence[Pivot]) -> dict[str, list[Rollout]]:
     """Samples behind each pivot's profile. A rollout whose reward is not the profile's is another stage's."""
-    rewards = {p.candidate.id: p.profile.rewards for p in pivots}
+    profiles = {p.candidate.id: p.profile for p in pivots}
     found: dict[str, dict[int, Rollout]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for line, value in read_jsonl(path):
-            wanted = rewards.get(value.get("candidate_id"))
-            if wanted is None:
+            profile = profiles.get(value.get("candidate_id"))
+            if profile is None:
                 continue
             try:  # token ids and log-probs are long and not shown
                 rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
                 sample = int(rollout.sample)
             except (TypeError, ValueError) as e:
                 raise InputError(f"{path}:{line}: not a Rollout ({e}); remove the line or the file") from None
-            if 0 <= sample < len(wanted) and rollout.reward == wanted[sample]:
+            if _is_of(rollout, sample, profile):
                 found.setdefault(rollout.candidate_id, {}).setdefault(sample, rollout)
     return {name: [by_sample[k] for k in sorted(by_sample)] for name, by_sample in found.items()}
+
+
+def _is_of(rollout: Rollout, sample: int, profile: Profile) -> bool:
+    rewards = profile.rewards
+    if not 0 <= sample < len(rewards) + profile.abstained:
+        return False
+    if profile.abstained:  # abstentions are not among the rewards, so a reward's place is not its sample
+        return rollout.reward is None or rollout.reward in rewards
+    return rollout.reward == rewards[sample]
 
 
 def _read_metrics(path: Path) -> list[dict]:

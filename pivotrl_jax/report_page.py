@@ -96,7 +96,9 @@ def _marks(rewards: Sequence[float]) -> str:
     return "".join("●" if r >= 1 else "○" if r <= 0 else "◐" for r in rewards[:64])
 
 
-def _grade(reward: float) -> str:
+def _grade(reward: float | None) -> str:
+    if reward is None:
+        return "open"
     return "pass" if reward >= 1 else "part" if reward > 0 else "fail"
 
 
@@ -116,16 +118,22 @@ def _merge(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
     for rollout in rollouts:
         key = (rollout.reward, rollout.reason, rollout.details, rollout.text, rollout.finished)
         same.setdefault(key, []).append(rollout)
-    return sorted(same.values(), key=lambda group: (-group[0].reward, -len(group), group[0].sample))
+    return sorted(same.values(), key=_rank)
+
+
+def _rank(group: Sequence[Rollout]) -> tuple:
+    first = group[0]
+    return first.reward is None, -(first.reward or 0), -len(group), first.sample
 
 
 def _action(group: Sequence[Rollout], level: int) -> str:
     first = group[0]
     times = f" <b>×{len(group)}</b>" if len(group) > 1 else ""
     cut = "" if first.finished else " (cut at the token limit)"
+    reward = "–" if first.reward is None else f"{first.reward:g}"
     details = f'<div class="why">{clip(first.details, level)}</div>' if first.details else ""
     return (
-        f'<div class="action {_grade(first.reward)}"><div><b class="reward">{first.reward:g}</b>{times} '
+        f'<div class="action {_grade(first.reward)}"><div><b class="reward">{reward}</b>{times} '
         f"<code>{clip(first.reason, 40)}</code>{cut}{details}</div>"
         f'<pre dir="auto">{clip(first.text, level)}</pre></div>'
     )
@@ -157,7 +165,8 @@ def _pivot(pivot: Pivot, rollouts: Sequence[Rollout], order: int, room: int) -> 
         f'<span class="kind {kind}">{kind}</span><span class="marks">{_marks(profile.rewards)}</span>'
         f'<span class="gist">{clip(" ".join(gold[:400].split()), 160)}</span></summary><div class="inside">'
         f'<p class="note"><code>{clip(candidate.id, 200)}</code> · turn {int(candidate.turn)} · verifier '
-        f"{clip(profile.verifier, 80)} · mean {profile.mean:.3f}, variance {profile.variance:.3f}</p>"
+        f"{clip(profile.verifier, 80)} · mean {profile.mean:.3f}, variance {profile.variance:.3f}"
+        f"{f' · {int(profile.abstained)} undecided' if profile.abstained else ''}</p>"
         f"<h4>End of the prompt</h4>"
         f"{note(len(candidate.messages) - len(tail), 'earlier messages left out.')}{prompt}"
         f'<h4>Demonstration</h4><pre dir="auto" class="gold">{clip(gold, level)}</pre>'

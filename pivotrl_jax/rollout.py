@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from pivotrl_jax import forest, model, verifiers
 from pivotrl_jax.chat import Chat
+from pivotrl_jax.judge import Judge, settle
 from pivotrl_jax.records import Candidate, Rollout, Verdict
 from pivotrl_jax.sampler import Sampler, Sampling
 
@@ -140,12 +141,14 @@ def roll_out(
     stream: jax.Array,
     verifier: str | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
+    judge: Judge | None = None,
 ) -> list[list[Rollout]]:
     """G verified rollouts of every candidate, in order.
 
     `prompts` are the candidates' prompt ids, rendered once by the caller. `verifier` overrides the
     candidates' own (the ablations). A completion cut at the token limit gets 0: a policy must not earn by
-    never stopping.
+    never stopping. What verifiers leave open is asked of the `judge`, all at once; its replies are kept, so
+    the same rollouts after a failure ask only for the rest.
     """
     requests, seen = [], collections.Counter()
     for c, prompt in zip(candidates, prompts):
@@ -154,20 +157,24 @@ def roll_out(
         seen[c.id] += 1
         requests.append(Request(name, prompt, c.trajectory_id, group_size))
     drawn = actor.act(params, requests, stream, on_batch)
-    return [
-        [_verified(chat, candidate, i, completion, verifier) for i, completion in enumerate(completions)]
-        for candidate, completions in zip(candidates, drawn)
+    flat = [(c, i, one) for c, group in zip(candidates, drawn) for i, one in enumerate(group)]
+    texts = [chat.decode(one.token_ids) for _, _, one in flat]
+    verdicts = [_verdict(chat, c, one, text, verifier) for (c, _, one), text in zip(flat, texts)]
+    rollouts = [
+        _rollout(c, i, one, text, verdict)
+        for (c, i, one), text, verdict in zip(flat, texts, settle(verdicts, judge))
     ]
+    ends = np.cumsum([len(group) for group in drawn]).tolist()
+    return [rollouts[end - len(group) : end] for group, end in zip(drawn, ends)]
 
 
-def _verified(
-    chat: Chat, candidate: Candidate, sample: int, drawn: Completion, verifier: str | None
-) -> Rollout:
-    text = chat.decode(drawn.token_ids)
-    if drawn.finished:
-        verdict = verifiers.get(verifier or candidate.verifier).verify(candidate, chat.parse(text))
-    else:
-        verdict = Verdict(0.0, "unfinished", f"no stop token within {len(drawn.token_ids)} tokens")
+def _verdict(chat: Chat, candidate: Candidate, drawn: Completion, text: str, verifier: str | None) -> Verdict:
+    if not drawn.finished:
+        return Verdict(0.0, "unfinished", f"no stop token within {len(drawn.token_ids)} tokens")
+    return verifiers.get(verifier or candidate.verifier).verify(candidate, chat.parse(text))
+
+
+def _rollout(candidate: Candidate, sample: int, drawn: Completion, text: str, verdict: Verdict) -> Rollout:
     return Rollout(
         candidate_id=candidate.id,
         sample=sample,

@@ -32,6 +32,7 @@ from pivotrl_jax import (
     verifiers,
 )
 from pivotrl_jax import data as data_lib
+from pivotrl_jax import judge as judge_lib
 from pivotrl_jax.environments import skills
 from pivotrl_jax.records import (
     Candidate,
@@ -73,6 +74,7 @@ class Run:
     seconds: dict[str, float]  # stage -> seconds, over resumes
     facts: dict  # what run.json says beside the above
     began: int = dataclasses.field(default_factory=compilations.mark)
+    judge: judge_lib.Judge | None = None  # who decides what verifiers leave open
 
     @contextlib.contextmanager
     def stage(self, name: str):
@@ -99,6 +101,7 @@ class Run:
             "devices": [str(device.device_kind) for device in jax.devices()],
             "seconds": self.seconds,
             "compiled": compilations.since(self.began),
+            **({"judge": self.judge.settings} if self.judge else {}),
             **self.facts,
         }
         write_json(self.workdir / "run.json", page)
@@ -178,6 +181,7 @@ def open_run(config) -> Run:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as e:  # a file of that name, or no right to write there
         raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
+    asks = judge_lib.make_judge(config.judge, workdir / "judge", hosts.once)
     checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf.load_config(checkpoint, config.model.dtype)
@@ -186,7 +190,8 @@ def open_run(config) -> Run:
     chat = chat_lib.load_chat(checkpoint, config.model.keep_thinking)
     policy = hf.fingerprint(checkpoint)
     own = hosts.own_directory(workdir)
-    return Run(config, own, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
+    page = (config, own, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
+    return Run(*page, judge=asks)
 
 
 RESULTS = (  # what stages leave in a work directory
@@ -204,6 +209,7 @@ FREE = (
     "evaluate.",
     "profile.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),
+    *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )
 FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.")
 
@@ -286,10 +292,7 @@ def make_candidates(run: Run, data: data_lib.Data) -> list[Candidate]:
 
 
 def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection, list[Rollout]]:
-    """Profile under pi_0 and filter; writes rollouts/, profiles.jsonl and pivots.jsonl.
-
-    Raises InputError with the table when no candidate is a pivot.
-    """
+    """Profile under pi_0 and filter; writes rollouts/, profiles.jsonl and pivots.jsonl, prints the table."""
     c = run.config.profile
     profiles, rollouts = profiling.profile(
         run.actor(c.batch),
@@ -305,11 +308,11 @@ def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection
         shard=c.trajectories_per_shard,
         resume=run.config.resume,
         verifier=run.verifier,
+        judge=run.judge,
     )
     selection = pivots.select(profiles, c.lambda_diff)
     write_records(run.workdir / "profiles.jsonl", profiles)
     write_records(run.workdir / "pivots.jsonl", selection.pivots(candidates))
-    selection.require_pivots()
     print("\n".join(selection.table()))
     return selection, rollouts
 
@@ -343,6 +346,8 @@ def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) 
         "rows": [row.id for row in tasks.rows],
         "seed": run.config.seed,
     }
+    if run.judge:
+        identity["judge"] = run.judge.settings
 
     def compute() -> evaluation.Results:
         return evaluation.evaluate(
@@ -355,6 +360,7 @@ def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) 
             samples=c.samples,
             max_steps=c.max_steps,
             max_prompt=run.config.data.max_prompt_tokens,
+            judge=run.judge,
         )
 
     return evaluation.cached(

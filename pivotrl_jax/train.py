@@ -3,8 +3,11 @@
     demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO
     -> Hugging Face export (and PEFT adapter) -> evaluate -> report
 
+`config.method` puts a rival in the place of profile, pivots and GRPO, everything else being equal: "sft" on
+the same trajectories, "e2e_rl" on the same tasks, "random_turns" (GRPO on the unfiltered candidates).
+
 Every stage leaves its files in config.workdir and is taken up from there when the program runs again. Left
-out here: the baselines (SFT, end-to-end RL) and re-profiling while training.
+out here: re-profiling while training.
 """
 
 from pathlib import Path
@@ -16,6 +19,7 @@ from pivotrl_jax import (
     check_config,
     cli,
     compilations,
+    e2e_stage,
     evaluation,
     grpo_stage,
     hf,
@@ -23,6 +27,7 @@ from pivotrl_jax import (
     peft_export,
     records,
     report,
+    sft_stage,
 )
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
@@ -44,12 +49,21 @@ def main() -> None:
         data = data_lib.load(config.data, config.seed)
         candidates = run_lib.make_candidates(run, data)
         tasks = run_lib.held_out_tasks(run, data)
-    with run.stage("profiling"):
-        selection, rollouts = run_lib.find_pivots(run, candidates)
+    selection, rollouts = None, []
+    if config.method == "pivotrl":
+        with run.stage("profiling"):
+            selection, rollouts = run_lib.find_pivots(run, candidates)
+            selection.require_pivots()
     with run.stage("evaluation before"):
         before = run_lib.evaluate(run, run.params, tasks, "before", run.policy)
     with run.stage("training"):
-        params, totals = grpo_stage.train(run, [p.candidate for p in selection.pivots(candidates)])
+        if config.method == "sft":
+            params, totals = sft_stage.train(run, data.demonstrations)
+        elif config.method == "e2e_rl":
+            params, totals = e2e_stage.train(run, data.train_rows)
+        else:
+            turns = [p.candidate for p in selection.pivots(candidates)] if selection else candidates
+            params, totals = grpo_stage.train(run, turns)
     with run.stage("export"):
         export = run.shared / "hf"
         hf.save(export, run.model_config, lora.merged(run.trained_config, params), run.checkpoint)
@@ -68,10 +82,12 @@ def main() -> None:
         "counts": {
             "trajectories": len(data.demonstrations),
             "candidates": len(candidates),
-            **selection.counts(),
+            **(selection.counts() if selection else {}),
             "profiling_rollout_turns": len(rollouts),
             "training_rollout_turns": totals["rollout_turns"],
+            "trained_tokens": totals["trained_tokens"],
             "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
+            "evaluation_abstained": evaluation.abstentions(before) + evaluation.abstentions(after),
         },
         "table": table_rows(run, len(data.demonstrations), candidates, selection, result, turns),
     }
@@ -82,24 +98,10 @@ def main() -> None:
 
 def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
     """The short table at the end, as (name, text)."""
-    counts = selection.counts()
-    rows = [
-        ("candidates", f"{len(candidates)} turns of {trajectories} trajectories"),
-        (
-            "uninformative groups",
-            f"{selection.uninformative():.0%} of all"
-            + (
-                f", {selection.uninformative(True):.0%} of call turns"
-                if any(selection.counts(True).values())
-                else ""
-            ),
-        ),
-        ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
-        (
-            "others",
-            f"{counts['all_fail']} all fail, {counts['all_pass']} all pass, {counts['too_easy']} too easy",
-        ),
-    ]
+    rows = [("method", run.config.method)]
+    rows += [("candidates", f"{len(candidates)} turns of {trajectories} trajectories")]
+    if selection:
+        rows += selection_rows(selection)
     for key, name in NAMES.items():
         if key in result["before"]:
             rows.append((name, change(result, key)))
@@ -111,6 +113,22 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
     rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
     rows += [("Hugging Face export", str(run.shared / "hf"))]
     return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
+
+
+def selection_rows(selection) -> list[tuple[str, str]]:
+    """What became of the candidates."""
+    counts = selection.counts()
+    uninformative = f"{selection.uninformative():.0%} of all"
+    if any(selection.counts(True).values()):
+        uninformative += f", {selection.uninformative(True):.0%} of call turns"
+    others = f"{counts['all_fail']} all fail, {counts['all_pass']} all pass, {counts['too_easy']} too easy"
+    if counts["undecided"]:
+        others += f", {counts['undecided']} undecided"
+    return [
+        ("uninformative groups", uninformative),
+        ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
+        ("others", others),
+    ]
 
 
 def base_name(run) -> str:

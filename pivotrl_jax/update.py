@@ -6,6 +6,7 @@ already carry the global denominator, so the result does not depend on how rows 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,17 +41,42 @@ class Compute:
     remat: str  # a key of model.REMAT
 
 
-def grpo_loss(clip_low: float, clip_high: float, kl_coefficient: float) -> Loss:
-    """Token-mean clipped-ratio loss with optional KL to the reference. Batch fields: `advantage`,
-    `behaviour_log_prob` and, when the coefficient is not zero, `reference_log_prob`."""
+def grpo_loss(
+    clip_low: float,
+    clip_high: float,
+    kl_coefficient: float,
+    *,
+    surrogate: str = "grpo",
+    importance: str = "ratio",
+    importance_cap: float = math.inf,
+    kl_estimator: str = "k3",
+) -> Loss:
+    """Weighted policy-gradient loss with optional KL to the reference. Batch fields: `advantage`,
+    `behaviour_log_prob`, for "gspo" `sequence` and, when the coefficient is not zero, `reference_log_prob`.
+
+    surrogate: "grpo", the clipped ratio of tokens; "gspo", that of whole sequences; "cispo", a clipped
+    constant ratio times the log-prob. The ratio is to the sampler ("ratio": one number holds both how far the
+    policy has moved and how the learner's numbers differ from the sampler's). Or ("tis") it is to the policy
+    itself, 1 in value, and what the two differ by is a constant weight, policy / sampler up to
+    `importance_cap`: then no token is clipped, as is right with one update per batch.
+    """
 
     def loss(log_prob, entropy, batch):
         weight, behaviour = batch["weight"], batch["behaviour_log_prob"]
         trained = weight > 0
         # untrained slots hold zeros in every field: exp(0) = 1, weight 0
-        token_loss, clipped = grpo.clipped_ratio_loss(
-            log_prob, behaviour, batch["advantage"], clip_low, clip_high
-        )
+        log_ratio = log_prob - behaviour
+        if surrogate == "gspo":  # under "tis" a sequence has one weight, too, as it has one ratio
+            log_ratio = grpo.sequence_log_ratio(log_ratio, batch["sequence"])
+        if importance == "tis":
+            correction, log_ratio = grpo.truncated_weight(log_ratio, importance_cap), grpo.unit(log_ratio)
+        if surrogate == "cispo":
+            terms = grpo.clipped_weight_loss(log_prob, log_ratio, batch["advantage"], clip_low, clip_high)
+        else:
+            terms = grpo.clipped_ratio_loss(log_ratio, 0.0, batch["advantage"], clip_low, clip_high)
+        token_loss, clipped = terms
+        if importance == "tis":
+            token_loss = correction * token_loss
         drift = jnp.abs(log_prob - behaviour)
         sums = {
             "loss": (weight * token_loss).sum(),
@@ -59,9 +85,12 @@ def grpo_loss(clip_low: float, clip_high: float, kl_coefficient: float) -> Loss:
             "clip_fraction": (clipped & trained).sum(),
             "log_prob_drift": (drift * trained).sum(),
         }
+        if importance == "tis":
+            sums["importance_capped"] = ((correction >= importance_cap) & trained).sum()
         total = sums["loss"]
         if kl_coefficient:
-            kl = grpo.kl_loss(log_prob, behaviour, batch["reference_log_prob"])
+            cap = importance_cap if importance == "tis" else None
+            kl = grpo.kl_loss(log_prob, behaviour, batch["reference_log_prob"], kl_estimator, cap)
             sums["kl"] = (kl * trained).sum()
             total = total + kl_coefficient * (weight * kl).sum()
         return total, sums

@@ -4,22 +4,35 @@
 
 Reads one case per line, writes {"id", "reward", "reason"} per line in the same order. A line that cannot be
 read is named on stderr with its number and gives no output line; the others are scored; the exit status is 1.
+
+    ... --judge_url=http://localhost:8000/v1 --judge_model=NAME [--judge_cache=DIR]
+
+asks a judge where the verifier's rules do not decide (its key in $OPENAI_API_KEY), a batch of lines at a
+time; "reward" is null where it abstains.
 """
 
+import itertools
 import json
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from absl import app, flags
 
-from pivotrl_jax import verifiers
-from pivotrl_jax.records import InputError
+from pivotrl_jax import judge, judge_templates, verifiers
+from pivotrl_jax.records import InputError, Verdict
 
 VERIFIER = flags.DEFINE_string("verifier", None, "Name of the verifier.", required=True)
 MODE = flags.DEFINE_enum("mode", "strict", verifiers.MODES, "Ours, or the rewards that NVIDIA's code gives.")
+JUDGE_URL = flags.DEFINE_string("judge_url", None, "OpenAI-compatible endpoint of a judge, e.g. .../v1.")
+JUDGE_MODEL = flags.DEFINE_string("judge_model", None, "The judge's model.")
+JUDGE_CACHE = flags.DEFINE_string("judge_cache", None, "Directory that keeps the judge's replies.")
+
+BATCH = 256  # lines whose questions are asked together
 
 
-def score_line(verifier: verifiers.Verifier, raw: bytes) -> str:
-    """One line of cases.jsonl -> one line of output. Raises InputError when the line is no case."""
+def verdict_of(verifier: verifiers.Verifier, raw: bytes) -> tuple[str, Verdict]:
+    """One line of cases.jsonl -> its id and verdict. Raises InputError when the line is no case."""
     try:
         case = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as e:
@@ -27,27 +40,49 @@ def score_line(verifier: verifiers.Verifier, raw: bytes) -> str:
     if not isinstance(case, dict):
         raise InputError(f"a JSON {type(case).__name__}, want an object; fix or remove the line")
     candidate, action = verifier.read_case(case)
-    verdict = verifier.verify(candidate, action)
-    return json.dumps({"id": candidate.id, "reward": verdict.reward, "reason": verdict.reason})
+    return candidate.id, verifier.verify(candidate, action)
 
 
-def main(argv: list[str]) -> None:
-    """Exit status 1 when a line was bad or the verifier is unknown."""
-    try:
-        if len(argv) > 1:
-            raise InputError(f"unexpected argument {argv[1]!r}; give the cases on standard input")
-        verifier = verifiers.get(VERIFIER.value, MODE.value)
-    except InputError as e:
-        sys.exit(f"verify: {e}")
-    bad = 0
-    for number, raw in enumerate(sys.stdin.buffer, 1):
-        if not raw.strip():
-            continue
+def score(verifier: verifiers.Verifier, asks: judge.Judge | None, lines: Iterable[tuple[int, bytes]]) -> int:
+    """Score (number, line) pairs and print a line for each; returns how many were bad. Raises InputError when
+    the judge cannot be asked."""
+    bad, ids, verdicts = 0, [], []
+    for number, raw in lines:
         try:
-            print(score_line(verifier, raw), flush=True)
+            id, verdict = verdict_of(verifier, raw)
         except InputError as e:
             bad += 1
             print(f"verify: line {number}: {e}", file=sys.stderr)
+        else:
+            ids.append(id)
+            verdicts.append(verdict)
+    for id, verdict in zip(ids, judge.settle(verdicts, asks)):
+        print(json.dumps({"id": id, "reward": verdict.reward, "reason": verdict.reason}), flush=True)
+    return bad
+
+
+def make_judge() -> judge.Judge | None:
+    """The judge that the flags name. Raises InputError."""
+    if not JUDGE_URL.value:
+        if JUDGE_MODEL.value or JUDGE_CACHE.value:
+            raise InputError("--judge_model and --judge_cache want --judge_url, the judge's endpoint")
+        return None
+    cache = Path(JUDGE_CACHE.value) if JUDGE_CACHE.value else None
+    return judge.Judge(JUDGE_URL.value, JUDGE_MODEL.value or "", judge_templates.load(), cache=cache)
+
+
+def main(argv: list[str]) -> None:
+    """Exit status 1 when a line was bad, or the verifier or the judge cannot be used."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"unexpected argument {argv[1]!r}; give the cases on standard input")
+        verifier, asks = verifiers.get(VERIFIER.value, MODE.value), make_judge()
+        lines = ((number, raw) for number, raw in enumerate(sys.stdin.buffer, 1) if raw.strip())
+        bad = 0
+        while batch := list(itertools.islice(lines, BATCH if asks else 1)):
+            bad += score(verifier, asks, batch)
+    except InputError as e:
+        sys.exit(f"verify: {e}")
     if bad:
         sys.exit(1)
 

@@ -162,6 +162,13 @@ def test_every_size_passes_the_check_and_every_rule_is_about_a_field(size):
         ("grpo.group_size", 1, "config.grpo.group_size is 1; want a whole number from 2 up"),
         ("sampling.max_tokens", 0, "config.sampling.max_tokens is 0"),
         ("sampling.top_p", 0.0, "config.sampling.top_p is 0.0; want a number above 0 and at most 1"),
+        ("grpo.loss", "ppo", "config.grpo.loss is 'ppo'; want 'grpo' or 'gspo' or 'cispo'"),
+        ("grpo.importance_cap", 0.5, "config.grpo.importance_cap is 0.5; want a number from 1 up"),
+        (
+            "grpo.malformed_advantage",
+            5.0,
+            "config.grpo.malformed_advantage is 5.0; want a number from 0 down",
+        ),
         ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
         ("reward", "strict", "config.reward is 'strict'; want 'functional' or 'exact'"),
         ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
@@ -179,6 +186,17 @@ def test_values_that_cannot_work_are_refused_by_name(field, value, sentence):
         part[name] = value
     with pytest.raises(InputError, match=sentence):
         check_config.check(config)
+
+
+def test_a_kl_reward_that_has_not_the_kls_gradient_is_refused():
+    config = CONFIGS.get_config()
+    config.grpo.kl_in = "reward"
+    check_config.check_training(config)  # the coefficient is 0
+    config.grpo.kl_coefficient = 0.1
+    with pytest.raises(InputError, match="kl_estimator is 'k3' with kl_in 'reward'; as a reward only k1"):
+        check_config.check_training(config)
+    config.grpo.kl_estimator = "k1"
+    check_config.check_training(config)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_turns_and_skills_are_scored_by_what_was_said(chat):
 
 def test_tasks_and_keys_are_the_same_before_and_after(chat):
     """Two policies get the same requests under the same names while they act alike; tasks ignore the seed."""
-    one, other = data.from_toolbox(2, 4, seed=0), data.from_toolbox(2, 4, seed=1)
+    one, other = data.from_toolbox(2, 4, 0, seed=0), data.from_toolbox(2, 4, 0, seed=1)
     assert one.rows == other.rows and [t.id for t in one.held_out] == [t.id for t in other.held_out]
     assert one.demonstrations != other.demonstrations
     candidates = candidates_lib.extract(one.held_out)

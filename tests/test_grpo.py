@@ -1,5 +1,8 @@
 """Advantages and losses against hand numbers, exact KL gradients, and a toy whose reward must rise."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,8 @@ import optax
 import pytest
 
 from pivotrl_jax import grpo, update
+
+CONFORMANCE = Path(__file__).parents[2] / "shared/data/conformance/nemo_gym/grpo_advantage.jsonl"
 
 
 def test_advantages_by_hand():
@@ -23,6 +28,54 @@ def test_all_equal_groups_have_exactly_zero_advantage(reward, eps):
     # 0.1 and 1/3 do not equal their own computed mean: the zero must not be left to rounding
     got = grpo.group_advantages([[reward] * 7, [0, 0, 1, 0, 0, 0, 0]], eps)
     assert (got[0] == 0).all() and got[1, 2] > 1
+
+
+def test_leave_one_out_by_hand():
+    """A lone success: the others are equal, so it stays undivided. The failures: six zeros and a one."""
+    got = grpo.advantages([[1, 0, 0, 0, 0, 0, 0, 0]], "leave_one_out", "std", 0.0)
+    np.testing.assert_allclose(got, [[1] + [-(7**-0.5)] * 7], rtol=1e-12)
+    got = grpo.advantages([[1, 0, 0.5]], "leave_one_out", "none", 0.0)
+    np.testing.assert_allclose(got, [[0.75, -0.75, 0]], atol=1e-15)
+    # 0.1 does not equal the computed mean of six of it, and their computed std is not 0
+    assert grpo.advantages([[1.1] + [0.1] * 6], "leave_one_out", "std", 1e-6)[0, 0] == pytest.approx(1)
+    assert grpo.advantages([[1, 0]], "leave_one_out", "std", 1e-6).tolist() == [[1, -1]]
+
+
+def test_without_a_baseline_of_ones_own_rloo_is_the_group_baseline_scaled():
+    reward = np.random.default_rng(0).normal(size=(3, 5))
+    mean, others = (grpo.advantages(reward, b, "none", 0.0) for b in ("mean", "leave_one_out"))
+    np.testing.assert_allclose(others, mean * 5 / 4, rtol=1e-12)
+
+
+@pytest.mark.parametrize("normalise", ["std", "none"])
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+def test_an_absent_reward_counts_nowhere(baseline, normalise):
+    none = np.nan
+    got = grpo.advantages(
+        [[1, none, 0, 0.5], [none] * 4, [1, 1, none, 1], [1, none, none, none]], baseline, normalise, 1e-6
+    )
+    alone = grpo.advantages([[1, 0, 0.5]], baseline, normalise, 1e-6)
+    np.testing.assert_array_equal(got[0], [alone[0, 0], 0, *alone[0, 1:]])
+    assert not got[1:].any() and alone.any()
+    mixed = grpo.mixed_groups([[1, none, 0], [none] * 3, [1, none, 1], [0.1, 0.1, 0.1]])
+    assert mixed.tolist() == [True, False, False, False]
+
+
+@pytest.mark.skipif(not CONFORMANCE.is_file(), reason="the conformance data is not here")
+def test_advantages_are_nemo_rls():
+    """All rows, with two known differences: the plain std is the population's here (as in the paper) and the
+    sample's there, and groups are kept or dropped whole, not sample by sample."""
+    cases = [json.loads(line) for line in CONFORMANCE.read_text("utf-8").splitlines()]
+    assert len(cases) == 24
+    for case in cases:
+        baseline = "leave_one_out" if case["config"]["use_leave_one_out_baseline"] else "mean"
+        normalise = "std" if case["config"]["normalize_rewards"] else "none"
+        rewards, want = np.array([case["rewards"]], np.float64), np.array(case["advantage"])
+        if (baseline, normalise) == ("mean", "std") and np.ptp(rewards):
+            want = want * (rewards.std(ddof=1) + 1e-6) / (rewards.std() + 1e-6)
+        got = grpo.advantages(rewards, baseline, normalise, 1e-6)
+        np.testing.assert_allclose(got[0], want, rtol=2e-6, atol=2e-6, err_msg=case["id"])
+        assert grpo.mixed_groups(rewards).tolist() == [any(case["dynamic_sampling_keeps"])], case["id"]
 
 
 # (ratio, advantage) -> per-token loss, its derivative by log_prob, clipped; clip_low 0.2, clip_high 0.3

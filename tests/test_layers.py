@@ -13,7 +13,15 @@ PACKAGE = ROOT / "pivotrl_jax"
 # by the first name under pivotrl_jax; a module in no room is a bridge: it may use any room but no program
 ROOMS = {
     "records": {"records"},
-    "words": {"trajectories", "chat", "verifiers", "environments", "pivots"},
+    "words": {
+        "trajectories",
+        "chat",
+        "verifiers",
+        "environments",
+        "pivots",
+        "nemo_gym_rows",
+        "nemo_gym_contract",
+    },
     "arrays": {
         *(
             "forest",
@@ -26,10 +34,23 @@ ROOMS = {
             "lora",
             "sharding",
         ),
-        *("sampler", "grpo", "optimizer", "update"),
+        *("sampler", "grpo", "optimizer", "update", "theory"),
     },
-    "edges": {"hf", "hf_config", "hf_files", "hf_layout", "peft_export", "checkpoint", "metrics"},
-    "programs": {"train", "find_pivots", "evaluate", "verify", "score", "plan", "report"},
+    "edges": {
+        *("hf", "hf_config", "hf_files", "hf_layout", "peft_export", "checkpoint", "metrics"),
+        *("judge", "judge_templates"),
+    },
+    "programs": {
+        "candidates",
+        "exchange",
+        "train",
+        "find_pivots",
+        "evaluate",
+        "verify",
+        "score",
+        "plan",
+        "report",
+    },
 }
 MAY_IMPORT = {
     "records": {"records"},

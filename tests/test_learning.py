@@ -108,6 +108,7 @@ def test_group_metrics_by_hand():
         "completion_tokens": 3.0,
         "unfinished": 0.25,
         "malformed": 0.25,
+        "abstained": 0.0,
     }
 
 
@@ -187,6 +188,63 @@ def test_a_checkpoint_of_another_recipe_is_refused(whole):
         learn(whole[0], identity={"seed": 1})
 
 
+# ---- dynamic sampling
+
+
+def one_group(rewards):
+    return [Rollout("c", i, [1], [0.0], [0.0], True, "", r, "ok") for i, r in enumerate(rewards)]
+
+
+def sampled(mixed: set[int], count=9, **changes):
+    """`learning.sample_groups` where only the pivots in `mixed` teach; with the draws, as (pivots, key)."""
+    draws = []
+
+    def draw(pivots, key):
+        draws.append((pivots, int(jax.random.bits(key))))
+        return [one_group([1.0, 0.0] if i in mixed else [None, 1.0]) for i in pivots]
+
+    recipe = learning.Recipe(**{**vars(RECIPE), "pivots_per_step": 4, **changes})
+    return *learning.sample_groups(draw, 0, count, recipe, jax.random.key(0)), draws
+
+
+def test_off_it_draws_once_and_keeps_what_it_drew():
+    pivots, groups, every, draws = sampled(set())
+    assert pivots == pivots_of_step(0, 9, 4, 0) == draws[0][0] and len(draws) == 1
+    assert groups is every and len(groups) == 4
+
+
+def test_it_draws_others_in_place_of_equal_groups_until_enough_are_mixed():
+    first = pivots_of_step(0, 9, 4, 0)
+    mixed = {*first[:1], *(set(range(9)) - set(first))}
+    pivots, groups, every, draws = sampled(mixed, dynamic_rounds=5)
+    assert [len(drawn) for drawn, _ in draws] == [4, 3], "as many as were missing"
+    assert not set(draws[1][0]) & set(first), "unseen pivots come first"
+    assert pivots == [first[0], *draws[1][0]] and len(groups) == 4 and len(every) == 7
+    assert draws[0][1] != draws[1][1]
+    assert sampled(mixed, dynamic_rounds=5)[3] == draws, "a function of seed, step and parameters"
+    assert sampled(mixed, dynamic_rounds=5, seed=1)[3] != draws
+
+
+def test_it_gives_up_after_its_rounds():
+    pivots, groups, every, draws = sampled({0, 1}, dynamic_rounds=2)
+    assert len(draws) == 3 and {*pivots} <= {0, 1} and len(groups) == len(pivots) <= 4 < len(every)
+    pivots, groups, every, draws = sampled(set(), dynamic_rounds=2)
+    assert len(draws) == 3 and groups == every[:4] and len(every) == 12, "nothing teaches: the first round"
+    assert len(sampled({0}, count=2, dynamic_rounds=1)[3][1][0]) > 0, "fewer pivots than a step wants"
+
+
+def test_a_run_with_dynamic_sampling_counts_what_it_drew_and_resumes(tmp_path):
+    more = {"dynamic_rounds": 2, "baseline": "leave_one_out", "aggregation": "fixed_length", "max_tokens": 5}
+    params, totals = learn(tmp_path / "whole", **more)
+    learn(tmp_path / "parts", steps=2, **more)
+    again, again_totals = learn(tmp_path / "parts", **more)
+    lines = metrics(tmp_path / "whole")
+    assert equal(again, params) and metrics(tmp_path / "parts") == lines
+    assert totals["rollout_turns"] == sum(4 * line["sampled_groups"] for line in lines) > 4 * 2 * 4
+    assert again_totals["rollout_turns"] == totals["rollout_turns"]
+    assert all(line["trained_groups"] <= 2 <= line["sampled_groups"] for line in lines)
+
+
 # ---- KL
 
 
@@ -202,6 +260,13 @@ def test_the_kl_is_to_the_reference(whole, tmp_path):
         for p in (params, whole[1])
     ]
     assert moved[0] < moved[1], "the KL holds the policy nearer to the reference"
+
+
+def test_the_kl_may_be_a_part_of_the_reward(whole, tmp_path):
+    params, _ = learn(tmp_path, learner=tiny_run.learner(), kl_coefficient=0.5, kl_in="reward")
+    kl = [line["kl"] for line in metrics(tmp_path)]
+    assert abs(kl[0]) < 1e-5 and max(map(abs, kl[1:])) > 1e-3
+    assert not equal(params, whole[1])
 
 
 # ---- it learns
@@ -222,7 +287,7 @@ def test_the_reward_rises(tmp_path, monkeypatch):
 
 def test_fewer_steps_than_the_checkpoint_has_are_refused(tmp_path, toy):
     learn(tmp_path, CANDIDATES, PROMPTS, steps=2)
-    with pytest.raises(InputError, match=r"grpo\.steps is 1, but the latest checkpoint is of step 2"):
+    with pytest.raises(InputError, match=r"asks for 1 steps, but the latest checkpoint is of step 2"):
         learn(tmp_path, CANDIDATES, PROMPTS, steps=1)
 
 

@@ -9,7 +9,7 @@ from forests import arrays_of, per_token, random_groups, sharp_params, spread
 
 from pivotrl_jax import optimizer, sharding, update
 from pivotrl_jax.forest import pack
-from pivotrl_jax.optimizer import kept_in, make_optimizer
+from pivotrl_jax.optimizer import kept_in, make_optimizer, without
 from pivotrl_jax.records import InputError
 
 
@@ -28,6 +28,19 @@ def test_adamw_warms_up_clips_and_decays():
     moments = [x for x in jax.tree.leaves(state) if x.shape == (2,)]
     mu = 1 - 0.9**6  # of the clipped gradient [0.6, 0.8]
     np.testing.assert_allclose(moments[0], [0.6 * mu, 0.8 * mu], rtol=1e-4)
+
+
+def test_what_is_left_out_stays_and_counts_in_no_norm():
+    params = {"a": {"router": jnp.asarray([2.0, 3.0]), "w": jnp.asarray([3.0, -4.0])}}
+    grads = {"a": {"router": jnp.asarray([1e6, 1e6]), "w": jnp.asarray([30.0, 40.0])}}
+    adamw = make_optimizer(0.1, 0, 0.5, 0.9, 0.99, 1.0)
+    frozen = without(adamw, "router")
+    state, alone = frozen.init(params), adamw.init({"w": params["a"]["w"]})
+    for _ in range(3):
+        updates, state = frozen.update(grads, state, params)
+        want, alone = adamw.update({"w": grads["a"]["w"]}, alone, {"w": params["a"]["w"]})
+        assert not updates["a"]["router"].any(), "weight decay would move it, too"
+        np.testing.assert_allclose(updates["a"]["w"], want["w"], rtol=1e-6)
 
 
 def test_moments_in_bfloat16_follow_those_in_float32():

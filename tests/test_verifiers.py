@@ -219,7 +219,6 @@ def test_responses_cases(given, reward, reason):
         (case(CALL, tools=3), '"tools" is 3; want a list'),
         (case({"type": "poem"}), "poem"),
         (case({**CALL, "arguments": "{bad"}), "not valid JSON"),
-        (case({**CALL, "arguments": "[1]"}), "want an object"),
         (case({"type": "function_call_batch", "calls": []}), "without"),
     ],
 )
@@ -252,15 +251,10 @@ def test_nemo_gyms_cases_differ_only_where_ours_is_stricter():
     for line in map(json.loads, NEMO_GYM.read_text().splitlines()):
         try:
             reward = tool_call.verify(*tool_call.read_case(line)).reward
-        except InputError:  # a demonstration that is no JSON object
-            assert (
-                line["id"] == "tool_use/row/expected_args_list"
-                or "Infinity" in str(line)
-                or "NaN" in str(line)
-                or "{bad" in str(line)
-            )
+        except InputError:  # a demonstration that is no JSON
+            assert "{bad" in str(line)
             continue
-        assert reward <= (line["reward"] or 0)
+        assert reward <= (line["reward"] or 0) or line["defect"] == "false_reject"
         if reward != line["reward"] and "defect" not in line:
             different.add(line["id"])
     assert different == set(STRICTER)
@@ -276,7 +270,7 @@ def test_every_verifier_has_a_name_and_a_version():
 
 
 def test_an_unknown_verifier_lists_the_known_ones():
-    with pytest.raises(InputError, match="exact, tool_call"):
+    with pytest.raises(InputError, match="exact, .*tool_call"):
         verifiers.get("tool_cal")
 
 

@@ -145,7 +145,7 @@ def prompts_of(count: int, length: int) -> list[list[int]]:
     embedded world, one after another, cut at the end. Each begins with an episode of its own."""
     talk = embedded_chat()
     per_prompt = 1 + length // 200  # an episode's prompt has at least that many tokens
-    turns = candidates.extract(data.from_toolbox(count * per_prompt, 1, 0).demonstrations)
+    turns = candidates.extract(data.from_toolbox(count * per_prompt, 1, 0, 0).demonstrations)
     last = {turn.trajectory_id: turn for turn in turns}
     texts = [talk.prompt_ids(turn.messages, turn.tools) for turn in last.values()]
     joined = (itertools.chain(*texts[i * per_prompt : (i + 1) * per_prompt]) for i in range(count))

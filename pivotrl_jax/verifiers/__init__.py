@@ -4,14 +4,34 @@ A plain name is our strict mode. "swe:nemo_gym" reproduces the rewards of the ve
 """
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.verifiers import bfcl_ast, bfcl_multi_turn, exact, tool_call
+from pivotrl_jax.verifiers import (
+    bfcl_ast,
+    bfcl_multi_turn,
+    exact,
+    nemo_gym_harness,
+    nemo_gym_tool_call,
+    search,
+    tau2,
+    terminal,
+    tool_call,
+)
 from pivotrl_jax.verifiers.base import Verifier
 
 MODES = ("strict", "nemo_gym")
 
 VERIFIERS: dict[str, Verifier] = {
     verifier.name: verifier
-    for module in (tool_call, exact, bfcl_ast, bfcl_multi_turn)
+    for module in (
+        tool_call,
+        exact,
+        bfcl_ast,
+        bfcl_multi_turn,
+        nemo_gym_harness,
+        nemo_gym_tool_call,
+        search,
+        tau2,
+        terminal,
+    )
     for verifier in module.VERIFIERS
 }
 

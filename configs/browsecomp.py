@@ -1,0 +1,59 @@
+"""Search and browsing, as in BrowseComp: `python -m pivotrl_jax.train --config=configs/browsecomp.py`
+
+| size | command | what runs |
+|---|---|---|
+| qwen3_30b_a3b | `--config=configs/browsecomp.py` | search episodes in messages form, 30B |
+| tiny | `--config=configs/browsecomp.py:tiny` | made-up episodes; CPU |
+
+Paper (arXiv 2603.21383), BrowseComp: base 2.50, SFT 1.50, PivotRL 11.30. Final answers that normalisation
+does not decide are for a judge: give --config.judge.base_url and --config.judge.model, or they count as
+rejected.
+
+`tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+BFCL = runpy.run_path(str(Path(__file__).with_name("bfcl.py")))  # where every field is explained
+
+
+def qwen3_30b_a3b() -> ConfigDict:
+    """The published recipe: 64 prompts x 16 generations, lr 1e-6 constant, no KL, 128k tokens, T = 1."""
+    c = BFCL["qwen3_30b_a3b"]()
+    c.name = "browsecomp"
+    c.workdir = "runs/browsecomp"
+    c.data.source = "data/browsecomp"  # a folder of trajectories: --config.data.source=...
+    c.data.verifier = "search"
+    c.data.max_prompt_tokens = 120_000
+    c.sampling.max_tokens = 8192
+    c.compute.slots = (32_768, 131_072)
+    return c
+
+
+def tiny() -> ConfigDict:
+    """Enough to see the path run on two CPU cores: this policy cannot learn these turns."""
+    c = BFCL["tiny"]()
+    c.name = "browsecomp"
+    c.workdir = "runs/browsecomp_tiny"
+    c.data.source = "configs/samples/search.jsonl"
+    c.data.verifier = "search"
+    c.data.held_out_share = 0.0
+    c.profile.group_size = 4
+    c.profile.batch = ConfigDict({"rows": 1, "branches": 32, "lanes": 16})
+    c.grpo.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
+    c.grpo.microbatch_rows = 1
+    c.grpo.steps, c.grpo.pivots_per_step, c.grpo.group_size = 2, 2, 4
+    c.evaluate.skill_items = 10
+    return c
+
+
+SIZES = {f.__name__: f for f in (qwen3_30b_a3b, tiny)}
+
+
+def get_config(size: str = "qwen3_30b_a3b") -> ConfigDict:
+    if size not in SIZES:
+        raise ValueError(f"configs/browsecomp.py has no size {size!r}; choose one of {', '.join(SIZES)}")
+    return SIZES[size]().lock()

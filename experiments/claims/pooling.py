@@ -1,0 +1,80 @@
+"""Numbers of finished runs, pooled over seeds: means with 95 % intervals over seeds and tasks at once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import runs
+
+from pivotrl_jax import evaluation
+
+REPEATS = 4000
+
+
+def finished(base: Path, name: str) -> list[int]:
+    """The seeds of which this run is done."""
+    found = [p.parent for p in base.glob(f"{name}/seed*/evaluation.json")]
+    return sorted(int(p.name.removeprefix("seed")) for p in found)
+
+
+def series(base: Path, name: str, seed: int, when: str) -> dict[str, tuple[list[float], list[str]]]:
+    """`evaluation.series` of one run, "before" or "after"."""
+    file = runs.workdir_of(base, name, seed) / "evaluations" / f"{when}.json"
+    return evaluation.series(json.loads(file.read_text("utf-8"))["results"])
+
+
+def stacked(base: Path, name: str, seeds: list[int], when: str, measure: str) -> tuple[np.ndarray, list[str]]:
+    """(values [S, N], cluster of each of the N tasks). Raises ValueError when seeds saw other tasks."""
+    each = [series(base, name, seed, when)[measure] for seed in seeds]
+    clusters = each[0][1]
+    if any(other != clusters for _, other in each):
+        raise ValueError(f"{name}: the seeds {seeds} were not evaluated on the same tasks")
+    return np.array([values for values, _ in each]), clusters
+
+
+def interval(values_SN: np.ndarray, clusters: list[str]) -> dict[str, float]:
+    """Mean and 95 % bootstrap interval, seeds and clusters of tasks both drawn with replacement."""
+    names, index = np.unique(clusters, return_inverse=True)
+    counts = np.bincount(index)
+    sums_SC = np.stack([np.bincount(index, row, len(names)) for row in values_SN])
+    rng = np.random.default_rng(0)
+    seeds = rng.integers(0, len(values_SN), (REPEATS, len(values_SN)))
+    drawn = rng.integers(0, len(names), (REPEATS, len(names)))
+    means = [
+        sums_SC[s][:, c].sum() / (len(values_SN) * counts[c].sum()) for s, c in zip(seeds, drawn, strict=True)
+    ]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"value": float(values_SN.mean()), "low": float(low), "high": float(high)}
+
+
+def summary(base: Path, name: str, measure: str, seeds: list[int]) -> dict:
+    """{"after", "change"}: the run's score and its paired change from pi_0, over these seeds."""
+    before, clusters = stacked(base, name, seeds, "before", measure)
+    after, _ = stacked(base, name, seeds, "after", measure)
+    return {"after": interval(after, clusters), "change": interval(after - before, clusters), "seeds": seeds}
+
+
+def versus(base: Path, one: str, other: str, measure: str, seeds: list[int]) -> dict[str, float]:
+    """Score of `one` minus score of `other`, paired by seed and task."""
+    first, clusters = stacked(base, one, seeds, "after", measure)
+    second, _ = stacked(base, other, seeds, "after", measure)
+    return interval(first - second, clusters)
+
+
+def common(base: Path, names: list[str]) -> list[int]:
+    """The seeds of which all these runs are done."""
+    return sorted(set.intersection(*(set(finished(base, name)) for name in names)))
+
+
+def metrics_of(base: Path, name: str, seed: int) -> list[dict]:
+    """metrics.jsonl of one run, a dict per step."""
+    lines = (runs.workdir_of(base, name, seed) / "metrics.jsonl").read_text("utf-8").splitlines()
+    by_step = {line["step"]: line for line in map(json.loads, lines)}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def show(entry: dict[str, float], sign: bool = False) -> str:
+    """'0.400 [0.35, 0.45]'."""
+    form: Callable[[float], str] = (lambda x: f"{x:+.3f}") if sign else (lambda x: f"{x:.3f}")
+    return f"{form(entry['value'])} [{form(entry['low'])}, {form(entry['high'])}]"

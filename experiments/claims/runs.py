@@ -1,0 +1,104 @@
+"""The training runs behind the claims: `python experiments/claims/runs.py --runs=pivotrl,sft --seeds=0,1,2`
+
+Every run is one `python -m pivotrl_jax.train --config=configs/bfcl.py` with the overrides below, in
+`runs/claims/{name}/seed{n}`; finished ones are left as they are. A seed changes the demonstrations, the
+order of training and all sampling; held-out tasks and pi_0 are the same throughout. What pi_0 itself scores
+under a seed's sampling is computed once and copied into the other runs of that seed.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# name -> overrides of configs/bfcl.py. "sft" has the rate and the epochs that sft_choice.py chose.
+RUNS: dict[str, list[str]] = {
+    "pivotrl": [],
+    "sft": ["method=sft", "sft.learning_rate=3e-4", "sft.epochs=8"],
+    "random_turns": ["method=random_turns"],
+    "exact": ["reward=exact"],
+    "random_exact": ["method=random_turns", "reward=exact"],
+    "e2e_rl": ["method=e2e_rl"],
+}
+RUNS |= {f"lambda_{x}": [f"profile.lambda_diff={x}"] for x in ("0.3", "0.9")}
+RUNS |= {f"group_{g}": [f"profile.group_size={g}", f"grpo.group_size={g}"] for g in (4, 16)}
+for count in (16, 256):
+    RUNS[f"pivotrl_{count}"] = [f"data.demonstrations={count}"]
+    RUNS[f"sft_{count}"] = [*RUNS["sft"], f"data.demonstrations={count}"]
+
+QUICK = [
+    "grpo.steps=6",
+    "grpo.save_every=6",
+    "data.demonstrations=24",
+    "data.held_out_tasks=24",
+    "evaluate.tasks=24",
+    "evaluate.turn_trajectories=12",
+    "evaluate.skill_items=4",
+    "sft.epochs=2",
+]
+
+
+def workdir_of(base: Path, name: str, seed: int) -> Path:
+    return base / name / f"seed{seed}"
+
+
+def command(name: str, seed: int, workdir: Path, quick: bool, more: list[str] = ()) -> list[str]:
+    """The program's command line for one run."""
+    overrides = [f"seed={seed}", f"workdir={workdir}", *RUNS[name], *(QUICK if quick else []), *more]
+    flags = [f"--config.{override}" for override in overrides]
+    return [sys.executable, "-m", "pivotrl_jax.train", "--config=configs/bfcl.py", *flags]
+
+
+def share_before(base: Path, workdir: Path, seed: int) -> None:
+    """Copy an evaluation of pi_0 of the same seed; the program computes anew if it was made otherwise."""
+    target = workdir / "evaluations" / "before.json"
+    if target.is_file():
+        return
+    for there in sorted(base.glob(f"*/seed{seed}/evaluations/before.json")):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(there, target)
+        return
+
+
+def run(base: Path, name: str, seed: int, quick: bool, more: list[str] = ()) -> Path:
+    """Make sure that this run is done. Returns its directory."""
+    workdir = workdir_of(base, name, seed)
+    if not (workdir / "evaluation.json").is_file():
+        share_before(base, workdir, seed)
+        workdir.mkdir(parents=True, exist_ok=True)
+        began = time.perf_counter()
+        with (workdir / "log.txt").open("w") as log:
+            subprocess.run(
+                command(name, seed, workdir, quick, more), check=True, cwd=ROOT, stdout=log, stderr=log
+            )
+        print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
+    return workdir
+
+
+def facts(workdir: Path) -> dict:
+    """run.json of a finished run."""
+    return json.loads((workdir / "run.json").read_text("utf-8"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", default=",".join(RUNS))
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--base", type=Path, default=ROOT / "runs" / "claims")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("overrides", nargs="*", help="more overrides, name=value")
+    options = parser.parse_args()
+    for seed in options.seeds.split(","):  # seeds first: every method has as many as any other
+        for name in options.runs.split(","):
+            run(options.base.resolve(), name, int(seed), options.quick, options.overrides)
+
+
+if __name__ == "__main__":
+    main()

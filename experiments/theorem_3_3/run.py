@@ -1,0 +1,80 @@
+"""Theorem 3.3: `python experiments/theorem_3_3/run.py [--policies=pivotrl=DIR,sft=DIR] [--quick] [--out=DIR]`
+
+    tabular   the KL-least policy with a target mass on M(s), found by Newton's method, against the closed
+              form; and what three ways of raising the same mass do to the ratios of pi_0
+    order     at fixed states, how far checkpoints keep the order that pi_0 gives task-unrelated actions
+              (order.py). Without --policies, copies of the reference with random noise are the yardstick
+
+Prints one JSON line; writes results.json, tabular.png and order.png. `--quick` takes fewer states and writes
+under runs/ unless told otherwise.
+
+Left out: training the policies. Give checkpoints in Hugging Face layout (a run's `hf` directory), stopped at
+matched in-domain accuracy.
+"""
+
+import json
+import platform
+import time
+from pathlib import Path
+
+import jax
+import order
+import tabular
+from absl import app, flags
+
+from pivotrl_jax import run as run_lib
+
+HERE = Path(__file__).resolve().parent
+QUICK = flags.DEFINE_bool("quick", False, "Fewer states.")
+OUT = flags.DEFINE_string("out", None, "Where results go; beside this file if not given.")
+SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
+REFERENCE = flags.DEFINE_string("reference", "embedded", "pi_0: a checkpoint in Hugging Face layout.")
+POLICIES = flags.DEFINE_list("policies", [], "name=directory of trained checkpoints; the first is compared.")
+
+NOISE = (0.02, 0.05)  # of the yardstick, relative to each array's own scale
+
+
+def policies_of(asked: list[str], reference: Path, seed: int) -> dict[str, Path]:
+    """Name -> directory; noisy copies of the reference where nothing is asked for."""
+    if not asked:
+        return {
+            f"noise {scale:g}": order.noisy_copy(
+                reference, Path(f"runs/theorem_3_3/noise_{scale:g}"), scale, seed
+            )
+            for scale in NOISE
+        }
+    pairs = [entry.partition("=") for entry in asked]
+    wrong = [entry for entry, (_, _, path) in zip(asked, pairs) if not Path(path).is_dir()]
+    if wrong:
+        raise app.UsageError(f"--policies: {', '.join(wrong)}: want name=directory of a checkpoint")
+    return {name: Path(path) for name, _, path in pairs}
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    quick, began = QUICK.value, time.perf_counter()
+    out = Path(OUT.value) if OUT.value else Path("runs/theorem_3_3_quick") if quick else HERE
+    out.mkdir(parents=True, exist_ok=True)
+    reference = run_lib.locate(REFERENCE.value, "--reference")
+    policies = policies_of(POLICIES.value, reference, SEED.value)
+    trained, shown = tabular.paths(50 if quick else 300, SEED.value)
+    tabular.draw(shown, out / "tabular.png")
+    taus, agreement = order.measure(reference, policies, quick, SEED.value)
+    order.draw(taus, out / "order.png")
+    result = {
+        "seed": SEED.value,
+        "quick": quick,
+        "machine": f"{platform.machine()}, {jax.default_backend()}",
+        "jax": jax.__version__,
+        "tabular": tabular.least_kl(100 if quick else 1000, SEED.value),
+        "paths": trained,
+        "order": agreement,
+        "seconds": round(time.perf_counter() - began),
+    }
+    (out / "results.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,260 @@
+"""Demonstrations of any known format -> candidates.jsonl, with a report of what was left out and why.
+
+    python -m pivotrl_jax.candidates PATH... --out=candidates.jsonl [--format=auto --verifier=NAME]
+        [--min_reward=1 --keep_error_turns --max_repeats=50 --max_prompt_tokens=32768]
+        [--tools=FILE --tokenizer=FOLDER]
+
+PATH is a file, a folder (walked), or hf:owner/name[:split]. Steps: read; keep episodes of enough reward (one
+without a recorded reward stays); skip turns that ended in an error; cap identical actions; one candidate per
+remaining assistant turn; leave out prompts that are too long. Left out here: whether a candidate teaches,
+which takes a model (`find_pivots`).
+"""
+
+import collections
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from absl import app, flags
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from pivotrl_jax.chat import Chat, load_chat
+from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
+from pivotrl_jax.trajectories import candidates as candidates_lib
+from pivotrl_jax.trajectories import filters, openai_chat, reading
+
+EMBEDDED = Path(__file__).parent / "assets" / "tiny"
+
+OUT = flags.DEFINE_string("out", "", "Where the candidates go, one JSON line each.")
+FORMAT = flags.DEFINE_string("format", reading.AUTO, "Name of the reader; auto recognises each file.")
+VERIFIER = flags.DEFINE_string("verifier", "", "Verifier of all candidates, instead of each reader's own.")
+MIN_REWARD = flags.DEFINE_float("min_reward", None, "Leave out episodes with a lower recorded reward.")
+KEEP_ERROR_TURNS = flags.DEFINE_bool("keep_error_turns", False, "Keep turns whose call ended in an error.")
+MAX_REPEATS = flags.DEFINE_integer(
+    "max_repeats", filters.MAX_REPEATS, "Candidates kept of one identical action over all files; 0: all."
+)
+MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out longer prompts; 0: none.")
+TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that bring none.")
+TOKENIZER = flags.DEFINE_string("tokenizer", str(EMBEDDED), "Checkpoint whose tokenizer counts tokens.")
+
+NAMED_ON_STDERR = 20  # more rows that were left out are only counted
+
+
+@dataclasses.dataclass
+class File:
+    """What became of one file (or folder, or hub dataset)."""
+
+    name: str
+    trajectories: list[Trajectory]
+    left_out: dict[str, str]  # where -> why
+    failed: int = 0  # episodes below the reward
+    unknown: int = 0  # episodes without a recorded reward
+    candidates: list[Candidate] = dataclasses.field(default_factory=list)
+    skipped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+
+def read(paths: Sequence[str], progress: Progress) -> list[File]:
+    """Every file under the paths, ids unique over all. Raises InputError."""
+    sources = list(reading.expand(paths))
+    tools = openai_chat.read_tools_file(TOOLS.value)
+    files = []
+    for source, given in progress.track(sources, description="reading"):
+        made, why = reading.read_source(source, FORMAT.value, VERIFIER.value, given)
+        made = [t if t.tools else dataclasses.replace(t, tools=tools) for t in made]
+        files.append(File(str(source), made, why))
+    every = reading.checked(
+        [t for f in files for t in f.trajectories], {w: s for f in files for w, s in f.left_out.items()}
+    )
+    _hand_back(files, every)
+    return files
+
+
+def _hand_back(files: list[File], trajectories: list[Trajectory]) -> None:
+    """Put trajectories that went through a filter as one list back into their files."""
+    left = iter(trajectories)
+    for file in files:
+        file.trajectories = [next(left) for _ in file.trajectories]
+
+
+def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
+    """Filter, extract and limit; the files hold the outcome. Returns candidate id -> prompt tokens."""
+    if MIN_REWARD.value is not None:
+        for file in files:
+            file.trajectories, failed, file.unknown = filters.successes(file.trajectories, MIN_REWARD.value)
+            file.failed = len(failed)
+    every = [t for f in files for t in f.trajectories]
+    if not KEEP_ERROR_TURNS.value:
+        every = filters.skip_errors(every)
+    _hand_back(files, filters.cap_repeats(every, MAX_REPEATS.value))
+    tokens: dict[str, int] = {}
+    total = sum(len(f.trajectories) for f in files)
+    task = progress.add_task("counting tokens", total=total)
+    for file in files:
+        for trajectory in file.trajectories:
+            file.skipped.update(trajectory.skip.values())
+            kept, why = _within_limits(candidates_lib.extract([trajectory]), chat, tokens)
+            file.candidates += kept
+            file.skipped.update(why)
+            progress.advance(task)
+    return tokens
+
+
+def _within_limits(
+    candidates: list[Candidate], chat: Chat, tokens: dict[str, int]
+) -> tuple[list[Candidate], dict[str, int]]:
+    """(candidates that the template renders and that are short enough, slug -> how many are not)."""
+    rendered, refused = [], 0
+    for candidate in candidates:
+        try:
+            tokens[candidate.id] = len(chat.prompt_ids(candidate.messages, candidate.tools))
+            rendered.append(candidate)
+        except InputError:
+            refused += 1
+    limit = MAX_PROMPT_TOKENS.value or sys.maxsize
+    kept, long = candidates_lib.limit_prompts(rendered, lambda c: tokens[c.id], limit)
+    counts = {"template_refuses": refused, "prompt_too_long": len(long)}
+    return kept, {slug: n for slug, n in counts.items() if n}
+
+
+# ---- the report
+
+
+def bucket(value: int) -> int:
+    """The smallest power of two that is not below `value`; 0 for 0."""
+    return 1 << (value - 1).bit_length() if value > 0 else 0
+
+
+def histogram(values: Iterable[int]) -> list[tuple[str, int]]:
+    """(range, count) for ranges 0, 1, 2, 3-4, 5-8, ... from the first to the last that holds a value."""
+    counts = collections.Counter(bucket(v) for v in values)
+    rows, top = [], 0
+    while counts and top <= max(counts):
+        below = top // 2 + 1
+        rows.append((f"{below}-{top}" if below < top else str(top), counts[top]))
+        top = top * 2 or 1
+    first = next((i for i, (_, n) in enumerate(rows) if n), 0)
+    return rows[first:]
+
+
+def bars(title: str, values: Iterable[int], width: int = 40) -> str:
+    """A histogram as text, one line a range."""
+    rows = histogram(values)
+    most = max((n for _, n in rows), default=0)
+    label = max((len(r) for r, _ in rows), default=0)
+    lines = [f"  {r:>{label}} {'█' * -(-n * width // most)} {n}" for r, n in rows]
+    return "\n".join([title, *lines])
+
+
+def spark(values: Iterable[int]) -> str:
+    """A histogram in one word, with its ends: "0 ▂█▅ 9-16"."""
+    rows = histogram(values)
+    if not rows:
+        return ""
+    most = max(n for _, n in rows)
+    marks = "".join(" ▁▂▃▄▅▆▇█"[-(-n * 8 // most)] for _, n in rows)
+    return f"{rows[0][0]} {marks} {rows[-1][0]}"
+
+
+def _reasons(counts: collections.Counter) -> str:
+    return ", ".join(f"{slug} {n}" for slug, n in sorted(counts.items(), key=lambda i: (-i[1], i[0])))
+
+
+def _row(name: str, files: list[File], tokens: dict[str, int]) -> list[str]:
+    candidates = [c for f in files for c in f.candidates]
+    return [
+        escape(name),
+        str(sum(len(f.trajectories) for f in files)),
+        str(sum(f.failed for f in files)),
+        str(sum(len(f.left_out) for f in files)),
+        str(len(candidates)),
+        _reasons(sum((f.skipped for f in files), collections.Counter())),
+        spark(c.turn for c in candidates),
+        spark(tokens[c.id] for c in candidates),
+    ]
+
+
+def report(files: list[File], tokens: dict[str, int], console: Console) -> None:
+    """A line per file, a total, and the histograms of all candidates."""
+    table = Table("file", show_footer=False)
+    for name in ("trajectories", "low reward", "left out", "candidates"):
+        table.add_column(name, justify="right")
+    for name in ("skipped turns", "turn depth", "prompt tokens"):
+        table.add_column(name)
+    for file in files:
+        table.add_row(*_row(Path(file.name).name, [file], tokens))
+    table.add_section()
+    table.add_row(*_row("total", files, tokens))
+    console.print(table)
+    candidates = [c for f in files for c in f.candidates]
+    console.print(bars("turn depth", (c.turn for c in candidates)), markup=False, highlight=False)
+    console.print(
+        bars(f"prompt tokens ({Path(TOKENIZER.value).name} tokenizer)", (tokens[c.id] for c in candidates)),
+        markup=False,
+        highlight=False,
+    )
+    if MIN_REWARD.value is not None:
+        console.print(f"{sum(f.unknown for f in files)} trajectories have no recorded reward and were kept")
+    bare = sum(not t.tools for f in files for t in f.trajectories)
+    if bare:
+        console.print(f"{bare} trajectories bring no tool docs; give some with --tools if prompts need them")
+
+
+def _name_left_out(files: list[File]) -> None:
+    named = [(where, why) for f in files for where, why in f.left_out.items()]
+    for where, why in named[:NAMED_ON_STDERR]:
+        print(f"candidates: left out {where}: {why}", file=sys.stderr)
+    if len(named) > NAMED_ON_STDERR:
+        print(f"candidates: left out {len(named) - NAMED_ON_STDERR} more", file=sys.stderr)
+
+
+def run(paths: Sequence[str]) -> None:
+    """Read, select, write, report. Raises InputError."""
+    if not paths:
+        raise InputError("no input; name files, folders or hf:owner/name")
+    if not OUT.value:
+        raise InputError("no output; name one, e.g. --out=candidates.jsonl")
+    if FORMAT.value != reading.AUTO:
+        reading.reader(FORMAT.value)
+    for flag in (MAX_REPEATS, MAX_PROMPT_TOKENS):
+        if flag.value < 0:
+            raise InputError(f"--{flag.name}={flag.value}; want 0 or more")
+    quiet = not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        files = read(paths, progress)
+        tokens = select(files, load_chat(TOKENIZER.value, keep_thinking=False), progress)
+    _name_left_out(files)
+    candidates = [c for f in files for c in f.candidates]
+    if not candidates:
+        why = sum((f.skipped for f in files), collections.Counter())
+        why["low_reward_trajectory"] += sum(f.failed for f in files)
+        raise InputError(f"no candidate is left ({_reasons(+why)}); loosen the filters")
+    try:
+        write_records(OUT.value, candidates)
+    except OSError as e:
+        raise InputError(f"--out={OUT.value} cannot be written ({e.strerror}); check the path") from None
+    # a table in a log file is as wide as it needs to be
+    report(files, tokens, Console(width=None if sys.stdout.isatty() else 160))
+    print(f"{len(candidates)} candidates in {OUT.value}")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as e:
+        sys.exit(f"candidates: {str(e).splitlines()[0]}")
+
+
+def main(argv: list[str]) -> None:
+    """Exit status 1 and one sentence for bad input."""
+    try:
+        run(argv[1:])
+    except InputError as e:
+        sys.exit(f"candidates: {e}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

@@ -1,0 +1,112 @@
+"""The training loop that all methods share: a batch, one update, metrics, checkpoints; resumable.
+
+A method supplies `make_batch`. What it does at a step must be a function of (seed, step, parameters) alone:
+then a killed run that restarts from a checkpoint ends as one that was never killed, bit for bit on the same
+machine.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pivotrl_jax import lora, model, progress, update
+from pivotrl_jax.checkpoint import Checkpoints
+from pivotrl_jax.metrics import MetricsWriter
+from pivotrl_jax.records import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """One step's batch and what is to be said about it."""
+
+    batch: update.Batch
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    rollout_turns: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """Where a loop's checkpoints and metrics go, and whether it goes on from them."""
+
+    checkpoints: Checkpoints
+    save_every: int
+    workdir: object
+    resume: bool
+    on_step: Callable[[int], None] = lambda step: None
+
+
+def _require_finite(step: int, values: dict[str, float]) -> None:
+    """Raises InputError when a step's loss or gradient is not a number: before it is saved, not after."""
+    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+        raise InputError(
+            f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
+            "training stops here, the latest checkpoint is whole; lower the learning rate"
+        )
+
+
+def start(learner: update.Learner, reference, keeping: Keeping, steps: int) -> tuple[update.TrainState, dict]:
+    """(state, totals): of the latest checkpoint, or of step 0 with the reference parameters (of what is
+    trained: under LoRA, fresh adapters), which are copied. Raises InputError for one past `steps`."""
+    restored = None
+    if keeping.resume:
+        restored = keeping.checkpoints.restore_latest(learner.abstract_state(reference))
+    else:
+        keeping.checkpoints.clear()
+    if restored:
+        state, host = restored
+        if int(state.step) > steps:
+            raise InputError(
+                f"the config asks for {steps} steps, but the latest checkpoint is of step {int(state.step)}; "
+                "ask for at least that many, or start over with --config.resume=False"
+            )
+        return state, host["totals"]
+    return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
+
+
+def run(
+    learner: update.Learner,
+    state: update.TrainState,
+    totals: dict,
+    steps: int,
+    make_batch: Callable[[int, model.Params], Made],
+    keeping: Keeping,
+    title: str,
+) -> tuple[update.TrainState, dict]:
+    """Train from where `start` says up to `steps` steps. Returns the state and totals ("rollout_turns",
+    "trained_tokens", "seconds"), which run over resumes.
+
+    `make_batch(step, params)` gets the current parameters, adapters joined, to sample with; it must not keep
+    them, since the update takes their memory.
+    """
+    first = int(state.step)
+    with MetricsWriter(keeping.workdir, first) as writer, progress.bar(steps, title, "steps") as bar:
+        bar.update(first)
+        for step in range(first, steps):
+            began = time.perf_counter()
+            try:
+                made = make_batch(step, lora.join(learner.frozen, state.params))
+            except InputError:  # a judge that is down: the steps so far are not lost
+                if step > first and step % keeping.save_every:
+                    keeping.checkpoints.save(step, state, {"step": step, "totals": totals})
+                raise
+            rolled = time.perf_counter()
+            state, values = learner.step(state, made.batch)
+            _require_finite(step, values)
+            seconds = time.perf_counter() - began
+            totals["rollout_turns"] += made.rollout_turns
+            totals["trained_tokens"] += int(values["tokens"])
+            totals["seconds"] += seconds
+            fill = float((made.batch["subtree_end"] > 0).mean())
+            timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rolled - began}
+            writer.write(step, {**made.metrics, **values, **timing})
+            shown = {
+                k: f"{made.metrics[k]:.2f}" for k in ("reward_mean", "group_reward_std") if k in made.metrics
+            }
+            bar.set_postfix(shown or {"loss": f"{values['loss']:.3f}"}, refresh=False)
+            bar.update(1)
+            if (step + 1) % keeping.save_every == 0 or step + 1 == steps:
+                keeping.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
+            keeping.on_step(step + 1)
+    return state, totals

@@ -1,0 +1,83 @@
+"""Which demonstrations are worth imitating: successes, turns that the environment accepted, actions not yet
+demonstrated often enough. (The longest prompts are left out by `candidates.limit_prompts`.)
+
+A filter never removes a message: a turn that is no candidate still is history, and is named in `skip`.
+"""
+
+import collections
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
+
+from pivotrl_jax.records import Message, Trajectory
+from pivotrl_jax.trajectories import terminus
+from pivotrl_jax.trajectories.skips import CALL_ERROR, REPEATED
+
+MAX_REPEATS = 50  # what NVIDIA's converter of terminal demonstrations keeps of one group of commands
+ERROR = re.compile(r"\s*error\b", re.IGNORECASE)
+
+
+def successes(
+    trajectories: Iterable[Trajectory], min_reward: float | None
+) -> tuple[list[Trajectory], list[Trajectory], int]:
+    """(kept, left out, how many of the kept have no recorded reward and are kept for that).
+
+    `min_reward` None keeps all.
+    """
+    kept, failed, unknown = [], [], 0
+    for trajectory in trajectories:
+        if min_reward is None or trajectory.reward is None or trajectory.reward >= min_reward:
+            kept.append(trajectory)
+            unknown += trajectory.reward is None
+        else:
+            failed.append(trajectory)
+    return kept, failed, unknown
+
+
+def is_error(result: Message) -> bool:
+    """Whether a tool result is an error: the source says so ("error": True), or its text begins with "Error".
+
+    Deliberately no more: a traceback in a command's output may be just what the turn was meant to show.
+    """
+    return result.get("error") is True or bool(ERROR.match(result.get("content") or ""))
+
+
+def skip_errors(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    """Skip the turns one of whose calls was answered by an error."""
+    out = []
+    for trajectory in trajectories:
+        skip = dict(trajectory.skip)
+        turn = -1
+        for i, message in enumerate(trajectory.messages):
+            if message["role"] == "assistant":
+                turn = i
+            elif message["role"] == "tool" and turn >= 0 and is_error(message):
+                skip.setdefault(turn, CALL_ERROR)
+        out.append(dataclasses.replace(trajectory, skip=skip))
+    return out
+
+
+def action_key(message: Message, verifier: str) -> str:
+    """Equal for two turns that do the same: calls by name and arguments, keystrokes, or the text."""
+    calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or []]
+    if calls:
+        return json.dumps(["calls", calls], sort_keys=True)
+    typed = terminus.turn(message.get("content") or "") if verifier == terminus.VERIFIER else None
+    return json.dumps(["typed", *typed] if typed else ["said", (message.get("content") or "").strip()])
+
+
+def cap_repeats(trajectories: Iterable[Trajectory], max_repeats: int = MAX_REPEATS) -> list[Trajectory]:
+    """Keep the first `max_repeats` turns of each action over the whole set and skip the others; 0: no cap."""
+    seen: collections.Counter[str] = collections.Counter()
+    out = []
+    for trajectory in trajectories:
+        skip = dict(trajectory.skip)
+        for i, message in enumerate(trajectory.messages):
+            if message["role"] == "assistant" and i not in skip:
+                key = action_key(message, trajectory.verifier)
+                seen[key] += 1
+                if 0 < max_repeats < seen[key]:
+                    skip[i] = REPEATED
+        out.append(dataclasses.replace(trajectory, skip=skip))
+    return out

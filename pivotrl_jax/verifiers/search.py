@@ -1,0 +1,209 @@
+"""search: is the action the same step of a search as the demonstrated one?
+
+The tool must be the same, and each argument is compared by its role, which its name tells (ROLES), or
+`candidate.case["roles"]` = {"argument" or "tool.argument": role}:
+
+- `query`: the same topic, numbers, quoted phrases, operators and negations (`search_text.query_difference`;
+  `case["query_similarity"]` is its threshold); a list of queries in any order, one to one;
+- `page`: an address of the same page (`search_text.page`); a value that is no address exactly;
+- `evidence`: what is looked for or quoted in a page: one text contains the other, and what is longer than the
+  demonstrated one must stand in a tool's output so far, where there is one;
+- `answer`: an answer given by a tool, as below;
+- `free`: what a reader is told to look for in a page: not compared, it may be left out;
+- `exact`, and every other argument: as tool_call compares it (ids, result indices, cursors, page numbers).
+
+Several calls are matched one to one and counted by `case["calls"]` (see `arguments`).
+
+A turn that only talks is the final answer. It is right when the marked answer, or the whole text, is the
+same after normalisation of numbers, dates, case and articles as `case["answer"]` (a string or a list of them)
+or as the demonstration. Else the reward is 0 with a `question` of the kind "answer": a judge may know better.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from pivotrl_jax.records import Action, Call, Candidate, InputError, Question, Verdict
+from pivotrl_jax.verifiers.action_rows import fault, read_row
+from pivotrl_jax.verifiers.arguments import as_object, count_verdict, matched, normal, parameters, read_fields
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, function_docs, show, text_verdict
+from pivotrl_jax.verifiers.search_text import (
+    QUERY_SIMILARITY,
+    final_answer,
+    page,
+    query_difference,
+    same_answer,
+    same_page,
+    same_passage,
+    words,
+)
+
+NAME = "search"
+ROLES = {
+    "query": "query queries q search_query search_queries search_term search_terms keyword keywords",
+    "page": "url urls link links uri href page_url website",
+    "evidence": "pattern quote quotes evidence passage snippet find needle find_text search_text",
+    "answer": "answer final_answer exact_answer",
+    "free": "goal",
+}
+_ROLE = {argument: role for role, names in ROLES.items() for argument in names.split()}
+_REASONS = {
+    "query": "query",
+    "page": "page",
+    "evidence": "evidence",
+    "answer": "answer",
+    "exact": "arguments",
+}
+MAX_QUESTION = 20_000  # characters of an answer that a judge is shown
+
+
+@functools.lru_cache(maxsize=64)  # the rollouts of a group share their history
+def _page_words(text: str) -> str:
+    return " ".join(words(text))
+
+
+class _Step:
+    """What the calls of an action are measured against: the tools, the case and the pages seen so far."""
+
+    def __init__(self, candidate: Candidate):
+        case = candidate.case
+        self.docs, self.fields = function_docs(candidate.tools), read_fields(case)
+        self.similarity, self.roles = case.get("query_similarity", QUERY_SIMILARITY), case.get("roles", {})
+        if isinstance(self.similarity, bool) or not isinstance(self.similarity, (int, float)):
+            raise InputError(
+                f'"query_similarity" of the case is {show(self.similarity)}; want a number in (0, 1]'
+            )
+        if not isinstance(self.roles, dict) or not all(r in (*ROLES, "exact") for r in self.roles.values()):
+            raise InputError(
+                f'"roles" of the case is {show(self.roles)}; want argument -> {[*ROLES, "exact"]}'
+            )
+        self.messages = candidate.messages
+        self._pages: str | None = None
+
+    def pages(self) -> str | None:
+        """The words of all tools' outputs so far, None when there are none."""
+        if self._pages is None:
+            seen = [m["content"] for m in self.messages if m.get("role") == "tool"]
+            self._pages = " ".join(_page_words(text) for text in seen if isinstance(text, str))
+        return self._pages or None
+
+    def role(self, tool: str, argument: str, want: Any) -> str:
+        """The role of an argument, which the demonstration's value must be fit for."""
+        role = self.roles.get(f"{tool}.{argument}", self.roles.get(argument, _ROLE.get(argument, "exact")))
+        if role == "free":
+            return role
+        texts = want if isinstance(want, list) else [want]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            return "exact"
+        if role == "exact" and argument not in self.roles and all("://" in t and page(t) for t in texts):
+            return "page"  # browsers whose `id` is a result's number or an address
+        return role
+
+    def same(self, role: str, want: str, got: str) -> bool:
+        """Whether two texts of one role mean the same."""
+        if role == "query":
+            return not query_difference(want, got, self.similarity)
+        if role == "page":
+            return same_page(want, got)
+        if role == "evidence":
+            return same_passage(want, got, self.pages() if len(got) > len(want) else None)
+        return same_answer(want, got)
+
+    def texts_differ(self, role: str, want: Any, got: Any) -> bool:
+        """Whether arguments of a role differ: texts, or lists of texts in any order."""
+        if isinstance(want, str) and isinstance(got, str):
+            return not self.same(role, want, got)
+        if not isinstance(want, list) or not isinstance(got, list) or len(want) != len(got):
+            return True
+        if not all(isinstance(text, str) for text in got):
+            return True
+        return len(matched(_choices(want, got, lambda a, b: self.same(role, a, b)))) < len(want)
+
+    def difference(self, want: Call, got: Call) -> str:
+        """The rule by which `got` is not the demonstrated call, "" when it is."""
+        if want.name != got.name:
+            return "name"
+        if not isinstance(want.arguments, dict) or not isinstance(got.arguments, dict):
+            same = normal(want.arguments, {}) == normal(got.arguments, {})
+            return "" if same else "arguments"
+        schema, roles = parameters(want.name, self.docs), {}
+        for name in [*want.arguments, *got.arguments]:
+            roles[name] = self.role(want.name, name, want.arguments.get(name))
+        plain = [{k: v for k, v in call.arguments.items() if roles[k] == "exact"} for call in (want, got)]
+        ours, theirs = (normal(arguments, schema, want.name, self.fields) for arguments in plain)
+        if ours != theirs:
+            return "arguments"
+        for name, role in sorted(roles.items(), key=lambda item: item[1] == "answer"):  # answers last
+            if role in ("exact", "free"):
+                continue
+            if self.texts_differ(role, want.arguments.get(name), got.arguments.get(name)):
+                return role
+        return ""
+
+
+def _choices(want: list, got: list, same: Callable[[Any, Any], bool]) -> list[list[int]]:
+    return [[j for j, b in enumerate(got) if same(a, b)] for a in want]
+
+
+def _question(candidate: Candidate, gold: str, actual: str) -> Question:
+    asked = candidate.case.get("question")
+    if not isinstance(asked, str):
+        users = [m.get("content") for m in candidate.messages if m.get("role") == "user"]
+        asked = next((text for text in reversed(users) if isinstance(text, str)), "")
+    return Question("answer", asked, gold, actual[:MAX_QUESTION])
+
+
+def _answer(candidate: Candidate, action: Action) -> Verdict:
+    """The verdict on a final answer in text."""
+    verdict = text_verdict(action)
+    if verdict.reward == 0:
+        return verdict
+    known = candidate.case.get("answer")
+    known = [known] if isinstance(known, str) else known if isinstance(known, list) else []
+    demonstrated = candidate.demonstration.get("content")
+    demonstrated = demonstrated if isinstance(demonstrated, str) else ""
+    given = final_answer(action.content)
+    for want in [*known, final_answer(demonstrated)]:
+        if isinstance(want, str) and (same_answer(want, given) or same_answer(want, action.content)):
+            return Verdict(1.0, "ok", "the same answer after normalisation")
+    gold = next((k for k in known if isinstance(k, str)), final_answer(demonstrated))
+    said = f"the answer {show(given)}, want {show(gold)}"
+    return Verdict(0.0, "answer", said, _question(candidate, gold, given))
+
+
+def verify(candidate: Candidate, action: Action) -> Verdict:
+    """Reward 1 iff the action takes the demonstrated step. Never raises on `action`.
+
+    Raises InputError for a case whose "roles", "query_similarity", "fields" or "calls" cannot be used.
+    """
+    expected, step = demonstrated_calls(candidate), _Step(candidate)
+    verdict = fault(action, expected)
+    if verdict is not None:
+        return verdict
+    if not expected:
+        return _answer(candidate, action)
+    if not action.calls:
+        return Verdict(0.0, "no_call", f"no call; the demonstration calls {show([c.name for c in expected])}")
+    differences = [[step.difference(want, got) for got in action.calls] for want in expected]
+    choices = [[j for j, difference in enumerate(row) if not difference] for row in differences]
+    verdict = count_verdict(candidate.case, len(matched(choices)), len(expected), len(action.calls))
+    if verdict.reward or verdict.reason != "arguments":
+        return verdict
+    row = next((row for row, fits in zip(differences, choices) if not fits), differences[0])
+    near = next((d for d in row if d not in ("", "name")), "name")
+    said = f"called {show([(c.name, c.arguments) for c in action.calls])}"
+    said += f", want {show([(c.name, c.arguments) for c in expected])}"
+    question = None
+    if near == "answer" and len(expected) == len(action.calls) == 1:
+        texts = [_answer_text(call) for call in (expected[0], action.calls[0])]
+        question = _question(candidate, *texts) if all(texts) else None
+    return Verdict(0.0, _REASONS.get(near, near), said, question)
+
+
+def _answer_text(call: Call) -> str:
+    """The answer among a call's arguments, "" when it is no text."""
+    arguments = as_object(call.arguments)
+    return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
+
+
+VERIFIERS = (Verifier(NAME, "1", verify, read_row(NAME)),)

@@ -1,0 +1,257 @@
+"""What the strict terminal verifier compares: two texts that are typed, two values of a tool, two calls.
+
+The rules are in terminal.py.
+"""
+
+import dataclasses
+import json
+import posixpath
+import re
+from typing import Any
+
+from rapidfuzz.distance import Indel
+
+from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
+from pivotrl_jax.verifiers import terminal_rows, terminal_shell
+from pivotrl_jax.verifiers.action_rows import fault
+from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.nemo_gym_harness import coerced, satisfies, schemas_of
+
+OPEN_SIMILARITY = 0.5  # below it a judge is not asked
+MAX_SIMILARITY_CHARS = 50_000  # of both texts, for the similarity: a tenth of a second
+MAX_BATCH = 16  # calls that are matched in any order; more are compared in the order of their text
+
+# not compared beside one of ACTS: what is shown to people, and how long to wait
+FREE = {"description", "timeout", "timeout_ms", "yield_time_ms", "max_output_tokens", "justification"}
+ACTS = {"cmd", "command", "script", "code", "prompt"}
+COMMANDS = {"cmd", "command", "script"}
+PATHS = {"filePath", "file_path", "path", "workdir", "cwd"}
+TEXTS = {"content", "code", "input", "patch"}
+PROSE = {("web_search", "query"), ("finish", "reason")}
+
+OK = Verdict(1.0, "ok", "the demonstrated action")
+
+
+# ---- two texts
+
+
+def _similarity(gold: str, actual: str) -> float:
+    if len(gold) + len(actual) > MAX_SIMILARITY_CHARS:
+        return 0.0
+    return Indel.normalized_similarity(gold, actual)
+
+
+def _open(gold: str, actual: str, reason: str) -> Verdict:
+    """The verdict where no rule decides."""
+    similarity = _similarity(gold, actual)
+    if similarity >= OPEN_SIMILARITY:
+        return Verdict(0.0, "undecided", f"similarity {similarity:.2f}, and no rule decides")
+    return Verdict(0.0, reason, f"{show(actual)}, want {show(gold)}")
+
+
+def compare_typed(gold: str, actual: str) -> Verdict:
+    """Two texts that are typed into a terminal."""
+    if terminal_shell.same(gold, actual):
+        return OK
+    if gold.endswith("\n") != actual.endswith("\n"):
+        missing = "is missing" if gold.endswith("\n") else "is not in the demonstration"
+        return Verdict(0.0, "enter", f"the last Enter {missing}")
+    if max(len(gold), len(actual)) > terminal_shell.MAX_CHARS:
+        return Verdict(0.0, "too_long", f"more than {terminal_shell.MAX_CHARS} characters, and not equal")
+    contradiction = terminal_shell.contradiction(gold, actual)
+    if contradiction:
+        return Verdict(0.0, "arguments", show(contradiction))
+    return _open(gold, actual, "commands")
+
+
+def _numbers(text: str) -> list[str]:
+    return sorted(re.findall(r"\d+", text))
+
+
+def _prose(gold: str, actual: str) -> Verdict:
+    """Queries and reasons: the words in order count; case, spaces and punctuation do not."""
+    words = [re.findall(r"[^\W_]+", text.casefold()) for text in (gold, actual)]
+    if words[0] == words[1] and words[0]:
+        return OK
+    return _open(" ".join(words[0]), " ".join(words[1]), "prose")
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n").strip("\n")
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """All must hold: the first that is rejected, else the first that is open, else ok."""
+    failed = [verdict for verdict in verdicts if not verdict.reward]
+    return next((v for v in failed if v.reason != "undecided"), failed[0] if failed else OK)
+
+
+def as_text(answer: dict) -> str:
+    """An answer or a call as a judge is shown it."""
+    return json.dumps(answer, ensure_ascii=False)
+
+
+# ---- tools
+
+
+def _number(value: Any) -> Any:
+    """Integers written as floats become integers, so that 5 equals 5.0 and never true."""
+    if isinstance(value, dict):
+        return {name: _number(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_number(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _same_json(gold: Any, actual: Any) -> bool:
+    texts = (json.dumps(_number(value), sort_keys=True) for value in (gold, actual))
+    return next(texts) == next(texts)
+
+
+def _path(value: str) -> str:
+    return posixpath.normpath(value) if value else value
+
+
+def _url(value: str) -> str:
+    """A page's address; scheme and host know no case."""
+    return re.sub(r"^\w+://[^/]*", lambda m: m[0].lower(), value.strip()).rstrip("/")
+
+
+def _todos(gold: list, actual: list) -> bool:
+    items = [[t if isinstance(t, dict) else {} for t in todos] for todos in (gold, actual)]
+    states = [[(show(t.get("status")), show(t.get("priority"))) for t in todos] for todos in items]
+    return states[0] == states[1]
+
+
+def _script(value: list) -> str | None:
+    """The script of ["bash", "-lc", script]."""
+    shell = len(value) == 3 and value[0] in ("bash", "sh", "zsh", "/bin/bash", "/bin/sh")
+    return value[2] if shell and value[1] in ("-c", "-lc") and isinstance(value[2], str) else None
+
+
+def _differs(name: str, gold: Any, actual: Any) -> Verdict:
+    return Verdict(0.0, "arguments", f"{name} is {show(actual)}, want {show(gold)}")
+
+
+def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
+    """One argument of one tool."""
+    if _same_json(gold, actual):
+        return OK
+    same = False
+    if isinstance(gold, str) and isinstance(actual, str):
+        if name in COMMANDS:
+            return compare_typed(_plain(gold).strip(), _plain(actual).strip())
+        if (tool, name) in PROSE:
+            return _prose(gold, actual)
+        if name in PATHS:
+            same = _path(gold) == _path(actual)
+        elif name == "url":
+            same = _url(gold) == _url(actual)
+        elif name in TEXTS:
+            same = _plain(gold) == _plain(actual)
+            if name == "code" and not same and _numbers(gold) == _numbers(actual):
+                return _open(gold, actual, "arguments")
+        elif name == "prompt" and tool == "task":
+            same = bool(actual.strip())
+    elif isinstance(gold, list) and isinstance(actual, list):
+        if name in COMMANDS and None not in (scripts := (_script(gold), _script(actual))):
+            verdict = compare_typed(*(_plain(script).strip() for script in scripts))
+            return verdict if gold[:2] == actual[:2] else _differs(name, gold, actual)
+        if (tool, name) == ("update_plan", "plan"):
+            same = bool(actual)
+        elif (tool, name) == ("todowrite", "todos"):
+            same = _todos(gold, actual)
+        elif name == "paths" and all(isinstance(path, str) for path in [*gold, *actual]):
+            same = {_path(path.strip()) for path in gold} == {_path(path.strip()) for path in actual}
+    return OK if same else _differs(name, gold, actual)
+
+
+def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
+    """An argument that the gold gives and the action does not."""
+    properties = schema.get("properties")
+    declared = properties.get(name) if isinstance(properties, dict) else None
+    if isinstance(declared, dict) and "default" in declared:
+        empty = _same_json(declared["default"], gold)
+    else:
+        empty = gold in ("", [], {}) or gold is None or gold is False
+    return OK if empty else _differs(name, gold, None)
+
+
+def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict:
+    if actual.name != gold.name:
+        return Verdict(0.0, "name", f"called {show(actual.name)}, want {show(gold.name)}")
+    schema = schemas.get(actual.name, {})
+    try:
+        arguments = coerced(actual.arguments, schema)
+    except ValueError:  # a string of thousands of digits: no list and no object, so as it is
+        arguments = actual.arguments
+    if fault(Action(calls=(Call(gold.name, arguments),)), [gold]) is not None:
+        return Verdict(0.0, "malformed", "an argument written as a string holds what is not JSON")
+    if schema and not satisfies(arguments, schema):
+        return Verdict(0.0, "schema", f"{show(arguments)} breaks the declared schema")
+    surplus = sorted(arguments.keys() - gold.arguments.keys())
+    if surplus:
+        return Verdict(0.0, "surplus", f"arguments that the demonstration lacks: {show(surplus)}")
+    verdicts = []
+    free = FREE if ACTS & gold.arguments.keys() else ()
+    for name, value in gold.arguments.items():
+        if name in free:
+            continue
+        if name in arguments:
+            verdicts.append(_compare_value(gold.name, name, value, arguments[name]))
+        else:
+            verdicts.append(_left_out(name, value, schema))
+    return worst(verdicts)
+
+
+def _match(verdicts: list[list[Verdict]]) -> bool:
+    """Whether each row has a column of its own with reward 1 (augmenting paths)."""
+    owner: dict[int, int] = {}
+
+    def place(row: int, seen: set[int]) -> bool:
+        for column, verdict in enumerate(verdicts[row]):
+            if verdict.reward and column not in seen:
+                seen.add(column)
+                if column not in owner or place(owner[column], seen):
+                    owner[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(verdicts)))
+
+
+def verify_tools(candidate: Candidate, action: Action) -> Verdict:
+    """Messages and tool calls, by the rules in terminal.py. Never raises on `action`."""
+    gold, _ = terminal_rows.gold_calls(candidate)
+    if gold is None or not all(isinstance(call.arguments, dict) for call in gold):
+        return Verdict(0.0, "expected_action", "the gold's calls cannot be read")
+    verdict = fault(action, gold)
+    if verdict is not None:
+        return verdict
+    if not gold:
+        if action.calls:
+            return Verdict(0.0, "called", f"called {show(action.calls[0].name)} where the gold is a message")
+        if "<tool_call>" in action.content:
+            return Verdict(0.0, "malformed", "a tool call that could not be parsed was left in the text")
+        return OK if action.content.strip() else Verdict(0.0, "empty", "no text and no call")
+    if len(action.calls) != len(gold):
+        reason = "count" if action.calls else "no_call"
+        return Verdict(0.0, reason, f"{len(action.calls)} calls, want {len(gold)}")
+    return _compare_calls(candidate, gold, list(action.calls))
+
+
+def _compare_calls(candidate: Candidate, gold: list[Call], actual: list[Call]) -> Verdict:
+    schemas = schemas_of(candidate.tools)
+    if len(gold) == 1:
+        verdict = _compare_call(gold[0], actual[0], schemas)
+        if verdict.reason == "undecided":
+            texts = [as_text({"name": c.name, "arguments": c.arguments}) for c in (gold[0], actual[0])]
+            question = Question("terminal", terminal_rows.task_of(candidate), *texts)
+            return dataclasses.replace(verdict, question=question)
+        return verdict
+    pairs = [sorted(calls, key=lambda c: (c.name, as_text(c.arguments))) for calls in (gold, actual)]
+    verdict = worst([_compare_call(want, got, schemas) for want, got in zip(*pairs)])
+    if verdict.reward or len(gold) > MAX_BATCH:
+        return verdict
+    table = [[_compare_call(want, got, schemas) for got in actual] for want in gold]
+    return OK if _match(table) else verdict
