@@ -34,6 +34,12 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.compute.slots = (32_768, 131_072)
     c.grpo.group_size = 8
     c.profile.group_size = 8
+    c.grpo.baseline = "leave_one_out"
+    c.grpo.advantage_clip = 100.0
+    c.grpo.mask_unfinished = True
+    c.grpo.malformed_advantage = -5.0
+    c.grpo.importance = "tis"
+    c.grpo.router = "frozen"
     return c
 
 

@@ -31,6 +31,7 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.data.max_prompt_tokens = 28_000
     c.sampling.max_tokens = 4096
     c.compute.slots = (16_384, 32_768)
+    c.grpo.importance = "tis"
     return c
 
 

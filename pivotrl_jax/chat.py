@@ -16,6 +16,8 @@ from pivotrl_jax.records import Action, Call, InputError, Message
 
 MAX_NESTING = 64  # deeper JSON is refused: comparing or copying it would exhaust the interpreter's stack
 
+MAX_BLOCKS = 256  # <tool_call>s of one completion that are read: each may look through all the text after it
+
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _THINK, _END_THINK = "<think>", "</think>"
 _KEPT = "[[kept thinking {}]]"  # stands for a think block while the template runs
@@ -130,6 +132,9 @@ def parse_action(text: str, thinking_open: bool = False) -> Action:
             return Action("".join(content).strip(), (reasoning + "\n" + thought).strip("\n"), (), fault, text)
         content.append(piece)
         if start < 0:
+            break
+        if len(calls) + len(faults) >= MAX_BLOCKS:
+            faults.append(f"more than {MAX_BLOCKS} <tool_call> blocks")
             break
         call, fault, at = _read_call(spoken, start + len(_OPEN))
         if call is not None:

@@ -123,6 +123,18 @@ RULES |= {
 }
 
 
+# what end-to-end RL leaves out: its batches hold episodes of many turns
+E2E_FIXED = {
+    "loss": "grpo",
+    "aggregation": "token_mean",
+    "kl_coefficient": 0.0,
+    "dynamic_rounds": 0,
+    "malformed_advantage": 0.0,
+    "advantage_clip": 0.0,
+    "mask_unfinished": False,
+}
+
+
 def check(config: Any) -> None:
     """Raises InputError naming the field, its value and what it should be."""
     for name, (test, want) in RULES.items():
@@ -150,6 +162,13 @@ def check_training(config: Any) -> None:
             "train float32 parameters, or adapters (config.model.lora.rank) beside a frozen base"
         )
     grpo = config.grpo
+    if config.method == "e2e_rl":
+        for name, value in E2E_FIXED.items():
+            if grpo[name] != value:
+                raise InputError(
+                    f"config.grpo.{name} is {grpo[name]!r}, which config.method 'e2e_rl' does not do; want "
+                    f"{value!r}, or another method"
+                )
     if grpo.kl_coefficient and grpo.kl_in == "reward" and grpo.kl_estimator != "k1":
         raise InputError(
             f"config.grpo.kl_estimator is {grpo.kl_estimator!r} with kl_in 'reward'; as a reward only k1 has "

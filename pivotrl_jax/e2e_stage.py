@@ -85,7 +85,7 @@ def train(run: run_lib.Run, rows: Sequence[Row]):
         )
         groups = [played[i : i + c.group_size] for i in range(0, len(played), c.group_size)]
         reward_PG = np.array([[episode.success for episode in group] for group in groups])
-        advantage_PG = grpo.group_advantages(reward_PG, c.advantage_eps)
+        advantage_PG = grpo.advantages(reward_PG, c.baseline, c.normalise, c.advantage_eps)
         batch = episodes_batch(groups, advantage_PG, run.config.compute.slots, learner.rows)
         turns = sum(len(episode.turns) for episode in played)
         return loop.Made(batch, batch_metrics(groups), turns)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from pivotrl_jax import costs, experts, forest, hlo, lora, model, sharding, update
 from pivotrl_jax.chips import Chip
-from pivotrl_jax.grpo_stage import optimizer_of
+from pivotrl_jax.grpo_stage import loss_of, optimizer_of
 from pivotrl_jax.sampler import Sampler, Sampling
 
 
@@ -141,7 +141,7 @@ class Plan:
         self.shapes = Shapes.of(config, mesh)
         c, g = config.compute, config.grpo
         compute = update.Compute(c.attention_chunk, c.log_prob_chunk, c.remat)
-        loss = update.grpo_loss(g.clip_low, g.clip_high, g.kl_coefficient)
+        loss = loss_of(g)
         self.learner = update.Learner(
             model_config, compute, mesh, optimizer_of(g), loss, config.sampling.temperature,
             self.shapes.learner_rows, offload=g.offload_optimizer,
@@ -204,6 +204,7 @@ class Plan:
     def _batch(self):
         names = {"tokens": jnp.int32, "position": jnp.int32, "parent": jnp.int32, "subtree_end": jnp.int32}
         names |= dict.fromkeys(("weight", "behaviour_log_prob", "advantage"), jnp.float32)
+        names["sequence"] = jnp.int32
         if self.config.grpo.kl_coefficient:
             names["reference_log_prob"] = jnp.float32
         shape = self.shapes.learner_rows, self.shapes.slots

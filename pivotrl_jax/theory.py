@@ -67,7 +67,7 @@ def least_kl_numeric(
     log_prob_A: jax.Array, inside_A: jax.Array, mass: jax.Array, steps: int
 ) -> tuple[jax.Array, jax.Array]:
     """(log pi, residual): the policy with `mass` on M(s) and the least KL(pi || pi_0), by Newton's method on
-    the Lagrangian from the uniform policy, derivatives automatic.
+    the Lagrangian from pi_0, derivatives automatic.
 
     Boyd and Vandenberghe, Convex Optimization, section 10.3 (infeasible start); `residual` is the norm of
     what should vanish at the end.
@@ -91,7 +91,7 @@ def least_kl_numeric(
         better = norms <= (1 - 0.01 * lengths) * jnp.linalg.norm(here)
         return jnp.where(better.any(), trials[better.argmax()], x)
 
-    start = jnp.concatenate([jnp.full(count, 1 / count, log_prob_A.dtype), jnp.zeros(2, log_prob_A.dtype)])
+    start = jnp.concatenate([jnp.exp(log_prob_A), jnp.zeros(2, log_prob_A.dtype)])
     x = jax.lax.fori_loop(0, steps, step, start)
     return jnp.log(x[:count]), jnp.linalg.norm(slope(x))
 

@@ -39,7 +39,7 @@ def test_a_demonstration_that_fails_against_itself_is_left_out_with_the_reason()
     check = self_check([CALL, silent], VERIFIERS)
     assert check.kept == [CALL]
     assert "rejects the demonstration itself (empty" in check.left_out["silent"]
-    assert check.table()[1].startswith("  left out silent: tool_call/1 rejects")
+    assert check.table()[1].startswith("  left out silent: tool_call/2 rejects")
 
 
 def test_a_verifier_that_takes_anything_is_found_out():
@@ -94,7 +94,7 @@ def test_mean_and_population_variance():
         "call",
         True,
         "pi_0",
-        "tool_call/1",
+        "tool_call/2",
         1.0,
         3,
     )

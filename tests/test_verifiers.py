@@ -270,7 +270,7 @@ def test_every_verifier_has_a_name_and_a_version():
 
 
 def test_an_unknown_verifier_lists_the_known_ones():
-    with pytest.raises(InputError, match="exact, .*tool_call"):
+    with pytest.raises(InputError, match=r"exact, .*tool_call"):
         verifiers.get("tool_cal")
 
 
