@@ -12,6 +12,7 @@ from pivotrl_jax.verifiers import (
     nemo_gym_swe,
     nemo_gym_tool_call,
     search,
+    swe,
     tau2,
     terminal,
     tool_call,
@@ -31,6 +32,7 @@ VERIFIERS: dict[str, Verifier] = {
         nemo_gym_swe,
         nemo_gym_tool_call,
         search,
+        swe,
         tau2,
         terminal,
     )

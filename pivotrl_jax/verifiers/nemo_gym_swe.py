@@ -244,11 +244,9 @@ def _verify_call(want: Call, got: Call, config: Config) -> Verdict:
     reward, said = 1.0, "the same tool"
     if config.enable_argument_similarity:
         similarity = _similarity(kinds, given, wanted)
-        said = f"similarity {similarity:.4f}"
-        if similarity < config.similarity_full_credit:
-            reward = _credit(similarity, config)
-            if config.reward_mode == "binary" or similarity < config.similarity_threshold:
-                return Verdict(0.0, "similarity_below_threshold", said)
+        reward, said = _credit(similarity, config), f"similarity {similarity:.4f}"
+        if not reward:
+            return Verdict(0.0, "similarity_below_threshold", said)
     if config.enable_diff_size_shaping and config.reward_mode == "continuous" and kinds[0] == "edit":
         size = min(len(_content(given)) / EDIT_CHARS, 1.0)
         reward *= 1.0 - config.diff_size_alpha * size
@@ -290,10 +288,9 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         # servers return an unreadable call, and all beside it, as text
         if action.malformed or not action.calls:
             return Verdict(0.0, "model_output_invalid", action.malformed or "no call")
-        verdict = _verify_call(expected, action.calls[0], config)
+        return _verify_call(expected, action.calls[0], config)
     except _RAISED as e:
         return Verdict(0.0, "unknown_error", f"the released code raises here ({type(e).__name__})")
-    return verdict
 
 
 # ---- cases

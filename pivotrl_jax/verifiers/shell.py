@@ -250,10 +250,12 @@ def _script(head: str, arguments: list[str]) -> str | None:
     return arguments[1] if head in SHELLS and short else None
 
 
-@functools.lru_cache(maxsize=256)  # the gold's command is read once for a whole group
+_read_cached = functools.lru_cache(maxsize=256)(_read)  # the gold's command comes once for every rollout
+
+
 def commands(text: str) -> tuple[Command, ...]:
     """The simple commands of a shell text, in the order they are written. Never raises."""
-    return _read(text, 0)
+    return _read_cached(text, 0) if len(text) <= MAX_PARSED else _read(text, 0)
 
 
 def heads(text: str) -> tuple[str, ...]:

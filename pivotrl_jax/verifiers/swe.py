@@ -1,0 +1,251 @@
+"""swe: software engineering; the demonstrated call, or one that does the same to the same place.
+
+As many calls as demonstrated, each matching one, in layers that `candidate.case["level"]` bounds:
+
+| level | what must agree |
+|---|---|
+| name | the tool (the paper's verifier, deliberately coarse) |
+| file | the editor's sub-command, and the file |
+| target | lines seen or replaced, where a text is inserted, what is searched, the commands of a shell |
+| all (default) | the texts of an edit, a patch or a file; a command's words; all other arguments |
+
+The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known (swe_tools.py); a tool of
+another name passes for the demonstrated one when it is of the same family and is declared, if any tool is.
+Other tools, and turns that talk, are compared as tool_call does.
+
+Accepted: foo.py for /w/proj/foo.py; a few lines more or less of a view; an edit with more or fewer lines
+around it; `python3` for `python`, NAME=value in front, and what swe_bash.py says. Rejected, by reason:
+"malformed" and "empty" (no arguments where there should be), "incomplete" (one is missing), "count" (surplus
+calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head", "operators", "operands",
+"flags", "no_op" (an edit that changes nothing), "old_text", "new_text", "change", "content", "arguments".
+
+`case["similarity"]` is the least similarity of texts (0.8). Of NeMo Gym's options in `case["config"]` those
+count that say which layers are on: `enable_target_match`, `enable_argument_similarity`; and
+`similarity_full_credit`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
+from pivotrl_jax.verifiers import nemo_gym_swe, swe_bash, tool_call
+from pivotrl_jax.verifiers.action_rows import fault, read_row
+from pivotrl_jax.verifiers.arguments import as_object, matched, normal_call
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, field, function_docs, show
+from pivotrl_jax.verifiers.paths import same_lines, same_path
+from pivotrl_jax.verifiers.swe_edits import (
+    compare_files,
+    compare_lines,
+    compare_patch,
+    compare_replacement,
+    compare_text,
+)
+from pivotrl_jax.verifiers.swe_tools import Operation, family, operation
+
+NAME = "swe"
+LEVELS = {
+    "name": frozenset(),
+    "file": frozenset({"file"}),
+    "target": frozenset({"file", "target"}),
+    "all": frozenset({"file", "target", "arguments"}),
+}
+MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What a case says."""
+
+    layers: frozenset[str]
+    threshold: float
+    docs: Mapping[str, dict]
+
+
+def read_rules(candidate: Candidate) -> Rules:
+    """Raises InputError for a level or a similarity that does not exist."""
+    case, config = candidate.case, nemo_gym_swe.read_config(candidate.case)
+    layers = LEVELS["all"]
+    if not config.enable_target_match:
+        layers -= {"file", "target"}
+    if not config.enable_argument_similarity:
+        layers -= {"arguments"}
+    if "level" in case:
+        if not isinstance(case["level"], str) or case["level"] not in LEVELS:
+            raise InputError(f'"level" of the case is {show(case["level"])}; want one of {", ".join(LEVELS)}')
+        layers = LEVELS[case["level"]]
+    threshold = case.get("similarity", config.similarity_full_credit)
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+        raise InputError(f'"similarity" of the case is {show(threshold)}; want a number from 0 to 1')
+    return Rules(layers, threshold, function_docs(candidate.tools))
+
+
+def _no(reason: str, said: str) -> Verdict:
+    return Verdict(0.0, reason, said)
+
+
+# ---- one layer after the other; each says why not, or None
+
+
+def _compare_name(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict | None:
+    """The same tool, or one of its family that the agent has."""
+    if gold.name == actual.name:
+        return None
+    known = family(gold.name)
+    spelled = [name.lower().replace("_", "").replace("-", "") for name in (gold.name, actual.name)]
+    same = spelled[0] == spelled[1] or (known and known == family(actual.name))
+    if not same or (docs and actual.name not in docs):
+        return _no("name", f"called {show(actual.name)}, want {show(gold.name)}")
+    return None
+
+
+def _compare_schema(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict | None:
+    """The arguments have names that the tool declares; where the gold's have."""
+    schema = as_object(docs.get(actual.name, {}).get("parameters"))
+    properties, required = as_object(schema.get("properties")), schema.get("required")
+    required = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+    unknown = sorted(actual.arguments.keys() - properties.keys() - gold.arguments.keys())
+    if properties and unknown and not gold.arguments.keys() - properties.keys():
+        return _no("schema", f"{show(actual.name)} has no arguments {show(unknown)}")
+    missing = sorted(set(required) - actual.arguments.keys())
+    if missing and (gold.name != actual.name or set(required) <= gold.arguments.keys()):
+        return _no("schema", f"{show(actual.name)} needs {show(missing)}")
+    return None
+
+
+def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
+    if gold.kind != actual.kind:
+        return _no("operation", f"to {show(actual.kind)}, want to {show(gold.kind)}")
+    if actual.problem and not gold.problem:
+        return _no("malformed", actual.problem)
+    if gold.kind == "patch" and gold.new is not None:
+        verdict = compare_files(gold.new, actual.new or "")
+        if verdict is not None:
+            return verdict
+    paths = [operation.path for operation in (gold, actual)]
+    if gold.family == "search":  # which look in the working directory where nothing is said
+        paths = [path or "." for path in paths]
+    if paths[0] is not None and paths[1] is None:
+        return _no("incomplete", "no file is named")
+    if paths[0] != paths[1] and not (paths[0] is not None and same_path(*paths)):
+        return _no("file", f"{show(paths[1])}, want {show(paths[0])}")
+    return None
+
+
+def _compare_target(gold: Operation, actual: Operation, rules: Rules) -> Verdict | None:
+    if (gold.lines is None) != (actual.lines is None):
+        return _no("incomplete" if gold.lines else "range", f"lines {show(actual.lines)}")
+    if gold.lines and gold.kind == "view" and not same_lines(gold.lines, actual.lines):
+        return _no("range", f"lines {show(tuple(actual.lines))}, want {show(tuple(gold.lines))}")
+    if gold.lines and gold.kind != "view" and gold.lines != actual.lines:
+        return _no("line", f"at {show(tuple(actual.lines))}, want {show(tuple(gold.lines))}")
+    if gold.pattern != actual.pattern:
+        return _no("pattern", f"looks for {show(actual.pattern)}, want {show(gold.pattern)}")
+    if gold.command is None:
+        return _no("operation", "runs a command") if actual.command else None
+    if not (actual.command or "").strip() and gold.command.strip():
+        return _no("incomplete", "no command")
+    both = [(operation.command or "", operation.workdir) for operation in (gold, actual)]
+    return swe_bash.compare(*both, "arguments" in rules.layers, rules.threshold)
+
+
+def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verdict | None:
+    for what in ("old", "new"):
+        want, got = getattr(gold, what), getattr(actual, what)
+        if (want is None) != (got is None):
+            return _no("incomplete" if got is None else "arguments", f"the {what} text is {show(got)}")
+    if gold.kind == "patch":
+        return compare_patch(gold.new or "", actual.new or "", threshold)
+    if gold.old is not None:
+        return compare_replacement((gold.old, gold.new or ""), (actual.old, actual.new or ""), threshold)
+    compare = compare_lines if gold.kind == "lines" else compare_text
+    return compare(gold.new, actual.new, threshold) if gold.new is not None else None
+
+
+def _given(rest: dict) -> dict:
+    """Without what stands for nothing: false, "" and empty lists."""
+    return {name: value for name, value in rest.items() if value not in ("", [], {}) and value is not False}
+
+
+def _compare_rest(gold: Call, rests: tuple[dict, dict], docs: Mapping[str, dict]) -> Verdict | None:
+    """The other arguments, as tool_call compares them."""
+    want, got = (Call(gold.name, _given(rest)) for rest in rests)
+    if normal_call(want, docs, {}) == normal_call(got, docs, {}):
+        return None
+    return _no("arguments", f"{show(got.arguments)}, want {show(want.arguments)}")
+
+
+def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
+    """Two calls of one family."""
+    if gold.arguments and not actual.arguments:
+        return _no("empty", f"{show(actual.name)} without arguments")
+    want, got = operation(gold), operation(actual)
+    verdict = _compare_schema(gold, actual, rules.docs) if rules.layers else None
+    if verdict is None and "file" in rules.layers:
+        verdict = _compare_file(want, got)
+    if verdict is None and "target" in rules.layers:
+        verdict = _compare_target(want, got, rules)
+    if (
+        verdict is not None
+        or "arguments" not in rules.layers
+        or want.family in ("think", "finish", "planning")
+    ):
+        return verdict  # a thought, a report and a plan are in the agent's own words
+    if want.kind != got.kind:
+        return _no("operation", f"to {show(got.kind)}, want to {show(want.kind)}")
+    verdict = _compare_texts(want, got, rules.threshold)
+    return verdict or _compare_rest(gold, (want.rest, got.rest), rules.docs)
+
+
+def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
+    verdict = _compare_name(gold, actual, rules.docs)
+    if verdict is not None or not rules.layers:
+        return verdict
+    if gold == actual:
+        return None
+    if family(gold.name):
+        return _compare_known(gold, actual, rules)
+    return _compare_rest(gold, (as_object(gold.arguments), as_object(actual.arguments)), rules.docs)
+
+
+# ---- whole actions
+
+
+def verify(candidate: Candidate, action: Action) -> Verdict:
+    """Reward 1 iff the action does what the demonstration does, up to the case's level. Never raises on
+    `action`; raises InputError for a case that cannot be used.
+    """
+    expected, rules = demonstrated_calls(candidate), read_rules(candidate)
+    verdict = fault(action, expected)
+    if verdict is not None:
+        return verdict
+    if not expected or not action.calls:
+        return tool_call.verify(candidate, action)
+    if len(action.calls) != len(expected) or len(expected) > MAX_CALLS:
+        return _no("count", f"{len(action.calls)} calls, want {len(expected)}")
+    found = [[_compare(want, got, rules) for want in expected] for got in action.calls]
+    pairs = matched([[i for i, why in enumerate(row) if why is None] for row in found])
+    if len(pairs) == len(expected):
+        return Verdict(
+            1.0, "ok", f"the demonstration's, up to {', '.join(sorted(rules.layers)) or 'the name'}"
+        )
+    wrong = next(i for i in range(len(found)) if i not in pairs)
+    # what is said of the call is what the nearest of the demonstrated ones says
+    whys = [why for why in found[wrong] if why is not None]
+    return next((why for why in whys if why.reason != "name"), whys[0])
+
+
+# ---- cases
+
+_read_row = read_row(NAME)
+
+
+def read_case(case: dict) -> tuple[Candidate, Action]:
+    """A row of single-step tool use (see action_rows.py), with NeMo Gym's options in "config"."""
+    candidate, action = _read_row(case)
+    if case.get("config") is not None:
+        extra = {**candidate.case, "config": field(case, "config", dict)}
+        candidate = dataclasses.replace(candidate, case=extra)
+    return candidate, action
+
+
+VERIFIERS = (Verifier(NAME, "1", verify, read_case),)
