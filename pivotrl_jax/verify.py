@@ -4,6 +4,7 @@
 
 Reads one case per line, writes {"id", "reward", "reason"} per line in the same order. A line that cannot be
 read is named on stderr with its number and gives no output line; the others are scored; the exit status is 1.
+A line whose own demonstration cannot be read is scored 0 with the reason "bad_demonstration".
 
     ... --judge_url=http://localhost:8000/v1 --judge_model=NAME [--judge_cache=DIR]
 
@@ -21,6 +22,7 @@ from absl import app, flags
 
 from pivotrl_jax import judge, judge_templates, verifiers
 from pivotrl_jax.records import InputError, Verdict
+from pivotrl_jax.verifiers.base import BadDemonstration, field
 
 VERIFIER = flags.DEFINE_string("verifier", None, "Name of the verifier.", required=True)
 MODE = flags.DEFINE_enum("mode", "strict", verifiers.MODES, "Ours, or the rewards that NVIDIA's code gives.")
@@ -39,7 +41,10 @@ def verdict_of(verifier: verifiers.Verifier, raw: bytes) -> tuple[str, Verdict]:
         raise InputError(f"not valid JSON ({e}); fix or remove the line") from None
     if not isinstance(case, dict):
         raise InputError(f"a JSON {type(case).__name__}, want an object; fix or remove the line")
-    candidate, action = verifier.read_case(case)
+    try:
+        candidate, action = verifier.read_case(case)
+    except BadDemonstration as e:  # a row like any other, which nobody can win
+        return field(case, "id", str), Verdict(0.0, "bad_demonstration", str(e))
     return candidate.id, verifier.verify(candidate, action)
 
 

@@ -1,5 +1,6 @@
 """swe, both modes: tables of actions that do what was demonstrated and of others; and actions of any kind."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -172,6 +173,7 @@ REJECTED = {
     ),
     "another command": (PYTEST, bash("rm -rf /w/proj/tests/test_a.py -q"), "head"),
     "another command after cd": (bash("cd /w/src/app && ls"), bash("cd /w/src/app && rm"), "head"),
+    "a system directory": (bash("ls"), bash("cd /etc && ls"), "head"),
     "another directory": (bash("cd /w/a && ls"), bash("cd /w/b && ls"), "operands"),
     "one command more": (bash("git add -A"), bash("git add -A && git push"), "head"),
     "another sub-command": (bash("git stash list"), bash("git reset list"), "head"),
@@ -228,6 +230,16 @@ def test_calls_are_counted_and_matched_one_to_one():
     assert STRICT.verify(candidate(content="Done."), act(FIX)).reason == "called"
     malformed = Action(calls=(Call(*FIX),), malformed="cut off")
     assert STRICT.verify(candidate(FIX), malformed).reason == "malformed"
+
+
+def test_a_cd_of_one_side_leads_to_where_the_agent_works():
+    history = [{"role": "user", "content": "The repository is at /w/proj."}]
+    gold = dataclasses.replace(candidate(bash("python a.py")), messages=history)
+    assert STRICT.verify(gold, act(bash("cd /w/proj && python a.py"))).reward == 1
+    assert STRICT.verify(gold, act(bash("python a.py", workdir="/w/proj"))).reward == 1
+    for place in ("/w/other", "src", "/"):
+        assert STRICT.verify(gold, act(bash(f"cd {place} && python a.py"))).reason == "head"
+    assert STRICT.verify(gold, act(bash("python a.py", workdir="/w/other"))).reason == "head"
 
 
 def test_each_level_asks_for_more():

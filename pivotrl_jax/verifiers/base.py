@@ -172,6 +172,10 @@ def responses_action(items: list) -> Action:
     return Action(content.strip(), "", tuple(calls), malformed, content)
 
 
+class BadDemonstration(InputError):
+    """The demonstration itself is no action that could be made, so no action can win."""
+
+
 def responses_message(expected: dict) -> Message:
     """The demonstration of a `expected_action`: a function_call, a function_call_batch, or a message.
 
@@ -191,7 +195,7 @@ def responses_message(expected: dict) -> Message:
     action = responses_action(items)
     fault = problem(action)
     if fault is not None:
-        raise InputError(f'"expected_action" cannot be read: {fault.details}; fix it')
+        raise BadDemonstration(f'"expected_action" cannot be read: {fault.details}; fix it')
     return calls_message([(call.name, call.arguments) for call in action.calls])
 
 

@@ -2,9 +2,14 @@
 
 import json
 import posixpath
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from pivotrl_jax.records import Message
+
 COVERED = 0.8  # of the wanted lines must be seen
+SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/sys"}
+SYSTEM |= {"/tmp", "/usr", "/var"}
 MARGIN = 50  # lines that may be seen beside the wanted ones; as many again, where those are more
 
 
@@ -27,6 +32,28 @@ def same_path(gold: str, actual: str) -> bool:
     return (
         len(absolute) == len(relative) == 1 and relative[0] != "" and absolute[0].endswith("/" + relative[0])
     )
+
+
+def is_workplace(directory: str, named: Iterable[str], messages: list[Message]) -> bool:
+    """Whether an agent that names `directory` is most likely there: it is where `named` paths lie, or the
+    history tells of it. Without a history any place but the system's own is believed.
+    """
+    path = normal_path(directory)
+    if path == "." or not path.startswith("/"):
+        return path == "."
+    if any(path in word for word in named):
+        return True
+    if path.count("/") == 1 and path in SYSTEM:
+        return False
+    texts = (
+        part
+        for message in messages
+        for part in (
+            message.get("content"),
+            *(call["function"]["arguments"] for call in message.get("tool_calls") or []),
+        )
+    )
+    return not messages or any(path in str(text) for text in texts)
 
 
 class Lines(NamedTuple):

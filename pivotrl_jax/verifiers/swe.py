@@ -27,7 +27,7 @@ count that say which layers are on: `enable_target_match`, `enable_argument_simi
 import dataclasses
 from collections.abc import Mapping
 
-from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
+from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
 from pivotrl_jax.verifiers import nemo_gym_swe, swe_bash, tool_call
 from pivotrl_jax.verifiers.action_rows import fault, read_row
 from pivotrl_jax.verifiers.arguments import as_object, matched, normal_call
@@ -59,6 +59,7 @@ class Rules:
     layers: frozenset[str]
     threshold: float
     docs: Mapping[str, dict]
+    messages: list[Message]
 
 
 def read_rules(candidate: Candidate) -> Rules:
@@ -76,7 +77,7 @@ def read_rules(candidate: Candidate) -> Rules:
     threshold = case.get("similarity", config.similarity_full_credit)
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         raise InputError(f'"similarity" of the case is {show(threshold)}; want a number from 0 to 1')
-    return Rules(layers, threshold, function_docs(candidate.tools))
+    return Rules(layers, threshold, function_docs(candidate.tools), candidate.messages)
 
 
 def _no(reason: str, said: str) -> Verdict:
@@ -145,7 +146,7 @@ def _compare_target(gold: Operation, actual: Operation, rules: Rules) -> Verdict
     if not (actual.command or "").strip() and gold.command.strip():
         return _no("incomplete", "no command")
     both = [(operation.command or "", operation.workdir) for operation in (gold, actual)]
-    return swe_bash.compare(*both, "arguments" in rules.layers, rules.threshold)
+    return swe_bash.compare(*both, rules.messages, "arguments" in rules.layers, rules.threshold)
 
 
 def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verdict | None:

@@ -3,7 +3,7 @@
 The same commands in the same order and joined the same way, each with the same operands: paths by
 `paths.same_path`, everything else exactly, and code (`python -c`, here-documents, text that is echoed) by
 similarity. Not compared are what sets the scene (NAME=value and `export` in front, `source`, sudo, timeout,
-a `cd` that only one side has), `2>&1`, and `| head` or `| tail` at the end of what prints. Of commands that
+a `cd` that only one side has to where the agent works), `2>&1`, and `| head` or `| tail` at the end of what prints. Of commands that
 only read, flags may differ a little, but for those that turn the meaning (`grep -v`), and lines
 (`sed -n 10,50p`, `head -50`) count as in a view.
 """
@@ -11,9 +11,9 @@ only read, flags may differ a little, but for those that turn the meaning (`grep
 import re
 from collections import Counter
 
-from pivotrl_jax.records import Verdict
+from pivotrl_jax.records import Message, Verdict
 from pivotrl_jax.verifiers.base import show
-from pivotrl_jax.verifiers.paths import Lines, same_lines, same_path
+from pivotrl_jax.verifiers.paths import Lines, is_workplace, same_lines, same_path
 from pivotrl_jax.verifiers.shell import Command, commands
 from pivotrl_jax.verifiers.swe_edits import (
     compare_files,
@@ -112,12 +112,19 @@ def _split(found: list[Command]) -> tuple[list[Command], list[Command]]:
     return found[:at], found[at:]
 
 
-def _aligned(gold: list[Command], actual: list[Command]) -> tuple[list[Command], list[Command]]:
-    """Without what sets the scene; but two that both change the directory must change to the same one, and
-    where only one does, the shell is most often there already."""
+def _aligned(
+    gold: list[Command], actual: list[Command], messages: list[Message]
+) -> tuple[list[Command], list[Command]]:
+    """Without what sets the scene; but a change of directory stays where both sides have one, and where it may
+    lead to another place than the shell is at."""
     (before, wanted), (scene, found) = _split(gold), _split(actual)
     moves = [[command for command in commands if command.head == "cd"] for commands in (before, scene)]
-    return ([*moves[0], *wanted], [*moves[1], *found]) if all(moves) else (wanted, found)
+    named = [word for command in (*wanted, *found) for word in command.words]
+    if not all(moves) and all(
+        is_workplace(" ".join(c.words), named, messages) for c in (*moves[0], *moves[1])
+    ):
+        return wanted, found
+    return [*moves[0], *wanted], [*moves[1], *found]
 
 
 def _operators(found: list[Command]) -> list[str]:
@@ -241,15 +248,19 @@ def _compare_heads(gold: list[Command], actual: list[Command]) -> Verdict | None
 
 
 def compare(
-    gold: tuple[str, str | None], actual: tuple[str, str | None], arguments: bool, threshold: float
+    gold: tuple[str, str | None],
+    actual: tuple[str, str | None],
+    messages: list[Message],
+    arguments: bool,
+    threshold: float,
 ) -> Verdict | None:
-    """(command, working directory) of two calls; None: the same. Without `arguments` the names of commands
-    and the lines that they show decide."""
-    if gold[0].strip() == actual[0].strip() and (gold[1] == actual[1] or None in (gold[1], actual[1])):
+    """(command, working directory) of two calls after `messages`; None: the same. Without `arguments` the
+    names of commands, their directory and the lines that they show decide."""
+    if gold[0].strip() == actual[0].strip() and gold[1] == actual[1]:
         return None
     if _EDIT.match(gold[0]):
         return _compare_edit(gold[0], actual[0], threshold)
-    wanted, found = _aligned(_kept(*gold), _kept(*actual))
+    wanted, found = _aligned(_kept(*gold), _kept(*actual), messages)
     if not found:
         return _no("incomplete", "no command")
     verdict = _compare_heads(wanted, found)
@@ -259,7 +270,7 @@ def compare(
         (lines, want), (seen, got) = _lines(want), _lines(got)
         if (lines is None) != (seen is None) or (lines and not same_lines(lines, seen)):
             return _no("range", f"shows {show(seen)}, want {show(lines)}")
-        verdict = _compare_command(want, got, threshold) if arguments else None
+        verdict = _compare_command(want, got, threshold) if arguments or want.head == "cd" else None
         if verdict is not None:
             return verdict
     return None
