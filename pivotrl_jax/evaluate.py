@@ -26,8 +26,8 @@ def main() -> None:
     tasks = run_lib.held_out_tasks(run, data)
     results = run_lib.evaluate(run, run.params, tasks, run.policy, run.policy)
     summary = evaluation.summarise(results)
-    families = summary.pop("families", {})
-    for name, value in {**summary, **{f"  {family}": v for family, v in families.items()}}.items():
+    parts = {**summary.pop("verifiers", {}), **summary.pop("families", {})}
+    for name, value in {**summary, **{f"  {part}": v for part, v in parts.items()}}.items():
         print(f"{name:20s} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]  n = {value['n']}")
     if count := evaluation.abstentions(results):
         print(f"left out: {count} samples at held-out turns that the judge could not decide")

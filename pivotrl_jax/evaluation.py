@@ -62,8 +62,8 @@ def score_turns(
     stream,
     judge: Judge | None = None,
 ) -> list[dict]:
-    """Verified samples at every held-out turn: id, scenario, is_call, mean reward, samples, and how many
-    nobody could decide. They are left out of the mean, which is None where all are."""
+    """Verified samples at every held-out turn: id, scenario, verifier, is_call, mean reward, samples, and how
+    many nobody could decide. They are left out of the mean, which is None where all are."""
     with progress.bar(len(candidates) * samples, "held-out turns", "rollouts") as bar:
         groups = roll_out(
             actor, params, chat, candidates, prompts, samples, stream, on_batch=bar.update, judge=judge
@@ -73,6 +73,7 @@ def score_turns(
         {
             "id": c.id,
             "scenario": c.scenario,
+            "verifier": c.verifier,
             "is_call": c.is_call,
             "mean": float(np.mean(rewards)) if rewards else None,
             "samples": samples,
@@ -131,6 +132,10 @@ def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
     for name, is_call in (("call_turn_pass", True), ("text_turn_pass", False)):
         turns = [t for t in results["turns"] if t["is_call"] == is_call and t["mean"] is not None]
         series[name] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
+    names = sorted({t["verifier"] for t in results["turns"]})
+    for name in names if len(names) > 1 else []:
+        turns = [t for t in results["turns"] if t["verifier"] == name and t["mean"] is not None]
+        series[f"verifier:{name}"] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
     answers = results["skills"]
     series["out_of_domain"] = [a["correct"] for a in answers], [a["id"] for a in answers]
     for family in dict.fromkeys(a["family"] for a in answers):
@@ -140,9 +145,15 @@ def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
 
 
 def _nested(flat: dict[str, dict]) -> dict:
-    families = {name.split(":", 1)[1]: value for name, value in flat.items() if name.startswith("family:")}
-    rest = {name: value for name, value in flat.items() if not name.startswith("family:")}
-    return {**rest, "families": families} if families else rest
+    """ "family:x" and "verifier:x" under "families" and "verifiers"."""
+    nested: dict[str, dict] = {}
+    for name, value in flat.items():
+        kind, colon, inner = name.partition(":")
+        if colon:
+            nested.setdefault({"family": "families", "verifier": "verifiers"}[kind], {})[inner] = value
+        else:
+            nested[name] = value
+    return nested
 
 
 def summarise(results: Results) -> dict:

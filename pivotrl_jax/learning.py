@@ -181,6 +181,22 @@ def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
     }
 
 
+def domain_metrics(groups: Sequence[Sequence[Rollout]], verifiers: dict[str, str]) -> dict[str, float]:
+    """Rewards by verifier ("reward_mean/swe"), where candidates of several are trained together; `verifiers`
+    names every candidate's by its id. A verifier without a group in the batch has no number."""
+    if len(set(verifiers.values())) < 2:
+        return {}
+    by_verifier: dict[str, list[Sequence[Rollout]]] = {}
+    for group in groups:
+        by_verifier.setdefault(verifiers[group[0].candidate_id], []).append(group)
+    return {
+        f"{metric}/{verifier}": value
+        for verifier, mine in sorted(by_verifier.items())
+        for metric, value in group_metrics(mine).items()
+        if metric in ("reward_mean", "mixed_groups")
+    }
+
+
 def take_off_kl(batch: update.Batch, coefficient: float) -> float:
     """Take the KL to the reference off the advantages of a batch, in place, as a part of the reward; after
     they were divided by a std, so that the coefficient means what it means in the loss. Returns its mean per
@@ -218,6 +234,7 @@ def learn(
     if recipe.kl_coefficient:  # adapters come from the host: once, not with every batch
         kept = learner.place(reference) if learner.frozen else reference
     stream = jax.random.fold_in(jax.random.key(recipe.seed), 3)
+    verifiers = {candidate.id: verifier or candidate.verifier for candidate in candidates}
 
     def make_batch(step: int, params) -> loop.Made:
         policy = actor.place(params)
@@ -239,7 +256,7 @@ def learn(
             recipe.aggregation,
             recipe.max_tokens,
         )
-        seen = group_metrics(sampled)
+        seen = group_metrics(sampled) | domain_metrics(sampled, verifiers)
         if recipe.dynamic_rounds:
             seen |= {"sampled_groups": len(sampled), "trained_groups": len(groups)}
         if recipe.kl_coefficient:

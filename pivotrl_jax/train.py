@@ -105,6 +105,9 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
     for key, name in NAMES.items():
         if key in result["before"]:
             rows.append((name, change(result, key)))
+    # of a blend
+    by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
+    rows += [(f"turns of {name}", change(by_verifier, name)) for name in by_verifier.get("before", {})]
     seconds = sum(run.seconds.values())
     spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
     rows += [("spent", spent), ("checkpoints", str(run.shared / "checkpoints"))]

@@ -171,6 +171,7 @@ def turn(id, mean, is_call=True):
     return {
         "id": id,
         "scenario": id,
+        "verifier": "terminal",
         "is_call": is_call,
         "mean": mean,
         "samples": 1,

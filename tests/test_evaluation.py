@@ -129,6 +129,7 @@ def test_turns_and_skills_are_scored_by_what_was_said(chat):
     assert [t["id"] for t in found] == [c.id for c in candidates]
     assert {t["mean"] for t in found} == {1.0}
     assert [t["is_call"] for t in found] == [c.is_call for c in candidates]
+    assert [t["verifier"] for t in found] == [c.verifier for c in candidates]
     talk = Scripted(chat, lambda name, prompt: "certainly")
     found = evaluation.score_turns(talk, None, chat, candidates, prompts, 1, STREAM)
     assert [t["mean"] for t in found] == [float(not c.is_call) for c in candidates]
@@ -177,7 +178,7 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
 def results(successes, turns=(), answers=(), attempts=1):
     return {
         "episodes": [{"row": f"r{i // attempts}", "success": s, "turns": 1} for i, s in enumerate(successes)],
-        "turns": [{"scenario": s, "is_call": c, "mean": m} for s, c, m in turns],
+        "turns": [{"scenario": s, "verifier": "tool_call", "is_call": c, "mean": m} for s, c, m in turns],
         "skills": [{"id": f"i{i}", "family": f, "correct": c} for i, (f, c) in enumerate(answers)],
     }
 
@@ -247,3 +248,19 @@ def test_tuples_in_an_identity_are_the_lists_they_become_on_disk(tmp_path):
         for n in range(2)
     ]
     assert found == [0, 0]
+
+
+def test_a_blend_is_summarised_by_verifier():
+    turn = {"is_call": True, "samples": 1, "abstained": 0}
+    turns = [
+        {**turn, "id": f"t{i}", "scenario": f"s{i}", "verifier": verifier, "mean": mean}
+        for i, (verifier, mean) in enumerate([("swe", 1.0), ("swe", 0.0), ("search:nemo_gym", 1.0)])
+    ]
+    results = {"episodes": [], "turns": turns, "skills": [], "rollout_turns": 3}
+    found = evaluation.summarise(results)["verifiers"]
+    assert {name: (v["value"], v["n"]) for name, v in found.items()} == {
+        "swe": (0.5, 2),
+        "search:nemo_gym": (1.0, 1),
+    }
+    of_one = {**results, "turns": turns[:2]}
+    assert "verifiers" not in evaluation.summarise(of_one)

@@ -112,6 +112,21 @@ def test_group_metrics_by_hand():
     }
 
 
+def test_a_blend_has_rewards_by_verifier():
+    def group(id, *rewards):
+        return [Rollout(id, i, [1], [0.0], [0.0], True, "", r, "ok") for i, r in enumerate(rewards)]
+
+    groups = [group("a", 1.0, 0.0), group("b", 1.0, 1.0), group("c", 0.0, 0.0)]
+    verifiers = {"a": "swe", "b": "swe", "c": "search", "d": "tau2"}
+    assert learning.domain_metrics(groups, verifiers) == {
+        "reward_mean/swe": 0.75,
+        "mixed_groups/swe": 0.5,
+        "reward_mean/search": 0.0,
+        "mixed_groups/search": 0.0,
+    }
+    assert learning.domain_metrics(groups, dict.fromkeys("abc", "swe")) == {}
+
+
 # ---- resume
 
 

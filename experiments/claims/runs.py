@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # name -> overrides of configs/bfcl.py. "sft" has the rate and the epochs that sft_choice.py chose.
 RUNS: dict[str, list[str]] = {
     "pivotrl": [],
-    "sft": ["method=sft", "sft.learning_rate=3e-4", "sft.epochs=8"],
+    "sft": ["method=sft", "sft.learning_rate=1e-3", "sft.epochs=4"],
     "random_turns": ["method=random_turns"],
     "exact": ["reward=exact"],
     "random_exact": ["method=random_turns", "reward=exact"],

@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -41,10 +42,10 @@ def is_workplace(directory: str, named: Iterable[str], messages: list[Message]) 
     path = normal_path(directory)
     if path == "." or not path.startswith("/"):
         return path == "."
-    if any(path in word for word in named):
-        return True
-    if path.count("/") == 1 and path in SYSTEM:
+    if path in SYSTEM or len(path) > 4096:  # which no system opens
         return False
+    if any(word.startswith(path + "/") for word in named):
+        return True
     texts = (
         part
         for message in messages
@@ -53,7 +54,8 @@ def is_workplace(directory: str, named: Iterable[str], messages: list[Message]) 
             *(call["function"]["arguments"] for call in message.get("tool_calls") or []),
         )
     )
-    return not messages or any(path in str(text) for text in texts)
+    whole = re.compile(re.escape(path) + r"(?![\w-]|\.\w)")
+    return not messages or any(whole.search(str(text)) for text in texts)
 
 
 class Lines(NamedTuple):

@@ -49,6 +49,7 @@ LEVELS = {
     "target": frozenset({"file", "target"}),
     "all": frozenset({"file", "target", "arguments"}),
 }
+WORDS = ("think", "finish", "planning")  # families of thoughts, reports and plans
 MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
 
 
@@ -180,16 +181,16 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
     if gold.arguments and not actual.arguments:
         return _no("empty", f"{show(actual.name)} without arguments")
     want, got = operation(gold), operation(actual)
+    if want.family in WORDS and rules.layers and gold.arguments:
+        # their words are the agent's own, but there must be some
+        if not any(actual.arguments.get(name) not in ("", None, [], {}) for name in gold.arguments):
+            return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
     verdict = _compare_schema(gold, actual, rules.docs) if rules.layers else None
     if verdict is None and "file" in rules.layers:
         verdict = _compare_file(want, got)
     if verdict is None and "target" in rules.layers:
         verdict = _compare_target(want, got, rules)
-    if (
-        verdict is not None
-        or "arguments" not in rules.layers
-        or want.family in ("think", "finish", "planning")
-    ):
+    if verdict is not None or "arguments" not in rules.layers or want.family in WORDS:
         return verdict  # a thought, a report and a plan are in the agent's own words
     if want.kind != got.kind:
         return _no("operation", f"to {show(got.kind)}, want to {show(want.kind)}")

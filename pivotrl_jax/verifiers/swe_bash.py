@@ -3,9 +3,9 @@
 The same commands in the same order and joined the same way, each with the same operands: paths by
 `paths.same_path`, everything else exactly, and code (`python -c`, here-documents, text that is echoed) by
 similarity. Not compared are what sets the scene (NAME=value and `export` in front, `source`, sudo, timeout,
-a `cd` that only one side has to where the agent works), `2>&1`, and `| head` or `| tail` at the end of what prints. Of commands that
-only read, flags may differ a little, but for those that turn the meaning (`grep -v`), and lines
-(`sed -n 10,50p`, `head -50`) count as in a view.
+a `cd` that only one side has, to where the agent works), `2>&1`, and `| head` or `| tail` at the end of what
+prints. Of commands that only read, flags may differ a little, but for those that turn the meaning
+(`grep -v`), and lines (`sed -n 10,50p`, `head -50`) count as in a view.
 """
 
 import re
@@ -25,33 +25,26 @@ from pivotrl_jax.verifiers.swe_edits import (
 
 # what only reads -> the flags that turn its meaning
 READERS = {
-    **dict.fromkeys("ls tree".split(), "Rd"),
+    **dict.fromkeys("ls tree".split(), "Rdo"),
+    "sort": "o",
     **dict.fromkeys("grep rg ag".split(), "vcLlo"),
-    **dict.fromkeys(
-        "cat nl head tail less more wc file stat which type pwd du df diff sort uniq cut".split(), ""
-    ),
+    **dict.fromkeys("cat nl head tail less more wc file stat which type pwd du df diff uniq cut".split(), ""),
     **dict.fromkeys(("pytest", "git status", "git log", "git show", "git blame", "sed", "awk", "find"), ""),
     "git diff": "R",
     "git grep": "vcLl",
 }
-_ACTS = {
-    "-delete",
-    "-exec",
-    "-execdir",
-    "-ok",
-    "-okdir",
-    "-i",
-    "--in-place",
-    "--output",
-    "--collect-only",
-    "--co",
-}
+# what makes a reader write, run or no longer run something
+_ACTS = re.compile(
+    r"-(?:delete|exec|execdir|ok|okdir|fprint\w*|fls)|--(?:in-place|output|collect-only|co)(?:=.*)?"
+)
+_IN_PLACE = re.compile(r"-[nErsuz]{0,5}i.*|--in-place.*", re.DOTALL)  # of sed
 SUBCOMMANDS = set("git pip docker npm yarn cargo go conda apt apt-get kubectl poetry uv svn hg brew".split())
 CODE = {"python", "node", "ruby", "perl", "echo", "printf", "awk", "git commit"}
 BUNDLED = set("rm cp mv mkdir ls grep tar chmod ln cat sort wc head tail du".split())  # -rf is -r -f
+MIN_CODE = 40  # characters; in shorter code a little is everything
 # flags that change how a result looks, and not what it says
 LOOKS = {
-    "ls": re.compile(r"-[^Rd]|--color.*"),
+    "ls": re.compile(r"-[^Rdo]|--color.*"),
     "cat": re.compile(r"-.*"),
     "grep": re.compile(r"-[nHsI]|--color.*|--line-number"),
     "pytest": re.compile(
@@ -115,8 +108,8 @@ def _split(found: list[Command]) -> tuple[list[Command], list[Command]]:
 def _aligned(
     gold: list[Command], actual: list[Command], messages: list[Message]
 ) -> tuple[list[Command], list[Command]]:
-    """Without what sets the scene; but a change of directory stays where both sides have one, and where it may
-    lead to another place than the shell is at."""
+    """Without what sets the scene; but a change of directory stays where both sides have one, and where it
+    may lead to another place than the shell is at."""
     (before, wanted), (scene, found) = _split(gold), _split(actual)
     moves = [[command for command in commands if command.head == "cd"] for commands in (before, scene)]
     named = [word for command in (*wanted, *found) for word in command.words]
@@ -136,7 +129,10 @@ def _operators(found: list[Command]) -> list[str]:
 
 def _reads(command: Command) -> bool:
     written = any(">" in op and target != "/dev/null" for op, target in command.redirects)
-    return _name(command) in READERS and not written and not _ACTS & set(command.words)
+    if _name(command) not in READERS or written:
+        return False
+    acts = _IN_PLACE if command.head == "sed" else _ACTS
+    return not any(acts.fullmatch(word) for word in command.words)
 
 
 def _flags(command: Command) -> Counter:
@@ -177,8 +173,15 @@ def _lines(command: Command) -> tuple[Lines | None, Command]:
 def _same_word(name: str, gold: str, actual: str, threshold: float) -> bool:
     if gold == actual or (not re.search(r"\s", gold + actual) and same_path(gold, actual)):
         return True
-    code = name in CODE and bool(re.search(r"\s", gold))
-    return code and similarity(gold, actual) >= threshold
+    if (
+        name not in CODE
+        or not re.search(r"\s", gold)
+        or any("$(" in text or "`" in text for text in (gold, actual))
+    ):
+        return False
+    if len(gold) < MIN_CODE:
+        return gold.split() == actual.split()
+    return similarity(gold, actual) >= threshold
 
 
 def _compare_words(gold: Command, actual: Command, threshold: float) -> Verdict | None:
@@ -238,11 +241,12 @@ def _compare_edit(gold: str, actual: str, threshold: float) -> Verdict | None:
     return compare_lines(*texts, threshold)
 
 
-def _compare_heads(gold: list[Command], actual: list[Command]) -> Verdict | None:
+def _compare_heads(gold: list[Command], actual: list[Command], texts: tuple[str, str]) -> Verdict | None:
     names = [[_name(command) for command in found] for found in (gold, actual)]
     if names[0] != names[1]:
         return _no("head", f"runs {show(names[1])}, want {show(names[0])}")
-    if _operators(gold) != _operators(actual):
+    ends = [text.rstrip().endswith("&") for text in texts]  # left to run in the background
+    if _operators(gold) != _operators(actual) or ends[0] != ends[1]:
         return _no("operators", f"joined by {show(_operators(actual))}, want {show(_operators(gold))}")
     return None
 
@@ -263,7 +267,7 @@ def compare(
     wanted, found = _aligned(_kept(*gold), _kept(*actual), messages)
     if not found:
         return _no("incomplete", "no command")
-    verdict = _compare_heads(wanted, found)
+    verdict = _compare_heads(wanted, found, (gold[0], actual[0]))
     if verdict is not None:
         return verdict
     for want, got in zip(wanted, found):
