@@ -81,6 +81,9 @@ def tiny() -> ConfigDict:
     c.profile = ConfigDict()
     c.profile.group_size = 8
     c.profile.lambda_diff = 0.6
+    # adaptive: sample in rounds of so many (0: all at once) and stop where a full profile would most likely
+    # not decide otherwise: the chance that it would is at most `error`
+    c.profile.adaptive = ConfigDict({"round": 0, "error": 0.02})
     c.profile.trajectories_per_shard = 16
     # 64 samples of a row, 16 of which decode at a time; a lane takes the next when its sample has ended
     c.profile.batch = ConfigDict({"rows": 4, "branches": 64, "lanes": 16})

@@ -67,6 +67,8 @@ RULES = {
     "judge.retries": COUNT,
     "profile.group_size": POSITIVE,
     "profile.lambda_diff": SHARE,
+    "profile.adaptive.round": COUNT,
+    "profile.adaptive.error": _number(lambda x: 0 <= x < 0.5, "a chance from 0 up and below 0.5"),
     "profile.trajectories_per_shard": POSITIVE,
     "grpo.steps": POSITIVE,
     "grpo.pivots_per_step": POSITIVE,

@@ -84,10 +84,12 @@ def profile(
     verifier: Verifier,
     temperature: float,
     seed: int,
+    early: str = "",
 ) -> Profile:
     """Mean, population variance of one candidate's G rewards; of equal rewards the variance is exactly 0.
 
-    Rewards that nobody could decide (None) are counted, and left out of both.
+    Rewards that nobody could decide (None) are counted, and left out of both. `early` is the fate on which
+    adaptive profiling settled before all G were drawn.
     """
     sampled, rewards = len(rewards), [r for r in rewards if r is not None]
     if not sampled or not all(math.isfinite(r) for r in rewards):
@@ -110,12 +112,15 @@ def profile(
         temperature=temperature,
         seed=seed,
         abstained=sampled - len(rewards),
+        early=early,
     )
 
 
 def fate(profile: Profile, lambda_diff: float) -> str:
     """One of FATES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean. A group
-    without a single decided reward is undecided."""
+    without a single decided reward is undecided. What adaptive profiling settled on stands."""
+    if profile.early:
+        return profile.early
     if not profile.rewards:
         return "undecided"
     if profile.variance == 0:

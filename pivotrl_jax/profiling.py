@@ -5,6 +5,7 @@ would have. `rollouts/settings.json` says what the shards are rollouts of; anoth
 is refused.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from pivotrl_jax import pivots, progress, verifiers
+from pivotrl_jax import adaptive, pivots, progress, verifiers
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.judge import Judge
 from pivotrl_jax.records import (
@@ -90,11 +91,13 @@ def profile(
     resume: bool,
     verifier: str | None = None,
     judge: Judge | None = None,
+    plan: adaptive.Plan | None = None,
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
 
     `policy` is the checkpoint's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
-    file.
+    file. With a `plan` a candidate's sampling ends when its fate is decided, else after G rollouts; samples
+    are those that a full profile draws first.
     """
     settings = {
         "policy": policy,
@@ -108,26 +111,45 @@ def profile(
     }
     if judge:
         settings["judge"] = judge.settings
+    if plan:
+        settings["adaptive"] = dataclasses.asdict(plan)
     check_settings(directory, settings, resume)
     stream = jax.random.fold_in(jax.random.key(seed), 1)
     groups: dict[int, list[Rollout]] = {}
+    seen: list[list[float | None]] = []  # rewards of earlier shards: what pass rates there are
     with progress.bar(len(candidates) * group_size, "profiling pi_0", "rollouts") as bar:
         for number, members in enumerate(shards_of(candidates, shard)):
             file = directory / f"{number:05d}.jsonl"
             here = [candidates[i] for i in members]
             if file.is_file():
                 flat = read_records(file, Rollout)
-                bar.update(len(flat))
+                bar.update(len(here) * group_size)
             else:
                 texts = [prompts[i] for i in members]
                 params = actor.place(params)
-                drawn = roll_out(
-                    actor, params, chat, here, texts, group_size, stream, verifier, bar.update, judge
-                )
+
+                def draw(some, first, count, here=here, texts=texts, params=params):
+                    chosen = [here[i] for i in some], [texts[i] for i in some]
+                    return roll_out(
+                        actor, params, chat, *chosen, count, stream, verifier, bar.update, judge, first
+                    )
+
+                every = range(len(here))
+                drawn = adaptive.groups(draw, len(here), plan, seen) if plan else draw(every, 0, group_size)
                 flat = [rollout for group in drawn for rollout in group]
                 write_records(file, flat)
-            for at, i in enumerate(members):
-                groups[i] = flat[at * group_size : (at + 1) * group_size]
+                bar.update(len(here) * group_size - len(flat))
+            starts = [at for at, rollout in enumerate(flat) if rollout.sample == 0]
+            for i, start, end in zip(members, starts, [*starts[1:], len(flat)]):
+                groups[i] = flat[start:end]
+            if plan:
+                seen += [[rollout.reward for rollout in groups[i]] for i in members]
+    rates = adaptive.pass_rates(seen) if plan else None
+    early = {
+        i: plan.fate([rollout.reward for rollout in group], rates)
+        for i, group in groups.items()
+        if plan and len(group) < group_size
+    }
     profiles = [
         pivots.profile(
             candidate,
@@ -136,6 +158,7 @@ def profile(
             verifiers.get(verifier or candidate.verifier),
             actor.sampling.temperature,
             seed,
+            early.get(i, ""),
         )
         for i, candidate in enumerate(candidates)
     ]

@@ -33,6 +33,7 @@ class Request:
     prompt: Sequence[int]
     tree: str
     samples: int
+    first: int = 0  # the first sample's index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +107,13 @@ class Actor:
         taken = [0] * rows
         owner: dict[tuple[int, int], tuple[int, int]] = {}
         for placed in packed.placed:
+            request = requests[placed.key]
             for sample in range(placed.first, placed.first + placed.samples):
                 at = placed.row, taken[placed.row]
-                branch[at], numbers[at] = placed.prompt_slot, (number_of(requests[placed.key].name), sample)
+                branch[at], numbers[at] = (
+                    placed.prompt_slot,
+                    (number_of(request.name), request.first + sample),
+                )
                 owner[at] = placed.key, sample
                 taken[placed.row] += 1
         for start in range(0, rows, self.rows):
@@ -142,8 +147,9 @@ def roll_out(
     verifier: str | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
     judge: Judge | None = None,
+    first: int = 0,
 ) -> list[list[Rollout]]:
-    """G verified rollouts of every candidate, in order.
+    """G verified rollouts of every candidate, in order: those from number `first` on of a larger group.
 
     `prompts` are the candidates' prompt ids, rendered once by the caller. `verifier` overrides the
     candidates' own (the ablations). A completion cut at the token limit gets 0: a policy must not earn by
@@ -155,9 +161,9 @@ def roll_out(
         # a candidate that occurs twice is sampled twice, with keys of its own
         name = f"{c.id}#{seen[c.id]}" if seen[c.id] else c.id
         seen[c.id] += 1
-        requests.append(Request(name, prompt, c.trajectory_id, group_size))
+        requests.append(Request(name, prompt, c.trajectory_id, group_size, first))
     drawn = actor.act(params, requests, stream, on_batch)
-    flat = [(c, i, one) for c, group in zip(candidates, drawn) for i, one in enumerate(group)]
+    flat = [(c, first + i, one) for c, group in zip(candidates, drawn) for i, one in enumerate(group)]
     texts = [chat.decode(one.token_ids) for _, _, one in flat]
     verdicts = [_verdict(chat, c, one, text, verifier) for (c, _, one), text in zip(flat, texts)]
     rollouts = [

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import jax
 
-from pivotrl_jax import chat as chat_lib
 from pivotrl_jax import (
+    adaptive,
     check_config,
     compilations,
     evaluation,
@@ -31,6 +31,7 @@ from pivotrl_jax import (
     sharding,
     verifiers,
 )
+from pivotrl_jax import chat as chat_lib
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import judge as judge_lib
 from pivotrl_jax.environments import skills
@@ -294,6 +295,9 @@ def make_candidates(run: Run, data: data_lib.Data) -> list[Candidate]:
 def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection, list[Rollout]]:
     """Profile under pi_0 and filter; writes rollouts/, profiles.jsonl and pivots.jsonl, prints the table."""
     c = run.config.profile
+    plan = None
+    if c.adaptive.round:
+        plan = adaptive.Plan(c.group_size, c.lambda_diff, c.adaptive.round, c.adaptive.error)
     profiles, rollouts = profiling.profile(
         run.actor(c.batch),
         run.params,
@@ -309,11 +313,15 @@ def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection
         resume=run.config.resume,
         verifier=run.verifier,
         judge=run.judge,
+        plan=plan,
     )
     selection = pivots.select(profiles, c.lambda_diff)
     write_records(run.workdir / "profiles.jsonl", profiles)
     write_records(run.workdir / "pivots.jsonl", selection.pivots(candidates))
     print("\n".join(selection.table()))
+    if plan:
+        full = len(candidates) * c.group_size
+        print(f"adaptive profiling drew {len(rollouts)} of {full} rollouts ({len(rollouts) / full:.0%})")
     return selection, rollouts
 
 

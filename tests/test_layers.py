@@ -14,6 +14,7 @@ PACKAGE = ROOT / "pivotrl_jax"
 ROOMS = {
     "records": {"records"},
     "words": {
+        "adaptive",
         "trajectories",
         "chat",
         "verifiers",

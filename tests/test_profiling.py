@@ -5,7 +5,7 @@ import json
 import pytest
 import tiny_run
 
-from pivotrl_jax import profiling, verifiers
+from pivotrl_jax import adaptive, pivots, profiling, verifiers
 from pivotrl_jax.records import InputError
 
 GROUP = 4
@@ -159,3 +159,19 @@ def test_settings_are_plain_json(whole):
     settings = json.loads((whole[0] / "settings.json").read_text("utf-8"))
     assert settings["sampling"]["stop_ids"] == list(tiny_run.STOPS)
     assert settings["group_size"] == GROUP
+
+
+def test_adaptive_profiling_draws_the_first_of_a_full_profile_and_decides_as_it(whole, tmp_path, monkeypatch):
+    _, full, rollouts = whole
+    plan = adaptive.Plan(GROUP, 0.6, 1, 0.0)
+    profiles, fewer = profile(tmp_path, plan=plan)
+    drawn = {(r.candidate_id, r.sample): r.token_ids for r in rollouts}
+    assert all(drawn[r.candidate_id, r.sample] == r.token_ids for r in fewer)
+    assert len(fewer) < len(rollouts)
+    is_pivot = lambda some: [pivots.fate(p, 0.6) == "pivot" for p in some]  # noqa: E731
+    assert is_pivot(profiles) == is_pivot(full)
+    assert [bool(p.early) for p in profiles] == [len(p.rewards) < GROUP for p in profiles]
+    with pytest.raises(InputError, match="adaptive"):
+        profile(tmp_path)
+    monkeypatch.setattr(profiling, "roll_out", no_sampling)
+    assert profile(tmp_path, plan=plan) == (profiles, fewer)
