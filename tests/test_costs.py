@@ -182,9 +182,9 @@ def test_experts_count_the_rows_of_the_tokens():
     shapes = (M, D), (M, A), ints(M, A), (E, D, F), (E, D, F), (E, F, D)
     got = count(experts.expert_mlp, *shapes)
     assert got.by_product["ragged_dot_general"] == 3 * 2 * M * A * D * F
-    # on a CPU a loop of as many blocks as there turn out to be: the body counts once
+    # on a CPU a loop of as many blocks as there turn out to be: the body counts once; weights go into it
     block = 3 * 2 * experts.block_rows(M * A, E) * D * F
-    assert count(experts.expert_mlp, *shapes, platform="cpu").flops == block + 2 * M * A * D
+    assert count(experts.expert_mlp, *shapes, platform="cpu").flops == block
 
 
 def test_attention_kernels_count_their_grid():
