@@ -205,7 +205,8 @@ BAD_ROWS = {
 
 def test_a_missing_data_file_is_one_sentence(program):
     assert (
-        sentence(program("train", "data.source=nosuch.jsonl")) == "nosuch.jsonl: no such file or folder; check the path"
+        sentence(program("train", "data.source=nosuch.jsonl"))
+        == "nosuch.jsonl: no such file or folder; check the path"
     )
 
 
