@@ -307,7 +307,7 @@ def coins():
 
 @pytest.mark.slow
 def test_finding_no_pivots_ends_with_the_table(checkpoint, tmp_path):
-    """Greedy samples of one turn are equal, so no group is mixed. (Training stops there: `require_pivots`.)"""
+    """Greedy samples of one turn are equal, so none is mixed. (Training stops there: `require_pivots`.)"""
     overrides = [f"workdir={tmp_path}", f"model.checkpoint={checkpoint}", *MICRO, "sampling.temperature=0.0"]
     code, out, err = subprocess_of("find_pivots", f"--config={CONFIG}", *overrides)
     assert code == 0, err
