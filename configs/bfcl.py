@@ -36,6 +36,8 @@ def tiny() -> ConfigDict:
         "toolbox"  # or "bfcl", or paths of trajectories (files, folders, hf:owner/name), by commas
     )
     c.data.demonstrations = 64  # toolbox: episodes of the expert
+    c.data.style = "diverse"  # toolbox, of the expert; "clean": one habit for all
+    c.data.detours = 0.0  # toolbox: the chance that a slip or an idle look comes before an action
     c.data.held_out_tasks = 200  # toolbox
     c.data.held_out_seed = 0  # toolbox; another number draws other tasks, to choose a recipe on
     c.data.categories = (  # bfcl

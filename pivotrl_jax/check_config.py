@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pivotrl_jax.environments import toolbox
 from pivotrl_jax.records import InputError
 
 
@@ -43,6 +44,8 @@ RULES = {
     "data.on_bad_row": _one_of("skip", "stop"),
     "data.held_out_share": _number(lambda x: 0 <= x < 1, "a number from 0 up and below 1"),
     "data.held_out_seed": COUNT,
+    "data.style": _one_of(*toolbox.STYLES),
+    "data.detours": _number(lambda x: 0 <= x <= 1, "a chance from 0 to 1"),
     "data.limit": COUNT,
     "data.max_prompt_tokens": POSITIVE,
     "compute.attention_chunk": POSITIVE,

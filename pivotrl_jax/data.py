@@ -25,9 +25,16 @@ class Data:
     train_rows: list[Row] = dataclasses.field(default_factory=list)  # the demonstrations' own tasks, likewise
 
 
-def from_toolbox(demonstrations: int, held_out_tasks: int, held_out_seed: int, seed: int) -> Data:
-    """Rows of the "train" split as demonstrations, of the "test" split (other values, other phrasings) held
-    out.
+def from_toolbox(
+    demonstrations: int,
+    held_out_tasks: int,
+    held_out_seed: int,
+    seed: int,
+    style: str = "diverse",
+    detours: float = 0.0,
+) -> Data:
+    """Rows of the "train" split as demonstrations, told as `toolbox.demonstrate` says, of the "test" split
+    (other values, other phrasings) held out.
 
     The test tasks do not depend on `seed`, so runs with different seeds are compared on the same tasks.
     """
@@ -39,7 +46,7 @@ def from_toolbox(demonstrations: int, held_out_tasks: int, held_out_seed: int, s
     train_rows = toolbox.rows("train", demonstrations, seed)
     rows = toolbox.rows("test", held_out_tasks, held_out_seed)
     return Data(
-        [episode.replay(row) for row in train_rows],
+        [toolbox.demonstrate(row, style, detours) for row in train_rows],
         [episode.replay(row) for row in rows],
         rows,
         {},
@@ -105,7 +112,8 @@ def load(config, seed: int) -> Data:
     """`config` is the run's data section: see configs/bfcl.py for its fields."""
     if config.source == "toolbox":
         count = min(config.demonstrations, config.limit) if config.limit else config.demonstrations
-        return from_toolbox(count, config.held_out_tasks, config.held_out_seed, seed)
+        told = config.style, config.detours
+        return from_toolbox(count, config.held_out_tasks, config.held_out_seed, seed, *told)
     if config.source == "bfcl":
         return from_bfcl(list(config.categories), config.limit, config.held_out_share, seed)
     return from_files(config, seed)

@@ -10,7 +10,17 @@ import pytest
 from pivotrl_jax.environments import find_row
 from pivotrl_jax.environments.episode import Episode, expert_of, replay
 from pivotrl_jax.environments.rows import row_from_dict, row_to_dict
-from pivotrl_jax.environments.toolbox import BACKENDS, DOCS, all_words, phrases, rows, users, values
+from pivotrl_jax.environments.toolbox import (
+    BACKENDS,
+    DOCS,
+    all_words,
+    demonstrate,
+    phrases,
+    rows,
+    users,
+    values,
+)
+from pivotrl_jax.environments.toolbox import docs as toolbox_docs
 from pivotrl_jax.environments.world import World
 from pivotrl_jax.records import Action, Call, Candidate, InputError
 from pivotrl_jax.verifiers.bfcl_multi_turn import verify
@@ -297,3 +307,55 @@ def test_statistics_are_what_the_world_was_made_for(test_rows, train_rows):
     assert 0.2 < categories["toolbox_miss_param"] / 400 < 0.4
     assert 0.05 < bundled / call_actions < 0.3
     assert min(sizes[n] for n in range(4)) > 50
+
+
+def actions_of(trajectory):
+    """(message index, its calls) of every calling action."""
+    for i, message in enumerate(trajectory.messages):
+        if message["role"] == "assistant" and "tool_calls" in message:
+            yield i, [Call(c["function"]["name"], c["function"]["arguments"]) for c in message["tool_calls"]]
+
+
+def test_by_default_a_demonstration_is_the_replay(train_rows):
+    assert [demonstrate(row) for row in train_rows] == [replay(row) for row in train_rows]
+
+
+def test_a_clean_expert_has_one_habit_and_does_the_same(train_rows):
+    for row in train_rows:
+        trajectory = demonstrate(row, style="clean")
+        calls = [call for _, made in actions_of(trajectory) for call in made]
+        assert all(len(made) == 1 for _, made in actions_of(trajectory))
+        assert Counter(map(World(row).key, calls)) == Counter(
+            World(row).key(call) for turn in expert_of(row.id).calls for call in turn
+        )
+        for call in calls:
+            defaults = toolbox_docs.DEFAULTS[call.name]
+            assert list(call.arguments) == [name for name in defaults if name in call.arguments]
+            assert all(default is None or call.arguments.get(n) != default for n, default in defaults.items())
+        assert play(row, expert_actions(row, trajectory)).reward == 1
+
+
+def test_detours_end_well_and_are_actions_that_the_verifier_rejects(train_rows):
+    straight = slips = looks = 0
+    for row in train_rows:
+        trajectory = demonstrate(row, detours=0.5)
+        assert play(row, expert_actions(row, trajectory)).reward == 1
+        for i, calls in actions_of(trajectory):
+            case = trajectory.cases[i]
+            if judge(row, case["turn"], case["k"], *calls):
+                straight += 1
+            elif "error" in json.loads(trajectory.messages[i + 1]["content"]):
+                slips += 1
+            else:
+                looks += 1
+    planned = sum(1 for row in train_rows for _ in actions_of(replay(row)))
+    assert planned <= straight <= planned + 2  # a look may return the very text that the expert needs
+    assert 0.4 < (slips + looks) / planned < 0.6
+    assert min(slips, looks) > 0.3 * (slips + looks)
+
+
+def test_a_demonstrator_that_does_not_exist_is_refused(train_rows):
+    with pytest.raises(InputError, match="use one of diverse, clean"):
+        demonstrate(train_rows[0], style="slow")
+    with pytest.raises(InputError, match=r"data\.detours is 1\.5"):
+        demonstrate(train_rows[0], detours=1.5)

@@ -30,6 +30,9 @@ RUNS |= {f"group_{g}": [f"profile.group_size={g}", f"grpo.group_size={g}"] for g
 for count in (16, 256):
     RUNS[f"pivotrl_{count}"] = [f"data.demonstrations={count}"]
     RUNS[f"sft_{count}"] = [*RUNS["sft"], f"data.demonstrations={count}"]
+for manner, told in {"clean": ["data.style=clean"], "clumsy": ["data.detours=0.5"]}.items():
+    RUNS[f"pivotrl_{manner}"] = told
+    RUNS[f"sft_{manner}"] = [*RUNS["sft"], *told]
 
 QUICK = [
     "grpo.steps=6",

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pivotrl_jax.chat import action_to_message
 from pivotrl_jax.environments import find_row
@@ -84,11 +84,25 @@ def _bundles(row: Row, turn: int) -> list[int]:
     return sizes or [1] * len(row.ground_truth[turn])
 
 
-def replay(row: Row, backends: Mapping[str, type] | None = None) -> Trajectory:
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A calling action of a demonstration, and what its calls returned."""
+
+    calls: list[Call]
+    outputs: list[str]
+    done: int  # the ground truth's calls of this user turn that were made before
+
+
+def replay(
+    row: Row,
+    backends: Mapping[str, type] | None = None,
+    retell: Callable[[int, list[Step]], list[Step]] | None = None,
+) -> Trajectory:
     """The expert's trajectory: one call per action unless `row.bundles` says otherwise, then a text per user
     turn.
 
     The texts are `row.replies`, or a placeholder. A user turn without ground truth is a turn to abstain at.
+    `retell` may put other calling actions in place of a user turn's.
     Raises InputError when a ground-truth call fails or does not fit the backends.
     """
     expert = play_expert(row, backends)
@@ -99,16 +113,17 @@ def replay(row: Row, backends: Mapping[str, type] | None = None) -> Trajectory:
     number = 0
     for turn, calls in enumerate(expert.calls):
         messages += row.messages(turn)
-        done = 0
+        steps = []
         for size in _bundles(row, turn):
-            bundle = calls[done : done + size]
-            cases[len(messages)] = {"row": row.id, "turn": turn, "k": done}
-            messages.append(assistant_message(Action(calls=tuple(bundle)), number))
-            for call, output in zip(bundle, expert.outputs[turn][done:]):
+            done = sum(len(step.calls) for step in steps)
+            steps.append(Step(calls[done : done + size], expert.outputs[turn][done : done + size], done))
+        for step in retell(turn, steps) if retell else steps:
+            cases[len(messages)] = {"row": row.id, "turn": turn, "k": step.done}
+            messages.append(assistant_message(Action(calls=tuple(step.calls)), number))
+            for call, output in zip(step.calls, step.outputs, strict=True):
                 messages.append(_tool_message(number, call, output))
                 number += 1
-            done += size
-        cases[len(messages)] = {"row": row.id, "turn": turn, "k": done}
+        cases[len(messages)] = {"row": row.id, "turn": turn, "k": len(calls)}
         reply = row.replies[turn] if row.replies else ""
         messages.append({"role": "assistant", "content": reply or (FINAL_REPLY if calls else ABSTAIN_REPLY)})
     return Trajectory(

@@ -8,11 +8,12 @@ phrases and sentence frames that the others never combine.
 import re
 
 from pivotrl_jax.environments.toolbox import phrases, values
+from pivotrl_jax.environments.toolbox.demonstrations import STYLES, demonstrate
 from pivotrl_jax.environments.toolbox.docs import DOCS
 from pivotrl_jax.environments.toolbox.services import BACKENDS
 from pivotrl_jax.environments.toolbox.users import row, rows
 
-__all__ = ["BACKENDS", "DOCS", "all_words", "find_row", "row", "rows"]
+__all__ = ["BACKENDS", "DOCS", "STYLES", "all_words", "demonstrate", "find_row", "row", "rows"]
 
 find_row = row  # the name that `environments.find_row` looks for
 

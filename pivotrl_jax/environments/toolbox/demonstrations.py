@@ -1,0 +1,102 @@
+"""How an expert demonstrates a row: with one habit or many, straight or with detours.
+
+Every demonstration ends well: it does what the ground truth does, so filters by success keep it. A detour is
+an action that brings nothing nearer: a slip (a wrong value, answered by an error, then put right) or a look
+at something that nobody asked for. It leaves the state as it was. The functional verifier, which asks for
+progress, rejects detours as actions; imitation learns them.
+"""
+
+import random
+from collections.abc import Iterator
+
+from pivotrl_jax.environments.episode import Step, expert_of, replay
+from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.environments.toolbox.docs import DEFAULTS
+from pivotrl_jax.environments.toolbox.intents import KINDS
+from pivotrl_jax.environments.world import World
+from pivotrl_jax.records import Call, InputError, Trajectory
+
+STYLES = ("diverse", "clean")  # of demonstrations
+
+
+def demonstrate(row: Row, style: str = "diverse", detours: float = 0.0) -> Trajectory:
+    """The expert's trajectory through a row.
+
+    style: "diverse", the row's own habits (calls bundled or not, defaults spelled out or not, arguments in
+    either order); "clean", one habit for all: a call per action, no defaults, arguments in the docs' order.
+    detours: the chance that a detour comes before a calling action. Raises InputError for other values.
+    """
+    if style not in STYLES:
+        raise InputError(f"data.style is {style!r}; use one of {', '.join(STYLES)}")
+    if not 0 <= detours <= 1:
+        raise InputError(f"data.detours is {detours}; it is a chance, from 0 to 1")
+    chance = random.Random(f"{row.id} detours").random  # the same stream in every Python version
+
+    def retell(turn: int, steps: list[Step]) -> list[Step]:
+        if style == "clean":
+            steps = [tidied(step, i) for step in steps for i in range(len(step.calls))]
+        told = []
+        for step in steps:
+            if chance() < detours:
+                told += _detour(row, turn, step, chance)
+            told.append(step)
+        return told
+
+    return replay(row, retell=retell)
+
+
+def tidied(step: Step, i: int) -> Step:
+    """Call i of a step as a step of its own, without values that are the default."""
+    call = step.calls[i]
+    defaults = DEFAULTS[call.name]
+    arguments = {
+        name: call.arguments[name]
+        for name, default in defaults.items()
+        if name in call.arguments and (default is None or call.arguments[name] != default)
+    }
+    return Step([Call(call.name, arguments)], [step.outputs[i]], step.done + i)
+
+
+def _detour(row: Row, turn: int, step: Step, chance) -> list[Step]:
+    """No or one detour before the step: a slip or a look, whichever comes first and can be had."""
+    expert = expert_of(row.id)
+    world = expert.starts[turn].world()
+    for call in expert.calls[turn][: step.done]:
+        world.execute(call)
+    remaining = {world.key(call) for call in expert.calls[turn][step.done :]}
+    kinds = [(_slips(step.calls[0]), True), (_looks(world), False)]
+    for options, fails in kinds if chance() < 0.5 else kinds[::-1]:
+        options = list(options)
+        while options:
+            call = options.pop(int(chance() * len(options)))
+            trial = world.copy()
+            output, failed = trial.execute(call)
+            if failed == fails and world.key(call) not in remaining and trial.same_state(world):
+                return [Step([call], [output], step.done)]
+    return []
+
+
+def _slips(call: Call) -> Iterator[Call]:
+    """The call with one value wrong. Whether it fails is for the world to say."""
+    for name, value in call.arguments.items():
+        if isinstance(value, str):
+            yield Call(call.name, {**call.arguments, name: value[::-1]})
+        elif type(value) is int:
+            for other in (value + 1, value + 10, 100 - value):
+                yield Call(call.name, {**call.arguments, name: other})
+
+
+def _looks(world: World) -> Iterator[Call]:
+    """Calls that only read, about things that are there."""
+    state = world.state(private=False)
+    for find, parameter, _, service, table in KINDS.values():
+        for name in state.get(service, {}).get(table, {}):
+            yield Call(find, {parameter: name})
+    for room in state.get("Home", {}).get("heat", {}):
+        yield Call("read_heat", {"room": room})
+    for name in state.get("Chats", {}).get("people", {}):
+        yield Call("read_message", {"name": name})
+    for board in sorted({task["board"] for task in state.get("Tasks", {}).get("tasks", {}).values()}):
+        yield Call("list_tasks", {"board": board})
+    if "Cart" in state:
+        yield Call("cart_total", {})
