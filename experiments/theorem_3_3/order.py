@@ -125,12 +125,11 @@ def log_probs(checkpoint: Path, states: list[State]) -> list[np.ndarray]:
     ]
 
 
-def compare(before: list[np.ndarray], after: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Per state: tau-b and the standard deviation of log pi / pi_0."""
-    return {
-        "tau": np.array([theory.kendall_tau(a, b) for a, b in zip(before, after)]),
-        "deviation": np.array([np.std(b - a) for a, b in zip(before, after)]),
-    }
+def compare(before: list[np.ndarray], seeds: list[list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Per state: tau-b and the standard deviation of log pi / pi_0, means over a policy's seeds."""
+    tau_SN = [[theory.kendall_tau(a, b) for a, b in zip(before, after)] for after in seeds]
+    deviation_SN = [[np.std(b - a) for a, b in zip(before, after)] for after in seeds]
+    return {"tau": np.mean(tau_SN, axis=0), "deviation": np.mean(deviation_SN, axis=0)}
 
 
 def interval(values: metrics.Interval) -> list[float]:
@@ -158,8 +157,8 @@ def summarise(states: list[State], found: dict[str, dict[str, np.ndarray]]) -> d
     return page
 
 
-def measure(reference: Path, policies: dict[str, Path], quick: bool, seed: int) -> tuple[dict, dict]:
-    """({kind: {policy: taus}}, summary)."""
+def measure(reference: Path, policies: dict[str, list[Path]], quick: bool, seed: int) -> tuple[dict, dict]:
+    """({kind: {policy: taus}}, summary). A policy is the checkpoints of its seeds."""
     began = time.perf_counter()
     config = settings(reference, quick, seed)
     run = run_lib.open_run(config)
@@ -169,12 +168,14 @@ def measure(reference: Path, policies: dict[str, Path], quick: bool, seed: int) 
     states += toolbox_states(run, actor, params, data_lib.load(config.data, seed), stream)
     some = [state for state in states if len(state.actions) >= FEWEST]
     before = log_probs(reference, some)
-    found = {name: compare(before, log_probs(path, some)) for name, path in policies.items()}
+    found = {
+        name: compare(before, [log_probs(path, some) for path in paths]) for name, paths in policies.items()
+    }
     kinds = np.array([state.kind for state in some])
     taus = {k: {n: v["tau"][kinds == k] for n, v in found.items()} for k in dict.fromkeys(kinds.tolist())}
     return taus, {
         "reference": run.policy,
-        "policies": {name: hf.fingerprint(path) for name, path in policies.items()},
+        "policies": {name: [hf.fingerprint(path) for path in paths] for name, paths in policies.items()},
         "too_few_actions": len(states) - len(some),
         **summarise(some, found),
         "seconds": round(time.perf_counter() - began),

@@ -1,4 +1,4 @@
-"""Theorem 3.3: `python experiments/theorem_3_3/run.py [--policies=pivotrl=DIR,sft=DIR] [--quick] [--out=DIR]`
+"""Theorem 3.3: `python experiments/theorem_3_3/run.py [--policies='pivotrl=DIRS,sft=DIRS'] [--quick] [--out=DIR]`
 
     tabular   the KL-least policy with a target mass on M(s), found by Newton's method, against the closed
               form; and what three ways of raising the same mass do to the ratios of pi_0
@@ -8,10 +8,11 @@
 Prints one JSON line; writes results.json, tabular.png and order.png. `--quick` takes fewer states and writes
 under runs/ unless told otherwise.
 
-Left out: training the policies. Give checkpoints in Hugging Face layout (a run's `hf` directory), stopped at
-matched in-domain accuracy.
+Left out: training the policies. Give checkpoints in Hugging Face layout, stopped at matched in-domain
+accuracy; DIRS is a pattern, e.g. runs/claims/pivotrl/seed*/hf, whose directories are the policy's seeds.
 """
 
+import glob
 import json
 import platform
 import time
@@ -29,25 +30,27 @@ QUICK = flags.DEFINE_bool("quick", False, "Fewer states.")
 OUT = flags.DEFINE_string("out", None, "Where results go; beside this file if not given.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
 REFERENCE = flags.DEFINE_string("reference", "embedded", "pi_0: a checkpoint in Hugging Face layout.")
-POLICIES = flags.DEFINE_list("policies", [], "name=directory of trained checkpoints; the first is compared.")
+POLICIES = flags.DEFINE_list(
+    "policies", [], "name=directories (a pattern), one a seed; the first is compared."
+)
 
 NOISE = (0.02, 0.05)  # of the yardstick, relative to each array's own scale
 
 
-def policies_of(asked: list[str], reference: Path, seed: int) -> dict[str, Path]:
-    """Name -> directory; noisy copies of the reference where nothing is asked for."""
+def policies_of(asked: list[str], reference: Path, seed: int) -> dict[str, list[Path]]:
+    """Name -> directories; noisy copies of the reference where nothing is asked for."""
     if not asked:
         return {
-            f"noise {scale:g}": order.noisy_copy(
-                reference, Path(f"runs/theorem_3_3/noise_{scale:g}"), scale, seed
-            )
+            f"noise {scale:g}": [
+                order.noisy_copy(reference, Path(f"runs/theorem_3_3/noise_{scale:g}"), scale, seed)
+            ]
             for scale in NOISE
         }
     pairs = [entry.partition("=") for entry in asked]
-    wrong = [entry for entry, (_, _, path) in zip(asked, pairs) if not Path(path).is_dir()]
-    if wrong:
-        raise app.UsageError(f"--policies: {', '.join(wrong)}: want name=directory of a checkpoint")
-    return {name: Path(path) for name, _, path in pairs}
+    found = {name: sorted(map(Path, glob.glob(pattern))) for name, _, pattern in pairs}
+    if wrong := [name for name, paths in found.items() if not paths or not all(p.is_dir() for p in paths)]:
+        raise app.UsageError(f"--policies: no directories for {', '.join(wrong)}; want name=pattern")
+    return found
 
 
 def main(argv: list[str]) -> None:
