@@ -219,7 +219,7 @@ def test_order_falls_with_noise(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     from pivotrl_jax.run import EMBEDDED
 
-    policies = {f"{x}": order.noisy_copy(EMBEDDED, tmp_path / f"noise{x}", x, 0) for x in (0.0, 0.05, 0.3)}
+    policies = {f"{x}": [order.noisy_copy(EMBEDDED, tmp_path / f"noise{x}", x, 0)] for x in (0.0, 0.05, 0.3)}
     with jax.enable_x64(False):
         _, page = order.measure(EMBEDDED, policies, True, 0)
     for kind in ("skills", "toolbox"):

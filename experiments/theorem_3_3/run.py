@@ -1,4 +1,4 @@
-"""Theorem 3.3: `python experiments/theorem_3_3/run.py [--policies='pivotrl=DIRS,sft=DIRS'] [--quick] [--out=DIR]`
+"""Theorem 3.3: `python experiments/theorem_3_3/run.py [--policies='pivotrl=DIRS,sft=DIRS'] [--quick]`
 
     tabular   the KL-least policy with a target mass on M(s), found by Newton's method, against the closed
               form; and what three ways of raising the same mass do to the ratios of pi_0
@@ -31,7 +31,7 @@ OUT = flags.DEFINE_string("out", None, "Where results go; beside this file if no
 SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
 REFERENCE = flags.DEFINE_string("reference", "embedded", "pi_0: a checkpoint in Hugging Face layout.")
 POLICIES = flags.DEFINE_list(
-    "policies", [], "name=directories (a pattern), one a seed; the first is compared."
+    "policies", [], "name=directories (a pattern), one a seed; the first is set against the others."
 )
 
 NOISE = (0.02, 0.05)  # of the yardstick, relative to each array's own scale
