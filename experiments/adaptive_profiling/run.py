@@ -50,6 +50,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     table = []
     for number in ROUNDS:
@@ -68,7 +69,8 @@ def main() -> None:
             line["f1"] = round(float(2 * (f & w).sum() / (f.sum() + w.sum())), 3)
             table.append(line | {"pivots": int(w.sum()), "found": int(f.sum()), "wrong": int((f != w).sum())})
     out = {"runs": len(options.runs), "candidates": len(w), "table": table}
-    (HERE / "results.json").write_text(json.dumps(out, indent=1) + "\n", "utf-8")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.json").write_text(json.dumps(out, indent=1) + "\n", "utf-8")
     print(json.dumps(out))
 
 

@@ -34,7 +34,15 @@ def stacked(base: Path, name: str, seeds: list[int], when: str, measure: str) ->
 
 
 def interval(values_SN: np.ndarray, clusters: list[str]) -> dict[str, float]:
-    """Mean and 95 % bootstrap interval, seeds and clusters of tasks both drawn with replacement."""
+    """Mean and 95 % bootstrap interval, seeds and clusters of tasks both drawn with replacement.
+
+    Of S seeds drawn so, the means vary by (S - 1) / S of what they should; the seeds' own means are spread by
+    the root of that first.
+    """
+    S = len(values_SN)
+    if S > 1:
+        seed_S1 = values_SN.mean(1, keepdims=True)
+        values_SN = values_SN + (seed_S1 - seed_S1.mean()) * (np.sqrt(S / (S - 1)) - 1)
     names, index = np.unique(clusters, return_inverse=True)
     counts = np.bincount(index)
     sums_SC = np.stack([np.bincount(index, row, len(names)) for row in values_SN])
@@ -52,7 +60,11 @@ def summary(base: Path, name: str, measure: str, seeds: list[int]) -> dict:
     """{"after", "change"}: the run's score and its paired change from pi_0, over these seeds."""
     before, clusters = stacked(base, name, seeds, "before", measure)
     after, _ = stacked(base, name, seeds, "after", measure)
-    return {"after": interval(after, clusters), "change": interval(after - before, clusters), "seeds": seeds}
+    return {
+        "after": interval(after, clusters),
+        "change": interval(after - before, clusters),
+        "by_seed": [round(float(x), 4) for x in after.mean(1)],
+    }
 
 
 def versus(base: Path, one: str, other: str, measure: str, seeds: list[int]) -> dict[str, float]:

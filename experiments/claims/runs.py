@@ -22,14 +22,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+KEEP = ["grpo.keep_checkpoints=20"]  # all of them, for curve.py
+
 # name -> overrides of configs/bfcl.py. "sft" has the rate and the epochs that sft_choice.py chose.
 RUNS: dict[str, list[str]] = {
-    "pivotrl": [],
+    "pivotrl": KEEP,
     "sft": ["method=sft", "sft.learning_rate=1e-3", "sft.epochs=4"],
     "random_turns": ["method=random_turns"],
     "exact": ["reward=exact"],
     "random_exact": ["method=random_turns", "reward=exact"],
-    "e2e_rl": ["method=e2e_rl"],
+    "e2e_rl": ["method=e2e_rl", *KEEP],
 }
 RUNS |= {f"lambda_{x}": [f"profile.lambda_diff={x}"] for x in ("0.3", "0.9")}
 RUNS |= {f"group_{g}": [f"profile.group_size={g}", f"grpo.group_size={g}"] for g in (4, 16)}

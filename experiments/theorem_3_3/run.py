@@ -3,7 +3,7 @@
     tabular   the KL-least policy with a target mass on M(s), found by Newton's method, against the closed
               form; and what three ways of raising the same mass do to the ratios of pi_0
     order     at fixed states, how far checkpoints keep the order that pi_0 gives task-unrelated actions
-              (order.py). Without --policies, copies of the reference with random noise are the yardstick
+              (order.py); copies of the reference with random noise are the yardstick
 
 Prints one JSON line; writes results.json, tabular.png and order.png. `--quick` takes fewer states and writes
 under runs/ unless told otherwise.
@@ -38,18 +38,14 @@ NOISE = (0.02, 0.05)  # of the yardstick, relative to each array's own scale
 
 
 def policies_of(asked: list[str], reference: Path, seed: int) -> dict[str, list[Path]]:
-    """Name -> directories; noisy copies of the reference where nothing is asked for."""
-    if not asked:
-        return {
-            f"noise {scale:g}": [
-                order.noisy_copy(reference, Path(f"runs/theorem_3_3/noise_{scale:g}"), scale, seed)
-            ]
-            for scale in NOISE
-        }
+    """Name -> directories: what is asked for, then noisy copies of the reference."""
     pairs = [entry.partition("=") for entry in asked]
     found = {name: sorted(map(Path, glob.glob(pattern))) for name, _, pattern in pairs}
     if wrong := [name for name, paths in found.items() if not paths or not all(p.is_dir() for p in paths)]:
         raise app.UsageError(f"--policies: no directories for {', '.join(wrong)}; want name=pattern")
+    for scale in NOISE:
+        copy = Path(f"runs/theorem_3_3/noise_{scale:g}")
+        found[f"noise {scale:g}"] = [order.noisy_copy(reference, copy, scale, seed)]
     return found
 
 

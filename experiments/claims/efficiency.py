@@ -1,0 +1,67 @@
+"""What a level of success costs: rollout turns and seconds along two methods' training curves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import runs
+
+COSTS = ("rollout_turns", "seconds")
+REPEATS = 2000
+
+
+def read(base: Path, name: str, seeds: list[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """(cost -> [S, P], episodes won [S, P, N]) of P checkpoints, by curve.py."""
+    files = [runs.workdir_of(base, name, seed) / "curve.json" for seed in seeds]
+    if missing := [str(file.parent) for file in files if not file.is_file()]:
+        raise SystemExit(f"run experiments/claims/curve.py {' '.join(missing)}")
+    curves = [json.loads(file.read_text("utf-8")) for file in files]
+    costs = {cost: np.array([[point[cost] for point in curve] for curve in curves]) for cost in COSTS}
+    return costs, np.array([[point["episodes"] for point in curve] for curve in curves])
+
+
+def needed(cost_P: np.ndarray, success_P: np.ndarray, level: float) -> float:
+    """The cost at which the curve first reaches `level`, straight between checkpoints; inf if it never
+    does."""
+    if success_P[0] >= level:
+        return 0.0
+    for i in range(1, len(cost_P)):
+        if success_P[i] >= level:
+            share = (level - success_P[i - 1]) / (success_P[i] - success_P[i - 1])
+            return float(cost_P[i - 1] + share * (cost_P[i] - cost_P[i - 1]))
+    return np.inf
+
+
+def matched(base: Path, seeds: list[int]) -> dict:
+    """Costs of both methods at the success that both reach, the lower of their best; and end-to-end RL's
+    over PivotRL's, with a 95 % bootstrap over seeds and tasks (the level is drawn anew each time)."""
+    both = {name: read(base, name, seeds) for name in ("pivotrl", "e2e_rl")}
+    rng = np.random.default_rng(0)
+    N = both["pivotrl"][1].shape[2]
+
+    def costs_at(s, n) -> dict:
+        mean = {name: won[s][:, :, n].mean((0, 2)) for name, (_, won) in both.items()}
+        level = min(curve.max() for curve in mean.values())
+        spent = {
+            cost: {
+                name: needed(costs[cost][s].mean(0), mean[name], level) for name, (costs, _) in both.items()
+            }
+            for cost in COSTS
+        }
+        return {"level": level, **spent}
+
+    found = costs_at(np.arange(len(seeds)), np.arange(N))
+    draws = [costs_at(rng.integers(0, len(seeds), len(seeds)), rng.integers(0, N, N)) for _ in range(REPEATS)]
+    for cost in COSTS:
+        ratios = [d[cost]["e2e_rl"] / d[cost]["pivotrl"] for d in draws if d[cost]["pivotrl"] > 0]
+        low, high = np.percentile(ratios, [2.5, 97.5])
+        value = found[cost]["e2e_rl"] / found[cost]["pivotrl"]
+        found[cost]["ratio"] = {"value": value, "low": float(low), "high": float(high)}
+    curves = {
+        name: [
+            {**{cost: float(costs[cost][:, i].mean()) for cost in COSTS}, "success": float(won[:, i].mean())}
+            for i in range(won.shape[1])
+        ]
+        for name, (costs, won) in both.items()
+    }
+    return {"matched": found, "curves": curves}
