@@ -104,15 +104,18 @@ def evaluate(
     chat: Chat,
     tasks: Tasks,
     *,
-    seed: int,
+    stream: jax.Array,
     attempts: int,
     samples: int,
     max_steps: int,
     max_prompt: int,
     judge: Judge | None = None,
 ) -> Results:
-    """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}."""
-    streams = [jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), i) for i in range(3)]
+    """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}.
+
+    `stream` is a PRNG key.
+    """
+    streams = [jax.random.fold_in(stream, i) for i in range(3)]
     params = actor.place(params)
     episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
     turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1], judge)

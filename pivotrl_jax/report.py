@@ -136,6 +136,7 @@ def _training(inputs: Inputs) -> str:
     wanted = {
         "reward_mean": "Mean reward of the batch",
         "reward_std": "Standard deviation of the batch's rewards",
+        **{f"validation/{name}": f"Validation: {words}" for name, words in _IN_DOMAIN.items()},
         "loss": "Loss",
         "kl": "KL to the reference policy",
         "grad_norm": "Gradient norm",
