@@ -82,7 +82,7 @@ def story(lines: Sequence[Line], rule: Rule, pivots: int) -> list[str]:
     for i in events(lines):
         line = lines[i]
         found = int(line[PIVOTS])
-        became = f"{pivots} -> {found} pivots" if found else f"no pivots any more, the {pivots} old ones stay"
+        became = f"{pivots} -> {found} pivots" if found else f"no pivot any more, the {pivots} old ones stay"
         told.append(f"after step {line['step']}: {became} ({why(lines[:i], rule)})")
         pivots = found or pivots
     return told
