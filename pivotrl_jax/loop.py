@@ -109,6 +109,7 @@ def run(
             totals["seconds"] += seconds
             fill = float((made.batch["subtree_end"] > 0).mean())
             timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rolled - began}
+            # a judge that is down here costs the steps since the last checkpoint; its replies are kept
             validated = keeping.validate(step + 1, lora.join(learner.frozen, state.params))
             writer.write(step, {**made.metrics, **values, **timing, **validated})
             shown = {

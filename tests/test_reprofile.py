@@ -14,7 +14,7 @@ from test_learning import RECIPE, Killed, equal, metrics
 
 from pivotrl_jax import fingerprint, learning, profiling, reprofile, verifiers
 from pivotrl_jax.checkpoint import Checkpoints
-from pivotrl_jax.records import InputError, Pivot, Profile, read_records
+from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_records
 
 CANDIDATES, PROMPTS = tiny_run.conversations(5)
 FIRST = CANDIDATES[:3]  # what a run begins with
@@ -275,6 +275,15 @@ def test_where_none_is_found_the_old_pivots_stay_for_good(tmp_path, capsys):
         train(tmp_path / "cut", profile={"lambda_diff": 0.1}, save_every=2, on_step=kill_after(4))
     again, rest = train(tmp_path / "cut", profile={"lambda_diff": 0.1})
     assert equal(again, plain) and rest == order[4:]
+
+
+def test_it_may_profile_adaptively(tmp_path):
+    """Draws end where a full profile could not decide otherwise; the metrics count what was drawn."""
+    train(tmp_path, steps=4, profile={"adaptive": {"round": 1, "error": 0.0}})
+    drawn = sum(len(read_records(f, Rollout)) for f in (tmp_path / "reprofiled/1/rollouts").glob("*.jsonl"))
+    (line,) = [line for line in metrics(tmp_path) if "reprofiled" in line]
+    assert line["profiling_rollout_turns"] == drawn < 4 * len(CANDIDATES)
+    assert len(pivots_of(tmp_path, 1)) == line["pivots"] > 0
 
 
 # ---- what it is identified by

@@ -1,11 +1,13 @@
 """The main job with validation and a profile on the way: what it leaves, and that a kill in the middle of
 that profile changes nothing."""
 
+import concurrent.futures
 import json
 import signal
 from pathlib import Path
 
 import pytest
+from test_hosts import free_port
 from test_train_cli import checkpoint, micro  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
@@ -75,6 +77,33 @@ def test_a_run_killed_in_that_profile_ends_bit_identical(whole, checkpoint, tmp_
     for name in ("hf/model.safetensors", "reprofiled/1/pivots.jsonl", "pivots.jsonl", "evaluation.json"):
         assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes(), name
     assert lines_of(workdir) == lines_of(whole[0])
+
+
+def test_two_processes_take_the_same_decision(whole, checkpoint, tmp_path):  # noqa: F811
+    """The one that does not keep the files finds the same pivots, and both go on from the profile."""
+    workdir, address = tmp_path / "run", f"127.0.0.1:{free_port()}"
+
+    def together(steps):
+        env = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            jobs = [
+                pool.submit(
+                    micro, workdir, checkpoint, *AGAIN, f"grpo.steps={steps}", code=CODE,
+                    env={**env, "JAX_PROCESS_ID": str(i)},
+                )
+                for i in (0, 1)
+            ]  # fmt: skip
+            return [job.result() for job in jobs]
+
+    for steps in (3, 4):  # the second pair reads the pivots of the first
+        (code, _, err), (other, _, more) = together(steps)
+        assert (code, other) == (0, 0), err + more
+    lines, alone = lines_of(workdir), lines_of(whole[0])
+    assert [line["step"] for line in lines if "reprofiled" in line] == [2]
+    for name in ("validation/turn_pass", "reward_mean", "loss"):
+        assert [line[name] for line in lines] == pytest.approx(
+            [line[name] for line in alone], rel=1e-3, abs=1e-5
+        ), name
 
 
 @pytest.mark.parametrize("method", ["random_turns", "sft", "e2e_rl"])
