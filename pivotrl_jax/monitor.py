@@ -73,7 +73,7 @@ def _saturated(lines: Sequence[Line], last: int, rule: Rule) -> str:
             without += 1
     if not rule.patience or without < rule.patience:
         return ""
-    return f"{without} validations without a gain of more than {rule.min_gain:g} on a pass rate of {best:.3f}"
+    return f"no gain of more than {rule.min_gain:g} on a validation of {best:.3f}, {without} times in a row"
 
 
 def story(lines: Sequence[Line], rule: Rule, pivots: int) -> list[str]:

@@ -151,7 +151,7 @@ def profile(
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
 
-    `policy` is the checkpoint's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
+    `policy` is the policy's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
     file. With a `plan` a candidate's sampling ends when its fate is decided, else after G rollouts; samples
     are those that a full profile draws first. `again` numbers the profiles of a run after its first, each of
     which draws anew.

@@ -55,12 +55,12 @@ class Phases(learning.OnePhase):
         self._asked = None  # (step, lines of the steps before it, why to profile there)
 
     def due(self, step: int) -> bool:
-        """Whether the policy is profiled before this step."""
+        """Whether the policy is profiled before this step. Raises InputError as `at` does."""
         return bool(self._ask(step)[1])
 
     def at(self, step: int, params) -> tuple[learning.Phase, dict[str, float]]:
         """The phase of a step, and what to log with it; profiles `params` if that is due. Raises InputError
-        when the pivots of an earlier profile are not on disk."""
+        when the metrics of earlier steps or the pivots of an earlier profile are not on disk."""
         lines, why = self._ask(step)
         if why:
             return self._profile(step, params, lines, why)
@@ -69,9 +69,17 @@ class Phases(learning.OnePhase):
             self._phase = self._read(*found[-1])
         return self._phase, {}
 
-    def _ask(self, step: int):
+    def _ask(self, step: int) -> tuple[list[monitor.Line], str]:
+        """(lines of the steps before this one, why to profile before it). Raises InputError when lines are
+        gone."""
         if self._asked is None or self._asked[0] != step:
             lines = [line for line in metrics.read_metrics(self._run.workdir) if line["step"] < step]
+            if [line["step"] for line in lines] != list(range(step)):
+                raise InputError(
+                    f"{self._run.workdir / metrics.FILE}: holds {len(lines)} of the {step} steps before the "
+                    "checkpoint, and all of them decide when to profile again; put the file back, or start "
+                    "over with --config.resume=False"
+                )
             self._asked = step, lines, monitor.why(lines, self._rule)
         return self._asked[1:]
 

@@ -120,7 +120,7 @@ def test_either_reason_is_enough_and_says_its_numbers():
         "the batch's reward std fell from 0.400 to 0.000, under 0.5 of it"
     )
     assert why(passes(0.5, 0.5, 0.5), both) == (
-        "2 validations without a gain of more than 0 on a pass rate of 0.500"
+        "no gain of more than 0 on a validation of 0.500, 2 times in a row"
     )
     assert [rule.on for rule in (OFF, STD, WAIT, both)] == [False, True, True, True]
     assert not dataclasses.replace(both, most=0).on
@@ -128,11 +128,10 @@ def test_either_reason_is_enough_and_says_its_numbers():
 
 def test_the_story_of_a_run():
     lines = profiled(profiled(passes(*[0.5] * 9), 3, pivots=41.0), 6, pivots=0.0)
-    reason = "2 validations without a gain of more than 0 on a pass rate of 0.500"
+    reason = "no gain of more than 0 on a validation of 0.500, {} times in a row"
     assert monitor.story(lines, WAIT, 60) == [
-        f"after step 3: 60 -> 41 pivots ({reason})",
-        "after step 6: no pivot any more, the 41 old ones stay "
-        "(3 validations without a gain of more than 0 on a pass rate of 0.500)",
+        f"after step 3: 60 -> 41 pivots ({reason.format(2)})",
+        f"after step 6: no pivot any more, the 41 old ones stay ({reason.format(3)})",
     ]
     assert monitor.story(passes(0.5, 0.5), WAIT, 60) == []
     assert monitor.total(lines, monitor.ROLLOUTS) == 16 and monitor.total(lines, "nothing") == 0

@@ -260,6 +260,13 @@ def test_pivots_that_are_gone_are_one_sentence(tmp_path, spoil, sentence):
         train(tmp_path, steps=5)
 
 
+def test_without_the_metrics_of_earlier_steps_nothing_is_decided(tmp_path):
+    train(tmp_path, steps=4)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match=r"metrics\.jsonl: holds 0 of the 4 steps before the checkpoint"):
+        train(tmp_path, steps=5)
+
+
 # ---- no pivots
 
 

@@ -57,7 +57,7 @@ def test_it_leaves_its_pivots_and_says_so(whole):
     lines = lines_of(workdir)
     assert all(0 <= line["validation/call_turn_pass"] <= 1 for line in lines)
     assert [line["step"] for line in lines if "reprofiled" in line] == [2]
-    assert "profiling again after step 2: 1 validations without a gain of more than 1 on" in out
+    assert "profiling again after step 2: no gain of more than 1 on a validation of" in out
     counts = json.loads((workdir / "run.json").read_text("utf-8"))["counts"]
     found = int(lines[2]["pivots"])
     assert f"after step 2: {counts['pivot']} -> {found} pivots" in " ".join(out.split())
