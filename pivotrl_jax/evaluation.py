@@ -117,9 +117,12 @@ def evaluate(
     """
     streams = [jax.random.fold_in(stream, i) for i in range(3)]
     params = actor.place(params)
-    episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
+    episodes, answers = [], []
+    if tasks.rows:
+        episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
     turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1], judge)
-    answers = score_skills(actor, params, chat, tasks.skills, streams[2])
+    if tasks.skills:
+        answers = score_skills(actor, params, chat, tasks.skills, streams[2])
     count = sum(e["turns"] for e in episodes) + len(turns) * samples + len(answers)
     return {"episodes": episodes, "turns": turns, "skills": answers, "rollout_turns": count}
 
