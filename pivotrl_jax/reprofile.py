@@ -8,6 +8,7 @@ a step trains on, so a run that is killed, in a profile or anywhere, goes on as 
 state and the count of steps go on, and the KL, where there is one, stays that to pi_0.
 """
 
+import functools
 import json
 import shutil
 import time
@@ -17,6 +18,7 @@ from pivotrl_jax import learning, metrics, monitor, profile_stage
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.fingerprint import fingerprint
 from pivotrl_jax.records import Candidate, InputError, Pivot, read_records
+from pivotrl_jax.rollout import Actor
 
 DIRECTORY = "reprofiled"
 
@@ -69,6 +71,10 @@ class Phases(learning.OnePhase):
             self._phase = self._read(*found[-1])
         return self._phase, {}
 
+    @functools.cached_property
+    def _actor(self) -> Actor:
+        return self._run.actor(self._run.config.profile.batch, self._run.trained_config)
+
     def _ask(self, step: int) -> tuple[list[monitor.Line], str]:
         """(lines of the steps before this one, why to profile before it). Raises InputError when lines are
         gone."""
@@ -97,7 +103,7 @@ class Phases(learning.OnePhase):
             run,
             self._candidates,
             run_lib.prompts_of(run, self._candidates),
-            run.actor(run.config.profile.batch, config),
+            self._actor,
             params,
             config,
             policy,
