@@ -90,6 +90,24 @@ def tiny() -> ConfigDict:
     # 64 samples of a row, 16 of which decode at a time; a lane takes the next when its sample has ended
     c.profile.batch = ConfigDict({"rows": 4, "branches": 64, "lanes": 16})
 
+    # the policy in training, scored on single turns that are neither trained on nor held out for the test
+    c.validation = ConfigDict()
+    c.validation.every = 0  # optimizer steps; 0: never
+    c.validation.tasks = 32  # toolbox: episodes of the expert, whose turns are scored
+    c.validation.share = 0.1  # bfcl and paths: of the training scenarios, which are then not trained on
+    c.validation.seed = 1  # which tasks, which scenarios; for the toolbox not data.held_out_seed
+    c.validation.samples = 1  # per turn
+    c.validation.attempts = 0  # episodes per task, where tasks can be played
+    c.validation.batch = ConfigDict({"rows": 16, "branches": 4, "lanes": 4})
+
+    # find pivots anew under the current policy, when either of two things happens
+    c.reprofile = ConfigDict()
+    c.reprofile.std_fraction = 0.0  # reward std of a batch under this share of its start; 0: off
+    c.reprofile.std_window = 5  # steps that both are means over; it starts with every profile
+    c.reprofile.patience = 0  # so many validations without a gain in passed turns; 0: off
+    c.reprofile.min_gain = 0.0  # what a gain must exceed
+    c.reprofile.most = 1  # at most so many times
+
     c.grpo = ConfigDict()
     c.grpo.steps = 40
     c.grpo.pivots_per_step = 16
@@ -160,6 +178,7 @@ def real() -> ConfigDict:
     c.compute.attention_chunk = 512
     c.profile.batch = ConfigDict({"rows": 1, "branches": 64, "lanes": 16})
     c.profile.trajectories_per_shard = 4
+    c.validation.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
     c.grpo.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
     c.grpo.microbatch_rows = 1
     # enough to see the path run: this policy cannot learn these rows
@@ -203,6 +222,7 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.sampling.max_tokens = 4096
     c.profile.group_size = 16
     c.profile.batch = ConfigDict({"rows": 8, "branches": 64, "lanes": 16})
+    c.validation.batch = ConfigDict({"rows": 8, "branches": 4, "lanes": 4})
     c.grpo.pivots_per_step, c.grpo.group_size = 64, 16
     c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
     c.grpo.microbatch_rows = 8

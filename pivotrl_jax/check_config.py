@@ -73,6 +73,17 @@ RULES = {
     "profile.adaptive.round": COUNT,
     "profile.adaptive.error": _number(lambda x: 0 <= x < 0.5, "a chance from 0 up and below 0.5"),
     "profile.trajectories_per_shard": POSITIVE,
+    "validation.every": COUNT,
+    "validation.tasks": POSITIVE,
+    "validation.share": _number(lambda x: 0 < x < 1, "a number above 0 and below 1"),
+    "validation.seed": COUNT,
+    "validation.samples": POSITIVE,
+    "validation.attempts": COUNT,
+    "reprofile.std_fraction": _number(lambda x: 0 <= x < 1, "a number from 0 up and below 1"),
+    "reprofile.std_window": POSITIVE,
+    "reprofile.patience": COUNT,
+    "reprofile.min_gain": NOT_NEGATIVE,
+    "reprofile.most": COUNT,
     "grpo.steps": POSITIVE,
     "grpo.pivots_per_step": POSITIVE,
     "grpo.group_size": _whole(2),
@@ -123,7 +134,7 @@ RULES = {
 }
 RULES |= {
     f"{section}.batch.{name}": POSITIVE
-    for section in ("profile", "grpo", "e2e", "evaluate")
+    for section in ("profile", "validation", "grpo", "e2e", "evaluate")
     for name in ("rows", "branches", "lanes")
 }
 
@@ -157,6 +168,28 @@ def check(config: Any) -> None:
             f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the longest "
             f"row of config.compute.slots, {max(slots)}; a prompt and its completion must fit one row"
         )
+    validation = config.validation
+    if validation.every and config.data.source == "toolbox" and validation.seed == config.data.held_out_seed:
+        raise InputError(
+            f"config.validation.seed is {validation.seed}, and so is config.data.held_out_seed: these are "
+            "the held-out tasks themselves; take another number"
+        )
+
+
+def _check_reprofiling(config: Any) -> None:
+    """What must hold for the policy to be profiled again while training."""
+    c = config.reprofile
+    on = [f"config.reprofile.{name} is {c[name]!r}" for name in ("std_fraction", "patience") if c[name]]
+    if on and config.method != "pivotrl":
+        raise InputError(
+            f"{' and '.join(on)}, which config.method {config.method!r} does not do: it has no pivots to "
+            "find anew; set both to 0, or take method 'pivotrl'"
+        )
+    if c.patience and not config.validation.every:
+        raise InputError(
+            f"config.reprofile.patience is {c.patience} and config.validation.every is 0, so there is "
+            "no validation to wait for; validate every few steps, or set patience to 0"
+        )
 
 
 def check_training(config: Any) -> None:
@@ -166,6 +199,7 @@ def check_training(config: Any) -> None:
             f"config.model.param_dtype is {config.model.param_dtype!r}; small updates are lost in it: "
             "train float32 parameters, or adapters (config.model.lora.rank) beside a frozen base"
         )
+    _check_reprofiling(config)
     grpo = config.grpo
     if config.method == "e2e_rl":
         for name, value in E2E_FIXED.items():

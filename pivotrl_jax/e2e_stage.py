@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from pivotrl_jax import forest, grpo, grpo_stage, learning, loop, lora, play, update
+from pivotrl_jax import forest, grpo, grpo_stage, learning, loop, lora, play, update, validation
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.environments.rows import Row
@@ -62,7 +62,7 @@ def batch_metrics(groups: Sequence[Sequence[play.Played]]) -> dict[str, float]:
     }
 
 
-def train(run: run_lib.Run, rows: Sequence[Row]):
+def train(run: run_lib.Run, rows: Sequence[Row], validate: validation.Validate):
     """Train on the demonstrations' own tasks as `config.grpo` and `config.e2e` say. Returns (parameters,
     totals). Raises InputError when the data have no tasks that can be played."""
     if not rows:
@@ -101,7 +101,8 @@ def train(run: run_lib.Run, rows: Sequence[Row]):
         "seed": run.config.seed,
     }
     with Checkpoints(run.shared / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
-        keeping = loop.Keeping(checkpoints, c.save_every, run.workdir, run.config.resume)
+        where = checkpoints, c.save_every, run.workdir, run.config.resume
+        keeping = loop.Keeping(*where, validate=validate)
         config = run.trained_config
         start = lora.init(config, run.config.seed) if config.lora else run.give_params()
         state, totals = loop.start(learner, start, keeping, c.steps)

@@ -104,19 +104,25 @@ def evaluate(
     chat: Chat,
     tasks: Tasks,
     *,
-    seed: int,
+    stream: jax.Array,
     attempts: int,
     samples: int,
     max_steps: int,
     max_prompt: int,
     judge: Judge | None = None,
 ) -> Results:
-    """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}."""
-    streams = [jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), i) for i in range(3)]
+    """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}.
+
+    `stream` is a PRNG key.
+    """
+    streams = [jax.random.fold_in(stream, i) for i in range(3)]
     params = actor.place(params)
-    episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
+    episodes, answers = [], []
+    if tasks.rows:
+        episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
     turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1], judge)
-    answers = score_skills(actor, params, chat, tasks.skills, streams[2])
+    if tasks.skills:
+        answers = score_skills(actor, params, chat, tasks.skills, streams[2])
     count = sum(e["turns"] for e in episodes) + len(turns) * samples + len(answers)
     return {"episodes": episodes, "turns": turns, "skills": answers, "rollout_turns": count}
 

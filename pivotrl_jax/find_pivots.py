@@ -8,7 +8,7 @@ garbage action, over all trajectories of the source (no split, no model beyond i
 
 from absl import flags
 
-from pivotrl_jax import check_config, cli, pivots, verifiers
+from pivotrl_jax import check_config, cli, pivots, profile_stage, validation, verifiers
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.trajectories import candidates as candidates_lib
@@ -33,9 +33,10 @@ def main() -> None:
     run = run_lib.open_run(config)
     run_lib.claim(run)
     with run.stage("candidates"):
-        candidates = run_lib.make_candidates(run, data_lib.load(config.data, config.seed))
+        data, _ = validation.load(config)
+        candidates = run_lib.make_candidates(run, data)
     with run.stage("profiling"):
-        selection, _ = run_lib.find_pivots(run, candidates)
+        selection, _ = profile_stage.find_pivots(run, candidates)
     print(f"{selection.counts()['pivot']} pivots: {run.workdir / 'pivots.jsonl'}")
 
 

@@ -2,17 +2,20 @@
 
 import dataclasses
 
-from pivotrl_jax import learning, lora, profiling, sharding, update
+from pivotrl_jax import learning, lora, profiling, reprofile, sharding, update, validation
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.optimizer import make_optimizer, without
 from pivotrl_jax.records import Candidate
 
 
-def train(run: run_lib.Run, pivots: list[Candidate]):
+def train(
+    run: run_lib.Run, pivots: list[Candidate], candidates: list[Candidate], validate: validation.Validate
+):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
 
-    With LoRA the parameters returned are the base and its adapters. Without it, pi_0 is given up.
+    Where `config.reprofile` says so, other pivots are found among all `candidates` on the way. With LoRA the
+    parameters returned are the base and its adapters. Without it, pi_0 is given up.
     """
     c, compute, config = run.config.grpo, run.config.compute, run.trained_config
     recipe = learning.Recipe(
@@ -44,6 +47,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
         "reward": run.config.reward,
         "pivots": profiling.digest(pivots, prompts),
         "seed": run.config.seed,
+        **reprofile.identity(run.config),
     }
     if run.judge:
         identity["judge"] = run.judge.settings
@@ -53,8 +57,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
             run.actor(c.batch, config),
             run.chat,
             lora.init(config, run.config.seed) if config.lora else run.give_params(),
-            pivots,
-            prompts,
+            reprofile.phases_of(run, candidates, pivots, prompts),
             recipe,
             slots=compute.slots,
             verifier=run.verifier,
@@ -63,6 +66,7 @@ def train(run: run_lib.Run, pivots: list[Candidate]):
             save_every=c.save_every,
             workdir=run.workdir,
             resume=run.config.resume,
+            validate=validate,
         )
     return lora.join(learner.frozen, state.params), totals
 

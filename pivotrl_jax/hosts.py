@@ -86,7 +86,7 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 TOKEN = ".shared"
-RESUMED = ("run.json", "rollouts", "evaluations", "metrics.jsonl")  # what a run goes on from
+RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run goes on from
 
 
 def own_directory(workdir: Path) -> Path:

@@ -2,7 +2,8 @@
 
 What a step does is a function of (seed, step, parameters) alone: the order of pivots comes from the seed and
 the step, PRNG keys from the step and the candidate. So a killed run that restarts from a checkpoint ends as
-one that was never killed, bit for bit on the same machine.
+one that was never killed, bit for bit on the same machine. Where the policy is profiled again while training
+(reprofile.py), the metrics of earlier steps say when, and each profile begins a phase with pivots of its own.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from pivotrl_jax import forest, grpo, loop, update
+from pivotrl_jax import forest, grpo, loop, model, update
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.judge import Judge
@@ -39,6 +40,30 @@ class Recipe:
     advantage_clip: float = 0.0  # bound on an advantage's size; 0: none
     dynamic_rounds: int = 0  # further rounds of sampling, in place of groups that teach nothing
     kl_in: str = "loss"  # or "reward"
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """The pivots that are trained on from step `first` on, until another phase begins."""
+
+    candidates: Sequence[Candidate]
+    prompts: Sequence[Sequence[int]]
+    first: int = 0
+
+
+class OnePhase:
+    """The phases of a run that is profiled once; `reprofile.Phases` has the same two methods."""
+
+    def __init__(self, candidates: Sequence[Candidate], prompts: Sequence[Sequence[int]]):
+        self._phase = Phase(candidates, prompts)
+
+    def due(self, step: int) -> bool:
+        """Whether a new phase may begin with this step: before it the policy is profiled again."""
+        return False
+
+    def at(self, step: int, params) -> tuple[Phase, dict[str, float]]:
+        """The phase that a step is of, and metrics to log with it. `params` are the current parameters."""
+        return self._phase, {}
 
 
 def pivots_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
@@ -212,8 +237,7 @@ def learn(
     actor: Actor,
     chat: Chat,
     reference,
-    candidates: Sequence[Candidate],
-    prompts: Sequence[Sequence[int]],
+    phases: OnePhase,
     recipe: Recipe,
     *,
     slots: Sequence[int],
@@ -224,19 +248,22 @@ def learn(
     workdir,
     resume: bool,
     on_step: Callable[[int], None] = lambda step: None,
+    validate: Callable[[int, model.Params], dict[str, float]] = lambda steps, params: {},
 ) -> tuple[update.TrainState, dict]:
     """Train from the reference parameters (of what is trained: under LoRA, fresh adapters) for
-    `recipe.steps` steps. Returns the state and totals.
+    `recipe.steps` steps on the pivots that `phases` gives each. Returns the state and totals.
 
-    Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes.
+    Totals ("rollout_turns", "trained_tokens", "seconds") run over resumes; profiles while training are not
+    in them.
     """
     kept = None
     if recipe.kl_coefficient:  # adapters come from the host: once, not with every batch
         kept = learner.place(reference) if learner.frozen else reference
     stream = jax.random.fold_in(jax.random.key(recipe.seed), 3)
-    verifiers = {candidate.id: verifier or candidate.verifier for candidate in candidates}
 
     def make_batch(step: int, params) -> loop.Made:
+        phase, news = phases.at(step, params)
+        candidates, prompts = phase.candidates, phase.prompts
         policy = actor.place(params)
 
         def draw(pivots, key):
@@ -244,7 +271,7 @@ def learn(
             return roll_out(actor, policy, chat, here, texts, recipe.group_size, key, verifier, judge=judge)
 
         key = jax.random.fold_in(stream, step)
-        pivots, groups, sampled = sample_groups(draw, step, len(candidates), recipe, key)
+        pivots, groups, sampled = sample_groups(draw, step - phase.first, len(candidates), recipe, key)
         batch = grpo_batch(
             [candidates[i] for i in pivots],
             [prompts[i] for i in pivots],
@@ -256,7 +283,8 @@ def learn(
             recipe.aggregation,
             recipe.max_tokens,
         )
-        seen = group_metrics(sampled) | domain_metrics(sampled, verifiers)
+        verifiers = {candidate.id: verifier or candidate.verifier for candidate in candidates}
+        seen = news | group_metrics(sampled) | domain_metrics(sampled, verifiers)
         if recipe.dynamic_rounds:
             seen |= {"sampled_groups": len(sampled), "trained_groups": len(groups)}
         if recipe.kl_coefficient:
@@ -265,7 +293,7 @@ def learn(
             seen["kl"] = take_off_kl(batch, recipe.kl_coefficient)
         return loop.Made(batch, seen, sum(map(len, sampled)))
 
-    keeping = loop.Keeping(checkpoints, save_every, workdir, resume, on_step)
+    keeping = loop.Keeping(checkpoints, save_every, workdir, resume, on_step, validate, phases.due)
     state, totals = loop.start(learner, reference, keeping, recipe.steps)
     del reference  # it need not stay in memory beside the state
     return loop.run(learner, state, totals, recipe.steps, make_batch, keeping, "GRPO at pivots")

@@ -28,13 +28,20 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Keeping:
-    """Where a loop's checkpoints and metrics go, and whether it goes on from them."""
+    """Where a loop's checkpoints and metrics go, and whether it goes on from them.
+
+    `validate(steps, params)` gives metrics of the policy after so many steps, adapters joined; like a batch
+    they must be a function of (seed, steps, parameters) alone. `save_before(step)` says that a step begins
+    with long work, before which a checkpoint is due.
+    """
 
     checkpoints: Checkpoints
     save_every: int
     workdir: object
     resume: bool
     on_step: Callable[[int], None] = lambda step: None
+    validate: Callable[[int, model.Params], dict[str, float]] = lambda steps, params: {}
+    save_before: Callable[[int], bool] = lambda step: False
 
 
 def _require_finite(step: int, values: dict[str, float]) -> None:
@@ -85,6 +92,8 @@ def run(
         bar.update(first)
         for step in range(first, steps):
             began = time.perf_counter()
+            if keeping.save_before(step):
+                keeping.checkpoints.save(step, state, {"step": step, "totals": totals})
             try:
                 made = make_batch(step, lora.join(learner.frozen, state.params))
             except InputError:  # a judge that is down: the steps so far are not lost
@@ -100,7 +109,9 @@ def run(
             totals["seconds"] += seconds
             fill = float((made.batch["subtree_end"] > 0).mean())
             timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rolled - began}
-            writer.write(step, {**made.metrics, **values, **timing})
+            # a judge that is down here costs the steps since the last checkpoint; its replies are kept
+            validated = keeping.validate(step + 1, lora.join(learner.frozen, state.params))
+            writer.write(step, {**made.metrics, **values, **timing, **validated})
             shown = {
                 k: f"{made.metrics[k]:.2f}" for k in ("reward_mean", "group_reward_std") if k in made.metrics
             }

@@ -1,4 +1,5 @@
-"""Profiling, resumable: G local rollouts per candidate from the frozen reference policy, in shards on disk.
+"""Profiling, resumable: G local rollouts per candidate from a frozen policy, the reference or a later one, in
+shards on disk.
 
 A shard is a fixed run of trajectories, so that a resumed run packs, samples and rounds exactly as the first
 would have. `rollouts/settings.json` says what the shards are rollouts of; another policy, seed or verifier
@@ -8,7 +9,7 @@ is refused.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -26,6 +27,7 @@ from pivotrl_jax.records import (
     write_records,
 )
 from pivotrl_jax.rollout import Actor, roll_out
+from pivotrl_jax.verifiers.base import Verifier
 
 
 def digest(candidates: Sequence[Candidate], prompts: Sequence[Sequence[int]]) -> str:
@@ -75,6 +77,59 @@ def check_settings(directory: Path, settings: dict, resume: bool) -> None:
     write_json(file, settings)
 
 
+def sample_shard(
+    actor: Actor,
+    params,
+    chat: Chat,
+    candidates: Sequence[Candidate],
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    stream: jax.Array,
+    verifier: str | None,
+    judge: Judge | None,
+    plan: adaptive.Plan | None,
+    seen: Sequence[Sequence[float | None]],
+    on_batch: Callable[[int], None],
+) -> list[Rollout]:
+    """G rollouts of every candidate, one candidate after the other; with a `plan` as many as it wants, given
+    the rewards of other candidates (`seen`). `params` as the actor places them, `stream` a PRNG key;
+    `on_batch` hears how many were drawn."""
+
+    def draw(some, first, count):
+        chosen = [candidates[i] for i in some], [prompts[i] for i in some]
+        return roll_out(actor, params, chat, *chosen, count, stream, verifier, on_batch, judge, first)
+
+    every = range(len(candidates))
+    drawn = adaptive.groups(draw, len(every), plan, seen) if plan else draw(every, 0, group_size)
+    return [rollout for group in drawn for rollout in group]
+
+
+def profiles_of(
+    candidates: Sequence[Candidate],
+    groups: Sequence[Sequence[Rollout]],
+    judged_by: Sequence[Verifier],
+    policy: str,
+    temperature: float,
+    seed: int,
+    plan: adaptive.Plan | None,
+) -> list[Profile]:
+    """The profile of every candidate's group; of one that the `plan` ended early, with its likely fate."""
+    rewards = [[rollout.reward for rollout in group] for group in groups]
+    rates = adaptive.pass_rates(rewards) if plan else None
+    return [
+        pivots.profile(
+            candidate,
+            mine,
+            policy,
+            verifier,
+            temperature,
+            seed,
+            plan.fate(mine, rates) if plan and len(mine) < plan.group_size else "",
+        )
+        for candidate, mine, verifier in zip(candidates, rewards, judged_by)
+    ]
+
+
 def profile(
     actor: Actor,
     params,
@@ -92,13 +147,16 @@ def profile(
     verifier: str | None = None,
     judge: Judge | None = None,
     plan: adaptive.Plan | None = None,
+    again: int = 0,
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
 
-    `policy` is the checkpoint's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
+    `policy` is the policy's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
     file. With a `plan` a candidate's sampling ends when its fate is decided, else after G rollouts; samples
-    are those that a full profile draws first.
+    are those that a full profile draws first. `again` numbers the profiles of a run after its first, each of
+    which draws anew.
     """
+    judged_by = [verifiers.get(verifier or c.verifier) for c in candidates]
     settings = {
         "policy": policy,
         "candidates": digest(candidates, prompts),
@@ -107,36 +165,29 @@ def profile(
         "seed": seed,
         "sampling": {**actor.sampling.__dict__, "stop_ids": list(actor.sampling.stop_ids)},
         "shard": shard,
-        "verifiers": sorted({verifiers.get(verifier or c.verifier).label for c in candidates}),
+        "verifiers": sorted({judged.label for judged in judged_by}),
     }
     if judge:
         settings["judge"] = judge.settings
     if plan:
         settings["adaptive"] = dataclasses.asdict(plan)
+    stream, title = jax.random.fold_in(jax.random.key(seed), 1), "profiling pi_0"
+    if again:
+        settings["again"], stream, title = again, jax.random.fold_in(stream, again), "profiling again"
     check_settings(directory, settings, resume)
-    stream = jax.random.fold_in(jax.random.key(seed), 1)
     groups: dict[int, list[Rollout]] = {}
     seen: list[list[float | None]] = []  # rewards of earlier shards: what pass rates there are
-    with progress.bar(len(candidates) * group_size, "profiling pi_0", "rollouts") as bar:
+    with progress.bar(len(candidates) * group_size, title, "rollouts") as bar:
         for number, members in enumerate(shards_of(candidates, shard)):
             file = directory / f"{number:05d}.jsonl"
-            here = [candidates[i] for i in members]
             if file.is_file():
                 flat = read_records(file, Rollout)
-                bar.update(len(here) * group_size)
+                bar.update(len(members) * group_size)
             else:
-                texts = [prompts[i] for i in members]
                 params = actor.place(params)
-
-                def draw(some, first, count, here=here, texts=texts, params=params):
-                    chosen = [here[i] for i in some], [texts[i] for i in some]
-                    return roll_out(
-                        actor, params, chat, *chosen, count, stream, verifier, bar.update, judge, first
-                    )
-
-                every = range(len(here))
-                drawn = adaptive.groups(draw, len(here), plan, seen) if plan else draw(every, 0, group_size)
-                flat = [rollout for group in drawn for rollout in group]
+                here, texts = [candidates[i] for i in members], [prompts[i] for i in members]
+                how = group_size, stream, verifier, judge, plan, seen, bar.update
+                flat = sample_shard(actor, params, chat, here, texts, *how)
                 write_records(file, flat)
                 bar.update(len(here) * group_size - len(flat))
             starts = [at for at, rollout in enumerate(flat) if rollout.sample == 0]
@@ -144,22 +195,6 @@ def profile(
                 groups[i] = flat[start:end]
             if plan:
                 seen += [[rollout.reward for rollout in groups[i]] for i in members]
-    rates = adaptive.pass_rates(seen) if plan else None
-    early = {
-        i: plan.fate([rollout.reward for rollout in group], rates)
-        for i, group in groups.items()
-        if plan and len(group) < group_size
-    }
-    profiles = [
-        pivots.profile(
-            candidate,
-            [rollout.reward for rollout in groups[i]],
-            policy,
-            verifiers.get(verifier or candidate.verifier),
-            actor.sampling.temperature,
-            seed,
-            early.get(i, ""),
-        )
-        for i, candidate in enumerate(candidates)
-    ]
-    return profiles, [rollout for i in range(len(candidates)) for rollout in groups[i]]
+    found = [groups[i] for i in range(len(candidates))]
+    profiles = profiles_of(candidates, found, judged_by, policy, actor.sampling.temperature, seed, plan)
+    return profiles, [rollout for group in found for rollout in group]

@@ -136,24 +136,25 @@ def _training(inputs: Inputs) -> str:
     wanted = {
         "reward_mean": "Mean reward of the batch",
         "reward_std": "Standard deviation of the batch's rewards",
+        **{f"validation/{name}": f"Validation: {words}" for name, words in _IN_DOMAIN.items()},
         "loss": "Loss",
         "kl": "KL to the reference policy",
         "grad_norm": "Gradient norm",
         "clip_fraction": "Share of clipped tokens",
     }
+    profiled = [m["step"] for m in inputs.metrics if m.get("reprofiled")]
     drawn = []
     for name, title in wanted.items():
         points = [(m["step"], number(m[name])) for m in inputs.metrics if name in m]
         if points:
             steps, values = zip(*points)
             values = [math.nan if v is None else v for v in values]
-            drawn.append(
-                page.figure(title, plots.curve(steps, values, title, tall=name.startswith("reward")))
-            )
+            tall = name.startswith(("reward", "validation"))
+            drawn.append(page.figure(title, plots.curve(steps, values, title, tall, profiled)))
     body = f'<div class="plots">{"".join(drawn)}</div>'
-    return page.section(
-        "Training", body, "Every GRPO step, thin; a moving mean over a tenth of the run, thick."
-    )
+    lead = "Every GRPO step, thin; a moving mean over a tenth of the run, thick."
+    dashed = " Dashed: where the policy was profiled again and its pivots were found anew."
+    return page.section("Training", body, lead + (dashed if profiled else ""))
 
 
 def _profiles(inputs: Inputs) -> str:

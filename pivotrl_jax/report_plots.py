@@ -97,8 +97,11 @@ def smooth(value_S: Sequence[float], window: int) -> np.ndarray:
     return np.array(means)
 
 
-def curve(step_S: Sequence[float], value_S: Sequence[float], label: str, tall: bool) -> str:
-    """One metric over steps: raw values thin, a moving mean over a tenth of the run on top."""
+def curve(
+    step_S: Sequence[float], value_S: Sequence[float], label: str, tall: bool, marks: Sequence[float] = ()
+) -> str:
+    """One metric over steps: raw values thin, a moving mean over a tenth of the run on top; `marks` are steps
+    with a dashed line."""
     value_S = np.where(np.isfinite(np.asarray(value_S, float)), value_S, math.nan)
     thin = -(-len(value_S) // MAX_POINTS)
     value_S, step_S = smooth(value_S, thin)[::thin], step_S[::thin]
@@ -111,6 +114,8 @@ def curve(step_S: Sequence[float], value_S: Sequence[float], label: str, tall: b
         else:
             few = len(value_S) < 12
             axes.plot(step_S, value_S, color=CALL, linewidth=2, marker="o" if few else None, markersize=4)
+        for mark in marks:
+            axes.axvline(mark, color=MARK, linewidth=1.5, linestyle=(0, (4, 3)))
         axes.set_xlabel("train step")
         axes.grid(axis="y")
         axes.xaxis.get_major_locator().set_params(integer=True)

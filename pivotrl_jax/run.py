@@ -17,8 +17,8 @@ from pathlib import Path
 
 import jax
 
+from pivotrl_jax import chat as chat_lib
 from pivotrl_jax import (
-    adaptive,
     check_config,
     compilations,
     evaluation,
@@ -31,14 +31,13 @@ from pivotrl_jax import (
     sharding,
     verifiers,
 )
-from pivotrl_jax import chat as chat_lib
 from pivotrl_jax import data as data_lib
 from pivotrl_jax import judge as judge_lib
 from pivotrl_jax.environments import skills
 from pivotrl_jax.records import (
     Candidate,
     InputError,
-    Rollout,
+    Trajectory,
     write_json,
     write_records,
 )
@@ -196,8 +195,8 @@ def open_run(config) -> Run:
 
 
 RESULTS = (  # what stages leave in a work directory
-    "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl checkpoints metrics.jsonl "
-    "tensorboard evaluations evaluation.json hf adapter report.html"
+    "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
+    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter report.html"
 ).split()
 # what may change between a run and its continuation: how long, where and how fast, not what is computed;
 # before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew
@@ -209,10 +208,11 @@ FREE = (
     "compute.",
     "evaluate.",
     "profile.batch",
+    "validation.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),
     *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )
-FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.")
+FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validation.", "reprofile.")
 
 
 def claim(run: Run) -> None:
@@ -292,51 +292,23 @@ def make_candidates(run: Run, data: data_lib.Data) -> list[Candidate]:
     return checked.kept
 
 
-def find_pivots(run: Run, candidates: list[Candidate]) -> tuple[pivots.Selection, list[Rollout]]:
-    """Profile under pi_0 and filter; writes rollouts/, profiles.jsonl and pivots.jsonl, prints the table."""
-    c = run.config.profile
-    plan = None
-    if c.adaptive.round:
-        plan = adaptive.Plan(c.group_size, c.lambda_diff, c.adaptive.round, c.adaptive.error)
-    profiles, rollouts = profiling.profile(
-        run.actor(c.batch),
-        run.params,
-        run.chat,
-        candidates,
-        prompts_of(run, candidates),
-        group_size=c.group_size,
-        seed=run.config.seed,
-        policy=run.policy,
-        model={**dataclasses.asdict(run.model_config), "param_dtype": run.config.model.param_dtype},
-        directory=run.workdir / "rollouts",
-        shard=c.trajectories_per_shard,
-        resume=run.config.resume,
-        verifier=run.verifier,
-        judge=run.judge,
-        plan=plan,
-    )
-    selection = pivots.select(profiles, c.lambda_diff)
-    write_records(run.workdir / "profiles.jsonl", profiles)
-    write_records(run.workdir / "pivots.jsonl", selection.pivots(candidates))
-    print("\n".join(selection.table()))
-    if plan:
-        full = len(candidates) * c.group_size
-        print(f"adaptive profiling drew {len(rollouts)} of {full} rollouts ({len(rollouts) / full:.0%})")
-    return selection, rollouts
-
-
 def held_out_tasks(run: Run, data: data_lib.Data) -> evaluation.Tasks:
     """The evaluation's tasks; turns with prompts over the limit are left out, and counted in run.json."""
     c = run.config.evaluate
-    turns = candidates_lib.extract(data.held_out[: c.turn_trajectories])
-    turns, too_long = _within_limit(run, turns)
-    run.facts["held_out_prompts_too_long"] = len(too_long)
+    turns, prompts, too_long = turns_of(run, data.held_out[: c.turn_trajectories])
+    run.facts["held_out_prompts_too_long"] = too_long
     items = (
         [item for family in skills.families() for item in skills.items(family, "test", c.skill_items, 0)]
         if c.skill_items
         else []
     )
-    return evaluation.Tasks(data.rows[: c.tasks], turns, prompts_of(run, turns), items)
+    return evaluation.Tasks(data.rows[: c.tasks], turns, prompts, items)
+
+
+def turns_of(run: Run, trajectories: Sequence[Trajectory]) -> tuple[list[Candidate], list[list[int]], int]:
+    """(turns of trajectories to score a policy at, their prompt ids, how many were left out as too long)."""
+    turns, too_long = _within_limit(run, candidates_lib.extract(trajectories))
+    return turns, prompts_of(run, turns), len(too_long)
 
 
 def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) -> evaluation.Results:
@@ -363,7 +335,7 @@ def evaluate(run: Run, params, tasks: evaluation.Tasks, name: str, policy: str) 
             params,
             run.chat,
             tasks,
-            seed=run.config.seed,
+            stream=jax.random.fold_in(jax.random.key(run.config.seed), 2),
             attempts=c.attempts,
             samples=c.samples,
             max_steps=c.max_steps,

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from pivotrl_jax import learning, loop, lora, sft, sharding, update
+from pivotrl_jax import learning, loop, lora, sft, sharding, update, validation
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.chat import Chat
 from pivotrl_jax.checkpoint import Checkpoints
@@ -42,7 +42,7 @@ def turns_of(
     return found, left_out
 
 
-def train(run: run_lib.Run, trajectories: Sequence[Trajectory]):
+def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: validation.Validate):
     """Fine-tune as `config.sft` says. Returns (parameters, totals), as `grpo_stage.train` does. Raises
     InputError when no turn fits a row."""
     c, compute, config = run.config.sft, run.config.compute, run.trained_config
@@ -81,7 +81,8 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory]):
         "seed": run.config.seed,
     }
     with Checkpoints(run.shared / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
-        keeping = loop.Keeping(checkpoints, c.save_every, run.workdir, run.config.resume)
+        where = checkpoints, c.save_every, run.workdir, run.config.resume
+        keeping = loop.Keeping(*where, validate=validate)
         start = lora.init(config, run.config.seed) if config.lora else run.give_params()
         state, totals = loop.start(learner, start, keeping, steps)
         del start

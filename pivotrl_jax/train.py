@@ -6,8 +6,9 @@
 `config.method` puts a rival in the place of profile, pivots and GRPO, everything else being equal: "sft" on
 the same trajectories, "e2e_rl" on the same tasks, "random_turns" (GRPO on the unfiltered candidates).
 
-Every stage leaves its files in config.workdir and is taken up from there when the program runs again. Left
-out here: re-profiling while training.
+`config.validation` scores the policy while it trains, and `config.reprofile` finds pivots anew under it when
+those of pi_0 have taught what they can. Every stage leaves its files in config.workdir and is taken up from
+there when the program runs again.
 """
 
 from pathlib import Path
@@ -24,12 +25,16 @@ from pivotrl_jax import (
     grpo_stage,
     hf,
     lora,
+    metrics,
+    monitor,
     peft_export,
+    profile_stage,
     records,
     report,
+    reprofile,
     sft_stage,
+    validation,
 )
-from pivotrl_jax import data as data_lib
 from pivotrl_jax import run as run_lib
 
 NAMES = {
@@ -46,24 +51,26 @@ def main() -> None:
     run = run_lib.open_run(config)
     run_lib.claim(run)
     with run.stage("candidates"):
-        data = data_lib.load(config.data, config.seed)
+        data, held = validation.load(config)
         candidates = run_lib.make_candidates(run, data)
         tasks = run_lib.held_out_tasks(run, data)
     selection, rollouts = None, []
     if config.method == "pivotrl":
         with run.stage("profiling"):
-            selection, rollouts = run_lib.find_pivots(run, candidates)
+            selection, rollouts = profile_stage.find_pivots(run, candidates)
             selection.require_pivots()
     with run.stage("evaluation before"):
         before = run_lib.evaluate(run, run.params, tasks, "before", run.policy)
     with run.stage("training"):
+        validate = validation.make(run, held)
         if config.method == "sft":
-            params, totals = sft_stage.train(run, data.demonstrations)
+            params, totals = sft_stage.train(run, data.demonstrations, validate)
         elif config.method == "e2e_rl":
-            params, totals = e2e_stage.train(run, data.train_rows)
+            params, totals = e2e_stage.train(run, data.train_rows, validate)
         else:
             turns = [p.candidate for p in selection.pivots(candidates)] if selection else candidates
-            params, totals = grpo_stage.train(run, turns)
+            params, totals = grpo_stage.train(run, turns, candidates, validate)
+        lines = metrics.read_metrics(run.workdir)
     with run.stage("export"):
         export = run.shared / "hf"
         hf.save(export, run.model_config, lora.merged(run.trained_config, params), run.checkpoint)
@@ -77,19 +84,22 @@ def main() -> None:
         "difference": evaluation.compare(before, after),
     }
     records.write_json(run.workdir / "evaluation.json", result)
-    turns = len(rollouts) + totals["rollout_turns"]
+    profiled = len(rollouts) + monitor.total(lines, monitor.ROLLOUTS)
     run.facts |= {
         "counts": {
             "trajectories": len(data.demonstrations),
             "candidates": len(candidates),
             **(selection.counts() if selection else {}),
-            "profiling_rollout_turns": len(rollouts),
+            "profiling_rollout_turns": profiled,
             "training_rollout_turns": totals["rollout_turns"],
             "trained_tokens": totals["trained_tokens"],
+            "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),
             "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
             "evaluation_abstained": evaluation.abstentions(before) + evaluation.abstentions(after),
         },
-        "table": table_rows(run, len(data.demonstrations), candidates, selection, result, turns),
+        "table": table_rows(
+            run, len(data.demonstrations), candidates, selection, result, profiled + totals["rollout_turns"]
+        ),
     }
     run.write()
     page = report.write_report(run.workdir)
@@ -102,6 +112,9 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
     rows += [("candidates", f"{len(candidates)} turns of {trajectories} trajectories")]
     if selection:
         rows += selection_rows(selection)
+        rule, pivots = reprofile.rule_of(run.config.reprofile), selection.counts()["pivot"]
+        told = monitor.story(metrics.read_metrics(run.workdir), rule, pivots)
+        rows += [("re-profiled", text) for text in told]
     for key, name in NAMES.items():
         if key in result["before"]:
             rows.append((name, change(result, key)))

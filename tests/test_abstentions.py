@@ -250,7 +250,7 @@ def test_a_judge_that_goes_down_in_training_costs_no_step(monkeypatch, tmp_path)
         with Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
             state, totals = learning.learn(
                 *(tiny_run.learner(), tiny_run.actor(), tiny_run.Numbers(), tiny_run.policy()),
-                *(candidates, prompts, recipe),
+                *(learning.OnePhase(candidates, prompts), recipe),
                 slots=tiny_run.TRAIN_SLOTS,
                 verifier=None,
                 judge=asks,

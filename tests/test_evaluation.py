@@ -162,7 +162,7 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
             streams.append(jax.random.key_data(stream).tolist()) or act(params, requests, stream, *rest)
         )
         sizes = {"attempts": 1, "samples": 2, "max_steps": 20, "max_prompt": 9999}
-        return evaluation.evaluate(actor, None, chat, tasks, seed=3, **sizes), actor.requests, streams
+        return evaluation.evaluate(actor, None, chat, tasks, stream=STREAM, **sizes), actor.requests, streams
 
     before, after = evaluate(), evaluate()
     assert before == after

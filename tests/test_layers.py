@@ -15,6 +15,7 @@ ROOMS = {
     "records": {"records"},
     "words": {
         "adaptive",
+        "monitor",
         "trajectories",
         "chat",
         "verifiers",
@@ -29,6 +30,7 @@ ROOMS = {
             "attention",
             "attention_kernel",
             "experts",
+            "fingerprint",
             "model_config",
             "model",
             "log_probs",

@@ -227,7 +227,7 @@ def test_bad_rows_are_skipped_counted_and_named(program, tmp_path, monkeypatch):
     def stop(run, candidates):
         raise Reached([c.id for c in candidates])
 
-    monkeypatch.setattr(find_pivots.run_lib, "find_pivots", stop)
+    monkeypatch.setattr(find_pivots.profile_stage, "find_pivots", stop)
     rows = [GOOD, *(row for row, _ in BAD_ROWS.values()), {**GOOD, "scenario": "b"}]
     data = write_jsonl(tmp_path / "data.jsonl", *rows)
     candidates, out, _ = program("find_pivots", f"data.source={data}")

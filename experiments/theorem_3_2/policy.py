@@ -29,7 +29,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pivotrl_jax import data as data_lib
-from pivotrl_jax import forest, theory, update
+from pivotrl_jax import forest, profile_stage, theory, update
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.records import Rollout
 from pivotrl_jax.rollout import roll_out
@@ -192,7 +192,7 @@ def measure(quick: bool, seed: int) -> tuple[list[dict], dict]:
         run_lib.claim(run)
         data = data_lib.load(config.data, seed)
         candidates = run_lib.make_candidates(run, data)[: 40 if quick else None]
-        _, flat = run_lib.find_pivots(run, candidates)
+        _, flat = profile_stage.find_pivots(run, candidates)
     prompts, size = run_lib.prompts_of(run, candidates), config.profile.group_size
     profiled = [flat[i * size : (i + 1) * size] for i in range(len(candidates))]
     actor, stream = run.actor(config.profile.batch), jax.random.fold_in(jax.random.key(seed), 32)
