@@ -109,7 +109,9 @@ RULES = {
     "grpo.kl_coefficient": NOT_NEGATIVE,
     "grpo.kl_estimator": _one_of("k1", "k2", "k3"),
     "grpo.kl_in": _one_of("loss", "reward"),
-    "grpo.router": _one_of("train", "frozen"),
+    "grpo.router": _one_of("train", "frozen", "replay"),
+    "grpo.routing_agreement": _one_of(True, False),
+    "grpo.balance_coefficient": NOT_NEGATIVE,
     "grpo.microbatch_rows": POSITIVE,
     "grpo.save_every": POSITIVE,
     "grpo.keep_checkpoints": POSITIVE,
@@ -148,6 +150,7 @@ E2E_FIXED = {
     "malformed_advantage": 0.0,
     "advantage_clip": 0.0,
     "mask_unfinished": False,
+    "routing_agreement": False,
 }
 
 
@@ -208,6 +211,11 @@ def check_training(config: Any) -> None:
                     f"config.grpo.{name} is {grpo[name]!r}, which config.method 'e2e_rl' does not do; want "
                     f"{value!r}, or another method"
                 )
+        if grpo.router == "replay":
+            raise InputError(
+                "config.grpo.router is 'replay', which config.method 'e2e_rl' does not do; want 'train' or "
+                "'frozen', or another method"
+            )
     if grpo.kl_coefficient and grpo.kl_in == "reward" and grpo.kl_estimator != "k1":
         raise InputError(
             f"config.grpo.kl_estimator is {grpo.kl_estimator!r} with kl_in 'reward'; as a reward only k1 has "

@@ -33,18 +33,35 @@ MOST_ROWS = 2048
 
 def route(x_MD: jax.Array, router_DE: jax.Array, top_k: int, normalise: bool) -> tuple[jax.Array, jax.Array]:
     """Softmax over all experts in float32, then the top k. Returns weights float32 [M, A] and ids int32 [M,
-    A].
+    A]: `choose` of the `probabilities`."""
+    return choose(probabilities(x_MD, router_DE), top_k, normalise)[:2]
 
-    `normalise` is Qwen3's `norm_topk_prob`: the chosen weights are divided by their sum.
-    """
+
+def probabilities(x_MD: jax.Array, router_DE: jax.Array) -> jax.Array:
+    """Softmax over all experts, float32 [M, E]."""
     # float32: a bfloat16 router flips near-ties, and sampler and learner then disagree about experts
     logits_ME = jnp.matmul(
         x_MD.astype(jnp.float32), router_DE.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST
     )
-    weight_MA, expert_MA = jax.lax.top_k(jax.nn.softmax(logits_ME, axis=-1), top_k)
+    return jax.nn.softmax(logits_ME, axis=-1)
+
+
+def choose(
+    probs_ME: jax.Array, top_k: int, normalise: bool, recorded_MA: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(weights float32 [M, A], experts int32 [M, A], the router's own top k). The experts are its own, or
+    what was recorded where that is not -1; weights are the router's either way, so it learns.
+
+    `normalise` is Qwen3's `norm_topk_prob`: the chosen weights are divided by their sum.
+    """
+    weight_MA, own_MA = jax.lax.top_k(probs_ME, top_k)
+    expert_MA = own_MA
+    if recorded_MA is not None:
+        expert_MA = jnp.where(recorded_MA >= 0, recorded_MA.astype(jnp.int32), own_MA)
+        weight_MA = jnp.take_along_axis(probs_ME, expert_MA, axis=-1)
     if normalise:
         weight_MA = weight_MA / weight_MA.sum(-1, keepdims=True)
-    return weight_MA, expert_MA
+    return weight_MA, expert_MA, own_MA
 
 
 def expert_mlp(

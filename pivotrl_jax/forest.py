@@ -67,6 +67,11 @@ class Placed:
     merged: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
+def path_to(subtree_end_T: np.ndarray, slot: int) -> np.ndarray:
+    """The slots of a row from the root of a slot's tree to the slot itself: all that it sees."""
+    return np.flatnonzero(subtree_end_T[: slot + 1] > slot)
+
+
 @dataclasses.dataclass(frozen=True)
 class Forest:
     """Packed rows. Arrays are int32 [R, T]; padding slots have parent -1 and subtree_end 0 (they see

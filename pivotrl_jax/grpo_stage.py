@@ -6,7 +6,7 @@ from pivotrl_jax import learning, lora, profiling, reprofile, sharding, update, 
 from pivotrl_jax import run as run_lib
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.optimizer import make_optimizer, without
-from pivotrl_jax.records import Candidate
+from pivotrl_jax.records import Candidate, InputError
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
     with Checkpoints(run.shared / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
         state, totals = learning.learn(
             learner,
-            run.actor(c.batch, config),
+            run.actor(c.batch, config, routers_of(c).agreement),
             run.chat,
             lora.init(config, run.config.seed) if config.lora else run.give_params(),
             reprofile.phases_of(run, candidates, pivots, prompts),
@@ -72,8 +72,13 @@ def train(
 
 
 def make_learner(run: run_lib.Run) -> update.Learner:
-    """The learner of a GRPO loss as `config.grpo` says."""
+    """The learner of a GRPO loss as `config.grpo` says. Raises InputError for what a dense model has not."""
     c, compute, config = run.config.grpo, run.config.compute, run.trained_config
+    if routers_of(c) != update.Routers() and not any(moe for *_, moe in config.segments()):
+        raise InputError(
+            f"config.grpo.router is {c.router!r}, routing_agreement {c.routing_agreement} and "
+            f"balance_coefficient {c.balance_coefficient}, but the model is dense; want 'train', False and 0"
+        )
     return update.Learner(
         config,
         update.Compute(compute.attention_chunk, compute.log_prob_chunk, compute.remat),
@@ -84,7 +89,14 @@ def make_learner(run: run_lib.Run) -> update.Learner:
         sharding.whole_rows(run.mesh, c.microbatch_rows),
         frozen=run.params if config.lora else None,
         offload=c.offload_optimizer,
+        routers=routers_of(c),
     )
+
+
+def routers_of(c) -> update.Routers:
+    """What is done about routers, as `config.grpo` says. What is replayed is compared, too."""
+    replay = c.router == "replay"
+    return update.Routers(replay, replay or c.routing_agreement, c.balance_coefficient)
 
 
 def loss_of(c) -> update.Loss:

@@ -17,7 +17,7 @@ from pivotrl_jax.chat import Chat
 from pivotrl_jax.checkpoint import Checkpoints
 from pivotrl_jax.judge import Judge
 from pivotrl_jax.records import Candidate, Rollout
-from pivotrl_jax.rollout import Actor, roll_out
+from pivotrl_jax.rollout import Actor, RoutedRollout, roll_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,23 @@ def grpo_batch(
             packed.write(fields["advantage"], placed, branch, [advantage_PG[at, g]] * n)
             packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
+    if isinstance(groups[0][0], RoutedRollout):
+        fields["experts"] = _experts(packed, groups, length_PG)
     return {**arrays, **fields}
+
+
+def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], length_PG) -> np.ndarray:
+    """int16 [R, T, L, A]: the experts that the sampler gave every slot's token; -1 where it gave none, which
+    is at a completion's last token and at padding."""
+    shape = groups[0][0].prompt_experts.shape[1:]
+    out = np.full((*packed.tokens.shape, *shape), -1, np.int16)
+    for placed in packed.placed:
+        prompt = forest.path_to(packed.subtree_end[placed.row], placed.prompt_slot)
+        out[placed.row, prompt] = groups[placed.key][0].prompt_experts
+        for branch in range(len(placed.branch_slots)):
+            g = placed.first + branch
+            packed.write(out, placed, branch, groups[placed.key][g].experts[: length_PG[placed.key, g]])
+    return out
 
 
 def rewards_of(groups: Sequence[Sequence[Rollout]]) -> np.ndarray:

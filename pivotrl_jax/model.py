@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
-from pivotrl_jax import attention, experts, sharding
+from pivotrl_jax import attention, experts, routing, sharding
 from pivotrl_jax.log_probs import logits_of, token_log_probs, unembedding
 from pivotrl_jax.model_config import Lora, ModelConfig, Yarn
 
@@ -41,6 +41,7 @@ __all__ = [
     "logits_of",
     "param_shapes",
     "prefill",
+    "routed_states",
     "token_log_probs",
     "unembedding",
 ]
@@ -105,12 +106,13 @@ def rope(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 class Layer(nn.Module):
     """One decoder layer. `attend(q, k, v, cache, context) -> (mixed values, what to keep)` decides what sees
-    what; `column` of sharding.TABLE says how the parameters lie."""
+    what; `column` of sharding.TABLE says how the parameters lie; `wanted` is what the router returns."""
 
     config: ModelConfig
     attend: Callable
     column: int
     moe: bool
+    wanted: routing.Wanted
 
     def project(self, x, name: str, inputs: str, outputs: str):
         """x W [+ x A B] [+ bias] over the axes `inputs` of `x` [R, T, inputs], to [R, T, outputs]."""
@@ -124,8 +126,8 @@ class Layer(nn.Module):
         return sharding.constrain(y, "RT" + outputs)
 
     @nn.compact
-    def __call__(self, x, cache, turn, context):
-        c = self.config
+    def __call__(self, x, own, turn, context, real):
+        c, (cache, recorded) = self.config, own
         h = rms_norm(x, _param(self, "attn_norm", "D", None), c.rms_norm_eps)
         q, k, v = (
             self.project(h, name, "D", letters) for name, letters in (("q", "HK"), ("k", "NK"), ("v", "NK"))
@@ -137,12 +139,14 @@ class Layer(nn.Module):
 
         h = rms_norm(x, _param(self, "mlp_norm", "D", None), c.rms_norm_eps)
         if self.moe:
-            return x + self.mixture(h), kept
+            mixed, seen = self.mixture(h, recorded, real)
+            return x + mixed, (kept, seen)
         gate, up = self.project(h, "gate", "D", "I"), self.project(h, "up", "D", "I")
-        return x + self.project(jax.nn.silu(gate) * up, "down", "I", "D"), kept
+        return x + self.project(jax.nn.silu(gate) * up, "down", "I", "D"), (kept, {})
 
-    def mixture(self, h):
-        """The experts' share of the layer, on every device's own tokens."""
+    def mixture(self, h, recorded, real):
+        """The experts' share of the layer, on every device's own tokens, and what is wanted of the router.
+        Choices `recorded` [R, T, A] are replayed; `real` [R, T] weighs tokens in its loads."""
         c, mesh = self.config, sharding.current_mesh()
         declared = self.expert_matrices()
         letters, matrices = [tuple(g) for g in declared], [tuple(g.values()) for g in declared]
@@ -160,21 +164,29 @@ class Layer(nn.Module):
                 out.append(sharding.gather(w, along_experts, 0))
             return tuple(out) if c.lora else out[0]
 
-        def compute(h, router, *matrices):
-            h, router, matrices = sharding.varying((h, router, matrices))
+        def compute(h, rows, router, *matrices):
+            h, rows, router, matrices = sharding.varying((h, rows, router, matrices))
             tokens = h.reshape(-1, c.hidden_size)
             router = sharding.gather(router, split, 0)
-            weight, expert = experts.route(tokens, router, c.experts_per_token, c.norm_topk_prob)
+            probs = experts.probabilities(tokens, router)
+            replayed = rows["recorded"].reshape(-1, c.experts_per_token) if "recorded" in rows else None
+            weight, expert, own = experts.choose(probs, c.experts_per_token, c.norm_topk_prob, replayed)
+            seen = routing.seen_by(
+                self.wanted, probs, own.reshape(*h.shape[:2], -1), expert, rows.get("real")
+            )
             axes, along = spread, None
             if isinstance(spread, tuple) and experts.cheaper_to_move_weights(c, tokens.shape[0]):
                 axes, along = "expert", "fsdp"
             matrices = [whole(group, names, along) for group, names in zip(matrices, letters)]
-            return experts.spread_mlp(tokens, weight, expert, *matrices, axes).reshape(h.shape)
+            return experts.spread_mlp(tokens, weight, expert, *matrices, axes).reshape(h.shape), seen
 
         # the router keeps the precision of its parameter: it is compared, not only multiplied
         router = _raw(self, "router", "DE", 0.02)
-        in_specs = (sharding.BATCH, P(split), *specs)
-        return sharding.per_shard(compute, in_specs, sharding.BATCH)(h, router, *matrices)
+        rows = {name: x for name, x in (("recorded", recorded), ("real", real)) if x is not None}
+        in_specs = (sharding.BATCH, dict.fromkeys(rows, sharding.BATCH), P(split), *specs)
+        seen_specs = {"choices": sharding.BATCH} if self.wanted.choices else {}
+        seen_specs |= {"load": P(), "prob": P()} if self.wanted.loads else {}
+        return sharding.per_shard(compute, in_specs, (sharding.BATCH, seen_specs))(h, rows, router, *matrices)
 
     def expert_matrices(self) -> list[dict[str, jax.Array]]:
         """Gate, up and down, each with its adapter, by axis letters."""
@@ -190,38 +202,45 @@ class Layer(nn.Module):
 
 
 class Qwen3(nn.Module):
-    """Embedding, layers under `nn.scan`, final norm. Returns the final hidden states and what each layer
-    kept."""
+    """Embedding, layers under `nn.scan`, final norm. Returns the final hidden states, what each layer kept,
+    and what is wanted of the routers. `recorded` [L, R, T, A] and `real` are `Layer.mixture`'s."""
 
     config: ModelConfig
     attend: Callable
     column: int
     remat: str  # a key of REMAT
+    wanted: routing.Wanted = routing.NOTHING
 
     @nn.compact
-    def __call__(self, tokens, cache, position, context):
+    def __call__(self, tokens, cache, position, context, recorded=None, real=None):
         c = self.config
         x = self.embed(tokens)
         turn = turns(c, position)
         policy = REMAT[self.remat]
         layer = Layer if policy is None else nn.remat(Layer, prevent_cse=False, policy=policy)
-        kept = []
+        kept, seen, routers = [], [], 0
         for name, first, end, moe in c.segments():
             scan = nn.scan(
                 layer,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
-                in_axes=(0, nn.broadcast, nn.broadcast),
+                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=end - first,
                 metadata_params={nn.PARTITION_NAME: "L"},
             )
             own = jax.tree.map(lambda whole: whole[first:end], cache)  # noqa: B023
-            x, more = scan(c, self.attend, self.column, moe, name=name)(x, own, turn, context)
+            replayed = recorded[routers : routers + end - first] if moe and recorded is not None else None
+            layers = scan(c, self.attend, self.column, moe, self.wanted, name=name)
+            x, (more, told) = layers(x, (own, replayed), turn, context, real)
             kept.append(more)
+            if moe:
+                seen.append(told)
+                routers += end - first
         if not c.tie_embeddings:
             _raw(self, "unembed", "DV", 0.02)
         x = rms_norm(x, _param(self, "final_norm", "D", None), c.rms_norm_eps)
-        return x, jax.tree.map(lambda *parts: jnp.concatenate(parts) if len(parts) > 1 else parts[0], *kept)
+        join = lambda *parts: jnp.concatenate(parts) if len(parts) > 1 else parts[0]  # noqa: E731
+        return x, jax.tree.map(join, *kept), jax.tree.map(join, *seen) if seen else {}
 
     def embed(self, tokens):
         c, mesh = self.config, sharding.current_mesh()
@@ -301,24 +320,57 @@ def hidden_states(
     remat: str,
 ) -> jax.Array:
     """Final-norm hidden states [R, T, D] of a packed forest. Parameters lie as the learner keeps them."""
-    module = Qwen3(config, _attend_forest(attention_chunk, False), sharding.LEARNER, remat)
-    return module.apply({"params": params}, tokens_RT, None, position_RT, subtree_end_RT)[0]
+    rows = tokens_RT, position_RT, subtree_end_RT
+    return routed_states(config, params, *rows, attention_chunk, remat, routing.NOTHING)[0]
 
 
-def prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk: int):
-    """Hidden states [R, T, D] and the trunk cache: keys and values, each [L, R, N, T, K]. Parameters lie as
-    the sampler keeps them."""
-    module = Qwen3(config, _attend_forest(attention_chunk, True), sharding.SAMPLER, "nothing")
+def routed_states(
+    config: ModelConfig,
+    params: Params,
+    tokens_RT: jax.Array,
+    position_RT: jax.Array,
+    subtree_end_RT: jax.Array,
+    attention_chunk: int,
+    remat: str,
+    wanted: routing.Wanted,
+    recorded_LRTA: jax.Array | None = None,
+    real_RT: jax.Array | None = None,
+) -> tuple[jax.Array, routing.Seen]:
+    """`hidden_states`, and what is `wanted` of the routers. They replay what is `recorded`; `real` weighs the
+    tokens of their loads."""
+    module = Qwen3(config, _attend_forest(attention_chunk, False), sharding.LEARNER, remat, wanted)
+    rows = tokens_RT, None, position_RT, subtree_end_RT
+    hidden, _, seen = module.apply({"params": params}, *rows, recorded_LRTA, real_RT)
+    return hidden, seen
+
+
+def prefill(
+    config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk: int, wanted=routing.NOTHING
+):
+    """Hidden states [R, T, D], the trunk cache: keys and values, each [L, R, N, T, K], and what is wanted of
+    the routers. Parameters lie as the sampler keeps them."""
+    module = Qwen3(config, _attend_forest(attention_chunk, True), sharding.SAMPLER, "nothing", wanted)
     return module.apply({"params": params}, tokens_RT, None, position_RT, subtree_end_RT)
 
 
-def decode_step(config, params, tokens_RS, position_RS, trunk, trunk_mask_RST, own, own_mask_RSC):
+def decode_step(
+    config,
+    params,
+    tokens_RS,
+    position_RS,
+    trunk,
+    trunk_mask_RST,
+    own,
+    own_mask_RSC,
+    wanted: routing.Wanted = routing.NOTHING,
+):
     """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, and what of
     them each branch sees. Parameters lie as the sampler keeps them.
 
-    Returns hidden states [R, S, D] and the new token's keys and values, each [L, R, S, N, K].
+    Returns hidden states [R, S, D], the new token's keys and values, each [L, R, S, N, K], and what is wanted
+    of the routers.
     """
-    module = Qwen3(config, _attend_decode, sharding.SAMPLER, "nothing")
+    module = Qwen3(config, _attend_decode, sharding.SAMPLER, "nothing", wanted)
     return module.apply(
         {"params": params}, tokens_RS, (*trunk, *own), position_RS, (trunk_mask_RST, own_mask_RSC)
     )

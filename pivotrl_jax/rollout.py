@@ -44,6 +44,17 @@ class Completion:
     log_probs: list[float]  # under the distribution drawn from
     model_log_probs: list[float]  # under the model: temperature 1, nothing cut off
     finished: bool
+    # int16 [n, L, A] and [prompt tokens, L, A], where the actor records them
+    experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutedRollout(Rollout):
+    """A rollout with the experts that its tokens and its prompt's were given, to replay. Not for disk."""
+
+    experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 class Actor:
@@ -64,10 +75,11 @@ class Actor:
         lanes: int,
         slots: Sequence[int],
         attention_chunk: int,
+        record_experts: bool = False,
     ):
         self.rows, self.branches, self.slots = rows, branches, sorted(slots)
         self.sampling = sampling
-        self._sampler = Sampler(config, sampling, lanes, attention_chunk, mesh)
+        self._sampler = Sampler(config, sampling, lanes, attention_chunk, mesh, record_experts)
 
     def place(self, params: model.Params) -> model.Params:
         """Parameters as the sampler reads them (`Sampler.place`)."""
@@ -127,8 +139,12 @@ class Actor:
                 for s in range(taken[start + r]):
                     n = int(out.length[r, s])
                     per_token = (out.tokens, out.log_probs, out.model_log_probs)
+                    routed = ()
+                    if out.experts is not None:
+                        prompt = forest.path_to(part.subtree_end[r], branch[start + r, s])
+                        routed = out.experts[r, s, :n], out.trunk_experts[r, prompt]
                     completion = Completion(
-                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s])
+                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
                     )
                     key, sample = owner[start + r, s]
                     drawn[key][sample] = completion
@@ -181,7 +197,11 @@ def _verdict(chat: Chat, candidate: Candidate, drawn: Completion, text: str, ver
 
 
 def _rollout(candidate: Candidate, sample: int, drawn: Completion, text: str, verdict: Verdict) -> Rollout:
-    return Rollout(
+    routed = (
+        {} if drawn.experts is None else {"experts": drawn.experts, "prompt_experts": drawn.prompt_experts}
+    )
+    kind = RoutedRollout if routed else Rollout
+    return kind(
         candidate_id=candidate.id,
         sample=sample,
         token_ids=drawn.token_ids,
@@ -192,4 +212,5 @@ def _rollout(candidate: Candidate, sample: int, drawn: Completion, text: str, ve
         reward=verdict.reward,
         reason=verdict.reason,
         details=verdict.details,
+        **routed,
     )

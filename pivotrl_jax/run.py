@@ -117,7 +117,9 @@ class Run:
         c = self.config.model.lora
         return dataclasses.replace(self.model_config, lora=model.Lora(c.rank, c.alpha) if c.rank else None)
 
-    def actor(self, shape, model_config: model.ModelConfig | None = None) -> Actor:
+    def actor(
+        self, shape, model_config: model.ModelConfig | None = None, record_experts: bool = False
+    ) -> Actor:
         """An actor that samples as the config says, with the batch shape of one of its sections."""
         s = self.config.sampling
         sampling = Sampling(**s.to_dict(), stop_ids=self.chat.stop_ids)
@@ -130,6 +132,7 @@ class Run:
             lanes=shape.lanes,
             slots=self.config.compute.slots,
             attention_chunk=self.config.compute.attention_chunk,
+            record_experts=record_experts,
         )
 
     @property

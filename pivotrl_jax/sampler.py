@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pivotrl_jax import attention, model, sharding
+from pivotrl_jax import attention, model, routing, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Samples:
     length: jax.Array  # int32 [R S], stop token included
     finished: jax.Array  # bool [R S], a stop token was drawn; False: cut at max_tokens
     steps: jax.Array  # int32 scalar: decode steps it took
+    # experts of a mixture's layers, where they are recorded; -1 for the last token, which nothing read
+    experts: jax.Array | None = None  # int16 [R S C L A]
+    trunk_experts: jax.Array | None = None  # int16 [R T L A], of the prompts
 
 
 def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.Array:
@@ -121,6 +124,7 @@ def sample(
     subtree_end_RT: jax.Array,
     branch_RS: jax.Array,
     key_RS: jax.Array,
+    record_experts: bool = False,
 ) -> Samples:
     """Draw one completion from each branch point, `lanes` of a row at a time. `branch_RS` is the slot of the
     prompt's last token, -1 for none; a row's samples stand at its front.
@@ -130,7 +134,10 @@ def sample(
     (R, S), C = branch_RS.shape, sampling.max_tokens
     J, N, K, L = min(lanes, S), config.num_kv_heads, config.head_dim, config.num_layers
     slot_RS = jnp.maximum(branch_RS, 0)
-    hidden_RTD, trunk = model.prefill(config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk)
+    wanted = routing.Wanted(choices=record_experts)
+    hidden_RTD, trunk, told = model.prefill(
+        config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk, wanted
+    )
     trunk = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), trunk)
     position_RS = _of_row(position_RT, slot_RS)
     total_R = (branch_RS >= 0).sum(1)
@@ -165,9 +172,12 @@ def sample(
         own_mask = behind < lane.age[..., None]
         trunk_mask = attention.visible(_of_row(slot_RS, lane.sample), subtree_end_RT)
         position = _of_row(position_RS, lane.sample) + 1 + lane.age
-        hidden, new = model.decode_step(
-            config, params, lane.token, position, trunk, trunk_mask, own, own_mask
+        hidden, new, told = model.decode_step(
+            config, params, lane.token, position, trunk, trunk_mask, own, own_mask, wanted
         )
+        if record_experts:
+            at = jnp.where(lane.busy, lane.sample, S)  # past the end: dropped
+            out = dataclasses.replace(out, experts=_put(out.experts, at, lane.age, _choices(told)))
         own = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), own, new)
         lane = dataclasses.replace(lane, age=lane.age + 1)
         drawn = next_token(hidden, _of_row(key_RS, lane.sample), lane.age)
@@ -179,10 +189,25 @@ def sample(
     tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
     counts, idle = jnp.zeros((R, S), jnp.int32), jnp.zeros((R, J), jnp.int32)
     out = Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0))
+    if record_experts:
+        trunk_experts = _choices(told)
+        none = jnp.full((R, S, C, *trunk_experts.shape[2:]), -1, jnp.int16)
+        out = dataclasses.replace(out, experts=none)
     nobody, none_R = _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R)
     out, lane, taken_R = _refill(out, nobody, none_R, total_R, first, stops)
     own = tuple(sharding.constrain(jnp.zeros((L, R, J, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
-    return jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
+    out = jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
+    return dataclasses.replace(out, trunk_experts=trunk_experts) if record_experts else out
+
+
+def _choices(seen) -> jax.Array:
+    """int16 [R, X, L, A]"""
+    return jnp.moveaxis(seen["choices"], 0, 2).astype(jnp.int16)
+
+
+def _put(out_RSC, at_RJ, age_RJ, values_RJ):
+    """`out` with the values of every lane at its sample and age; dropped where that is past the end."""
+    return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at_RJ, age_RJ, values_RJ)
 
 
 def _record(out: Samples, lane: _Lanes, drawn: Drawn, where, stops) -> tuple[Samples, _Lanes]:
@@ -190,21 +215,18 @@ def _record(out: Samples, lane: _Lanes, drawn: Drawn, where, stops) -> tuple[Sam
     S, C = out.tokens.shape[1:]
     at = jnp.where(where, lane.sample, S)  # past the end: dropped
 
-    def put(out_RSC, values):
-        return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at, lane.age, values)
-
     def note(out_RS, values):
         return jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))(out_RS, at, values)
 
     stopped = where & (drawn.token[..., None] == stops).any(-1)
     full = where & (lane.age + 1 == C)
-    out = Samples(
-        put(out.tokens, drawn.token),
-        put(out.log_probs, drawn.log_prob),
-        put(out.model_log_probs, drawn.model_log_prob),
-        note(out.length, lane.age + 1),
-        note(out.finished, stopped),
-        out.steps,
+    out = dataclasses.replace(
+        out,
+        tokens=_put(out.tokens, at, lane.age, drawn.token),
+        log_probs=_put(out.log_probs, at, lane.age, drawn.log_prob),
+        model_log_probs=_put(out.model_log_probs, at, lane.age, drawn.model_log_prob),
+        length=note(out.length, lane.age + 1),
+        finished=note(out.finished, stopped),
     )
     token = jnp.where(where, drawn.token, lane.token)
     return out, dataclasses.replace(lane, token=token, busy=lane.busy & ~stopped & ~full)
@@ -235,7 +257,13 @@ class Sampler:
     """The compiled `sample` of one model on one mesh; one program per shape of its inputs."""
 
     def __init__(
-        self, config: model.ModelConfig, sampling: Sampling, lanes: int, attention_chunk: int, mesh: Mesh
+        self,
+        config: model.ModelConfig,
+        sampling: Sampling,
+        lanes: int,
+        attention_chunk: int,
+        mesh: Mesh,
+        record_experts: bool = False,
     ):
         self.sampling, self._mesh, self._dtype = sampling, mesh, config.dtype
         self.row_sharding = NamedSharding(mesh, sharding.BATCH)
@@ -244,7 +272,7 @@ class Sampler:
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
             rows = (tokens, position, subtree_end, branch, keys)
-            return sample(config, sampling, lanes, attention_chunk, params, *rows)
+            return sample(config, sampling, lanes, attention_chunk, params, *rows, record_experts)
 
         run.__name__ = "sample"  # as profiles and logs show it
 

@@ -16,10 +16,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pivotrl_jax import grpo, lora, model, sharding
+from pivotrl_jax import grpo, lora, model, routing, sharding
 from pivotrl_jax.optimizer import host_memory
 
-# arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads
+# arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads; experts [R, T, L, A]
 Batch = dict[str, Any]
 Loss = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -39,6 +39,36 @@ class Compute:
     attention_chunk: int
     log_prob_chunk: int
     remat: str  # a key of model.REMAT
+
+
+@dataclasses.dataclass(frozen=True)
+class Routers:
+    """What a step does about a mixture's routers. The first two read the batch's `experts`, the sampler's.
+
+    replay: tokens go to the sampler's experts, weighed by the learner's router. agreement: the share of the
+    sampler's choices at trained tokens that are the learner's own, too, is measured. balance: coefficient of
+    the load-balance loss (`routing.balance_loss`), a mean over microbatches weighted by their tokens.
+    """
+
+    replay: bool = False
+    agreement: bool = False
+    balance: float = 0.0
+
+    @property
+    def wanted(self) -> routing.Wanted:
+        return routing.Wanted(choices=self.agreement, loads=bool(self.balance))
+
+    def terms(self, seen: routing.Seen, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        """(what is added to the loss, sums); a pair is a sum with a count of its own."""
+        total, sums = 0.0, {}
+        if self.agreement:
+            recorded = jnp.moveaxis(batch["experts"], 2, 0)
+            sums["routing_agreement"] = routing.agreement(seen["choices"], recorded, batch["weight"] > 0)
+        if self.balance:
+            loss, mass = routing.balance_loss(seen, batch["real"])
+            total = self.balance * mass * loss
+            sums["balance_loss"] = mass * loss, mass
+        return total, sums
 
 
 def grpo_loss(
@@ -110,7 +140,19 @@ def forest_log_probs(
     config: model.ModelConfig, compute: Compute, params: model.Params, batch: Batch, temperature: float
 ) -> tuple[jax.Array, jax.Array]:
     """log-prob and entropy [R, T] of the slots with weight > 0, at the sampler's temperature."""
-    hidden = model.hidden_states(
+    return routed_log_probs(config, compute, params, batch, temperature, Routers())[0]
+
+
+def routed_log_probs(
+    config: model.ModelConfig,
+    compute: Compute,
+    params: model.Params,
+    batch: Batch,
+    temperature: float,
+    routers: Routers,
+) -> tuple[tuple[jax.Array, jax.Array], routing.Seen]:
+    """`forest_log_probs`, and what was seen of the routers."""
+    hidden, seen = model.routed_states(
         config,
         params,
         batch["tokens"],
@@ -118,11 +160,15 @@ def forest_log_probs(
         batch["subtree_end"],
         compute.attention_chunk,
         compute.remat,
+        routers.wanted,
+        jnp.moveaxis(batch["experts"], 2, 0) if routers.replay else None,
+        batch["real"] if routers.balance else None,
     )
     wanted = batch["weight"] > 0
-    return model.token_log_probs(
+    numbers = model.token_log_probs(
         config, params, hidden, batch["tokens"], batch["parent"], wanted, temperature, compute.log_prob_chunk
     )
+    return numbers, seen
 
 
 class Learner:
@@ -144,7 +190,9 @@ class Learner:
         rows: int,
         frozen: model.Params | None = None,
         offload: bool = False,
+        routers: Routers = Routers(),
     ):
+        self.routers = routers
         self.config, self.mesh, self.optimizer, self.rows = config, mesh, optimizer, rows
         self.frozen = {} if frozen is None else frozen
         self.param_sharding = sharding.param_shardings(
@@ -158,7 +206,10 @@ class Learner:
 
         def total(params, frozen, batch):
             params = lora.join(frozen, params)
-            return loss(*forest_log_probs(config, compute, params, batch, temperature), batch)
+            numbers, seen = routed_log_probs(config, compute, params, batch, temperature, routers)
+            value, sums = loss(*numbers, batch)
+            more, told = routers.terms(seen, batch)
+            return value + more, {**sums, **told}
 
         def accumulate(params, frozen, grads, batch):
             more, sums = jax.grad(total, has_aux=True)(params, frozen, batch)
@@ -233,12 +284,15 @@ class Learner:
             piece = {name: np.asarray(x[start : start + self.rows]) for name, x in batch.items()}
             short = self.rows - piece["tokens"].shape[0]
             if short:
-                piece = {name: np.pad(x, ((0, short), (0, 0))) for name, x in piece.items()}
+                piece = {name: np.pad(x, [(0, short)] + [(0, 0)] * (x.ndim - 1)) for name, x in piece.items()}
             yield {name: sharding.put(x, self.batch_sharding) for name, x in piece.items()}
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, float]]:
         """One optimizer step over all rows of `batch`; `state` is donated. Returns means per trained
         token."""
+        if self.routers.balance:
+            real = batch["subtree_end"] > 0
+            batch = {**batch, "real": np.float32(real / max(real.sum(), 1))}
         with jax.set_mesh(self.mesh):
             grads, sums = self._zeros(state.params), []
             for piece in self._microbatches(batch):
@@ -248,7 +302,9 @@ class Learner:
         totals = jax.tree.map(lambda *xs: float(np.sum([np.float64(x) for x in xs])), *jax.device_get(sums))
         tokens = max(totals.pop("tokens"), 1.0)
         loss = totals.pop("loss")  # already a mean: its weights carry the denominator
-        means = {name: value / tokens for name, value in totals.items()}
+        pairs = {name: value for name, value in totals.items() if isinstance(value, tuple)}
+        means = {name: value / tokens for name, value in totals.items() if name not in pairs}
+        means |= {name: total / max(count, 1e-30) for name, (total, count) in pairs.items()}
         return state, {"loss": loss, "tokens": tokens, **means, **jax.tree.map(float, jax.device_get(norms))}
 
     def score(self, params: model.Params, batch: Batch) -> np.ndarray:

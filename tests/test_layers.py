@@ -35,6 +35,7 @@ ROOMS = {
             "model",
             "log_probs",
             "lora",
+            "routing",
             "sharding",
         ),
         *("sampler", "grpo", "optimizer", "update", "theory"),
