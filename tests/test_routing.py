@@ -2,6 +2,10 @@
 something else does what it says; agreement and the load-balance loss are what a loop computes."""
 
 import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -265,3 +269,15 @@ def test_a_dense_model_has_no_router():
 
     with pytest.raises(InputError, match="the model is dense"):
         grpo_stage.make_learner(Run)
+
+
+def test_four_devices_replay_compare_and_balance_as_one():
+    """Experts and heads over two devices each, and rows over four; one of the model's layers is dense."""
+    script = Path(__file__).with_name("routed_step.py")
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    found = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(found) == 2
+    for one in found:
+        assert one["same_record"] and max(one["means"], one["params"]) < 1e-4
+        assert 0 < one["routing_agreement"] < 1 < one["balance_loss"]
