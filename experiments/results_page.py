@@ -88,9 +88,17 @@ def table_rows(read) -> Iterator[Row]:
         d = entry["pivotrl - sft"]
         yield Row("in domain, PivotRL above SFT", "+4.17", *change(d), signed(d, 1), folder)
         for told, one in found["demonstrations"].items():
+            if told == "64":  # the row above
+                continue
             key = next(k for k in one["episode_success"] if " - " in k)
             d = one["episode_success"][key]
-            yield Row(f"... {told} demonstrations", "", *change(d), signed(d, 1), folder)
+            yield Row(
+                f"... of {told} demonstrations ({len(one['seeds'])} seeds)",
+                "",
+                *change(d),
+                signed(d, 1),
+                folder,
+            )
     folder = "table_out_of_domain"
     if found := read(folder):
         entry = found["out_of_domain"]
