@@ -33,6 +33,8 @@ RUNS: dict[str, list[str]] = {
     "random_exact": ["method=random_turns", "reward=exact"],
     "e2e_rl": ["method=e2e_rl", *KEEP],
 }
+# profiled again when the batch's reward std is under 0.6 of its start
+RUNS["reprofile"] = ["reprofile.std_fraction=0.6", "reprofile.std_window=5", "reprofile.most=3"]
 RUNS |= {f"lambda_{x}": [f"profile.lambda_diff={x}"] for x in ("0.3", "0.9")}
 RUNS |= {f"group_{g}": [f"profile.group_size={g}", f"grpo.group_size={g}"] for g in (4, 16)}
 for count in (16, 256):

@@ -27,7 +27,7 @@ DEMONSTRATIONS = {  # what is demonstrated -> the two runs on it
     "64, clean": ("pivotrl_clean", "sft_clean"),
     "64, clumsy": ("pivotrl_clumsy", "sft_clumsy"),
 }
-SWEPT = ("lambda_0.3", "lambda_0.9", "group_4", "group_16")
+SWEPT = ("reprofile", "lambda_0.3", "lambda_0.9", "group_4", "group_16")
 
 
 def bars(ax, names: list[str], entries: list[dict], base: float | None, shift: float = 0.0, **kw) -> None:
