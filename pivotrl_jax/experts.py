@@ -31,12 +31,6 @@ PASS = 16_384
 MOST_ROWS = 2048
 
 
-def route(x_MD: jax.Array, router_DE: jax.Array, top_k: int, normalise: bool) -> tuple[jax.Array, jax.Array]:
-    """Softmax over all experts in float32, then the top k. Returns weights float32 [M, A] and ids int32 [M,
-    A]: `choose` of the `probabilities`."""
-    return choose(probabilities(x_MD, router_DE), top_k, normalise)[:2]
-
-
 def probabilities(x_MD: jax.Array, router_DE: jax.Array) -> jax.Array:
     """Softmax over all experts, float32 [M, E]."""
     # float32: a bfloat16 router flips near-ties, and sampler and learner then disagree about experts

@@ -115,7 +115,7 @@ def test_expert_mlp_takes_the_platforms_product():
 def test_router_is_a_softmax_over_all_experts_then_the_top(normalise):
     rng = np.random.default_rng(0)
     x, router = rng.normal(size=(9, D)).astype(np.float32), rng.normal(size=(D, E)).astype(np.float32)
-    weight, expert = experts.route(x, router, 2, normalise)
+    weight, expert, _ = experts.choose(experts.probabilities(x, router), 2, normalise)
     logits = x.astype(np.float64) @ router
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     order = np.argsort(-probs, axis=1)[:, :2]
@@ -129,8 +129,9 @@ def test_router_keeps_float32_under_bfloat16():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(64, D)), jnp.bfloat16)
     router = jnp.asarray(rng.normal(size=(D, E)), jnp.bfloat16)
-    weight, expert = experts.route(x, router, 2, True)
-    want_weight, want_expert = experts.route(x.astype(jnp.float32), router.astype(jnp.float32), 2, True)
+    weight, expert, _ = experts.choose(experts.probabilities(x, router), 2, True)
+    probs = experts.probabilities(x.astype(jnp.float32), router.astype(jnp.float32))
+    want_weight, want_expert, _ = experts.choose(probs, 2, True)
     assert weight.dtype == jnp.float32 and (expert == want_expert).all()
     np.testing.assert_array_equal(weight, want_weight)
 

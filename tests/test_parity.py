@@ -136,14 +136,14 @@ def logits_and_routes(config, params, tokens):
     """Our logits [R, T, V], and (weights [RT, A], ids [RT, A]) of every layer with experts."""
     routes = []
 
-    def route(*args):
-        chosen = plain(*args)
-        jax.debug.callback(lambda *x: routes.append(tuple(map(np.asarray, x))), *chosen, ordered=True)
-        return chosen
+    def choose(*args):
+        weights, ids, own = plain(*args)
+        jax.debug.callback(lambda *x: routes.append(tuple(map(np.asarray, x))), weights, ids, ordered=True)
+        return weights, ids, own
 
-    plain = experts.route
+    plain = experts.choose
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experts, "route", route)
+        patch.setattr(experts, "choose", choose)
         logits = np.asarray(jax.jit(functools.partial(model.logits, config))(params, tokens))
         jax.effects_barrier()
     return logits, routes
