@@ -19,6 +19,8 @@ import runs
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+matplotlib.rcParams["svg.hashsalt"] = "claims"  # the same file for the same numbers
+
 EXPERIMENTS = runs.ROOT / "experiments"
 DEMONSTRATIONS = {  # what is demonstrated -> the two runs on it
     "16": ("pivotrl_16", "sft_16"),
