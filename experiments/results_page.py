@@ -34,7 +34,8 @@ def signed(entry: dict, side: int, bound: float = 0.0) -> str:
 
 def change(entry: dict) -> tuple[str, str]:
     """(value, interval), signed."""
-    return f"{entry['value']:+.3f}", f"[{entry['low']:+.3f}, {entry['high']:+.3f}]"
+    value, low, high = (round(entry[key], 3) + 0.0 for key in ("value", "low", "high"))  # no minus zero
+    return f"{value:+.3f}", f"[{low:+.3f}, {high:+.3f}]"
 
 
 def exact(error: float) -> tuple[str, str, str]:
@@ -93,7 +94,7 @@ def table_rows(read) -> Iterator[Row]:
             key = next(k for k in one["episode_success"] if " - " in k)
             d = one["episode_success"][key]
             yield Row(
-                f"... of {told} demonstrations ({len(one['seeds'])} seeds)",
+                f"... of {told} demonstrations (seeds: {len(one['seeds'])})",
                 "",
                 *change(d),
                 signed(d, 1),
