@@ -136,7 +136,7 @@ def tiny() -> ConfigDict:
     c.grpo.kl_in = "loss"  # "reward", with k1
     c.grpo.router = "train"  # "frozen": a mixture's stays as loaded; "replay": the sampler's choices
     c.grpo.routing_agreement = False  # measure how often both choose alike; "replay" does anyway
-    c.grpo.balance_coefficient = 0.0  # of the load-balance loss
+    c.grpo.balance_coefficient = 0.0  # of the load-balance loss, which is of a microbatch's tokens at a time
     c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})  # of rollouts
     c.grpo.microbatch_rows = 2  # of the update
     c.grpo.save_every = 10

@@ -141,16 +141,17 @@ RULES |= {
 }
 
 
-# what end-to-end RL leaves out: its batches hold episodes of many turns
-E2E_FIXED = {
-    "loss": "grpo",
-    "aggregation": "token_mean",
-    "kl_coefficient": 0.0,
-    "dynamic_rounds": 0,
-    "malformed_advantage": 0.0,
-    "advantage_clip": 0.0,
-    "mask_unfinished": False,
-    "routing_agreement": False,
+# what end-to-end RL can do: its batches hold episodes of many turns
+E2E_ALLOWED = {
+    "loss": ("grpo",),
+    "aggregation": ("token_mean",),
+    "kl_coefficient": (0.0,),
+    "dynamic_rounds": (0,),
+    "malformed_advantage": (0.0,),
+    "advantage_clip": (0.0,),
+    "mask_unfinished": (False,),
+    "router": ("train", "frozen"),
+    "routing_agreement": (False,),
 }
 
 
@@ -205,17 +206,12 @@ def check_training(config: Any) -> None:
     _check_reprofiling(config)
     grpo = config.grpo
     if config.method == "e2e_rl":
-        for name, value in E2E_FIXED.items():
-            if grpo[name] != value:
+        for name, values in E2E_ALLOWED.items():
+            if grpo[name] not in values:
                 raise InputError(
                     f"config.grpo.{name} is {grpo[name]!r}, which config.method 'e2e_rl' does not do; want "
-                    f"{value!r}, or another method"
+                    f"{' or '.join(map(repr, values))}, or another method"
                 )
-        if grpo.router == "replay":
-            raise InputError(
-                "config.grpo.router is 'replay', which config.method 'e2e_rl' does not do; want 'train' or "
-                "'frozen', or another method"
-            )
     if grpo.kl_coefficient and grpo.kl_in == "reward" and grpo.kl_estimator != "k1":
         raise InputError(
             f"config.grpo.kl_estimator is {grpo.kl_estimator!r} with kl_in 'reward'; as a reward only k1 has "

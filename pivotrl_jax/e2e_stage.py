@@ -94,7 +94,7 @@ def train(run: run_lib.Run, rows: Sequence[Row], validate: validation.Validate):
         "method": "e2e_rl",
         "policy": run.policy,
         "model": dataclasses.asdict(run.trained_config),
-        "grpo": {name: value for name, value in c.to_dict().items() if name not in run_lib.FREE_GRPO},
+        "grpo": grpo_stage.fixed(c),
         "e2e": {name: value for name, value in e2e.to_dict().items() if name != "batch"},
         "sampling": run.config.sampling.to_dict(),
         "rows": [row.id for row in rows],

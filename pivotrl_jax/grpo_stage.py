@@ -36,13 +36,11 @@ def train(
         kl_in=c.kl_in,
     )
     learner = make_learner(run)
-    # what must be equal for a checkpoint to be continued; a longer run of the same recipe may be
-    fixed = {name: value for name, value in c.to_dict().items() if name not in run_lib.FREE_GRPO}
     prompts = run_lib.prompts_of(run, pivots)
     identity = {
         "policy": run.policy,
         "model": dataclasses.asdict(config),
-        "grpo": fixed,
+        "grpo": fixed(c),
         "sampling": run.config.sampling.to_dict(),
         "reward": run.config.reward,
         "pivots": profiling.digest(pivots, prompts),
@@ -69,6 +67,14 @@ def train(
             validate=validate,
         )
     return lora.join(learner.frozen, state.params), totals
+
+
+def fixed(c) -> dict:
+    """What of `config.grpo` must be equal for a checkpoint to be continued; a longer run of the same recipe
+    may be. The load-balance loss is of a microbatch's tokens, so that with it their number is no free choice.
+    """
+    free = set(run_lib.FREE_GRPO) - ({"microbatch_rows"} if c.balance_coefficient else set())
+    return {name: value for name, value in c.to_dict().items() if name not in free}
 
 
 def make_learner(run: run_lib.Run) -> update.Learner:

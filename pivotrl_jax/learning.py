@@ -164,10 +164,10 @@ def grpo_batch(
 
 
 def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], length_PG) -> np.ndarray:
-    """int16 [R, T, L, A]: the experts that the sampler gave every slot's token; -1 where it gave none, which
+    """[R, T, L, A]: the experts that the sampler gave every slot's token; -1 where it gave none, which
     is at a completion's last token and at padding."""
-    shape = groups[0][0].prompt_experts.shape[1:]
-    out = np.full((*packed.tokens.shape, *shape), -1, np.int16)
+    some = groups[0][0].prompt_experts
+    out = np.full((*packed.tokens.shape, *some.shape[1:]), -1, some.dtype)
     for placed in packed.placed:
         prompt = forest.path_to(packed.subtree_end[placed.row], placed.prompt_slot)
         out[placed.row, prompt] = groups[placed.key][0].prompt_experts

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pivotrl_jax import costs, experts, forest, hlo, lora, model, sharding, update
+from pivotrl_jax import costs, experts, forest, hlo, lora, model, routing, sharding, update
 from pivotrl_jax.chips import Chip
-from pivotrl_jax.grpo_stage import loss_of, optimizer_of
+from pivotrl_jax.grpo_stage import loss_of, optimizer_of, routers_of
 from pivotrl_jax.sampler import Sampler, Sampling
 
 
@@ -144,10 +144,11 @@ class Plan:
         loss = loss_of(g)
         self.learner = update.Learner(
             model_config, compute, mesh, optimizer_of(g), loss, config.sampling.temperature,
-            self.shapes.learner_rows, offload=g.offload_optimizer,
+            self.shapes.learner_rows, offload=g.offload_optimizer, routers=routers_of(g),
         )  # fmt: skip
         sampling = Sampling(**config.sampling.to_dict(), stop_ids=(0,))
-        self.sampler = Sampler(model_config, sampling, self.shapes.lanes, c.attention_chunk, mesh)
+        record = routers_of(g).agreement
+        self.sampler = Sampler(model_config, sampling, self.shapes.lanes, c.attention_chunk, mesh, record)
         whole = model.param_shapes(model_config)
         dtype = config.model.param_dtype
         trained = lora.trained(model_config, whole)
@@ -207,8 +208,17 @@ class Plan:
         names["sequence"] = jnp.int32
         if self.config.grpo.kl_coefficient:
             names["reference_log_prob"] = jnp.float32
+        routers, c = self.learner.routers, self.model_config
+        if routers.balance:
+            names["real"] = jnp.float32
         shape = self.shapes.learner_rows, self.shapes.slots
-        return {name: struct(shape, dtype, self.learner.batch_sharding) for name, dtype in names.items()}
+        made = {name: struct(shape, dtype, self.learner.batch_sharding) for name, dtype in names.items()}
+        if routers.agreement:
+            layers = sum(last - first for _, first, last, moe in c.segments() if moe)
+            record = routing.record_dtype(c.num_experts)
+            shape = *shape, layers, c.experts_per_token
+            made["experts"] = struct(shape, record, self.learner.batch_sharding)
+        return made
 
     def _accumulate(self) -> Program:
         args = self.params, self.frozen, self.params, self._batch()

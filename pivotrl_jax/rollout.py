@@ -44,7 +44,7 @@ class Completion:
     log_probs: list[float]  # under the distribution drawn from
     model_log_probs: list[float]  # under the model: temperature 1, nothing cut off
     finished: bool
-    # int16 [n, L, A] and [prompt tokens, L, A], where the actor records them
+    # [n, L, A] and [prompt tokens, L, A], where the actor records them; samples of a prompt share the latter
     experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
@@ -118,6 +118,7 @@ class Actor:
         numbers = np.zeros((rows, self.branches, 2), np.int32)
         taken = [0] * rows
         owner: dict[tuple[int, int], tuple[int, int]] = {}
+        prompts: dict[int, np.ndarray] = {}  # the experts of a request's prompt
         for placed in packed.placed:
             request = requests[placed.key]
             for sample in range(placed.first, placed.first + placed.samples):
@@ -139,14 +140,16 @@ class Actor:
                 for s in range(taken[start + r]):
                     n = int(out.length[r, s])
                     per_token = (out.tokens, out.log_probs, out.model_log_probs)
+                    key, sample = owner[start + r, s]
                     routed = ()
                     if out.experts is not None:
-                        prompt = forest.path_to(part.subtree_end[r], branch[start + r, s])
-                        routed = out.experts[r, s, :n], out.trunk_experts[r, prompt]
+                        if key not in prompts:
+                            path = forest.path_to(part.subtree_end[r], branch[start + r, s])
+                            prompts[key] = out.trunk_experts[r, path]
+                        routed = out.experts[r, s, :n].copy(), prompts[key]  # not the whole array by a view
                     completion = Completion(
                         *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
                     )
-                    key, sample = owner[start + r, s]
                     drawn[key][sample] = completion
                     count += 1
             on_batch(count)

@@ -26,6 +26,11 @@ NOTHING = Wanted()
 Seen = dict[str, jax.Array]  # what was wanted, by name
 
 
+def record_dtype(experts: int) -> jnp.dtype:
+    """The smallest that holds the ids of so many experts, and -1."""
+    return jnp.dtype(jnp.int8 if experts <= 128 else jnp.int16)
+
+
 def seen_by(wanted: Wanted, probs_ME, own_MA, used_MA, real_RT) -> Seen:
     """Inside `sharding.per_shard`: one layer's share of what is wanted. `real_RT` weighs the tokens."""
     found = {}
@@ -33,8 +38,8 @@ def seen_by(wanted: Wanted, probs_ME, own_MA, used_MA, real_RT) -> Seen:
         found["choices"] = sharding.largest(own_MA, "tensor")  # the same everywhere along it
     if wanted.loads:
         weight_M = real_RT.reshape(-1)
-        taken_ME = jax.nn.one_hot(used_MA, probs_ME.shape[1], dtype=jnp.float32).sum(1)
-        found["load"], found["prob"] = (_everywhere(weight_M @ x) for x in (taken_ME, probs_ME))
+        load_E = jnp.zeros_like(probs_ME[0]).at[used_MA].add(weight_M[:, None])
+        found["load"], found["prob"] = _everywhere(load_E), _everywhere(weight_M @ probs_ME)
     return found
 
 
@@ -58,7 +63,8 @@ def balance_loss(seen: Seen, real_RT: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def agreement(own_LRTA: jax.Array, recorded_LRTA: jax.Array, trained_RT: jax.Array):
     """(choices that agree, choices compared): of the trained slots with a record, how many of the recorded
-    experts are among the router's own."""
+    experts are among the router's own. These are the completions' tokens as decoding read them, all but the
+    last; prompts, which both sides read in one piece, are not counted."""
     compared_RT = trained_RT & (recorded_LRTA[0, ..., 0] >= 0)
     same_LRTA = (recorded_LRTA[..., :, None] == own_LRTA[..., None, :]).any(-1)
     L, _, _, A = own_LRTA.shape

@@ -49,8 +49,8 @@ class Samples:
     finished: jax.Array  # bool [R S], a stop token was drawn; False: cut at max_tokens
     steps: jax.Array  # int32 scalar: decode steps it took
     # experts of a mixture's layers, where they are recorded; -1 for the last token, which nothing read
-    experts: jax.Array | None = None  # int16 [R S C L A]
-    trunk_experts: jax.Array | None = None  # int16 [R T L A], of the prompts
+    experts: jax.Array | None = None  # routing.record_dtype [R S C L A]
+    trunk_experts: jax.Array | None = None  # [R T L A], of the prompts
 
 
 def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.Array:
@@ -143,22 +143,7 @@ def sample(
     total_R = (branch_RS >= 0).sum(1)
     stops = jnp.asarray(sampling.stop_ids, jnp.int32)
 
-    def next_token(hidden_RXD, key_RX, index_RX):
-        logits = model.logits_of(config, params, hidden_RXD)
-        keys = jax.vmap(jax.random.fold_in)(key_RX.reshape(-1), index_RX.reshape(-1))
-        drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, sampling)
-        return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
-
-    def first_tokens() -> Drawn:
-        """[R S]: every sample's first token, whose hidden state the prefill has; J at a time."""
-
-        def some(first):
-            at = jnp.minimum(first + jnp.arange(J), S - 1)
-            slot = slot_RS[:, at]
-            return next_token(_of_row(hidden_RTD, slot), key_RS[:, at], jnp.zeros_like(slot))
-
-        drawn = jax.lax.map(some, jnp.arange(0, S, J))
-        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
+    next_token = functools.partial(_next_token, config, sampling, params)
 
     def more(carry):
         return carry[1].busy.any() | (carry[2] < total_R).any()
@@ -177,7 +162,7 @@ def sample(
         )
         if record_experts:
             at = jnp.where(lane.busy, lane.sample, S)  # past the end: dropped
-            out = dataclasses.replace(out, experts=_put(out.experts, at, lane.age, _choices(told)))
+            out = dataclasses.replace(out, experts=_put(out.experts, at, lane.age, _choices(config, told)))
         own = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), own, new)
         lane = dataclasses.replace(lane, age=lane.age + 1)
         drawn = next_token(hidden, _of_row(key_RS, lane.sample), lane.age)
@@ -185,24 +170,48 @@ def sample(
         out = dataclasses.replace(out, steps=out.steps + 1)
         return *_refill(out, lane, taken_R, total_R, first, stops), own
 
-    first = first_tokens()
-    tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
-    counts, idle = jnp.zeros((R, S), jnp.int32), jnp.zeros((R, J), jnp.int32)
-    out = Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0))
-    if record_experts:
-        trunk_experts = _choices(told)
-        none = jnp.full((R, S, C, *trunk_experts.shape[2:]), -1, jnp.int16)
-        out = dataclasses.replace(out, experts=none)
+    first = _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, J)
+    idle = jnp.zeros((R, J), jnp.int32)
     nobody, none_R = _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R)
-    out, lane, taken_R = _refill(out, nobody, none_R, total_R, first, stops)
+    nothing = _no_samples(R, S, C, _choices(config, told) if record_experts else None)
+    out, lane, taken_R = _refill(nothing, nobody, none_R, total_R, first, stops)
     own = tuple(sharding.constrain(jnp.zeros((L, R, J, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
-    out = jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
-    return dataclasses.replace(out, trunk_experts=trunk_experts) if record_experts else out
+    return jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
 
 
-def _choices(seen) -> jax.Array:
-    """int16 [R, X, L, A]"""
-    return jnp.moveaxis(seen["choices"], 0, 2).astype(jnp.int16)
+def _next_token(config, sampling: Sampling, params, hidden_RXD, key_RX, index_RX) -> Drawn:
+    """[R X]: token number `index` of every sample, after those hidden states."""
+    logits = model.logits_of(config, params, hidden_RXD)
+    keys = jax.vmap(jax.random.fold_in)(key_RX.reshape(-1), index_RX.reshape(-1))
+    drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, sampling)
+    return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
+
+
+def _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, lanes: int) -> Drawn:
+    """[R S]: every sample's first token, whose hidden state the prefill has; so many at a time."""
+    R, S = slot_RS.shape
+
+    def some(first):
+        at = jnp.minimum(first + jnp.arange(lanes), S - 1)
+        slot = slot_RS[:, at]
+        return next_token(_of_row(hidden_RTD, slot), key_RS[:, at], jnp.zeros_like(slot))
+
+    drawn = jax.lax.map(some, jnp.arange(0, S, lanes))
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
+
+
+def _no_samples(R: int, S: int, C: int, trunk_experts: jax.Array | None) -> Samples:
+    """Nothing drawn yet."""
+    tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
+    counts, experts = jnp.zeros((R, S), jnp.int32), None
+    if trunk_experts is not None:
+        experts = jnp.full((R, S, C, *trunk_experts.shape[2:]), -1, trunk_experts.dtype)
+    return Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0), experts, trunk_experts)
+
+
+def _choices(config, seen: routing.Seen) -> jax.Array:
+    """[R, X, L, A], as they are recorded."""
+    return jnp.moveaxis(seen["choices"], 0, 2).astype(routing.record_dtype(config.num_experts))
 
 
 def _put(out_RSC, at_RJ, age_RJ, values_RJ):

@@ -308,7 +308,9 @@ class Learner:
         return state, {"loss": loss, "tokens": tokens, **means, **jax.tree.map(float, jax.device_get(norms))}
 
     def score(self, params: model.Params, batch: Batch) -> np.ndarray:
-        """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy."""
+        """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy, by
+        its own routing."""
+        batch = {name: x for name, x in batch.items() if name != "experts"}
         with jax.set_mesh(self.mesh):
             pieces = [
                 np.asarray(self.log_probs(params, self.frozen, piece)) for piece in self._microbatches(batch)

@@ -199,6 +199,18 @@ def test_a_kl_reward_that_has_not_the_kls_gradient_is_refused():
     check_config.check_training(config)
 
 
+@pytest.mark.parametrize("name, value", [("router", "replay"), ("loss", "gspo"), ("routing_agreement", True)])
+def test_what_end_to_end_rl_does_not_do_is_refused_and_the_rest_is_not(name, value):
+    config = CONFIGS.get_config()
+    config.method, config.grpo.router = "e2e_rl", "frozen"
+    check_config.check_training(config)
+    config.grpo[name] = value
+    with pytest.raises(
+        InputError, match=rf"config\.grpo\.{name} is {value!r}, which config\.method 'e2e_rl'"
+    ):
+        check_config.check_training(config)
+
+
 @pytest.mark.parametrize(
     "name, value, sentence",
     [

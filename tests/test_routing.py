@@ -2,6 +2,7 @@
 something else does what it says; agreement and the load-balance loss are what a loop computes."""
 
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import test_configs
 import test_learning
 import tiny_run
 from forests import MOE, sharp_params
@@ -66,6 +68,13 @@ def test_the_sampler_records_what_a_plain_forward_chooses(drawn):
         np.testing.assert_array_equal(one.experts[:-1], want[len(prompt) : -1])
         assert (one.experts[-1] == -1).all()  # nothing read it
     assert len({tuple(one.token_ids) for _, one in drawn}) > 3
+
+
+def test_samples_of_a_prompt_share_its_record_and_keep_no_padding(drawn):
+    for (prompt, one), (other_prompt, other) in itertools.pairwise(drawn):
+        assert (one.prompt_experts is other.prompt_experts) == (prompt is other_prompt)
+        assert one.experts.base is None and one.experts.dtype == np.int8
+    assert routing.record_dtype(128) == np.int8 and routing.record_dtype(129) == np.int16
 
 
 def batch_of(drawn):
@@ -252,6 +261,13 @@ def test_learning_with_replay_trains_and_says_how_far_choices_agree(tmp_path, ac
     assert [line["routing_agreement"] for line in lines] == [1.0] * 4  # one update a batch, float32
     assert max(line["log_prob_drift"] for line in lines) < 1e-5
     assert max(line["grad_norm"] for line in lines) > 0
+
+
+def test_a_microbatch_is_a_choice_of_speed_only_without_the_balance_loss():
+    grpo = test_configs.CONFIGS.get_config().grpo
+    assert "microbatch_rows" not in grpo_stage.fixed(grpo)
+    grpo.balance_coefficient = 0.01
+    assert grpo_stage.fixed(grpo)["microbatch_rows"] == grpo.microbatch_rows
 
 
 def test_a_dense_model_has_no_router():
