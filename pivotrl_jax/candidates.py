@@ -22,24 +22,42 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from pivotrl_jax.chat import Chat, load_chat
+from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
-from pivotrl_jax.trajectories import candidates as candidates_lib
-from pivotrl_jax.trajectories import filters, openai_chat, reading
+from pivotrl_jax.trajectories import extract, filters, reading
+from pivotrl_jax.trajectories.readers import openai_chat
 
 EMBEDDED = Path(__file__).parent / "assets" / "tiny"
 
+
 OUT = flags.DEFINE_string("out", "", "Where the candidates go, one JSON line each.")
+
+
 FORMAT = flags.DEFINE_string("format", reading.AUTO, "Name of the reader; auto recognises each file.")
+
+
 VERIFIER = flags.DEFINE_string("verifier", "", "Verifier of all candidates, instead of each reader's own.")
+
+
 MIN_REWARD = flags.DEFINE_float("min_reward", None, "Leave out episodes with a lower recorded reward.")
+
+
 KEEP_ERROR_TURNS = flags.DEFINE_bool("keep_error_turns", False, "Keep turns whose call ended in an error.")
+
+
 MAX_REPEATS = flags.DEFINE_integer(
     "max_repeats", filters.MAX_REPEATS, "Candidates kept of one identical action over all files; 0: all."
 )
+
+
 MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out longer prompts; 0: none.")
+
+
 TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that bring none.")
+
+
 TOKENIZER = flags.DEFINE_string("tokenizer", str(EMBEDDED), "Checkpoint whose tokenizer counts tokens.")
+
 
 NAMED_ON_STDERR = 20  # more rows that were left out are only counted
 
@@ -96,7 +114,7 @@ def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
     for file in files:
         for trajectory in file.trajectories:
             file.skipped.update(trajectory.skip.values())
-            kept, why = _within_limits(candidates_lib.extract([trajectory]), chat, tokens)
+            kept, why = _within_limits(extract.extract([trajectory]), chat, tokens)
             file.candidates += kept
             file.skipped.update(why)
             progress.advance(task)
@@ -115,7 +133,7 @@ def _within_limits(
         except InputError:
             refused += 1
     limit = MAX_PROMPT_TOKENS.value or sys.maxsize
-    kept, long = candidates_lib.limit_prompts(rendered, lambda c: tokens[c.id], limit)
+    kept, long = extract.limit_prompts(rendered, lambda c: tokens[c.id], limit)
     counts = {"template_refuses": refused, "prompt_too_long": len(long)}
     return kept, {slug: n for slug, n in counts.items() if n}
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from absl import flags
 
-from pivotrl_jax import cli, evaluation
-from pivotrl_jax import data as data_lib
-from pivotrl_jax import run as run_lib
+from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.run import cli
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.trajectories import sources
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory in Hugging Face layout, e.g. runs/bfcl/hf")
 
@@ -22,9 +23,9 @@ def main() -> None:
     if CHECKPOINT.value:
         config.model.checkpoint = CHECKPOINT.value
     run = run_lib.open_run(config)
-    data = data_lib.load(config.data, config.seed)
-    tasks = run_lib.held_out_tasks(run, data)
-    results = run_lib.evaluate(run, run.params, tasks, run.policy, run.policy)
+    data = sources.load(config.data, config.seed)
+    tasks = evaluation.held_out_tasks(run, data)
+    results = evaluation.evaluate_policy(run, run.params, tasks, run.policy, run.policy)
     summary = evaluation.summarise(results)
     parts = {**summary.pop("verifiers", {}), **summary.pop("families", {})}
     for name, value in {**summary, **{f"  {part}": v for part, v in parts.items()}}.items():

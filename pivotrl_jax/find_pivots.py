@@ -8,10 +8,12 @@ garbage action, over all trajectories of the source (no split, no model beyond i
 
 from absl import flags
 
-from pivotrl_jax import check_config, cli, pivots, profile_stage, validation, verifiers
-from pivotrl_jax import data as data_lib
-from pivotrl_jax import run as run_lib
-from pivotrl_jax.trajectories import candidates as candidates_lib
+from pivotrl_jax import verifiers
+from pivotrl_jax.pivots import candidates as candidates_lib
+from pivotrl_jax.pivots import profiling
+from pivotrl_jax.run import check_config, cli, resume
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.trajectories import extract, sources
 
 SELF_CHECK = flags.DEFINE_bool(
     "self_check", False, "Only check that verifiers accept gold and reject garbage."
@@ -22,21 +24,21 @@ def main() -> None:
     config = cli.CONFIG.value
     if SELF_CHECK.value:
         check_config.check(config)
-        data = data_lib.load(config.data, config.seed)
+        data = sources.load(config.data, config.seed)
         for where, why in data.skipped.items():
             print(f"left out {where}: {why}")
-        checked = pivots.self_check(
-            candidates_lib.extract([*data.demonstrations, *data.held_out]), verifiers.VERIFIERS
+        checked = candidates_lib.self_check(
+            extract.extract([*data.demonstrations, *data.held_out]), verifiers.VERIFIERS
         )
         print("\n".join(checked.table()))
         return
     run = run_lib.open_run(config)
-    run_lib.claim(run)
+    resume.prepare_workdir(run)
     with run.stage("candidates"):
-        data, _ = validation.load(config)
-        candidates = run_lib.make_candidates(run, data)
+        data, _ = sources.load_with_validation(config)
+        candidates = candidates_lib.make_candidates(run, data)
     with run.stage("profiling"):
-        selection, _ = profile_stage.find_pivots(run, candidates)
+        selection, _ = profiling.find_pivots(run, candidates)
     print(f"{selection.counts()['pivot']} pivots: {run.workdir / 'pivots.jsonl'}")
 
 

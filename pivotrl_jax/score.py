@@ -19,17 +19,28 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from pivotrl_jax import chat as chat_lib
-from pivotrl_jax import forest, hf, hosts, model, progress, sharding, update
-from pivotrl_jax import run as run_lib
+from pivotrl_jax.chat import messages as messages_lib
+from pivotrl_jax.chat import template
+from pivotrl_jax.checkpoints import hf, hf_config, locate
+from pivotrl_jax.models import decoder, forest, sharding
 from pivotrl_jax.records import InputError
-from pivotrl_jax.trajectories import openai_chat
+from pivotrl_jax.rollouts import progress
+from pivotrl_jax.run import hosts
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training import learner, losses
+from pivotrl_jax.trajectories.readers import files
 
 MODEL = flags.DEFINE_string("model", None, "Checkpoint directory or name on the Hugging Face hub.")
+
+
 DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
 )
+
+
 LINES = 256  # read at a time: rows are packed from them
+
+
 BUCKETS = tuple(2**n for n in range(10, 21))  # row lengths, one program each; short sequences share a row
 
 
@@ -38,14 +49,14 @@ class Scorer:
     share."""
 
     def __init__(self, checkpoint: Path, dtype: str | None):
-        self.config = hf.load_config(checkpoint, dtype)
+        self.config = hf_config.load_config(checkpoint, dtype)
         mesh = sharding.make_mesh({"fsdp": -1})
-        places = sharding.param_shardings(model.abstract_params(self.config), mesh)
+        places = sharding.param_shardings(decoder.abstract_params(self.config), mesh)
         self.params = hf.load_params(checkpoint, self.config, self.config.dtype, places)
         self._rows = sharding.row_shards(mesh)
-        compute = update.Compute(attention_chunk=512, log_prob_chunk=512, remat="nothing")
-        self._learner = update.Learner(
-            self.config, compute, mesh, optax.identity(), update.sft_loss, 1.0, self._rows
+        compute = learner.Compute(attention_chunk=512, log_prob_chunk=512, remat="nothing")
+        self._learner = learner.Learner(
+            self.config, compute, mesh, optax.identity(), losses.sft_loss, 1.0, self._rows
         )
 
     def __call__(self, sequences: list[list[int]]) -> list[list[float]]:
@@ -76,14 +87,17 @@ class Scorer:
 
 def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
     """(id, token ids) of one input line. Raises InputError."""
-    row = openai_chat.read_row(raw)
+    row = files.read_row(raw)
     if "id" not in row:
         raise InputError('"id" is missing; give every line one')
     ids = row.get("token_ids")
     if ("messages" in row) == (ids is not None):
         raise InputError('want either "token_ids" or "messages"')
     if ids is None:
-        messages, tools = openai_chat.read_messages(row["messages"]), openai_chat.read_tools(row.get("tools"))
+        messages, tools = (
+            messages_lib.read_messages(row["messages"]),
+            messages_lib.read_tools(row.get("tools")),
+        )
         ids = chat().encode(chat().render(messages, tools, add_generation_prompt=False))
     if not isinstance(ids, list) or not ids:
         raise InputError('"token_ids" is no list of token ids, or an empty one')
@@ -121,7 +135,7 @@ def main(argv: list[str]) -> None:
         run_lib.use_compilation_cache()
         # where float32 is asked for it is float32, also on TPUs and GPUs
         jax.config.update("jax_default_matmul_precision", "highest")
-        checkpoint = run_lib.locate(MODEL.value, "--model")
+        checkpoint = locate.locate(MODEL.value, "--model")
         scorer = Scorer(checkpoint, DTYPE.value)
     except InputError as e:
         sys.exit(f"score: {e}")
@@ -129,7 +143,7 @@ def main(argv: list[str]) -> None:
 
     def chat():  # a checkpoint without a tokenizer can still score token ids
         if not loaded:
-            loaded.append(chat_lib.load_chat(checkpoint, False))
+            loaded.append(template.load_chat(checkpoint, False))
         return loaded[0]
 
     bad = []

@@ -13,71 +13,53 @@ there when the program runs again.
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from pivotrl_jax import (
-    check_config,
-    cli,
-    compilations,
-    e2e_stage,
-    evaluation,
-    grpo_stage,
-    hf,
-    lora,
-    metrics,
-    monitor,
-    peft_export,
-    profile_stage,
-    records,
-    report,
-    reprofile,
-    sft_stage,
-    validation,
-)
-from pivotrl_jax import run as run_lib
-
-NAMES = {
-    "episode_success": "episode success",
-    "call_turn_pass": "call-turn pass",
-    "text_turn_pass": "text-turn pass",
-    "out_of_domain": "out of domain",
-}
+from pivotrl_jax import records
+from pivotrl_jax.checkpoints import hf, locate, peft
+from pivotrl_jax.evaluation import evaluation, validation
+from pivotrl_jax.models import lora
+from pivotrl_jax.pivots import candidates as candidates_lib
+from pivotrl_jax.pivots import profiling
+from pivotrl_jax.report import report
+from pivotrl_jax.report.table import print_table, table_rows
+from pivotrl_jax.run import check_config, cli, metrics, resume
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training import e2e_rl, monitor, pivotrl, sft
+from pivotrl_jax.trajectories import sources
 
 
 def main() -> None:
     config = cli.CONFIG.value
     check_config.check_training(config)
     run = run_lib.open_run(config)
-    run_lib.claim(run)
+    resume.prepare_workdir(run)
     with run.stage("candidates"):
-        data, held = validation.load(config)
-        candidates = run_lib.make_candidates(run, data)
-        tasks = run_lib.held_out_tasks(run, data)
+        data, held = sources.load_with_validation(config)
+        candidates = candidates_lib.make_candidates(run, data)
+        tasks = evaluation.held_out_tasks(run, data)
     selection, rollouts = None, []
     if config.method == "pivotrl":
         with run.stage("profiling"):
-            selection, rollouts = profile_stage.find_pivots(run, candidates)
+            selection, rollouts = profiling.find_pivots(run, candidates)
             selection.require_pivots()
     with run.stage("evaluation before"):
-        before = run_lib.evaluate(run, run.params, tasks, "before", run.policy)
+        before = evaluation.evaluate_policy(run, run.params, tasks, "before", run.policy)
     with run.stage("training"):
         validate = validation.make(run, held)
         if config.method == "sft":
-            params, totals = sft_stage.train(run, data.demonstrations, validate)
+            params, totals = sft.train(run, data.demonstrations, validate)
         elif config.method == "e2e_rl":
-            params, totals = e2e_stage.train(run, data.train_rows, validate)
+            params, totals = e2e_rl.train(run, data.train_rows, validate)
         else:
             turns = [p.candidate for p in selection.pivots(candidates)] if selection else candidates
-            params, totals = grpo_stage.train(run, turns, candidates, validate)
+            params, totals = pivotrl.train(run, turns, candidates, validate)
         lines = metrics.read_metrics(run.workdir)
     with run.stage("export"):
         export = run.shared / "hf"
         hf.save(export, run.model_config, lora.merged(run.trained_config, params), run.checkpoint)
         if run.trained_config.lora:
-            peft_export.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
+            peft.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
     with run.stage("evaluation after"):
-        after = run_lib.evaluate(run, params, tasks, "after", hf.fingerprint(export))
+        after = evaluation.evaluate_policy(run, params, tasks, "after", hf.checkpoint_fingerprint(export))
     result = {
         "before": evaluation.summarise(before),
         "after": evaluation.summarise(after),
@@ -106,69 +88,11 @@ def main() -> None:
     print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.shared))])
 
 
-def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
-    """The short table at the end, as (name, text)."""
-    rows = [("method", run.config.method)]
-    rows += [("candidates", f"{len(candidates)} turns of {trajectories} trajectories")]
-    if selection:
-        rows += selection_rows(selection)
-        rule, pivots = reprofile.rule_of(run.config.reprofile), selection.counts()["pivot"]
-        told = monitor.story(metrics.read_metrics(run.workdir), rule, pivots)
-        rows += [("re-profiled", text) for text in told]
-    for key, name in NAMES.items():
-        if key in result["before"]:
-            rows.append((name, change(result, key)))
-    # of a blend
-    by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
-    rows += [(f"turns of {name}", change(by_verifier, name)) for name in by_verifier.get("before", {})]
-    seconds = sum(run.seconds.values())
-    spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
-    rows += [("spent", spent), ("checkpoints", str(run.shared / "checkpoints"))]
-    compiled = compilations.since(run.began)
-    names = ", ".join(f"{count} {name}" for name, count in compiled["programs"].items())
-    rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
-    rows += [("Hugging Face export", str(run.shared / "hf"))]
-    return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
-
-
-def selection_rows(selection) -> list[tuple[str, str]]:
-    """What became of the candidates."""
-    counts = selection.counts()
-    uninformative = f"{selection.uninformative():.0%} of all"
-    if any(selection.counts(True).values()):
-        uninformative += f", {selection.uninformative(True):.0%} of call turns"
-    others = f"{counts['all_fail']} all fail, {counts['all_pass']} all pass, {counts['too_easy']} too easy"
-    if counts["undecided"]:
-        others += f", {counts['undecided']} undecided"
-    return [
-        ("uninformative groups", uninformative),
-        ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
-        ("others", others),
-    ]
-
-
 def base_name(run) -> str:
     """What an adapter's users load it upon: the checkpoint's name on the hub, or its directory."""
     name = run.config.model.checkpoint
-    local = run.checkpoint in (run_lib.EMBEDDED, Path(name))
+    local = run.checkpoint in (locate.EMBEDDED, Path(name))
     return str(run.checkpoint.resolve()) if local else name
-
-
-def change(result: dict, key: str) -> str:
-    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals."""
-    before, after = (
-        f"{part['value']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
-        for part in (result["before"][key], result["after"][key])
-    )
-    d = result["difference"][key]
-    return f"{before} -> {after}, change {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
-
-
-def print_table(rows: list[tuple[str, str]]) -> None:
-    table = Table(show_header=False, title="PivotRL", title_justify="left")
-    for name, text in rows:
-        table.add_row(name, text)
-    Console(soft_wrap=False).print(table)
 
 
 if __name__ == "__main__":

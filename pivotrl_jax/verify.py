@@ -20,20 +20,30 @@ from pathlib import Path
 
 from absl import app, flags
 
-from pivotrl_jax import judge, judge_templates, verifiers
+from pivotrl_jax import verifiers
 from pivotrl_jax.records import InputError, Verdict
-from pivotrl_jax.verifiers.base import BadDemonstration, field
+from pivotrl_jax.verifiers import base, judge, judge_templates
+from pivotrl_jax.verifiers.cases import BadDemonstration, field
 
 VERIFIER = flags.DEFINE_string("verifier", None, "Name of the verifier.", required=True)
+
+
 MODE = flags.DEFINE_enum("mode", "strict", verifiers.MODES, "Ours, or the rewards that NVIDIA's code gives.")
+
+
 JUDGE_URL = flags.DEFINE_string("judge_url", None, "OpenAI-compatible endpoint of a judge, e.g. .../v1.")
+
+
 JUDGE_MODEL = flags.DEFINE_string("judge_model", None, "The judge's model.")
+
+
 JUDGE_CACHE = flags.DEFINE_string("judge_cache", None, "Directory that keeps the judge's replies.")
+
 
 BATCH = 256  # lines whose questions are asked together
 
 
-def verdict_of(verifier: verifiers.Verifier, raw: bytes) -> tuple[str, Verdict]:
+def verdict_of(verifier: base.Verifier, raw: bytes) -> tuple[str, Verdict]:
     """One line of cases.jsonl -> its id and verdict. Raises InputError when the line is no case."""
     try:
         case = json.loads(raw.decode("utf-8"))
@@ -48,7 +58,7 @@ def verdict_of(verifier: verifiers.Verifier, raw: bytes) -> tuple[str, Verdict]:
     return candidate.id, verifier.verify(candidate, action)
 
 
-def score(verifier: verifiers.Verifier, asks: judge.Judge | None, lines: Iterable[tuple[int, bytes]]) -> int:
+def score(verifier: base.Verifier, asks: judge.Judge | None, lines: Iterable[tuple[int, bytes]]) -> int:
     """Score (number, line) pairs and print a line for each; returns how many were bad. Raises InputError when
     the judge cannot be asked."""
     bad, ids, verdicts = 0, [], []
@@ -61,7 +71,7 @@ def score(verifier: verifiers.Verifier, asks: judge.Judge | None, lines: Iterabl
         else:
             ids.append(id)
             verdicts.append(verdict)
-    for id, verdict in zip(ids, judge.settle(verdicts, asks)):
+    for id, verdict in zip(ids, judge.resolve_with_judge(verdicts, asks)):
         print(json.dumps({"id": id, "reward": verdict.reward, "reason": verdict.reason}), flush=True)
     return bad
 

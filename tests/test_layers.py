@@ -3,11 +3,10 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pivotrl_jax"
 
 # by the first name under pivotrl_jax; a module in no room is a bridge: it may use any room but no program

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pivotrl_jax import adaptive
+from pivotrl_jax.pivots import adaptive
 
 HERE = Path(__file__).parent
 ROUNDS, ERRORS = (1, 2), (0.0, 0.01, 0.02, 0.05, 0.1)
@@ -29,7 +29,7 @@ def read(run: Path) -> tuple[list[list[list[float]]], int, float]:
     return shards, config["group_size"], config["lambda_diff"]
 
 
-def replay(shards, plan: adaptive.Plan) -> tuple[int, np.ndarray]:
+def replay(shards, plan: adaptive.StoppingRule) -> tuple[int, np.ndarray]:
     """(rollouts drawn, whether each candidate is taken for a pivot)."""
     seen: list[list[float]] = []
     for shard in shards:
@@ -59,7 +59,7 @@ def main() -> None:
             found, want = [], []
             for run in options.runs:
                 shards, size, limit = read(run)
-                spent, taken = replay(shards, adaptive.Plan(size, limit, number, error))
+                spent, taken = replay(shards, adaptive.StoppingRule(size, limit, number, error))
                 every = [r for shard in shards for r in shard]
                 drawn, asked = drawn + spent, asked + size * len(every)
                 found.append(taken)

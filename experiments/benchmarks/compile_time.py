@@ -17,15 +17,19 @@ import jax
 import jax.numpy as jnp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pivotrl_jax import hf, model, optimizer, sharding, update
-from pivotrl_jax.sampler import Sampler, Sampling
+from pivotrl_jax.checkpoints import hf_config
+from pivotrl_jax.models import config as model_config
+from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.training import learner as learner_lib
+from pivotrl_jax.training import losses, optimizer
 
-MODELS = Path(model.__file__).parent / "assets" / "models"
+MODELS = Path(decoder.__file__).parent / "assets" / "models"
 SLOTS, ROWS, BRANCHES, REPEATS = 2048, 2, 8, 3
 
 
-def config_of(layers: int) -> model.ModelConfig:
-    whole = hf.load_config(MODELS / "Qwen3-30B-A3B-Thinking-2507")
+def config_of(layers: int) -> model_config.ModelConfig:
+    whole = hf_config.load_config(MODELS / "Qwen3-30B-A3B-Thinking-2507")
     small = {"hidden_size": 256, "num_heads": 8, "num_kv_heads": 2, "expert_size": 96, "num_experts": 16}
     return dataclasses.replace(whole, num_layers=layers, vocab_size=19_000, head_dim=32, **small)
 
@@ -33,14 +37,14 @@ def config_of(layers: int) -> model.ModelConfig:
 def seconds(layers: int) -> tuple[float, float]:
     """Of the gradient, and of the sampler."""
     config, mesh = config_of(layers), sharding.make_mesh({})
-    shapes = model.param_shapes(config)
+    shapes = decoder.param_shapes(config)
     row = jax.ShapeDtypeStruct((ROWS, SLOTS), jnp.int32)
     floats = {name: jax.ShapeDtypeStruct(row.shape, jnp.float32) for name in ("weight",)}
     batch = {**dict.fromkeys(("tokens", "position", "parent", "subtree_end"), row), **floats}
     adamw = optimizer.make_optimizer(1e-6, 0, 0.0, 0.9, 0.95, 1.0)
-    compute = update.Compute(attention_chunk=512, log_prob_chunk=512, remat="full")
+    compute = learner_lib.Compute(attention_chunk=512, log_prob_chunk=512, remat="full")
     began = time.perf_counter()
-    learner = update.Learner(config, compute, mesh, adamw, update.sft_loss, 1.0, ROWS)
+    learner = learner_lib.Learner(config, compute, mesh, adamw, losses.sft_loss, 1.0, ROWS)
     learner.accumulate.lower(shapes, {}, shapes, batch).compile()
     middle = time.perf_counter()
     sampler = Sampler(config, Sampling(1.0, 1.0, 0, 64, (0,)), 512, mesh)

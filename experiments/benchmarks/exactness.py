@@ -19,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 
-from pivotrl_jax import forest, model, sharding, update
+from pivotrl_jax.models import config as model_config
+from pivotrl_jax.models import decoder, forest, sharding
+from pivotrl_jax.training import learner
 
 TREES, PROMPTS, BRANCHES, TRUNK, COMPLETION, SLOTS = 3, 3, 3, 160, 24, 512
-COMPUTE = update.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
+COMPUTE = learner.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
 
 
 def random_trees(rng: np.random.Generator, vocabulary: int) -> list[list[forest.Piece]]:
@@ -68,16 +70,16 @@ def padded_batch(trees, coefficient) -> tuple[dict, dict]:
     return batch, places
 
 
-def programs(config: model.ModelConfig):
+def programs(config: model_config.ModelConfig):
     """Log-probs [R, T] and gradient, of a forest and of a padded batch."""
 
     def of_forest(params, batch):
-        log_prob, _ = update.forest_log_probs(config, COMPUTE, params, batch, 1.0)
+        log_prob, _ = learner.forest_log_probs(config, COMPUTE, params, batch, 1.0)
         return (log_prob * batch["coefficient"]).sum(), log_prob
 
     def of_padded(params, batch):
         tokens = batch["tokens"]
-        log_probs = jax.nn.log_softmax(model.logits(config, params, tokens)[:, :-1], axis=-1)
+        log_probs = jax.nn.log_softmax(decoder.logits(config, params, tokens)[:, :-1], axis=-1)
         log_prob = jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
         log_prob = jnp.pad(log_prob, ((0, 0), (1, 0)))
         return (log_prob * batch["coefficient"]).sum(), log_prob

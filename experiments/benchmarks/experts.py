@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from pivotrl_jax import experts
+from pivotrl_jax.models import experts
 
 RUNS = flags.DEFINE_integer("runs", 21, "Timed runs of each; the median counts.")
 SIZES = ((1024, 128, 8, 256, 96), (4096, 8, 2, 128, 128))  # tokens, experts, top k, hidden, width

@@ -24,7 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 
-from pivotrl_jax import learning, model, optimizer, sharding, update
+from pivotrl_jax.models import config as model_config
+from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.models import log_probs as log_probs_lib
+from pivotrl_jax.training import batches, losses, optimizer
+from pivotrl_jax.training import learner as learner_lib
 
 CHUNK = 512
 SMALL = dict(
@@ -47,36 +51,36 @@ KINDS = {
     "dense": dict(mlp_size=768, expert_size=0, num_experts=0, experts_per_token=0),
     "moe": dict(mlp_size=0, expert_size=96, num_experts=16, experts_per_token=8),
 }
-LOSS = update.grpo_loss(peers.CLIP_LOW, peers.CLIP_HIGH, 0.0)
+LOSS = losses.grpo_loss(peers.CLIP_LOW, peers.CLIP_HIGH, 0.0)
 
 
-def forest_batch(prompt: int, group: int, completion: int, slots: int) -> update.Batch:
+def forest_batch(prompt: int, group: int, completion: int, slots: int) -> losses.Batch:
     """A group's packed forest with the loss's fields, of made-up tokens."""
     ids, zeros = [1] * completion, [0.0] * completion
     drawn = SimpleNamespace(token_ids=ids, log_probs=zeros, model_log_probs=zeros, finished=True)
     tree = SimpleNamespace(trajectory_id="0")
-    return learning.grpo_batch([tree], [[1] * prompt], [[drawn] * group], np.zeros((1, group)), [slots], 1)
+    return batches.grpo_batch([tree], [[1] * prompt], [[drawn] * group], np.zeros((1, group)), [slots], 1)
 
 
-def shapes_of(batch: update.Batch, rows: int, slots: int) -> update.Batch:
+def shapes_of(batch: losses.Batch, rows: int, slots: int) -> losses.Batch:
     return {name: jax.ShapeDtypeStruct((rows, slots), x.dtype) for name, x in batch.items()}
 
 
-def ours(config: model.ModelConfig, shapes, batch):
+def ours(config: model_config.ModelConfig, shapes, batch):
     """Learner.accumulate, compiled."""
     adamw = optimizer.make_optimizer(1e-6, 0, 0.0, 0.9, 0.95, 1.0)
-    compute = update.Compute(CHUNK, CHUNK, "full")
-    learner = update.Learner(config, compute, sharding.make_mesh({}), adamw, LOSS, 1.0, 1)
+    compute = learner_lib.Compute(CHUNK, CHUNK, "full")
+    learner = learner_lib.Learner(config, compute, sharding.make_mesh({}), adamw, LOSS, 1.0, 1)
     return learner.accumulate.lower(shapes, {}, shapes, batch).compile()
 
 
-def padded(config: model.ModelConfig, shapes, batch):
+def padded(config: model_config.ModelConfig, shapes, batch):
     """The textbook: whole sequences, all logits, log_softmax, gather."""
 
     def loss(params, batch):
         rows = batch["tokens"], batch["position"], batch["subtree_end"]
-        hidden = model.hidden_states(config, params, *rows, CHUNK, "full")
-        log_probs = jax.nn.log_softmax(model.logits_of(config, params, hidden[:, :-1]), axis=-1)
+        hidden = decoder.hidden_states(config, params, *rows, CHUNK, "full")
+        log_probs = jax.nn.log_softmax(log_probs_lib.logits_of(config, params, hidden[:, :-1]), axis=-1)
         log_prob = jnp.take_along_axis(log_probs, batch["tokens"][:, 1:, None], axis=-1)[..., 0]
         log_prob = jnp.pad(log_prob, ((0, 0), (1, 0)))
         return LOSS(log_prob, jnp.zeros_like(log_prob), batch)
@@ -120,8 +124,8 @@ def main() -> None:
     page |= {name: getattr(options, name) for name in ("prompt", "group", "completion", "vocabulary")}
     page |= {"slots": slots, "layers": SMALL["num_layers"], "hidden": SMALL["hidden_size"], "runs": 1}
     for kind, sizes in KINDS.items():
-        config = model.ModelConfig(vocab_size=options.vocabulary, **SMALL, **sizes)
-        shapes = model.param_shapes(config)
+        config = model_config.ModelConfig(vocab_size=options.vocabulary, **SMALL, **sizes)
+        shapes = decoder.param_shapes(config)
         ways = {
             "ours": (ours, shapes_of(batch, 1, slots), slots),
             "padded": (padded, shapes_of(batch, options.group, row), row),

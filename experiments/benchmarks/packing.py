@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pivotrl_jax import forest
-from pivotrl_jax.forest import Piece
+from pivotrl_jax.models import forest
+from pivotrl_jax.models.forest import Piece
 
 SLOTS, REPEATS = 8192, 7
 RNG = np.random.default_rng(0)

@@ -30,10 +30,14 @@ import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pivotrl_jax import chat, data, grpo, hf, learning, model, optimizer, run, sharding, update
-from pivotrl_jax.rollout import Actor, Completion, Request
-from pivotrl_jax.sampler import Sampling
-from pivotrl_jax.trajectories import candidates
+from pivotrl_jax.chat import template
+from pivotrl_jax.checkpoints import hf, hf_config, locate
+from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.rollouts.actor import Actor, Completion, Request
+from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.training import advantages as advantages_lib
+from pivotrl_jax.training import batches, learner, losses, optimizer
+from pivotrl_jax.trajectories import extract, sources
 
 PACKAGES = ("jax", "torch", "transformers", "trl")
 LEARNING_RATE, CLIP_LOW, CLIP_HIGH, EPS = 1e-6, 0.2, 0.28, 1e-6
@@ -136,8 +140,8 @@ def fastest(name: str, options: Sequence[int], side_of: Callable[[int], Side]) -
 # Prompts
 
 
-def embedded_chat() -> chat.Chat:
-    return chat.load_chat(run.EMBEDDED, False)
+def embedded_chat() -> template.Chat:
+    return template.load_chat(locate.EMBEDDED, False)
 
 
 def prompts_of(count: int, length: int) -> list[list[int]]:
@@ -145,7 +149,7 @@ def prompts_of(count: int, length: int) -> list[list[int]]:
     embedded world, one after another, cut at the end. Each begins with an episode of its own."""
     talk = embedded_chat()
     per_prompt = 1 + length // 200  # an episode's prompt has at least that many tokens
-    turns = candidates.extract(data.from_toolbox(count * per_prompt, 1, 0, 0).demonstrations)
+    turns = extract.extract(sources.from_toolbox(count * per_prompt, 1, 0, 0).demonstrations)
     last = {turn.trajectory_id: turn for turn in turns}
     texts = [talk.prompt_ids(turn.messages, turn.tools) for turn in last.values()]
     joined = (itertools.chain(*texts[i * per_prompt : (i + 1) * per_prompt]) for i in range(count))
@@ -204,9 +208,9 @@ def our_mesh(devices: int):
 
 def load_policy(mesh):
     """(config, parameters) of the embedded checkpoint, float32."""
-    config = hf.load_config(run.EMBEDDED, "float32")
-    places = sharding.param_shardings(model.abstract_params(config), mesh)
-    return config, hf.load_params(run.EMBEDDED, config, "float32", places)
+    config = hf_config.load_config(locate.EMBEDDED, "float32")
+    places = sharding.param_shardings(decoder.abstract_params(config), mesh)
+    return config, hf.load_params(locate.EMBEDDED, config, "float32", places)
 
 
 class OurStep:
@@ -227,12 +231,12 @@ class OurStep:
             slots=settings.sampler_slots,
             attention_chunk=settings.attention_chunk,
         )
-        self.learner = update.Learner(
+        self.learner = learner.Learner(
             self.config,
-            update.Compute(settings.attention_chunk, settings.log_prob_chunk, "nothing"),
+            learner.Compute(settings.attention_chunk, settings.log_prob_chunk, "nothing"),
             mesh,
             optimizer.make_optimizer(LEARNING_RATE, 0, 0.0, 0.9, 0.95, 1.0),
-            update.grpo_loss(CLIP_LOW, CLIP_HIGH, 0.0),
+            losses.grpo_loss(CLIP_LOW, CLIP_HIGH, 0.0),
             1.0,
             settings.learner_rows,
         )
@@ -243,12 +247,12 @@ class OurStep:
         requests = [Request(str(i), p, str(i), self.group) for i, p in enumerate(self.prompts)]
         return self.actor.act(policy, requests, jax.random.key(number))
 
-    def batch_of(self, groups: list[list[Completion]]) -> update.Batch:
+    def batch_of(self, groups: list[list[Completion]]) -> losses.Batch:
         rewards = np.array([[reward(completion.token_ids) for completion in group] for group in groups])
-        advantages = grpo.group_advantages(rewards, EPS)
+        advantages = advantages_lib.group_advantages(rewards, EPS)
         trees = [SimpleNamespace(trajectory_id=str(i)) for i in range(len(groups))]
         slots, rows = self.settings.learner_slots, self.settings.learner_rows
-        return learning.grpo_batch(trees, self.prompts, groups, advantages, slots, rows)
+        return batches.grpo_batch(trees, self.prompts, groups, advantages, slots, rows)
 
     def __call__(self, number: int) -> Seconds:
         cpu, began = time.process_time(), time.perf_counter()
@@ -290,7 +294,7 @@ def load_torch():
     logging.set_verbosity_error()
     torch.set_num_threads(cores())
     return AutoModelForCausalLM.from_pretrained(
-        run.EMBEDDED,
+        locate.EMBEDDED,
         dtype=torch.float32,
         attn_implementation="sdpa",
         experts_implementation="grouped_mm",
@@ -349,7 +353,7 @@ class TorchStep:
         rolled = time.perf_counter()
         first = sequences[:, -self.completion :].tolist()
         rewards = np.array([reward(ids) for ids in first]).reshape(-1, self.group)
-        advantage = grpo.group_advantages(rewards, EPS).reshape(-1)
+        advantage = advantages_lib.group_advantages(rewards, EPS).reshape(-1)
         self.learn(sequences, self.torch.tensor(advantage, dtype=self.torch.float32))
         done = time.perf_counter()
         seconds = {"seconds": done - began, "rollout": rolled - began, "update": done - rolled}

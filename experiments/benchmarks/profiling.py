@@ -23,7 +23,7 @@ import time
 import jax
 import peers
 
-from pivotrl_jax.rollout import Actor, Request
+from pivotrl_jax.rollouts.actor import Actor, Request
 
 CHUNK = 128
 

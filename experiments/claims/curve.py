@@ -15,9 +15,9 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pivotrl_jax import data as data_lib
-from pivotrl_jax import evaluation
-from pivotrl_jax import run as run_lib
+from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.trajectories import sources
 
 
 def spent(workdir: Path) -> list[dict]:
@@ -45,8 +45,8 @@ def curve(workdir: Path) -> list[dict]:
     config = ml_collections.ConfigDict(json.loads((workdir / "run.json").read_text("utf-8"))["config"])
     config.workdir = str(workdir / "curve")
     run = run_lib.open_run(config)
-    data = data_lib.load(config.data, config.seed)
-    tasks = dataclasses.replace(run_lib.held_out_tasks(run, data), candidates=[], prompts=[], skills=[])
+    data = sources.load(config.data, config.seed)
+    tasks = dataclasses.replace(evaluation.held_out_tasks(run, data), candidates=[], prompts=[], skills=[])
     costs = spent(workdir)
     before = json.loads((workdir / "evaluations" / "before.json").read_text("utf-8"))["results"]
     points = [{"step": 0, "rollout_turns": 0, "seconds": 0.0, "episodes": successes(before)}]
@@ -54,7 +54,9 @@ def curve(workdir: Path) -> list[dict]:
     for step in steps:
         saved = ocp.StandardCheckpointer().restore((workdir / "checkpoints" / str(step) / "state").absolute())
         params = jax.tree.map(np.asarray, saved["params"])
-        results = run_lib.evaluate(run, params, tasks, f"step{step}", f"{workdir.parent.name} step {step}")
+        results = evaluation.evaluate_policy(
+            run, params, tasks, f"step{step}", f"{workdir.parent.name} step {step}"
+        )
         points.append({"step": step, **costs[step - 1], "episodes": successes(results)})
     return points
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import runs
 
-from pivotrl_jax import evaluation
+from pivotrl_jax.evaluation import evaluation
 
 REPEATS = 4000
 

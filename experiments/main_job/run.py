@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pivotrl_jax import evaluation, metrics
+from pivotrl_jax.evaluation import evaluation, intervals
 
 HERE = Path(__file__).resolve().parent
 MEASURES = ("episode_success", "call_turn_pass", "text_turn_pass", "out_of_domain")
@@ -35,9 +35,9 @@ def pooled(workdirs: list[Path]) -> dict[str, dict]:
         first = np.mean([seed[name][0] for seed in before], axis=0)
         last = np.mean([seed[name][0] for seed in after], axis=0)
         entry = {
-            "before": metrics.cluster_bootstrap(first, clusters),
-            "after": metrics.cluster_bootstrap(last, clusters),
-            "change": metrics.paired_difference(first, last, clusters),
+            "before": intervals.cluster_bootstrap(first, clusters),
+            "after": intervals.cluster_bootstrap(last, clusters),
+            "change": intervals.paired_difference(first, last, clusters),
         }
         out[name] = {key: [round(x, 4) for x in interval] for key, interval in entry.items()}
         out[name]["n"] = len(clusters)

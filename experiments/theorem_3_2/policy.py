@@ -28,17 +28,25 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from pivotrl_jax import data as data_lib
-from pivotrl_jax import forest, profile_stage, theory, update
-from pivotrl_jax import run as run_lib
+from pivotrl_jax.models import forest
+from pivotrl_jax.pivots import candidates as candidates_lib
+from pivotrl_jax.pivots import profiling
 from pivotrl_jax.records import Rollout
-from pivotrl_jax.rollout import roll_out
+from pivotrl_jax.rollouts.actor import make_actor
+from pivotrl_jax.rollouts.rollout import roll_out
+from pivotrl_jax.run import resume
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training import learner, losses
+from pivotrl_jax.trajectories import extract, sources
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import theory
 
 ROOT = Path(__file__).resolve().parents[2]
 G, QUICK_G = 32, 8  # of either sample
 SEEN = 16  # completions of the profile's sample that the cross-fit looks at
 SLOTS = (512, 1024, 2048, 4096)  # row lengths, one program each
-COMPUTE = update.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
+COMPUTE = learner.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
 DAMPING = {"1e-4": 1e-4, "1e-2": 1e-2, "1": 1.0}  # times the mean trace of F over the mixed states
 CROSSFIT = "1e-2"
 ADVANTAGE_EPS = 1e-6
@@ -58,7 +66,7 @@ def settings(quick: bool, seed: int):
     return config
 
 
-def state_batch(prompt, distinct: list[list[int]], most: int) -> update.Batch:
+def state_batch(prompt, distinct: list[list[int]], most: int) -> losses.Batch:
     """The forest of one prompt and its distinct completions, in one row."""
     size = len(prompt) + sum(map(len, distinct))
     packed = forest.pack([[forest.Piece(0, prompt, distinct)]], forest.round_up(size, SLOTS), 0)
@@ -189,13 +197,13 @@ def measure(quick: bool, seed: int) -> tuple[list[dict], dict]:
     config, began = settings(quick, seed), time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the JSON line
         run = run_lib.open_run(config)
-        run_lib.claim(run)
-        data = data_lib.load(config.data, seed)
-        candidates = run_lib.make_candidates(run, data)[: 40 if quick else None]
-        _, flat = profile_stage.find_pivots(run, candidates)
-    prompts, size = run_lib.prompts_of(run, candidates), config.profile.group_size
+        resume.prepare_workdir(run)
+        data = sources.load(config.data, seed)
+        candidates = candidates_lib.make_candidates(run, data)[: 40 if quick else None]
+        _, flat = profiling.find_pivots(run, candidates)
+    prompts, size = extract.prompts_of(run.chat, candidates), config.profile.group_size
     profiled = [flat[i * size : (i + 1) * size] for i in range(len(candidates))]
-    actor, stream = run.actor(config.profile.batch), jax.random.fold_in(jax.random.key(seed), 32)
+    actor, stream = make_actor(run, config.profile.batch), jax.random.fold_in(jax.random.key(seed), 32)
     drawn = roll_out(actor, actor.place(run.params), run.chat, candidates, prompts, size, stream)
     sampled = time.perf_counter()
     states = differentiate(run, prompts, drawn, profiled, size + min(size, SEEN))

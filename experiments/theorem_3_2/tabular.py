@@ -5,6 +5,7 @@ from the closed forms that the theorem states.
 """
 
 import math
+import sys
 from pathlib import Path
 
 import jax
@@ -12,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from pivotrl_jax import grpo, theory
+from pivotrl_jax.training import advantages
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import theory
 
 SIZES = (2, 3, 5, 8, 16)  # actions of a tabular state
 GROUPS = (2, 4, 8, 16, 32, 64)
@@ -99,7 +103,7 @@ def groups(draws: int, seed: int, beta: float = 1.0) -> dict:
         found[name] = {}
         for size in GROUPS:
             action_DG = rng.choice(len(p_A), size=(draws, size), p=p_A)
-            advantage_DG = grpo.group_advantages(reward_A[action_DG], ADVANTAGE_EPS)
+            advantage_DG = advantages.group_advantages(reward_A[action_DG], ADVANTAGE_EPS)
             ratio_D = (advantage_DG * score_A[action_DG]).mean(1) / want
             entry = {
                 "mean": float(ratio_D.mean()),

@@ -14,6 +14,7 @@ of log pi / pi_0 over the actions. The KL-least policy of the theorem has tau = 
 
 import dataclasses
 import runpy
+import sys
 import time
 from pathlib import Path
 
@@ -21,12 +22,15 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from pivotrl_jax import data as data_lib
-from pivotrl_jax import hf, metrics, score, theory, verifiers
-from pivotrl_jax import run as run_lib
-from pivotrl_jax.environments import skills
-from pivotrl_jax.rollout import Request
-from pivotrl_jax.trajectories import candidates as candidates_lib
+from pivotrl_jax import score, verifiers
+from pivotrl_jax.checkpoints import hf, hf_config
+from pivotrl_jax.evaluation import intervals, skills
+from pivotrl_jax.rollouts.actor import Request, make_actor
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.trajectories import extract, sources
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import theory
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = 16  # drawn from pi_0 per state
@@ -46,7 +50,7 @@ class State:
 
 def noisy_copy(source: Path, directory: Path, scale: float, seed: int) -> Path:
     """A checkpoint whose every array has normal noise of `scale` times its own root mean square."""
-    config = hf.load_config(source, "float32")
+    config = hf_config.load_config(source, "float32")
     params = hf.load_params(source, config, "float32")
     rng = np.random.default_rng([seed, 4])
 
@@ -91,8 +95,8 @@ def answer_ids(run, messages, tools, text: str) -> list[int]:
 
 
 def toolbox_states(run, actor, params, data, stream) -> list[State]:
-    turns = candidates_lib.extract(data.held_out)
-    prompts = run_lib.prompts_of(run, turns)
+    turns = extract.extract(data.held_out)
+    prompts = extract.prompts_of(run.chat, turns)
     limit = run.config.data.max_prompt_tokens
     kept = [i for i, prompt in enumerate(prompts) if len(prompt) <= limit]
     turns, prompts = [turns[i] for i in kept], [prompts[i] for i in kept]
@@ -132,7 +136,7 @@ def compare(before: list[np.ndarray], seeds: list[list[np.ndarray]]) -> dict[str
     return {"tau": np.mean(tau_SN, axis=0), "deviation": np.mean(deviation_SN, axis=0)}
 
 
-def interval(values: metrics.Interval) -> list[float]:
+def interval(values: intervals.Interval) -> list[float]:
     return [round(x, 4) for x in values]
 
 
@@ -147,11 +151,12 @@ def summarise(states: list[State], found: dict[str, dict[str, np.ndarray]]) -> d
         first, *others = found
         for name, values in found.items():
             page[kind][name] = {
-                key: interval(metrics.cluster_bootstrap(value[at], clusters)) for key, value in values.items()
+                key: interval(intervals.cluster_bootstrap(value[at], clusters))
+                for key, value in values.items()
             }
         for name in others:
             page[kind][f"{first} less {name}"] = {
-                key: interval(metrics.paired_difference(found[name][key][at], value[at], clusters))
+                key: interval(intervals.paired_difference(found[name][key][at], value[at], clusters))
                 for key, value in found[first].items()
             }
     return page
@@ -162,10 +167,10 @@ def measure(reference: Path, policies: dict[str, list[Path]], quick: bool, seed:
     began = time.perf_counter()
     config = settings(reference, quick, seed)
     run = run_lib.open_run(config)
-    actor, stream = run.actor(config.profile.batch), jax.random.fold_in(jax.random.key(seed), 33)
+    actor, stream = make_actor(run, config.profile.batch), jax.random.fold_in(jax.random.key(seed), 33)
     params = actor.place(run.params)
     states = skill_states(run, actor, params, 3 if quick else 12, stream)
-    states += toolbox_states(run, actor, params, data_lib.load(config.data, seed), stream)
+    states += toolbox_states(run, actor, params, sources.load(config.data, seed), stream)
     some = [state for state in states if len(state.actions) >= FEWEST]
     before = log_probs(reference, some)
     found = {
@@ -175,7 +180,9 @@ def measure(reference: Path, policies: dict[str, list[Path]], quick: bool, seed:
     taus = {k: {n: v["tau"][kinds == k] for n, v in found.items()} for k in dict.fromkeys(kinds.tolist())}
     return taus, {
         "reference": run.policy,
-        "policies": {name: [hf.fingerprint(path) for path in paths] for name, paths in policies.items()},
+        "policies": {
+            name: [hf.checkpoint_fingerprint(path) for path in paths] for name, paths in policies.items()
+        },
         "too_few_actions": len(states) - len(some),
         **summarise(some, found),
         "seconds": round(time.perf_counter() - began),

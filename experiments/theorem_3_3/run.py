@@ -23,7 +23,7 @@ import order
 import tabular
 from absl import app, flags
 
-from pivotrl_jax import run as run_lib
+from pivotrl_jax.checkpoints import locate
 
 HERE = Path(__file__).resolve().parent
 QUICK = flags.DEFINE_bool("quick", False, "Fewer states.")
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     quick, began = QUICK.value, time.perf_counter()
     out = Path(OUT.value) if OUT.value else Path("runs/theorem_3_3_quick") if quick else HERE
     out.mkdir(parents=True, exist_ok=True)
-    reference = run_lib.locate(REFERENCE.value, "--reference")
+    reference = locate.locate(REFERENCE.value, "--reference")
     policies = policies_of(POLICIES.value, reference, SEED.value)
     trained, shown = tabular.paths(50 if quick else 300, SEED.value)
     tabular.draw(shown, out / "tabular.png")

@@ -1,6 +1,7 @@
 """Theorem 3.3 at tabular states, in float64: the KL-least policy found by Newton's method against the closed
 form, and three ways of training to the same mass on M(s)."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from pivotrl_jax import theory
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import theory
 
 SIZES = (3, 5, 8, 16, 32)  # actions of a tabular state
 NEWTON_STEPS = 60

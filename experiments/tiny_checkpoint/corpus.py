@@ -28,7 +28,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 import generic  # noqa: E402
 import words as language  # noqa: E402
 
-from pivotrl_jax.environments import skills  # noqa: E402
+from pivotrl_jax.environments.toolbox import users  # noqa: E402
+from pivotrl_jax.evaluation import skills  # noqa: E402
 
 ASSETS = ROOT / "pivotrl_jax/assets/tiny"
 BATCH = 256
@@ -153,11 +154,11 @@ class Toolbox:
         self.seed, self.block, self.waiting = seed, 0, []
 
     def __call__(self) -> Example:
-        from pivotrl_jax.environments import episode, toolbox
+        from pivotrl_jax.environments import episode
 
         if not self.waiting:
             self.block += 1
-            rows = toolbox.rows("pretrain", 64, self.seed * 1_000_003 + self.block)
+            rows = users.rows("pretrain", 64, self.seed * 1_000_003 + self.block)
             self.waiting = [episode.replay(row) for row in rows]
         trajectory = self.waiting.pop()
         return trajectory.messages, trajectory.tools

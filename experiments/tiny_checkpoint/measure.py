@@ -15,10 +15,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "configs")]
 
 import bfcl  # noqa: E402
 
-from pivotrl_jax import data as data_lib  # noqa: E402
-from pivotrl_jax import evaluation  # noqa: E402
-from pivotrl_jax import run as run_lib  # noqa: E402
-from pivotrl_jax.environments import skills  # noqa: E402
+from pivotrl_jax.evaluation import (  # noqa: E402
+    evaluation,
+    skills,
+)
+from pivotrl_jax.run import run as run_lib  # noqa: E402
+from pivotrl_jax.trajectories import sources  # noqa: E402
 
 
 def main() -> None:
@@ -33,10 +35,10 @@ def main() -> None:
     config.data.demonstrations, config.resume = 1, False
     config.evaluate.turn_trajectories, config.evaluate.samples, config.evaluate.skill_items = 100, 8, 100
     run = run_lib.open_run(config)
-    tasks = run_lib.held_out_tasks(run, data_lib.load(config.data, config.seed))
+    tasks = evaluation.held_out_tasks(run, sources.load(config.data, config.seed))
     # the batch shape of profiling: G samples a turn
     config.evaluate.batch = config.profile.batch
-    results = run_lib.evaluate(run, run.params, tasks, "measure", run.policy)
+    results = evaluation.evaluate_policy(run, run.params, tasks, "measure", run.policy)
     summary = evaluation.summarise(results)
     families = summary.pop("families")
     equal = {"all": results["turns"], "call": [t for t in results["turns"] if t["is_call"]]}

@@ -30,10 +30,16 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import corpus  # noqa: E402
 
-from pivotrl_jax import hf, sharding, update  # noqa: E402
-from pivotrl_jax import model as model_lib  # noqa: E402
+from pivotrl_jax.checkpoints import hf  # noqa: E402
+from pivotrl_jax.models import config as model_config  # noqa: E402
+from pivotrl_jax.models import (  # noqa: E402
+    decoder,
+    sharding,
+)
+from pivotrl_jax.training import learner as learner_lib  # noqa: E402
+from pivotrl_jax.training import losses  # noqa: E402
 
-CONFIG = model_lib.ModelConfig(
+CONFIG = model_config.ModelConfig(
     vocab_size=1664,
     hidden_size=128,
     num_layers=4,
@@ -90,7 +96,7 @@ def optimizer(steps: int) -> optax.GradientTransformation:
     )
 
 
-def batches(phase: str, seed: int) -> Iterator[tuple[update.Batch, int]]:
+def batches(phase: str, seed: int) -> Iterator[tuple[losses.Batch, int]]:
     """Endless (forest arrays of whole conversations, tokens in them). Weights give the mean over trained
     tokens.
 
@@ -108,7 +114,7 @@ def batches(phase: str, seed: int) -> Iterator[tuple[update.Batch, int]]:
             yield batch, int((batch["subtree_end"] > 0).sum())
 
 
-def fill(items: list, rows: int, slots: int) -> tuple[update.Batch, list]:
+def fill(items: list, rows: int, slots: int) -> tuple[losses.Batch, list]:
     """Lay conversations out, long ones first, each a tree without branches; what does not fit waits."""
     names = ("tokens", "position", "parent", "subtree_end")
     batch = {name: np.zeros((rows, slots), np.int32) for name in names}
@@ -143,12 +149,12 @@ def main() -> None:
 
     steps = int(sum(tokens for tokens, _, _ in PHASES.values()) * options.scale / 8192 / 0.98)
     mesh = sharding.make_mesh({})
-    compute = update.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
+    compute = learner_lib.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
 
-    def make(rows: int) -> update.Learner:
-        return update.Learner(CONFIG, compute, mesh, optimizer(steps), update.sft_loss, 1.0, rows)
+    def make(rows: int) -> learner_lib.Learner:
+        return learner_lib.Learner(CONFIG, compute, mesh, optimizer(steps), losses.sft_loss, 1.0, rows)
 
-    state = make(1).init_state(model_lib.init_params(CONFIG, jax.random.key(options.seed)))
+    state = make(1).init_state(decoder.init_params(CONFIG, jax.random.key(options.seed)))
     done: dict[str, float] = {}  # tokens spent per phase
     saved = options.out / "state.pickle"
     if options.resume:

@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import words as language  # noqa: E402
 
-from pivotrl_jax.environments import skills, toolbox  # noqa: E402
+from pivotrl_jax.environments import toolbox  # noqa: E402
+from pivotrl_jax.evaluation import skills  # noqa: E402
 
 ASSETS = ROOT / "pivotrl_jax/assets/tiny"
 

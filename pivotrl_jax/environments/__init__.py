@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pivotrl_jax.records import InputError
 
 if TYPE_CHECKING:
-    from pivotrl_jax.environments.rows import Row
+    from pivotrl_jax.environments.tasks import Task
+
 
 SOURCES: dict[str, str] = {
     "toolbox_": "pivotrl_jax.environments.toolbox",
@@ -28,7 +29,7 @@ def _source(row_id: str) -> ModuleType:
     raise InputError(f"row id {row_id!r}: no world owns it; ids start with one of {sorted(SOURCES)}")
 
 
-def find_row(row_id: str) -> "Row":
+def find_row(row_id: str) -> "Task":
     """The row of this id. Raises InputError for an id that no world has."""
     return _source(row_id).find_row(row_id)
 

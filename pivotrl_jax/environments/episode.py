@@ -10,14 +10,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from pivotrl_jax.chat import action_to_message
+from pivotrl_jax.chat.actions import action_to_message
 from pivotrl_jax.environments import find_row
-from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.environments.tasks import Task
 from pivotrl_jax.environments.world import Snapshot, World
 from pivotrl_jax.records import Action, Call, InputError, Message, Trajectory, Verdict
 
 # BFCL's ground truth has calls only. These stand for the expert's words where a row brings none.
 FINAL_REPLY = "Done: I have completed your request."
+
+
 ABSTAIN_REPLY = "I cannot do this yet: a function or a piece of information that it needs is missing."
 
 
@@ -25,7 +27,7 @@ ABSTAIN_REPLY = "I cannot do this yet: a function or a piece of information that
 class Expert:
     """The ground truth of one row, executed in this process (outputs differ between Python versions)."""
 
-    row: Row
+    row: Task
     calls: list[list[Call]]  # per user turn
     outputs: list[list[str]]  # per user turn, one text per call
     failures: list[str]  # "turn 1, call 0: ..." for calls that failed: a broken row
@@ -33,7 +35,7 @@ class Expert:
     ends: list[World]  # per user turn, the world after it; read only
 
 
-def play_expert(row: Row, backends: Mapping[str, type] | None = None) -> Expert:
+def play_expert(row: Task, backends: Mapping[str, type] | None = None) -> Expert:
     """Execute a row's ground truth. Raises InputError when the row does not fit its backends."""
     world = World(row, backends)
     calls, outputs, failures, starts, ends = [], [], [], [], []
@@ -79,7 +81,7 @@ def _tool_message(number: int, call: Call, output: str) -> Message:
     return {"role": "tool", "tool_call_id": f"call_{number}", "name": call.name, "content": output}
 
 
-def _bundles(row: Row, turn: int) -> list[int]:
+def _bundles(row: Task, turn: int) -> list[int]:
     sizes = row.bundles[turn] if row.bundles else []
     return sizes or [1] * len(row.ground_truth[turn])
 
@@ -94,7 +96,7 @@ class Step:
 
 
 def replay(
-    row: Row,
+    row: Task,
     backends: Mapping[str, type] | None = None,
     retell: Callable[[int, list[Step]], list[Step]] | None = None,
 ) -> Trajectory:
@@ -149,7 +151,7 @@ class Episode:
     Unlike BFCL, which plays on, an episode that has failed is done.
     """
 
-    def __init__(self, row: Row, max_steps: int = 20, backends: Mapping[str, type] | None = None):
+    def __init__(self, row: Task, max_steps: int = 20, backends: Mapping[str, type] | None = None):
         """Raises InputError when the row does not fit its backends."""
         self.row = row
         self.max_steps = max_steps

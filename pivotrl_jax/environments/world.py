@@ -18,15 +18,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from pivotrl_jax.environments import backends_for
-from pivotrl_jax.environments.rows import Row, parse_call
+from pivotrl_jax.environments.tasks import Task, parse_call
 from pivotrl_jax.records import Call, InputError
 
 # Parameters that set the size of a computation (MathAPI's power, logarithm, square_root, round_number): a
 # sampled exponent of 10**9 would hang the run. The largest in BFCL's ground truth is far below.
 SIZE_PARAMETERS = frozenset({"exponent", "precision", "decimal_places"})
+
+
 SIZE_LIMIT = 1_000
+
+
 BASE_LIMIT = 2**64
+
+
 REPEAT_LIMIT = 1_000_000  # of a text or list, by Python's `*`
+
+
 NUMBER_TYPES = frozenset({"integer", "float", "number"})
 
 
@@ -44,7 +52,7 @@ class _Function:
 class Snapshot:
     """A world frozen as bytes: cheap to keep, safe to share, thawed any number of times."""
 
-    row: Row
+    row: Task
     functions: dict[str, _Function]
     frozen: bytes
 
@@ -57,7 +65,7 @@ class Snapshot:
 class World:
     """The row's backends. `call` changes it; `copy` and `snapshot` protect it."""
 
-    def __init__(self, row: Row, backends: Mapping[str, type] | None = None):
+    def __init__(self, row: Task, backends: Mapping[str, type] | None = None):
         """Load the row's initial state. `backends` maps class names to classes; None: those of the row's
         world.
 
@@ -87,7 +95,7 @@ class World:
         self._instances = copy.deepcopy(instances)
 
     @classmethod
-    def _make(cls, row: Row, functions: dict[str, _Function], instances: dict[str, Any]) -> "World":
+    def _make(cls, row: Task, functions: dict[str, _Function], instances: dict[str, Any]) -> "World":
         world = object.__new__(cls)
         world.row, world._functions, world._instances = row, functions, instances
         return world
@@ -186,7 +194,7 @@ class World:
             return False
 
 
-def _functions(row: Row, instances: dict[str, Any]) -> dict[str, _Function]:
+def _functions(row: Task, instances: dict[str, Any]) -> dict[str, _Function]:
     functions = {}
     for doc in row.docs:
         name = doc["name"]

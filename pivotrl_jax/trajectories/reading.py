@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories import files, hf_dataset, openai_chat, terminus
+from pivotrl_jax.trajectories.readers import base, files, hf_dataset, openai_chat, terminus
 
 # In the order in which they are asked: what is told by few marks comes last. Loaded when asked for.
 READERS = (
@@ -31,8 +31,13 @@ READERS = (
     "terminus",
     "openai_chat",
 )
+
+
 ENDINGS = (".json", ".jsonl", ".ndjson", ".parquet", ".traj")
+
+
 AUTO = "auto"
+
 
 Named = dict[str, str]  # where -> why something there was left out
 
@@ -41,12 +46,14 @@ def reader(name: str) -> ModuleType:
     """The reader called `name`. Raises InputError that lists the known ones."""
     if name not in available():
         raise InputError(f"no format is called {name!r}; known are {', '.join((AUTO, *available()))}")
-    return importlib.import_module(f"pivotrl_jax.trajectories.{name}")
+    return importlib.import_module(f"pivotrl_jax.trajectories.readers.{name}")
 
 
 def available() -> list[str]:
     """The names of the readers that are installed."""
-    return [n for n in READERS if importlib.util.find_spec(f"pivotrl_jax.trajectories.{n}") is not None]
+    return [
+        n for n in READERS if importlib.util.find_spec(f"pivotrl_jax.trajectories.readers.{n}") is not None
+    ]
 
 
 def read(
@@ -141,7 +148,7 @@ def read_source(
 
 
 def _chat(path: Path) -> tuple[list[Trajectory], Named]:
-    return files.read_documents(files.documents(path), openai_chat.episodes, openai_chat.trajectory)
+    return base.read_documents(files.documents(path), openai_chat.episodes, openai_chat.trajectory)
 
 
 def _dataset(name: str, format: str) -> tuple[list[Trajectory], Named]:
@@ -154,7 +161,7 @@ def _dataset(name: str, format: str) -> tuple[list[Trajectory], Named]:
         raise InputError(
             f"{name}: rows of the format {module.__name__.rpartition('.')[2]} are read from files"
         )
-    return files.read_documents(itertools.chain([first], rows), module.episodes, module.trajectory)
+    return base.read_documents(itertools.chain([first], rows), module.episodes, module.trajectory)
 
 
 def _pairs(result: Any, path: Path) -> tuple[list[Trajectory], Named]:

@@ -4,22 +4,15 @@ A plain name is our strict mode. "swe:nemo_gym" reproduces the rewards of the ve
 """
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.verifiers import (
-    bfcl_ast,
-    bfcl_multi_turn,
-    exact,
-    nemo_gym_harness,
-    nemo_gym_swe,
-    nemo_gym_tool_call,
-    search,
-    swe,
-    tau2,
-    terminal,
-    tool_call,
-)
+from pivotrl_jax.verifiers import bfcl_ast, bfcl_multi_turn, exact, search, tau2, tool_call
+from pivotrl_jax.verifiers import swe as swe_lib
+from pivotrl_jax.verifiers import terminal as terminal_lib
 from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.nemo_gym import swe, terminal
+from pivotrl_jax.verifiers.nemo_gym import tool_call as tool_call_lib
 
 MODES = ("strict", "nemo_gym")
+
 
 VERIFIERS: dict[str, Verifier] = {
     verifier.name: verifier
@@ -28,13 +21,13 @@ VERIFIERS: dict[str, Verifier] = {
         exact,
         bfcl_ast,
         bfcl_multi_turn,
-        nemo_gym_harness,
-        nemo_gym_swe,
-        nemo_gym_tool_call,
-        search,
-        swe,
-        tau2,
         terminal,
+        swe,
+        tool_call_lib,
+        search,
+        swe_lib,
+        tau2,
+        terminal_lib,
     )
     for verifier in module.VERIFIERS
 }

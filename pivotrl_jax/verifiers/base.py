@@ -6,11 +6,12 @@ it may raise InputError on a candidate or case that is not usable (the user's da
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from pivotrl_jax.chat import MAX_NESTING, message_to_action, nesting, strict_json
-from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
+from pivotrl_jax.chat.actions import message_to_action
+from pivotrl_jax.chat.json_text import MAX_NESTING, nesting
+from pivotrl_jax.records import Action, Call, Candidate, Verdict
 
 MAX_BITS = 14_000  # about 4,200 digits: Python refuses to print longer integers
 
@@ -104,108 +105,40 @@ def demonstrated_calls(candidate: Candidate) -> tuple[Call, ...]:
     return message_to_action(candidate.demonstration).calls
 
 
-# ---- cases: one line of JSON -> (candidate, action)
+def _odd(value: Any) -> bool:
+    """Whether arguments that Python's json reads are outside what `problem` lets pass."""
+    if not isinstance(value, dict):
+        return True
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, (dict, list)):
+            left.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return True
+    return False
 
 
-def field(case: dict, name: str, kind: type | tuple[type, ...]) -> Any:
-    """`case[name]`, checked. Raises InputError naming the field, what it is and what it should be."""
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    want = " or ".join({dict: "an object", list: "a list", str: "a string"}.get(k, k.__name__) for k in kinds)
-    if name not in case:
-        raise InputError(f'the field "{name}" is missing; add it ({want})')
-    if not isinstance(case[name], kinds):
-        raise InputError(f'the field "{name}" is {show(case[name])}; want {want}')
-    return case[name]
+def _tame(value: Any) -> Any:
+    """`value` (of bounded depth) with 0.0 for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {k: _tame(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_tame(v) for v in value]
+    return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def case_candidate(
-    case: dict, verifier: str, demonstration: Message, tools: list[dict], extra: dict
-) -> Candidate:
-    """A candidate for a case without a trajectory. Raises InputError without a string id."""
-    id = field(case, "id", str)
-    return Candidate(id, id, 0, [], tools, demonstration, verifier, extra, id)
-
-
-def calls_message(calls: list[tuple[str, dict]]) -> Message:
-    """An assistant message that makes `calls`."""
-    return {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [
-            {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
-            for i, (name, arguments) in enumerate(calls)
-        ],
-    }
-
-
-def _output_text(item: dict) -> str:
-    content = item.get("content")
-    if isinstance(content, list):
-        return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-    return content if isinstance(content, str) else ""
-
-
-def responses_action(items: list) -> Action:
-    """An action from OpenAI Responses output items. What the model got wrong makes it malformed; nothing
-    raises.
+def fault(action: Action, expected: Iterable[Call]) -> Verdict | None:
+    """`base.problem`, but where the demonstration holds NaN, Infinity or arguments that are no object, an
+    action may hold them too: a demonstration must verify against itself.
     """
-    calls, texts, malformed = [], [], ""
-    for item in items:
-        if not isinstance(item, dict):
-            malformed = malformed or f"an output item is {show(item)}, want an object"
-        elif item.get("type") == "function_call":
-            name, arguments = item.get("name"), item.get("arguments")
-            if isinstance(arguments, str):
-                try:
-                    arguments, end = strict_json(raw := arguments)
-                    if raw[end:].strip():
-                        raise ValueError("text after the JSON")
-                except ValueError as e:
-                    malformed = malformed or f"arguments are not valid JSON ({str(e)[:120]})"
-                    continue
-            calls.append(Call(name, arguments))
-        elif item.get("type") == "message":
-            texts.append(_output_text(item))
-    content = "\n".join(texts)
-    if "<tool_call>" in content:
-        malformed = malformed or "a tool call that could not be parsed was left in the text"
-    return Action(content.strip(), "", tuple(calls), malformed, content)
-
-
-class BadDemonstration(InputError):
-    """The demonstration itself is no action that could be made, so no action can win."""
-
-
-def responses_message(expected: dict) -> Message:
-    """The demonstration of a `expected_action`: a function_call, a function_call_batch, or a message.
-
-    Raises InputError when it is none of these or its arguments are not a JSON object: it is the user's data.
-    """
-    kind = expected.get("type")
-    if kind == "message":
-        return {"role": "assistant", "content": _output_text(expected)}
-    if kind not in ("function_call", "function_call_batch"):
-        raise InputError(
-            f'"expected_action" has the type {show(kind)}; want function_call, function_call_batch or message'
-        )
-    items = [expected] if kind == "function_call" else expected.get("calls")
-    if not isinstance(items, list) or not items:
-        raise InputError('"expected_action" is a function_call_batch without "calls"; list them')
-    items = [{**item, "type": "function_call"} if isinstance(item, dict) else item for item in items]
-    action = responses_action(items)
-    fault = problem(action)
-    if fault is not None:
-        raise BadDemonstration(f'"expected_action" cannot be read: {fault.details}; fix it')
-    return calls_message([(call.name, call.arguments) for call in action.calls])
-
-
-def read_responses_case(verifier: str) -> Callable[[dict], tuple[Candidate, Action]]:
-    """A `read_case` for lines of {"id", "expected_action", "candidate": Responses items, "tools"?}."""
-
-    def read_case(case: dict) -> tuple[Candidate, Action]:
-        demonstration = responses_message(field(case, "expected_action", dict))
-        tools = field(case, "tools", list) if case.get("tools") is not None else []
-        candidate = case_candidate(case, verifier, demonstration, tools, {})
-        return candidate, responses_action(field(case, "candidate", list))
-
-    return read_case
+    verdict = problem(action)
+    if verdict is None or action.malformed or not any(_odd(c.arguments) for c in expected):
+        return verdict
+    if any(nesting(call.arguments) > MAX_NESTING for call in action.calls):
+        return verdict
+    wrapped = tuple(
+        Call(c.name, _tame(c.arguments) if isinstance(c.arguments, dict) else {"": _tame(c.arguments)})
+        for c in action.calls
+    )
+    return problem(dataclasses.replace(action, calls=wrapped))

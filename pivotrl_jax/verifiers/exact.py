@@ -7,7 +7,8 @@ equal action in other words, in another order, or with a default written out is 
 import json
 
 from pivotrl_jax.records import Action, Call, Candidate, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, problem, read_responses_case, show
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, problem, show
+from pivotrl_jax.verifiers.cases import read_responses_case
 
 
 def canonical(calls: tuple[Call, ...]) -> str:

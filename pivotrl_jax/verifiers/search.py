@@ -24,10 +24,17 @@ from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Question, Verdict
-from pivotrl_jax.verifiers.action_rows import fault, read_row
-from pivotrl_jax.verifiers.arguments import as_object, count_verdict, matched, normal, parameters, read_fields
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, function_docs, show, text_verdict
-from pivotrl_jax.verifiers.search_text import (
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show, text_verdict
+from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.compare.arguments import (
+    as_object,
+    count_verdict,
+    matched,
+    normal,
+    parameters,
+    read_fields,
+)
+from pivotrl_jax.verifiers.compare.web import (
     QUERY_SIMILARITY,
     final_answer,
     page,
@@ -39,6 +46,8 @@ from pivotrl_jax.verifiers.search_text import (
 )
 
 NAME = "search"
+
+
 ROLES = {
     "query": "query queries q search_query search_queries search_term search_terms keyword keywords",
     "page": "url urls link links uri href page_url website",
@@ -46,7 +55,11 @@ ROLES = {
     "answer": "answer final_answer exact_answer",
     "free": "goal",
 }
+
+
 _ROLE = {argument: role for role, names in ROLES.items() for argument in names.split()}
+
+
 _REASONS = {
     "query": "query",
     "page": "page",
@@ -54,6 +67,8 @@ _REASONS = {
     "answer": "answer",
     "exact": "arguments",
 }
+
+
 MAX_QUESTION = 20_000  # characters of an answer that a judge is shown
 
 

@@ -28,28 +28,35 @@ import dataclasses
 from collections.abc import Mapping
 
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
-from pivotrl_jax.verifiers import nemo_gym_swe, swe_bash, tool_call
-from pivotrl_jax.verifiers.action_rows import fault, read_row
-from pivotrl_jax.verifiers.arguments import as_object, matched, normal_call
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, field, function_docs, show
-from pivotrl_jax.verifiers.paths import same_lines, same_path
-from pivotrl_jax.verifiers.swe_edits import (
+from pivotrl_jax.verifiers import tool_call
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show
+from pivotrl_jax.verifiers.cases import field, read_row
+from pivotrl_jax.verifiers.compare import bash, coding_tools
+from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call
+from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, operation
+from pivotrl_jax.verifiers.compare.edits import (
     compare_files,
     compare_lines,
     compare_patch,
     compare_replacement,
     compare_text,
 )
-from pivotrl_jax.verifiers.swe_tools import Operation, family, operation
+from pivotrl_jax.verifiers.compare.paths import same_lines, same_path
 
 NAME = "swe"
+
+
 LEVELS = {
     "name": frozenset(),
     "file": frozenset({"file"}),
     "target": frozenset({"file", "target"}),
     "all": frozenset({"file", "target", "arguments"}),
 }
+
+
 WORDS = ("think", "finish", "planning")  # families of thoughts, reports and plans
+
+
 MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
 
 
@@ -65,7 +72,7 @@ class Rules:
 
 def read_rules(candidate: Candidate) -> Rules:
     """Raises InputError for a level or a similarity that does not exist."""
-    case, config = candidate.case, nemo_gym_swe.read_config(candidate.case)
+    case, config = candidate.case, coding_tools.read_config(candidate.case)
     layers = LEVELS["all"]
     if not config.enable_target_match:
         layers -= {"file", "target"}
@@ -147,7 +154,7 @@ def _compare_target(gold: Operation, actual: Operation, rules: Rules) -> Verdict
     if not (actual.command or "").strip() and gold.command.strip():
         return _no("incomplete", "no command")
     both = [(operation.command or "", operation.workdir) for operation in (gold, actual)]
-    return swe_bash.compare(*both, rules.messages, "arguments" in rules.layers, rules.threshold)
+    return bash.compare(*both, rules.messages, "arguments" in rules.layers, rules.threshold)
 
 
 def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verdict | None:

@@ -26,10 +26,11 @@ arguments), "repeated" (an expected action that is done), "count", "spray"; of a
 import re
 from collections.abc import Hashable
 
-from pivotrl_jax.chat import message_to_action
+from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
-from pivotrl_jax.verifiers.action_rows import fault, read_row
-from pivotrl_jax.verifiers.arguments import (
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show, text_verdict
+from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.compare.arguments import (
     Fields,
     as_object,
     count_verdict,
@@ -38,12 +39,19 @@ from pivotrl_jax.verifiers.arguments import (
     parameters,
     read_fields,
 )
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, function_docs, show, text_verdict
 
 NAME = "tau2"
+
+
 _LOOKUP = re.compile(r"(?:get|find|search|list)_|calculate")
+
+
 _TRANSFER = re.compile(r"transfer_to_(?:a_)?(?:human|live|real|agent)")
+
+
 _ERROR = re.compile(r"\s{0,9}\W?error\b", re.IGNORECASE)
+
+
 _EXPRESSION: Fields = {"calculate.expression": {"space": False}}  # 2+2 is 2 + 2
 
 

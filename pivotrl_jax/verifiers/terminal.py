@@ -23,10 +23,12 @@ have half of their characters in common, the verdict is "undecided", reward 0, w
 
 import dataclasses
 
+from pivotrl_jax.chat import json_text
 from pivotrl_jax.records import Action, Candidate, Question, Verdict
-from pivotrl_jax.verifiers import terminal_rows, terminal_shell
+from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.base import Verifier, show
-from pivotrl_jax.verifiers.nemo_gym_terminus import SCHEMAS, fits, harness_of, strokes
+from pivotrl_jax.verifiers.compare import keystrokes
+from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, harness_of, strokes
 from pivotrl_jax.verifiers.terminal_tools import as_text, compare_typed, verify_tools, worst
 
 
@@ -37,7 +39,7 @@ def _read_answer(texts: list[str]) -> dict | None:
     for text in texts:
         for part in (text, text.partition("</think>")[2], text.rpartition("</think>")[2]):
             try:
-                value = terminal_rows.loads(part.strip())
+                value = json_text.loads(part.strip())
             except ValueError:
                 continue
             if isinstance(value, dict):
@@ -47,7 +49,7 @@ def _read_answer(texts: list[str]) -> dict | None:
 
 def _gold(candidate: Candidate) -> tuple[dict | None, str]:
     """(the gold, its harness). None: the row is not usable."""
-    text = terminal_rows.gold_text(candidate)
+    text = terminal_cases.gold_text(candidate)
     gold = _read_answer([text]) if text is not None else None
     if gold is None:
         return None, ""
@@ -75,7 +77,7 @@ def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
         return Verdict(0.0, "task_complete", f"claims {done[1]}, want {done[0]}")
     verdict = _type(strokes(gold), strokes(answer))
     if verdict.reason == "undecided":
-        question = Question("terminal", terminal_rows.task_of(candidate), as_text(gold), as_text(answer))
+        question = Question("terminal", terminal_cases.task_of(candidate), as_text(gold), as_text(answer))
         return dataclasses.replace(verdict, question=question)
     return verdict
 
@@ -83,7 +85,7 @@ def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
 def _type(gold: list[str], actual: list[str]) -> Verdict:
     if bool(gold) != bool(actual):
         return Verdict(0.0, "commands", f"{len(actual)} commands, want {len(gold)}")
-    want, got = terminal_shell.typed(gold), terminal_shell.typed(actual)
+    want, got = keystrokes.typed(gold), keystrokes.typed(actual)
     if want[1::2] != got[1::2]:
         return Verdict(0.0, "keys", f"special keys {show(got[1::2])}, want {show(want[1::2])}")
     verdicts = [compare_typed(*pair) for pair in zip(want[::2], got[::2]) if pair[0] != pair[1]]
@@ -92,7 +94,7 @@ def _type(gold: list[str], actual: list[str]) -> Verdict:
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
     """Reward 1 iff the action does what the demonstration does. Never raises on `action`."""
-    return (_verify_terminus if terminal_rows.is_terminus(candidate) else verify_tools)(candidate, action)
+    return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "1", verify, terminal_rows.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "1", verify, terminal_cases.read_case("terminal")),)

@@ -12,22 +12,38 @@ from typing import Any
 from rapidfuzz.distance import Indel
 
 from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
-from pivotrl_jax.verifiers import terminal_rows, terminal_shell
-from pivotrl_jax.verifiers.action_rows import fault
-from pivotrl_jax.verifiers.base import show
-from pivotrl_jax.verifiers.nemo_gym_harness import coerced, satisfies, schemas_of
+from pivotrl_jax.verifiers import terminal_cases
+from pivotrl_jax.verifiers.base import fault, show
+from pivotrl_jax.verifiers.compare import keystrokes
+from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 
 OPEN_SIMILARITY = 0.5  # below it a judge is not asked
+
+
 MAX_SIMILARITY_CHARS = 50_000  # of both texts, for the similarity: a tenth of a second
+
+
 MAX_BATCH = 16  # calls that are matched in any order; more are compared in the order of their text
+
 
 # not compared beside one of ACTS: what is shown to people, and how long to wait
 FREE = {"description", "timeout", "timeout_ms", "yield_time_ms", "max_output_tokens", "justification"}
+
+
 ACTS = {"cmd", "command", "script", "code", "prompt"}
+
+
 COMMANDS = {"cmd", "command", "script"}
+
+
 PATHS = {"filePath", "file_path", "path", "workdir", "cwd"}
+
+
 TEXTS = {"content", "code", "input", "patch"}
+
+
 PROSE = {("web_search", "query"), ("finish", "reason")}
+
 
 OK = Verdict(1.0, "ok", "the demonstrated action")
 
@@ -51,14 +67,14 @@ def _open(gold: str, actual: str, reason: str) -> Verdict:
 
 def compare_typed(gold: str, actual: str) -> Verdict:
     """Two texts that are typed into a terminal."""
-    if terminal_shell.same(gold, actual):
+    if keystrokes.same(gold, actual):
         return OK
     if gold.endswith("\n") != actual.endswith("\n"):
         missing = "is missing" if gold.endswith("\n") else "is not in the demonstration"
         return Verdict(0.0, "enter", f"the last Enter {missing}")
-    if max(len(gold), len(actual)) > terminal_shell.MAX_CHARS:
-        return Verdict(0.0, "too_long", f"more than {terminal_shell.MAX_CHARS} characters, and not equal")
-    contradiction = terminal_shell.contradiction(gold, actual)
+    if max(len(gold), len(actual)) > keystrokes.MAX_CHARS:
+        return Verdict(0.0, "too_long", f"more than {keystrokes.MAX_CHARS} characters, and not equal")
+    contradiction = keystrokes.contradiction(gold, actual)
     if contradiction:
         return Verdict(0.0, "arguments", show(contradiction))
     return _open(gold, actual, "commands")
@@ -222,7 +238,7 @@ def _match(verdicts: list[list[Verdict]]) -> bool:
 
 def verify_tools(candidate: Candidate, action: Action) -> Verdict:
     """Messages and tool calls, by the rules in terminal.py. Never raises on `action`."""
-    gold, _ = terminal_rows.gold_calls(candidate)
+    gold, _ = terminal_cases.gold_calls(candidate)
     if gold is None or not all(isinstance(call.arguments, dict) for call in gold):
         return Verdict(0.0, "expected_action", "the gold's calls cannot be read")
     verdict = fault(action, gold)
@@ -246,7 +262,7 @@ def _compare_calls(candidate: Candidate, gold: list[Call], actual: list[Call]) -
         verdict = _compare_call(gold[0], actual[0], schemas)
         if verdict.reason == "undecided":
             texts = [as_text({"name": c.name, "arguments": c.arguments}) for c in (gold[0], actual[0])]
-            question = Question("terminal", terminal_rows.task_of(candidate), *texts)
+            question = Question("terminal", terminal_cases.task_of(candidate), *texts)
             return dataclasses.replace(verdict, question=question)
         return verdict
     pairs = [sorted(calls, key=lambda c: (c.name, as_text(c.arguments))) for calls in (gold, actual)]

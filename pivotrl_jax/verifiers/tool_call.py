@@ -20,9 +20,9 @@ Text beside the calls and reasoning are not compared.
 from collections import Counter
 
 from pivotrl_jax.records import Action, Candidate, Verdict
-from pivotrl_jax.verifiers.action_rows import fault, read_row
-from pivotrl_jax.verifiers.arguments import count_verdict, normal_call, read_fields
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, function_docs, show, text_verdict
+from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show, text_verdict
+from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.compare.arguments import count_verdict, normal_call, read_fields
 
 NAME = "tool_call"
 

@@ -15,7 +15,9 @@ from pivotrl_jax.environments.toolbox.users import row, rows
 
 __all__ = ["BACKENDS", "DOCS", "STYLES", "all_words", "demonstrate", "find_row", "row", "rows"]
 
+
 find_row = row  # the name that `environments.find_row` looks for
+
 
 # In results and errors, and nowhere else.
 _RESULT_WORDS = """

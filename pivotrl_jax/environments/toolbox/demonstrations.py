@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 
 from pivotrl_jax.environments.episode import Step, expert_of, replay
-from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.environments.tasks import Task
 from pivotrl_jax.environments.toolbox.docs import DEFAULTS
 from pivotrl_jax.environments.toolbox.intents import KINDS
 from pivotrl_jax.environments.world import World
@@ -19,7 +19,7 @@ from pivotrl_jax.records import Call, InputError, Trajectory
 STYLES = ("diverse", "clean")  # of demonstrations
 
 
-def demonstrate(row: Row, style: str = "diverse", detours: float = 0.0) -> Trajectory:
+def demonstrate(row: Task, style: str = "diverse", detours: float = 0.0) -> Trajectory:
     """The expert's trajectory through a row.
 
     style: "diverse", the row's own habits (calls bundled or not, defaults spelled out or not, arguments in
@@ -57,7 +57,7 @@ def tidied(step: Step, i: int) -> Step:
     return Step([Call(call.name, arguments)], [step.outputs[i]], step.done + i)
 
 
-def _detour(row: Row, turn: int, step: Step, chance) -> list[Step]:
+def _detour(row: Task, turn: int, step: Step, chance) -> list[Step]:
     """No or one detour before the step: a slip or a look, whichever comes first and can be had."""
     expert = expert_of(row.id)
     world = expert.starts[turn].world()

@@ -67,6 +67,7 @@ DOCS: dict[str, list[dict]] = {
     service: [_doc(line) for line in text.strip().splitlines()] for service, text in _SIGNATURES.items()
 }
 
+
 # function -> its parameters in the order of the signature -> the default (None: required)
 DEFAULTS: dict[str, dict] = {
     doc["name"]: {key: value.get("default") for key, value in doc["parameters"]["properties"].items()}

@@ -30,6 +30,7 @@ class Out:
 
 Plan = tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]
 
+
 # kind -> (look-up function, its parameter, key of the id, service, attribute that holds the table)
 KINDS = {
     "event": ("find_event", "title", "event", "Calendar", "events"),
@@ -38,6 +39,8 @@ KINDS = {
     "person": ("find_person", "name", "phone", "Chats", "people"),
     "task": ("find_task", "title", "task", "Tasks", "tasks"),
 }
+
+
 # functions whose result tells an id -> (kind, parameter that holds the name)
 TELLS = {row[0]: (kind, row[1]) for kind, row in KINDS.items()} | {
     "add_event": ("event", "title"),

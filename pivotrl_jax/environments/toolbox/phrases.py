@@ -252,6 +252,7 @@ PHRASES: dict[str, Phrase] = {
     ),
 }
 
+
 OPENERS = (
     "",
     "please",
@@ -263,7 +264,11 @@ OPENERS = (
     "hey please",
     "i want you to",
 )
+
+
 OPENERS += ("i need you to", "now can you please")
+
+
 CONNECTORS = (" and ", " and then ", " then ", " and also ")
 
 

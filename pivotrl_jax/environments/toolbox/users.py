@@ -5,7 +5,7 @@ A row is written turn by turn against live services, so every ground truth is ex
 
 import re
 
-from pivotrl_jax.environments.rows import Row
+from pivotrl_jax.environments.tasks import Task
 from pivotrl_jax.environments.toolbox.docs import DOCS
 from pivotrl_jax.environments.toolbox.draft import Draft
 from pivotrl_jax.environments.toolbox.intents import INTENTS, Plan
@@ -14,25 +14,44 @@ from pivotrl_jax.environments.toolbox.values import SPLITS
 from pivotrl_jax.records import InputError
 
 WORD_LIMITS = (6, 14)  # of a user sentence
+
+
 MAX_CALLS = 3  # of a user turn
+
+
 TURNS = (2, 2, 2, 2, 2, 3, 3, 3, 4, 5)  # drawn from
+
+
 BUNDLES, DEFAULTS, REVERSED = 0.5, 0.2, 0.2  # shares of experts with these habits
+
+
 MISSING = 0.3  # share of rows with a missing parameter
+
+
 COMPOUND = 0.5  # share of call turns that try for a second wish
+
+
 TALK = 0.12  # share of later turns that need no call
 
+
 _SIDES = {split: "test" if split == "test" else "other" for split in SPLITS}
+
+
 _CLAUSES = {
     (side, intent): combinations(p.verbs, p.frames, side)
     for side in ("test", "other")
     for intent, p in PHRASES.items()
 }
+
+
 _MISSING_CLAUSES = {
     (side, intent): combinations(p.miss_verbs, p.miss_frames, side)
     for side in ("test", "other")
     for intent, p in PHRASES.items()
     if p.ask
 }
+
+
 _SERVICES = tuple(DOCS)
 
 
@@ -150,11 +169,11 @@ class _Writer:
         return [doc for doc in docs if doc["name"] not in spare]
 
 
-def _row(split: str, seed: int, index: int) -> Row:
+def _row(split: str, seed: int, index: int) -> Task:
     row_id = f"toolbox_{split}_{seed}_{index}"
     writer = _Writer(row_id, split)
     category = writer.write()
-    return Row(
+    return Task(
         id=row_id,
         category=category,
         user_turns=[[{"role": "user", "content": text}] for text in writer.users],
@@ -168,7 +187,7 @@ def _row(split: str, seed: int, index: int) -> Row:
     )
 
 
-def rows(split: str, count: int, seed: int) -> list[Row]:
+def rows(split: str, count: int, seed: int) -> list[Task]:
     """The first `count` rows of a split under a seed: the same on every machine.
 
     Raises InputError for an unknown split.
@@ -178,7 +197,7 @@ def rows(split: str, count: int, seed: int) -> list[Row]:
     return [_row(split, seed, index) for index in range(count)]
 
 
-def row(row_id: str) -> Row:
+def row(row_id: str) -> Task:
     """The row of an id such as "toolbox_train_0_17", written again. Raises InputError for any other id."""
     match = re.fullmatch(r"toolbox_([a-z]+)_(\d+)_(\d+)", row_id)
     if not match or match[1] not in SPLITS:

@@ -1,0 +1,118 @@
+"""A completion's text <-> the action it stands for <-> an assistant message."""
+
+from pivotrl_jax.chat.json_text import strict_json
+from pivotrl_jax.records import Action, Call, Message
+
+MAX_BLOCKS = 256  # <tool_call>s of one completion that are read: each may look through all the text after it
+
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+
+
+_THINK, _END_THINK = "<think>", "</think>"
+
+
+# ---- completion -> action -> message
+
+
+def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str]:
+    """(reasoning, the rest). Only text after the last `</think>` is spoken."""
+    before, closed, after = text.rpartition(_END_THINK)
+    if closed:
+        return before.lstrip().removeprefix(_THINK).strip("\n"), after
+    return "", _THINK + text if thinking_open and not text.lstrip().startswith(_THINK) else text
+
+
+def _unclosed(text: str, close: int, start: int) -> tuple[None, str, int] | None:
+    """The fault of a block without an end of its own: no `</tool_call>`, or a `<tool_call>` before it."""
+    reopened = text.find(_OPEN, start)
+    if close < 0 or 0 <= reopened < close:
+        return None, "a <tool_call> is never closed", reopened if reopened >= 0 else len(text)
+    return None
+
+
+def _read_call(text: str, start: int) -> tuple[Call | None, str, int]:
+    """Read one block whose body begins at `start`: (call, what was wrong, index to go on from)."""
+    try:
+        value, end = strict_json(text, start)
+    except ValueError as e:
+        close = text.find(_CLOSE, start)
+        fault = None, f"a <tool_call> holds no valid JSON ({str(e)[:120]})", close + len(_CLOSE)
+        return _unclosed(text, close, start) or fault
+    while end < len(text) and text[end].isspace():
+        end += 1
+    after = end + len(_CLOSE)
+    if not text.startswith(_CLOSE, end):
+        close = text.find(_CLOSE, end)
+        fault = None, "a <tool_call> holds more than one JSON object", close + len(_CLOSE)
+        return _unclosed(text, close, end) or fault
+    if not isinstance(value, dict):
+        return None, f"a <tool_call> holds a JSON {type(value).__name__}, want an object", after
+    if not isinstance(value.get("name"), str) or not value["name"]:
+        return None, 'a <tool_call> has no "name"', after
+    if not isinstance(value.get("arguments"), dict):
+        kind = type(value["arguments"]).__name__ if "arguments" in value else "nothing"
+        return None, f'a <tool_call> has {kind} as "arguments", want an object', after
+    return Call(value["name"], value["arguments"]), "", after
+
+
+def parse_action(text: str, thinking_open: bool = False) -> Action:
+    """Parse a completion in Qwen3's (Hermes) form: `<think>...</think> text <tool_call>{json}</tool_call>`.
+
+    Never raises. Only text after the last `</think>` is spoken: a call inside thinking is no call, and after
+    an unclosed `<think>` there are none at all. `thinking_open`: the prompt already ended in `<think>`.
+    Newlines around the JSON are optional. One unreadable block makes the whole action `malformed` (the first
+    fault, in words); `calls` holds the readable ones. `content` is the spoken text outside blocks, stripped.
+    """
+    reasoning, spoken = _split_thinking(text, thinking_open)
+    calls, faults, content, at = [], [], [], 0
+    while at <= len(spoken):
+        start = spoken.find(_OPEN, at)
+        piece = spoken[at : start if start >= 0 else len(spoken)]
+        if _THINK in piece:  # inside a block it would be data
+            thought = spoken[at:].split(_THINK, 1)[1]
+            fault = "a <think> block is never closed"
+            return Action("".join(content).strip(), (reasoning + "\n" + thought).strip("\n"), (), fault, text)
+        content.append(piece)
+        if start < 0:
+            break
+        if len(calls) + len(faults) >= MAX_BLOCKS:
+            faults.append(f"more than {MAX_BLOCKS} <tool_call> blocks")
+            break
+        call, fault, at = _read_call(spoken, start + len(_OPEN))
+        if call is not None:
+            calls.append(call)
+        if fault:
+            faults.append(fault)
+    if any(_CLOSE in piece for piece in content):
+        faults.append("a </tool_call> closes nothing")
+    return Action("".join(content).strip(), reasoning, tuple(calls), faults[0] if faults else "", text)
+
+
+def action_to_message(action: Action) -> Message:
+    """The assistant message that goes into the history for `action`.
+
+    A malformed action stays in the history as the text it was, without tool calls: nothing of it was
+    executed.
+    """
+    message: Message = {"role": "assistant", "content": action.content}
+    if action.malformed:
+        message["content"] = action.text.rpartition(_END_THINK)[2].strip() or action.content
+    elif action.calls:
+        message["tool_calls"] = [
+            {"id": f"call_{i}", "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+            for i, c in enumerate(action.calls)
+        ]
+    if action.reasoning:
+        message["reasoning_content"] = action.reasoning
+    return message
+
+
+def message_to_action(message: Message) -> Action:
+    """The action that an assistant message (a demonstration) stands for."""
+    calls = tuple(
+        Call(call["function"]["name"], call["function"]["arguments"])
+        for call in message.get("tool_calls") or []
+    )
+    content = message.get("content") or ""
+    return Action(content, message.get("reasoning_content") or "", calls, "", content)

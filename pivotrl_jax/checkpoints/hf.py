@@ -1,0 +1,296 @@
+"""Hugging Face checkpoints <-> (config, params), in both directions, with every tensor accounted for.
+
+A checkpoint is a directory with `config.json` and safetensors weights, in one file or in shards under an
+index. Three layouts are read: dense, one tensor per expert (what the released Qwen3-MoE checkpoints hold) and
+the fused experts of transformers 5; the first two are written. Adapters are no part of it.
+
+With several processes all of them call these functions, in the same order.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax.experimental import multihost_utils
+from safetensors.numpy import save_file
+
+from pivotrl_jax.checkpoints.hf_config import config_to_json
+from pivotrl_jax.checkpoints.hf_files import (
+    INDEX,
+    WEIGHTS,
+    Files,
+    Slice,
+    appearing,
+    contiguous,
+    some,
+    weight_files,
+)
+from pivotrl_jax.checkpoints.hf_layout import Place, leaf, param_shapes, places
+from pivotrl_jax.models.config import ModelConfig
+from pivotrl_jax.models.sharding import fetch
+from pivotrl_jax.records import InputError
+
+PIECE = 32 << 20  # bytes of a parameter, at most, on their way from the files to a device
+
+
+# What an export takes over from its source, besides config.json.
+COMPANIONS = (
+    "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt "
+    "chat_template.jinja chat_template.json generation_config.json"
+).split()
+
+
+Parts = dict[tuple[int, ...], Place]  # of one parameter: (), (layer,) or (layer, expert) -> its tensor
+
+
+def load_params(
+    directory: str | Path, config: ModelConfig, dtype: str | None = None, shardings: dict | None = None
+) -> dict:
+    """Read the weights of `directory` in the tree of `model.param_shapes(config)`, without adapters.
+
+    dtype: "float32", "bfloat16", ...: every tensor is cast to it; None: each is kept as it is stored.
+    shardings: a tree of NamedShardings (`sharding.param_shardings`): arrays that lie so. Each process reads
+    what its own devices hold, and keeps no more than a few times PIECE of it on the host. None: numpy arrays.
+    Raises InputError for weight files that are missing, truncated or corrupt, and names the tensors that are
+    missing, unexpected or misshapen.
+    """
+    directory, config = Path(directory), dataclasses.replace(config, lora=None)
+    params: dict = {}
+    with Files(directory) as files:
+        for path, parts in _account(directory, config, files).items():
+            shape = leaf(param_shapes(config), path)
+            kind = _dtype(directory, files, parts, dtype)
+            read = functools.partial(_read, files, parts)
+            if shardings is None:
+                array = np.empty(shape, kind)
+                read(array, (0,) * len(shape))
+            else:
+                along = next(iter(parts.values())).file_order
+                array = _on_devices(read, shape, kind, leaf(shardings, path), along)
+            functools.reduce(lambda tree, key: tree.setdefault(key, {}), path[:-1], params)[path[-1]] = array
+    return params
+
+
+def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
+    """Path in the params -> the tensors there. Raises InputError unless the files hold just these."""
+    stored = files.stored
+    wanted = {place.name: place for place in places(config)}
+    missing, unexpected = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+    head, embed = "lm_head.weight", "model.embed_tokens.weight"
+    # Some exporters write the tied matrix twice. Harmless when it is the same; two heads if it is not.
+    if config.tie_embeddings and head in unexpected and embed in stored and files.equal(head, embed):
+        unexpected.discard(head)
+    misshapen = [
+        f"{name} {list(stored[name].shape)}, want {list(place.hf_shape)}"
+        for name, place in wanted.items()
+        if name in stored and stored[name].shape != place.hf_shape
+    ]
+    problems = [
+        f"{len(found)} {kind} ({some(found)})"
+        for kind, found in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if found
+    ]
+    if problems:
+        raise InputError(
+            f"{directory}: the tensors do not fit config.json: {'; '.join(problems)}; check both files"
+        )
+    leaves: dict[tuple[str, ...], Parts] = {}
+    for place in wanted.values():
+        leaves.setdefault(place.path, {})[place.index] = place
+    return leaves
+
+
+def _dtype(directory: Path, files: Files, parts: Parts, asked: str | None) -> np.dtype:
+    if asked is not None:
+        return jnp.dtype(asked)
+    names = [place.name for place in parts.values()]
+    kinds = [files.stored[name].dtype for name in names]
+    for name, kind in zip(names, kinds):
+        if kind != kinds[0]:
+            raise InputError(
+                f"{directory}: {name} is {kind} where its siblings are {kinds[0]}; name the dtype to cast to"
+            )
+    return kinds[0]
+
+
+def _read(files: Files, parts: Parts, out: np.ndarray, start: tuple[int, ...]) -> None:
+    """out[...] = the parameter from index `start` on. `out` is contiguous."""
+    stacked = len(next(iter(parts)))
+    rest = tuple(slice(a, a + n) for a, n in zip(start, out.shape))[stacked:]
+
+    def wanted(at: tuple[int, ...]) -> Slice:
+        place = parts[tuple(a + i for a, i in zip(start, at))]
+        return Slice(place.name, place.unfolded, place.part(rest), place.as_hf(out[at]))
+
+    files.read(wanted(at) for at in np.ndindex(out.shape[:stacked]))
+
+
+def _on_devices(
+    read: Callable,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    sharding: jax.sharding.NamedSharding,
+    along: tuple[int, ...],
+) -> jax.Array:
+    """A parameter, laid out so. `read(out, start)` gives any part of it; a shard comes in pieces, cut along
+    these axes, and is put together on its device."""
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    shard_shape = sharding.shard_shape(shape)
+    holders: dict[tuple[int, ...], list[jax.Device]] = {}  # first index of a shard -> who holds it
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        holders.setdefault(tuple(s.start or 0 for s in index), []).append(device)
+    shards: dict[jax.Device, jax.Array] = {}
+    for offset, size in _pieces(shard_shape, dtype.itemsize, along):
+        for start, devices in holders.items():
+            piece = np.empty(size, dtype)
+            read(piece, tuple(a + b for a, b in zip(start, offset)))
+            jax.block_until_ready(list(shards.values()))  # what is under way holds its piece in memory
+            for device in devices:
+                put = jax.device_put(piece, device)
+                if size != shard_shape:
+                    whole = shards.pop(device, None)
+                    whole = jnp.zeros(shard_shape, dtype, device=device) if whole is None else whole
+                    put = _write(whole, put, offset)
+                shards[device] = put
+    return jax.make_array_from_single_device_arrays(shape, sharding, list(shards.values()), dtype=dtype)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write(whole: jax.Array, piece: jax.Array, start: tuple[int, ...]) -> jax.Array:
+    return jax.lax.dynamic_update_slice(whole, piece, start)
+
+
+def _pieces(shape: tuple[int, ...], itemsize: int, along: tuple[int, ...]) -> Iterator[tuple]:
+    """(offset, size) of boxes of at most PIECE bytes that make up `shape`; the first axes are cut first."""
+    most = list(shape)
+    for axis in along:
+        parts = -(-math.prod(most) * itemsize // PIECE)
+        most[axis] = max(1, most[axis] // max(1, parts))
+    for offset in itertools.product(*(range(0, n, step) for n, step in zip(shape, most))):
+        yield offset, tuple(min(n - a, step) for n, a, step in zip(shape, offset, most))
+
+
+def save(
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    source_directory: str | Path | None,
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
+
+    Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
+    Of several processes the first writes; all must call this, and return once the checkpoint is there.
+
+    The directory appears whole or not at all; an older checkpoint under the same name is replaced.
+    Raises InputError when `directory` holds anything but a checkpoint, ValueError for misshapen params or
+    adapters among them.
+    """
+    directory, config = Path(os.path.abspath(directory)), dataclasses.replace(config, lora=None)
+    if directory.exists() and not (directory.is_dir() and _replaceable(directory)):
+        raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
+    _check_shapes(config, params)
+    if jax.process_index():
+        for _ in _tensors(config, params):
+            pass  # the first process asks for each
+    else:
+        _write_directory(directory, config, params, source_directory, max_shard_bytes)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"saved {directory}")
+
+
+def _check_shapes(config: ModelConfig, params: dict) -> None:
+    trees = param_shapes(config), jax.tree.map(lambda x: tuple(x.shape), params)
+    want, got = (traverse_util.flatten_dict(tree, sep=".") for tree in trees)
+    if wrong := {name for name, _ in want.items() ^ got.items()}:
+        text = some(f"{name} {got.get(name)} != {want.get(name)}" for name in wrong)
+        raise ValueError(f"params do not fit the config: {text}; merge or leave out adapters")
+
+
+def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
+    with appearing(directory) as temporary:
+        values = config_to_json(config, source_directory, str(params["embed"].dtype))
+        (temporary / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        for name in COMPANIONS if source_directory is not None else ():
+            if (Path(source_directory) / name).is_file():
+                shutil.copyfile(Path(source_directory) / name, temporary / name)
+        _write_weights(temporary, config, params, max_shard_bytes)
+
+
+def _replaceable(directory: Path) -> bool:
+    return (directory / "config.json").is_file() or not any(directory.iterdir())
+
+
+def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of the checkpoint, on this host."""
+    held = None
+    for place in places(config):
+        if held != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
+            held, x = key, leaf(params, place.path)
+            x = fetch(x[place.index[0]] if place.index else x)
+        yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
+
+
+def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard_bytes: int) -> None:
+    shards: list[list[str]] = [[]]
+    room = max_shard_bytes
+    total = 0
+    for place in places(config):
+        size = math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+        if shards[-1] and size > room:
+            shards.append([])
+            room = max_shard_bytes
+        shards[-1].append(place.name)
+        room -= size
+        total += size
+    weight_map = {}
+    tensors = _tensors(config, params)
+    for number, names in enumerate(shards, 1):
+        file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(dict(itertools.islice(tensors, len(names))), directory / file, metadata={"format": "pt"})
+        shutil.copymode(directory / "config.json", directory / file)  # safetensors' files are private
+        weight_map |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def checkpoint_fingerprint(directory: str | Path) -> str:
+    """16 hex digits of a sha256 over config.json and the weight files. InputError if one is missing.
+
+    Of several processes the first reads them and tells the others.
+    """
+    directory, digest, error = Path(directory), bytes(8), None
+    if jax.process_index() == 0:
+        try:
+            digest = _digest(directory)
+        except InputError as e:
+            error = e
+    if jax.process_count() > 1:
+        digest = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(digest, np.uint8)))
+    if error or not any(digest):
+        raise error or InputError(f"{directory}: process 0 cannot read this checkpoint; see what it says")
+    return digest.hex()
+
+
+def _digest(directory: Path) -> bytes:
+    if not (directory / "config.json").is_file():
+        raise InputError(
+            f"{directory / 'config.json'}: no such file; give a Hugging Face checkpoint directory"
+        )
+    total = hashlib.sha256()
+    for file in (directory / "config.json", *sorted(weight_files(directory))):
+        with file.open("rb") as f:
+            total.update(hashlib.file_digest(f, "sha256").digest())
+    return total.digest()[:8]

@@ -1,0 +1,317 @@
+"""config.json <-> ModelConfig, for dense Qwen3 and Qwen3-MoE. The rest is refused by name."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.models.config import ModelConfig, Yarn
+from pivotrl_jax.records import InputError
+
+ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM"}
+
+
+DTYPES = ("float32", "bfloat16")
+
+
+# Where config.json may keep RoPE settings: transformers 4's name and transformers 5's.
+ROPE = ("rope_scaling", "rope_parameters")
+
+
+def load_config(directory: str | Path, dtype: str | None = None) -> ModelConfig:
+    """Read `directory`/config.json of a Qwen3ForCausalLM or Qwen3MoeForCausalLM checkpoint.
+
+    dtype: compute dtype; None takes the one config.json names.
+    Raises InputError for a missing or malformed file, a missing or wrong field, and what is not implemented.
+    """
+    path = Path(directory) / "config.json"
+    values = _read(path)
+    moe = _check_kind(values, path) == "qwen3_moe"
+    _refuse_unimplemented(values, path)
+
+    def count(*names: str) -> int:
+        return _positive(values, names, path, int)
+
+    heads, hidden, layers = (
+        count(name) for name in ("num_attention_heads", "hidden_size", "num_hidden_layers")
+    )
+    if moe and "head_dim" not in values and hidden % heads == 0:
+        # the rule of transformers' Qwen3MoeAttention, whose config may lack the field
+        head_dim = hidden // heads
+    else:
+        head_dim = count("head_dim")
+    dense_layers = _dense_layers(values, layers, path) if moe else ()
+    config = ModelConfig(
+        vocab_size=count("vocab_size"),
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=count("num_key_value_heads"),
+        head_dim=head_dim,
+        mlp_size=count("intermediate_size") if dense_layers or not moe else 0,
+        expert_size=count("moe_intermediate_size") if moe else 0,
+        # transformers 5 renames the field when it saves
+        num_experts=count("num_experts", "num_local_experts") if moe else 0,
+        experts_per_token=count("num_experts_per_tok") if moe else 0,
+        dense_layers=dense_layers,
+        norm_topk_prob=_flag(values, "norm_topk_prob", path) if moe else False,
+        attention_bias=_flag(values, "attention_bias", path, False),
+        rope_theta=_rope_theta(values, path),
+        yarn=_yarn(values, path),
+        rms_norm_eps=_positive(values, ("rms_norm_eps",), path, float),
+        tie_embeddings=_flag(values, "tie_word_embeddings", path),
+        dtype=_dtype(values, dtype, path),
+        lora=None,
+    )
+    if config.num_heads % config.num_kv_heads:
+        raise InputError(
+            f"{path}: num_attention_heads {config.num_heads} is not a multiple of num_key_value_heads "
+            f"{config.num_kv_heads}; fix the file"
+        )
+    if config.head_dim % 2:
+        raise InputError(f"{path}: head_dim {config.head_dim} is odd, and RoPE turns pairs; fix the file")
+    if config.experts_per_token > config.num_experts:
+        raise InputError(
+            f"{path}: num_experts_per_tok {config.experts_per_token} is more than num_experts "
+            f"{config.num_experts}; fix the file"
+        )
+    return config
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a Hugging Face checkpoint directory")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not valid JSON ({e}); download it again") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a JSON {type(values).__name__}, want an object; download it again")
+    return values
+
+
+def _check_kind(values: dict, path: Path) -> str:
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise InputError(
+            f"{path}: model_type {kind!r} is not implemented; use one of {sorted(ARCHITECTURES)}"
+        )
+    architectures = values.get("architectures") or [ARCHITECTURES[kind]]
+    if architectures != [ARCHITECTURES[kind]]:
+        raise InputError(
+            f"{path}: architectures {architectures} is not implemented; want {[ARCHITECTURES[kind]]}"
+        )
+    return kind
+
+
+def _refuse_unimplemented(values: dict, path: Path) -> None:
+    kinds = values.get("layer_types") or []
+    checks = {
+        "hidden_act": values.get("hidden_act") != "silu",
+        "attention_dropout": bool(values.get("attention_dropout")),
+        "use_sliding_window": bool(values.get("use_sliding_window")),
+        "layer_types": not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds),
+        "quantization_config": bool(values.get("quantization_config")),
+    }
+    for name, refused in checks.items():
+        if refused:
+            raise InputError(
+                f"{path}: {name} {values.get(name)!r} is not implemented; use another checkpoint"
+            )
+
+
+def _dense_layers(values: dict, layers: int, path: Path) -> tuple[int, ...]:
+    """The layers without experts, by the rule of transformers' Qwen3MoeDecoderLayer."""
+    given = values.get("mlp_only_layers")
+    listed = [] if given is None else given
+    whole = isinstance(listed, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in listed)
+    if not whole or any(not 0 <= i < layers for i in listed) or len(set(listed)) < len(listed):
+        raise InputError(
+            f"{path}: mlp_only_layers is {given!r}, want a list of different layers from 0 to {layers - 1}; "
+            "fix the file"
+        )
+    step = values.get("decoder_sparse_step")
+    step = 1 if step is None else _positive(values, ("decoder_sparse_step",), path, int)
+    dense = tuple(i for i in range(layers) if i in listed or (i + 1) % step)
+    if len(dense) == layers:
+        raise InputError(
+            f"{path}: mlp_only_layers {listed} and decoder_sparse_step {step} leave none of {layers} layers "
+            "with experts; fix the file"
+        )
+    return dense
+
+
+def _rope_settings(values: dict, path: Path) -> list[tuple[str, dict]]:
+    """(name, settings) of every object of RoPE settings that is there and not empty."""
+    found = [(name, values[name]) for name in ROPE if values.get(name)]
+    for name, settings in found:
+        if not isinstance(settings, dict):
+            raise InputError(f"{path}: {name} is {settings!r}, want an object; fix the file")
+        if any(isinstance(value, dict) for value in settings.values()):
+            raise InputError(
+                f"{path}: {name} with an entry per type of layer is not implemented; use another checkpoint"
+            )
+    return found
+
+
+def _rope_theta(values: dict, path: Path) -> float:
+    found = [("config.json", values), *_rope_settings(values, path)]
+    for _, settings in found:
+        partial = settings.get("partial_rotary_factor")
+        if partial not in (None, 1):
+            raise InputError(
+                f"{path}: partial_rotary_factor {partial!r} is not implemented; use another checkpoint"
+            )
+    found = [(name, settings) for name, settings in found if settings.get("rope_theta") is not None]
+    if not found:
+        raise InputError(f"{path}: rope_theta is missing (it differs between checkpoints); fix the file")
+    thetas = [_positive(settings, ("rope_theta",), path, float) for _, settings in found]
+    for (name, _), theta in zip(found, thetas):
+        if theta != thetas[0]:
+            raise InputError(f"{path}: rope_theta is {thetas[0]} but {name} says {theta}; fix the file")
+    return thetas[0]
+
+
+def _yarn(values: dict, path: Path) -> Yarn | None:
+    found = _rope_settings(values, path)
+    read = [_read_yarn(values, settings, path) for _, settings in found]
+    if len(read) == 2 and read[0] != read[1]:
+        raise InputError(f"{path}: rope_scaling and rope_parameters differ; remove the wrong one")
+    return read[0] if read else None
+
+
+def _read_yarn(values: dict, settings: dict, path: Path) -> Yarn | None:
+    """YaRN with the defaults of transformers' `_compute_yarn_parameters`; None for plain RoPE."""
+    kinds = [settings[name] for name in ("rope_type", "type") if settings.get(name) is not None]
+    kind = kinds[0] if kinds else "default"
+    if kind not in ("default", "yarn") or kinds[1:] not in ([], [kind]):
+        named = " and ".join(map(repr, kinds))
+        raise InputError(
+            f"{path}: rope scaling of type {named} is not implemented, only 'yarn' is; use another checkpoint"
+        )
+    if kind == "default":
+        return None
+
+    def number(name: str, default: float | None) -> float | None:
+        value = settings.get(name)
+        return default if value is None or value == 0 else _positive(settings, (name,), path, float)
+
+    names = ("original_max_position_embeddings", "max_position_embeddings")
+    # beside the RoPE settings they count more than among them, as in transformers' standardize_rope_params
+    beside = {name: values[name] for name in names if values.get(name) is not None}
+    original = _positive(settings | beside, names, path, int)
+    if "factor" not in settings:
+        raise InputError(f"{path}: factor of YaRN is missing; fix the file")
+    if settings["factor"] is None:
+        factor = _positive(values, ("max_position_embeddings",), path, int) / original
+    else:
+        factor = _positive(settings, ("factor",), path, float)
+    beta_fast, beta_slow = number("beta_fast", 32.0), number("beta_slow", 1.0)
+    if factor < 1 or beta_fast < beta_slow:
+        raise InputError(
+            f"{path}: YaRN with factor {factor}, beta_fast {beta_fast} and beta_slow {beta_slow}, want a "
+            "factor of at least 1 and beta_fast not below beta_slow; fix the file"
+        )
+    if settings.get("attention_factor") is None:
+        mscale, all_dim = number("mscale", None), number("mscale_all_dim", None)
+        both = mscale and all_dim
+        attention_factor = _mscale(factor, mscale) / _mscale(factor, all_dim) if both else _mscale(factor, 1)
+    else:
+        attention_factor = _positive(settings, ("attention_factor",), path, float)
+    truncate = _flag(settings, "truncate", path, True)
+    return Yarn(factor, original, beta_fast, beta_slow, attention_factor, truncate)
+
+
+def _mscale(factor: float, scale: float) -> float:
+    return 0.1 * scale * math.log(factor) + 1
+
+
+def _positive(values: dict, names: tuple[str, ...], path: Path, kind: type) -> Any:
+    for name in names:
+        if values.get(name) is not None:
+            value = values[name]
+            right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+            if not right or not 0 < value < 1e12:
+                want = "a whole number above 0" if kind is int else "a number above 0"
+                raise InputError(f"{path}: {name} is {value!r}, want {want}; fix the file")
+            return kind(value)
+    raise InputError(f"{path}: {names[0]} is missing; fix the file")
+
+
+def _flag(values: dict, name: str, path: Path, missing: bool | None = None) -> bool:
+    """`missing`: the value of a field that may be missing."""
+    if missing is not None and name not in values:
+        return missing
+    if not isinstance(values.get(name), bool):
+        raise InputError(f"{path}: {name} is {values.get(name)!r}, want true or false; fix the file")
+    return values[name]
+
+
+def _dtype(values: dict, asked: str | None, path: Path) -> str:
+    dtype = asked or values.get("dtype") or values.get("torch_dtype")
+    if dtype not in DTYPES:
+        where = "asked for" if asked else "in the file"
+        raise InputError(
+            f"{path}: dtype {dtype!r} ({where}) is not implemented; ask for one of {list(DTYPES)}"
+        )
+    return dtype
+
+
+def config_to_json(config: ModelConfig, source_directory: str | Path | None, dtype: str) -> dict:
+    """The config.json of an export: the fields of the source, if any, with `config`'s numbers over them.
+    Transformers 4 and 5 read the same model from it."""
+    source = Path(source_directory) / "config.json" if source_directory is not None else None
+    values = _read(source) if source is not None and source.is_file() else {}
+    for stale in (
+        "num_local_experts",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "quantization_config",
+        "original_max_position_embeddings",
+        "partial_rotary_factor",
+    ):
+        values.pop(stale, None)
+    kind = "qwen3_moe" if config.num_experts else "qwen3"
+    rope: dict = {"rope_type": "default"}
+    length = values.get("max_position_embeddings") or 32768  # transformers' default
+    if config.yarn:
+        y = config.yarn
+        rope = {"rope_type": "yarn", **dataclasses.asdict(y)}
+        # transformers before 4.57 takes the ratio of the two lengths for the factor
+        length = round(y.factor * y.original_max_position_embeddings)
+    values |= {
+        "architectures": [ARCHITECTURES[kind]],
+        "model_type": kind,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "attention_bias": config.attention_bias,
+        "max_position_embeddings": length,
+        "rms_norm_eps": config.rms_norm_eps,
+        "tie_word_embeddings": config.tie_embeddings,
+        # transformers 5 reads rope_parameters; everything older reads rope_theta and rope_scaling
+        "rope_theta": config.rope_theta,
+        "rope_scaling": rope if config.yarn else None,
+        "rope_parameters": rope | {"rope_theta": config.rope_theta},
+        "torch_dtype": dtype,  # read by every version
+    }
+    if config.num_experts:
+        values |= {
+            "moe_intermediate_size": config.expert_size,
+            "num_experts": config.num_experts,
+            "num_experts_per_tok": config.experts_per_token,
+            "norm_topk_prob": config.norm_topk_prob,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": list(config.dense_layers),
+        }
+    if config.mlp_size:
+        values["intermediate_size"] = config.mlp_size
+    if "layer_types" in values:
+        values["layer_types"] = ["full_attention"] * config.num_layers
+    return values

@@ -1,0 +1,264 @@
+"""The safetensors files of a checkpoint: what is stored in them, and reading parts of it.
+
+The safetensors library checks the files; the values are copied straight from the files' pages (`mmap`), which
+are given back after each tensor: its own reader keeps every page it has touched in this process' memory.
+Fused experts of transformers 5 (`gate_up_proj` [E, 2F, D], `down_proj` [E, D, F]) appear as one tensor per
+expert, as in the released checkpoints.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import mmap
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from pivotrl_jax.records import InputError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+
+
+# A transposed copy takes as many rows at a time as the cache holds: 2 to 4 times as fast as all at once.
+ROWS = 32
+
+
+BAND = 2 << 20  # bytes of a file's pages that a thread holds at a time
+
+
+THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """One tensor on disk, or one expert's part of a fused tensor."""
+
+    file: Path
+    start: int  # byte of the file
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """out[...] = the tensor `name`, seen as of `shape`, [part], in the dtype of `out`."""
+
+    name: str
+    shape: tuple[int, ...]
+    part: tuple[slice, ...]
+    out: np.ndarray  # may be a transposed view; as many elements as the part, in as many rows
+
+
+class Files:
+    """The safetensors of a directory. Close with `with`.
+
+    Raises InputError for files that are missing, truncated or corrupt, or hold something else than floats.
+    """
+
+    def __init__(self, directory: Path):
+        self._threads = ThreadPoolExecutor(THREADS)
+        self._pages: dict[Path, mmap.mmap] = {}
+        self.stored: dict[str, Stored] = {}
+        self.bytes_read = 0  # of the parts asked for; a disk reads the pages around them
+        for file, listed in weight_files(directory).items():
+            header, data = self._open(file)
+            if listed is not None and header.keys() != listed:
+                raise InputError(
+                    f"{file}: the index and the file disagree about {some(header.keys() ^ listed)}; download "
+                    "the checkpoint again"
+                )
+            for name, entry in sorted(header.items()):
+                self._add(file, name, entry, data)
+
+    def __enter__(self) -> "Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+        self._pages.clear()  # unmapped with their last view
+
+    def _open(self, file: Path) -> tuple[dict[str, dict], int]:
+        """Name -> dtype, shape and data_offsets of every tensor; and the byte where the data begins."""
+        with _readable(file), file.open("rb") as f:
+            with safe_open(file, framework="numpy"):
+                pass  # the header fits the file, and offsets the shapes, without gap or overlap
+            length = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(length))
+            self._pages[file] = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+        header.pop("__metadata__", None)
+        return header, 8 + length
+
+    def _add(self, file: Path, name: str, entry: dict, data: int) -> None:
+        if entry["dtype"] not in FLOATS:
+            raise InputError(
+                f"{file}: {name} is {entry['dtype']}, want one of {sorted(FLOATS)}; use an unquantised "
+                "checkpoint"
+            )
+        dtype = jnp.dtype(FLOATS[entry["dtype"]])
+        whole = Stored(file, data + entry["data_offsets"][0], tuple(entry["shape"]), dtype)
+        for key, part in _unfused(name, whole).items():
+            if key in self.stored:
+                raise InputError(
+                    f"{file}: {key} is stored twice (also in {self.stored[key].file}); remove one of them"
+                )
+            self.stored[key] = part
+
+    def read(self, wanted: Iterable["Slice"]) -> None:
+        """Copy parts of tensors, several at a time."""
+        copies = []
+        for want in wanted:
+            found = self._array(want.name).reshape(want.shape)[want.part].reshape(want.out.shape)
+            pages = self._pages[self.stored[want.name].file]
+            copies += [(pages, found[band], want.out[band]) for band in _bands(found)]
+            self.bytes_read += found.nbytes
+        list(self._threads.map(_copy, copies))
+
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors have the same shape and values."""
+        a, b = self._array(one), self._array(other)
+        if a.shape != b.shape:
+            return False
+        for band in _bands(a):
+            if not np.array_equal(a[band], b[band]):
+                return False
+            _give_back(self._pages[self.stored[one].file], a[band])
+            _give_back(self._pages[self.stored[other].file], b[band])
+        return True
+
+    def _array(self, name: str) -> np.ndarray:
+        """A tensor as it lies in its file."""
+        stored = self.stored[name]
+        flat = np.frombuffer(self._pages[stored.file], stored.dtype, math.prod(stored.shape), stored.start)
+        return flat.reshape(stored.shape)
+
+
+def _bands(x: np.ndarray) -> list[slice]:
+    """Rows of an array that lies in a file, in slices that touch about BAND bytes of pages."""
+    step = max(ROWS, BAND // max(x.strides[0], 1))
+    return [slice(row, row + step) for row in range(0, len(x), step)]
+
+
+def _copy(arrays: tuple[mmap.mmap, np.ndarray, np.ndarray]) -> None:
+    pages, found, out = arrays
+    for row in range(0, len(out), ROWS):
+        out[row : row + ROWS] = found[row : row + ROWS]
+    _give_back(pages, found)
+
+
+def _give_back(pages: mmap.mmap, x: np.ndarray) -> None:
+    """Take the pages on which an array lies out of this process' memory; they are read again if needed."""
+    low, high = np.lib.array_utils.byte_bounds(x)
+    base = np.lib.array_utils.byte_bounds(np.frombuffer(pages, np.uint8))[0]
+    begin = (low - base) // mmap.PAGESIZE * mmap.PAGESIZE
+    if hasattr(mmap, "MADV_DONTNEED") and 0 <= begin < len(pages):  # else x is no view of them
+        pages.madvise(mmap.MADV_DONTNEED, begin, high - base - begin)
+
+
+def _unfused(name: str, whole: Stored) -> dict[str, Stored]:
+    """A tensor by its name; one of all experts as each expert's matrices by theirs."""
+    stem, _, last = name.rpartition(".")
+    fused = {"gate_up_proj": ("gate", "up"), "down_proj": ("down",)}.get(last)
+    if not fused or not stem.endswith("mlp.experts") or len(whole.shape) != 3:
+        return {name: whole}
+    experts, rows, columns = whole.shape
+    if rows % len(fused):
+        return {name: whole}
+    shape = (rows // len(fused), columns)
+    names = [f"{stem}.{e}.{part}_proj.weight" for e in range(experts) for part in fused]
+    size = whole.size // max(len(names), 1)
+    return {
+        key: dataclasses.replace(whole, start=whole.start + i * size, shape=shape)
+        for i, key in enumerate(names)
+    }
+
+
+@contextlib.contextmanager
+def appearing(directory: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the name `directory` when the block ends well: what stands there
+    is whole, or as it was before."""
+    temporary, old = (directory.with_name(f".{directory.name}.{os.getpid()}.{x}") for x in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if directory.exists():
+            os.rename(directory, old)
+        os.rename(temporary, directory)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def weight_files(directory: Path) -> dict[Path, set[str] | None]:
+    """File -> the tensor names the index lists for it (None without an index)."""
+    single, index = directory / WEIGHTS, directory / INDEX
+    if single.is_file():
+        return {single: None}
+    if not index.is_file():
+        raise InputError(
+            f"{directory}: neither {WEIGHTS} nor {INDEX} is there; only safetensors weights are read"
+        )
+    try:
+        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        files: dict[Path, set[str] | None] = {}
+        for name, file in sorted(weight_map.items()):
+            files.setdefault(directory / str(file), set()).add(name)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise InputError(
+            f"{index}: not a safetensors index ({type(e).__name__}: {e}); download it again"
+        ) from None
+    for file in files:
+        if file.parent != directory:
+            raise InputError(f"{index}: {file} lies outside the checkpoint's directory; download it again")
+        if not file.is_file():
+            raise InputError(f"{file}: the index names this shard but it is not there; download it again")
+    return files
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as e:
+        pointer = False
+        with contextlib.suppress(OSError), file.open("rb") as f:
+            pointer = f.read(40).startswith(b"version https://git-lfs")
+        why = (
+            "a git-lfs pointer, not the weights (run `git lfs pull`)"
+            if pointer
+            else f"truncated or corrupt ({e})"
+        )
+        raise InputError(f"{file}: {why}; download it again") from None
+
+
+def contiguous(x: np.ndarray) -> np.ndarray:
+    """`np.ascontiguousarray` of a matrix, transposed in steps: safetensors writes the buffer and ignores
+    strides."""
+    if x.flags.c_contiguous:
+        return x
+    out = np.empty(x.shape, x.dtype)
+    for row in range(0, x.shape[1], ROWS):
+        out[:, row : row + ROWS] = x[:, row : row + ROWS]
+    return out
+
+
+def some(names: Any, limit: int = 4) -> str:
+    """'a, b, c, d and 3 more'"""
+    names = sorted(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

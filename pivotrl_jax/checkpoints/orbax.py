@@ -1,0 +1,124 @@
+"""Training checkpoints: a state pytree (orbax) and the host's JSON beside it, written together or not at all.
+
+Orbax writes a step into a temporary directory and renames it, so a run killed while saving resumes from the
+step before. Hugging Face checkpoints are `hf.py`'s business.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from pivotrl_jax.checkpoints.identity import differences, flatten
+from pivotrl_jax.records import InputError
+
+
+class Checkpoints:
+    """The checkpoints of one run. Use as a context manager, or call `close`.
+
+    identity: what must be equal for a checkpoint to be continued: model numbers, optimizer, seed, data.
+    keep: how many of the latest steps stay on disk.
+    """
+
+    def __init__(self, directory: str | Path, identity: dict, keep: int):
+        if keep < 1:
+            raise ValueError(f"keep: {keep} < 1")
+        self.directory = Path(directory).absolute()
+        self._identity = json.loads(json.dumps(identity))  # tuples become lists, as they do on disk
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()},
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=True,
+                cleanup_tmp_directories=True,  # what a killed save left behind
+                # The train step donates its state: on CPU an asynchronous save could read a reused buffer.
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """The step `restore_latest` would restore."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, host: dict) -> None:
+        """Write `state` (a pytree of arrays) and `host` (JSON) as `step`. A step already there is left alone.
+
+        Raises ValueError when a later step is there: call `clear` to start over.
+        """
+        latest = self.latest_step()
+        if latest is not None and step < latest:
+            raise ValueError(f"{self.directory}: step {step} < {latest}, the latest checkpoint there")
+        if step == latest:
+            return
+        record = {"host": host, "identity": self._identity}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(record))
+        self._manager.save(step, args=args, force=True)
+
+    def restore_latest(self, template: Any) -> tuple[Any, dict] | None:
+        """The latest (state, host), or None when there is no checkpoint.
+
+        template: a pytree of arrays or ShapeDtypeStructs, for shapes, dtypes and shardings. Raises InputError
+        when the checkpoint is of another model or config, naming the difference, and when it cannot be read.
+        """
+        step = self.latest_step()
+        if step is None:
+            return None
+        where = self.directory / str(step)
+        record = self._read(step, "host", ocp.args.JsonRestore())
+        different = differences(flatten(record["identity"]), flatten(self._identity))
+        if different:
+            raise InputError(
+                f"{where}: the checkpoint is of another model or config: {'; '.join(different)}; "
+                "use another workdir, or undo the change"
+            )
+        with self._readable(step):
+            stored = _shapes(self._manager.item_metadata(step)["state"])
+        different = differences(stored, _shapes(template))
+        if different:
+            raise InputError(
+                f"{where}: the state does not fit this run: {'; '.join(different)}; use another workdir"
+            )
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        return self._read(step, "state", ocp.args.StandardRestore(target)), record["host"]
+
+    def clear(self) -> None:
+        """Delete every checkpoint of this directory, to start over."""
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        with self._readable(step):
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError) as e:
+            reason = str(e).strip().split("\n")[0][:200]
+            raise InputError(
+                f"{self.directory / str(step)}: cannot read the checkpoint ({type(e).__name__}: {reason}); "
+                "delete that directory to resume from the step before"
+            ) from e
+
+
+def _shapes(tree: Any) -> dict[str, Any]:
+    def name(path: tuple) -> str:  # orbax turns attributes and indices into keys
+        return ".".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {name(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves if hasattr(x, "shape")}

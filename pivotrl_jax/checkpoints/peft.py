@@ -1,0 +1,102 @@
+"""Adapters as a PEFT checkpoint: adapter_config.json and adapter_model.safetensors, beside the merged export.
+
+Names are those of the base checkpoint's tensors, one adapter for each expert. PEFT 0.21 puts those together
+for the fused experts of transformers 5 (its transformers_weight_conversion.py treats Qwen3-MoE as Qwen2-MoE),
+and then warns that a rank_pattern matched no module: true, it matched the parameter gate_up_proj.
+tests/test_peft_export.py loads dense, expert and mixed models with it. vLLM and SGLang name adapters of
+Qwen3-MoE so, too; neither has been run on one of these.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from safetensors.numpy import save_file
+
+from pivotrl_jax.checkpoints.hf_files import appearing
+from pivotrl_jax.checkpoints.hf_layout import Place, leaf, places
+from pivotrl_jax.models import sharding
+from pivotrl_jax.models.config import ModelConfig
+from pivotrl_jax.models.lora import MARK
+from pivotrl_jax.records import InputError
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def save_adapter(directory: str | Path, config: ModelConfig, params: dict, base: str) -> None:
+    """Write the adapters among `params`, for `peft.PeftModel.from_pretrained(model, directory)`.
+
+    base: name or directory of the checkpoint they were trained on. Tensors keep their dtype; all of them are
+    held on the host once. Of several processes the first writes; all must call this, and return once the
+    adapter is there. The directory appears whole or not at all; an older adapter under that name is replaced.
+    Raises InputError when `directory` holds anything but an adapter.
+    """
+    directory = Path(os.path.abspath(directory))
+    if directory.exists() and not (directory.is_dir() and _replaceable(directory)):
+        raise InputError(f"{directory}: exists and is not an adapter; name another directory to export to")
+    first, tensors = jax.process_index() == 0, {}
+    for name, x in _tensors(config, params):
+        tensors |= {name: x} if first else {}
+    if first:
+        with appearing(directory) as temporary:
+            text = json.dumps(adapter_config(config, base), indent=2) + "\n"
+            (temporary / CONFIG).write_text(text, "utf-8")
+            save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"saved {directory}")
+
+
+def adapter_config(config: ModelConfig, base: str) -> dict:
+    """adapter_config.json: the fields of PEFT's LoraConfig that say what the tensors mean."""
+    matrices = _matrices(config)
+    values = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": config.lora.rank,
+        "lora_alpha": config.lora.alpha,
+        "target_modules": list(dict.fromkeys(_module(place).rpartition(".")[2] for place in matrices)),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    dense = [p for p in matrices if p.path[-1] in ("gate", "up", "down") and len(p.index) == 1]
+    if config.num_experts and dense:
+        # In a model with experts PEFT takes gate_proj for theirs alone and leaves out a dense layer's of that
+        # name, without a word. As a parameter it is found, its tensors under the same names.
+        values["target_parameters"] = [f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")]
+    return values
+
+
+def _matrices(config: ModelConfig) -> list[Place]:
+    """What has an adapter: every matrix of a layer but the router."""
+    return [p for p in places(config) if p.index and len(p.axes) == 2 and p.path[-1] != "router"]
+
+
+def _module(place: Place) -> str:
+    """PEFT's name of a matrix: that of the module, inside PEFT's wrappers."""
+    return "base_model.model." + place.name.removesuffix(".weight")
+
+
+def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of the adapter, on this host: A as [U, inputs], B as [outputs, U], heads folded."""
+    held = None
+    for place in _matrices(config):
+        if held != (key := (place.path, place.index[0])):  # one copy per layer and matrix, not per expert
+            held, group = key, leaf(params, place.path[:-1])
+            a, b = (sharding.fetch(group[f"{place.path[-1]}{MARK}{x}"][place.index[0]]) for x in "ab")
+        down, up = a[place.index[1:]], b[place.index[1:]]
+        # contiguous, because safetensors writes the buffer and ignores strides
+        yield f"{_module(place)}.lora_A.weight", np.ascontiguousarray(down.reshape(-1, down.shape[-1]).T)
+        yield f"{_module(place)}.lora_B.weight", np.ascontiguousarray(up.reshape(len(up), -1).T)
+
+
+def _replaceable(directory: Path) -> bool:
+    return (directory / CONFIG).is_file() or not any(directory.iterdir())

@@ -1,0 +1,80 @@
+"""Validation: the policy in training, scored every few steps on items that are neither trained nor tested on.
+
+The toolbox writes other tasks of the held-out kind under another seed. Other sources give a share of their
+training scenarios, which are not trained on then. Single turns are scored as in evaluation.py; where there is
+a world, whole episodes too, if the config asks for them.
+"""
+
+import math
+import time
+
+import jax
+
+from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.records import InputError
+from pivotrl_jax.rollouts.actor import make_actor
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training.loop import Validate
+from pivotrl_jax.trajectories import extract
+from pivotrl_jax.trajectories.sources import ValidationSet
+
+PREFIX = "validation/"
+
+
+ROLLOUTS = f"{PREFIX}rollout_turns"
+
+
+def make(run: run_lib.Run, held: ValidationSet) -> Validate:
+    """What validates a policy as `config.validation` says: its metrics after every so many steps, {} after
+    the others. Its draws come from the seed and the number of steps. Raises InputError when no turn is left
+    to score."""
+    c = run.config.validation
+    if not c.every:
+        return lambda steps, params: {}
+    turns, prompts, too_long = extract.turns_of(
+        run.chat, held.trajectories, run.config.data.max_prompt_tokens
+    )
+    run.facts["validation"] = {"turns": len(turns), "prompts_too_long": too_long}
+    if not turns:
+        raise InputError(
+            f"no turn is left for validation: {too_long} prompts are longer than "
+            f"config.data.max_prompt_tokens, {run.config.data.max_prompt_tokens}; raise it, or set "
+            "config.validation.every to 0"
+        )
+    tasks = evaluation.Tasks(held.rows if c.attempts else [], turns, prompts, [])
+    actor = make_actor(run, c.batch, run.trained_config)
+
+    def validate(steps: int, params: dict) -> dict[str, float]:
+        if steps % c.every:
+            return {}
+        began = time.perf_counter()
+        results = evaluation.evaluate(
+            actor,
+            params,
+            run.chat,
+            tasks,
+            stream=stream_of(run.config.seed, steps),
+            attempts=c.attempts,
+            samples=c.samples,
+            max_steps=run.config.evaluate.max_steps,
+            max_prompt=run.config.data.max_prompt_tokens,
+            judge=run.judge,
+        )
+        return {**metrics_of(results), f"{PREFIX}seconds": time.perf_counter() - began}
+
+    return validate
+
+
+def stream_of(seed: int, steps: int) -> jax.Array:
+    """The PRNG key of the validation after so many steps."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 5), steps)
+
+
+def metrics_of(results: evaluation.Results) -> dict[str, float]:
+    """Means of what evaluation.py measures, and of all turns together: "validation/turn_pass",
+    "validation/call_turn_pass", "validation/verifier/swe". NaN where nobody could decide a single turn."""
+    means = {name: math.fsum(v) / len(v) for name, (v, _) in evaluation.series(results).items()}
+    turns = [turn["mean"] for turn in results["turns"] if turn["mean"] is not None]
+    means = {"turn_pass": math.fsum(turns) / len(turns) if turns else math.nan, **means}
+    counts = {ROLLOUTS: results["rollout_turns"]}
+    return {f"{PREFIX}{name.replace(':', '/')}": value for name, value in means.items()} | counts

@@ -1,0 +1,252 @@
+"""Pivots to and from NVIDIA NeMo Gym's rows; no model needed.
+
+    python -m pivotrl_jax.exchange export --workdir=runs/bfcl --out=DIR [--rows=pivots --name=pivotrl]
+    python -m pivotrl_jax.exchange import FILE... --out=candidates.jsonl|pivots.jsonl [--kind=pivots]
+
+export: pivots.jsonl (or, --rows=candidates, every candidate with its profile), and the rollouts behind the
+profiles -> pivots_nemo_gym.jsonl, rollouts_nemo_gym.jsonl and config.yaml, whose agent the rows name. Rows of
+other servers or options get files (`pivots_nemo_gym_2.jsonl`) and agents of their own. Every row is
+validated; one with a fault is named and left out. Their server scores as `tool_call:nemo_gym` does, or as the
+other verifiers in that mode: profile with one of these if both sides must agree.
+
+import: rows -> candidates; or, where the output's name (or --kind) says pivots, the rows that bring rewards
+-> pivots with profiles. The rollouts of one task are one row. What is left out is named.
+"""
+
+import collections
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from pivotrl_jax.exchange import contract
+from pivotrl_jax.exchange import rows as rows_lib
+from pivotrl_jax.records import (
+    Candidate,
+    InputError,
+    Pivot,
+    Profile,
+    Rollout,
+    read_jsonl,
+    read_records,
+    write_records,
+)
+from pivotrl_jax.trajectories.readers import files, nemo_gym
+
+WORKDIR = flags.DEFINE_string("workdir", "", "export: the run whose pivots are written.")
+
+
+OUT = flags.DEFINE_string("out", "", "export: a folder. import: a file, one record a line.")
+
+
+ROWS = flags.DEFINE_enum("rows", "pivots", ("pivots", "candidates"), "export: which of the run.")
+
+
+NAME = flags.DEFINE_string("name", "pivotrl", "export: what the agents' names begin with.")
+
+
+KIND = flags.DEFINE_enum(
+    "kind", None, ("pivots", "candidates"), "import: what to write, if --out's name lies."
+)
+
+
+NAMED = 20  # more that were left out are only counted
+
+
+def _complain(named: Sequence[str]) -> None:
+    for sentence in named[:NAMED]:
+        print(f"exchange: left out {sentence}", file=sys.stderr)
+    if len(named) > NAMED:
+        print(f"exchange: left out {len(named) - NAMED} more", file=sys.stderr)
+
+
+# ---- export
+
+
+def read_run(workdir: Path, rows: str) -> list[tuple[Candidate, Profile | None]]:
+    """The run's pivots, or its candidates with their profiles. Raises InputError where they are missing."""
+    if rows == "pivots":
+        return [(p.candidate, p.profile) for p in read_records(workdir / "pivots.jsonl", Pivot)]
+    profiles = {p.candidate_id: p for p in read_records(workdir / "profiles.jsonl", Profile)}
+    return [(c, profiles.get(c.id)) for c in read_records(workdir / "candidates.jsonl", Candidate)]
+
+
+def read_rollouts(folder: Path, wanted: set[str]) -> dict[str, list[Rollout]]:
+    """Candidate id -> its rollouts by sample, without their tokens, which no row holds."""
+    found: dict[str, list[Rollout]] = collections.defaultdict(list)
+    for path in sorted(folder.glob("*.jsonl")):
+        for line, value in read_jsonl(path):
+            if value.get("candidate_id") not in wanted:
+                continue
+            try:
+                rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
+            except TypeError as e:
+                raise InputError(f"{path}:{line}: not a Rollout ({e}); remove the line") from None
+            found[rollout.candidate_id].append(rollout)
+    return {id: sorted(rollouts, key=lambda r: r.sample) for id, rollouts in found.items()}
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:
+        f.writelines(line + "\n" for line in lines)
+    os.replace(temporary, path)
+
+
+def export(workdir: Path, out: Path) -> None:
+    """Write the rows, their rollouts and the configuration. Raises InputError."""
+    records = read_run(workdir, ROWS.value)
+    if not records:
+        raise InputError(f"{workdir}: no {ROWS.value} in it; nothing to export")
+    agents = contract.agents_of([candidate for candidate, _ in records], NAME.value)
+    good: dict[contract.Agent, list[tuple[Candidate, Profile | None, dict]]] = {}
+    named = []
+    for (candidate, profile), agent in zip(records, agents):
+        row = rows_lib.row_of(candidate, profile, agent.name)
+        faults = contract.validate(row, agent.name)
+        if faults:
+            named.append(f"{workdir / ROWS.value}.jsonl: {candidate.id}: " + "; ".join(faults))
+        else:
+            good.setdefault(agent, []).append((candidate, profile, row))
+    if not good:
+        raise InputError(f"no row satisfies NeMo Gym's contract; the first fault: {named[0]}")
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for number, (agent, group) in enumerate(good.items(), 1):
+        paths[agent] = out / f"pivots_nemo_gym{f'_{number}' if number > 1 else ''}.jsonl"
+        _write_lines(paths[agent], (json.dumps(row, ensure_ascii=False) for *_, row in group))
+        print(f"{len(group)} rows in {paths[agent]}, for the agent {agent.name}")
+    sampled = _rollout_rows(workdir, good, named)
+    _write_lines(out / "rollouts_nemo_gym.jsonl", sampled)
+    data = [(agent, str(path.resolve())) for agent, path in paths.items()]
+    (out / "config.yaml").write_text(contract.yaml_config(data), encoding="utf-8")
+    _complain(named)
+    print(f"{len(sampled)} rollouts in {out / 'rollouts_nemo_gym.jsonl'}; agents in {out / 'config.yaml'}")
+
+
+def _rollout_rows(workdir: Path, good: dict, named: list[str]) -> list[str]:
+    """The rollouts behind the rows' profiles, as lines; those that give other rewards are named."""
+    tasks = [(agent, *task) for agent, group in good.items() for task in group]
+    rollouts = read_rollouts(workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks})
+    # a completion that closes a think block it never opened began inside one
+    texts = (r.text for group in rollouts.values() for r in group)
+    opened = any("</think>" in t and not t.lstrip().startswith("<think>") for t in texts)
+    lines = []
+    for index, (agent, candidate, profile, _) in enumerate(tasks):
+        samples = rollouts.get(candidate.id, [])
+        if profile is None or [r.reward for r in samples if r.reward is not None] != profile.rewards:
+            named.append(f"the rollouts of {candidate.id}: their rewards are not the profile's")
+            continue
+        made = rows_lib.rollout_rows(candidate, samples, index, agent.name, opened)
+        lines += [json.dumps(row, ensure_ascii=False) for row in made]
+    return lines
+
+
+# ---- import
+
+
+def _pivot_rows(path: Path, named: list[str]) -> Iterator[tuple[str, dict]]:
+    for where, document in files.documents(path):
+        if isinstance(document, InputError):
+            named.append(f"{where}: {document}")
+            continue
+        for place, row in nemo_gym.episodes(document, where):
+            if nemo_gym.recognise(row, path):
+                yield place, row
+            else:
+                named.append(f"{place}: no pivot row; want responses_create_params and expected_action")
+
+
+def _rows(paths: Iterable[str], named: list[str]) -> Iterator[tuple[str, dict]]:
+    """The rows of all files, one after the other: released files hold more than memory does."""
+    for path in map(Path, paths):
+        first = next(_pivot_rows(path, []), None)
+        sampled = first is not None and rows_lib.is_rollout(first[1])
+        rewards = rows_lib.task_rewards(_pivot_rows(path, [])) if sampled else {}
+        yield from rows_lib.gather(_pivot_rows(path, named), rewards) if sampled else _pivot_rows(path, named)
+
+
+def read_back(paths: Iterable[str], named: list[str]) -> Iterator[tuple[str, Candidate, Profile | None]]:
+    """(where, candidate, profile) of every row that can be read, ids unique; the others go to `named`."""
+    taken = set()
+    for where, row in _rows(paths, named):
+        try:
+            candidate, profile = rows_lib.record_of(row, where)
+        except InputError as e:
+            named.append(f"{where}: {e}")
+            continue
+        if candidate.id in taken:
+            named.append(f"{where}: the id {candidate.id!r} is taken by an earlier row; make ids unique")
+        else:
+            taken.add(candidate.id)
+            yield where, candidate, profile
+
+
+def import_(paths: Sequence[str], out: Path) -> None:
+    """Write candidates or pivots. Raises InputError."""
+    kind = KIND.value or next((k for k in ("pivots", "candidates") if k[:-1] in out.name), None)
+    if kind is None:
+        raise InputError(f"--out={out}: the name says neither candidates nor pivots; give --kind")
+    named: list[str] = []
+    counts: collections.Counter = collections.Counter()
+
+    def records() -> Iterator[Candidate | Pivot]:
+        for where, candidate, profile in read_back(paths, named):
+            if kind == "pivots" and profile is None:
+                named.append(f"{where}: no rewards, so no profile")
+                continue
+            counts["made"] += 1
+            counts["flat"] += profile is not None and profile.variance == 0
+            yield Pivot(candidate, profile) if kind == "pivots" else candidate
+
+    made = records()
+    first = next(made, None)
+    if first is not None:
+        write_records(out, itertools.chain([first], made))
+    _complain(named)
+    if first is None:
+        raise InputError(f"none of the rows gives {kind}" + (f"; the first: {named[0]}" if named else ""))
+    print(f"{counts['made']} {kind} in {out}")
+    if kind == "pivots" and counts["flat"]:
+        print(
+            f"{counts['flat']} of them have equal rewards: they teach nothing until a policy varies on them"
+        )
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Raises InputError."""
+    command, *paths = arguments or [""]
+    if command not in ("export", "import"):
+        raise InputError(f"the first argument is {command!r}; want export or import")
+    if not OUT.value:
+        raise InputError("no output; name one with --out")
+    try:
+        if command == "export":
+            if paths or not WORKDIR.value:
+                raise InputError("export reads a run; name its folder with --workdir, and no file")
+            export(Path(WORKDIR.value), Path(OUT.value))
+        else:
+            if not paths:
+                raise InputError("no input; name the files with rows")
+            import_(paths, Path(OUT.value))
+    except OSError as e:
+        raise InputError(f"{e.filename or OUT.value}: {e.strerror}; check the path") from None
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as e:
+        sys.exit(f"exchange: {str(e).splitlines()[0]}")
+
+
+def main(argv: list[str]) -> None:
+    """Exit status 1 and one sentence for bad input."""
+    try:
+        run(argv[1:])
+    except InputError as e:
+        sys.exit(f"exchange: {e}")

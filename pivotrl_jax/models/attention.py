@@ -1,0 +1,235 @@
+"""Attention over a forest, and decode attention over a trunk and a branch.
+
+Axis letters as in `model.py`. Visibility is the one rule of `forest.py`: slot i sees slot j exactly when
+`j <= i < subtree_end[j]`. Softmax runs in float32: bfloat16 sums over thousands of keys lose the small ones.
+"""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pivotrl_jax.models import attention_kernel
+
+_MASKED = -1e30  # finite, so that a row without any visible key (padding) stays free of NaN
+
+
+def visible(query_slot: jax.Array, subtree_end: jax.Array) -> jax.Array:
+    """bool [..., Q, T]: whether the token at each query slot [..., Q] sees slot j, given subtree_end [...,
+    T]."""
+    key_slot = jnp.arange(subtree_end.shape[-1])
+    query = query_slot[..., :, None]
+    return (key_slot <= query) & (query < subtree_end[..., None, :])
+
+
+def forest_attention(
+    q_RTHK: jax.Array, k_RTNK: jax.Array, v_RTNK: jax.Array, subtree_end_RT: jax.Array, chunk: int
+) -> jax.Array:
+    """Grouped-query attention of every slot to the slots it sees. Returns [R, T, H, K] in the dtype of `q`.
+
+    On a TPU these are the kernels of `attention_kernel.py`, which choose their own blocks: for bfloat16 and
+    float32, heads of a multiple of 64 and rows of 128 slots or more (exactly: `attention_kernel.usable`).
+    Elsewhere, and for other shapes, it is a loop, as follows.
+
+    A row is cut into blocks of `chunk` slots. One loop goes over blocks of queries, a loop inside it over
+    those blocks of keys that any of these queries sees, with the softmax kept as a running maximum, sum and
+    output. So the program is as large for 32k slots as for 1k, and a whole block above the diagonal, of
+    another tree or of a branch that has ended is not computed. The backward pass keeps one log-sum-exp per
+    query and recomputes scores: memory is O(T), and O(chunk x chunk) for the scores of two blocks. Padding
+    slots (subtree_end 0) see nothing: they return the mean of some values (finite, and never read) and pass
+    no gradient on.
+    """
+    q = q_RTHK * jnp.asarray(q_RTHK.shape[3] ** -0.5, q_RTHK.dtype)
+    return _attend(q, k_RTNK, v_RTNK, subtree_end_RT, chunk)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q, k, v, end, chunk):
+    return _attend_fwd(q, k, v, end, chunk)[0]
+
+
+def _attend_fwd(q, k, v, end, chunk):
+    looped = functools.partial(_forward, chunk)
+    out, log_total = _by_platform(attention_kernel.forward, looped, q, k, v, end)
+    return out, (q, k, v, end, out, log_total)
+
+
+def _attend_bwd(chunk, residual, g):
+    looped = functools.partial(_backward, chunk)
+    return *_by_platform(attention_kernel.backward, looped, *residual, g), None
+
+
+def _by_platform(kernel, looped, q, k, *rest):
+    # chosen inside the derivative: a choice that is differentiated keeps what each of its branches would need
+    if not attention_kernel.usable(q, k):
+        if jax.default_backend() == "tpu":
+            warnings.warn(
+                f"attention over {q.shape} {q.dtype} runs as a loop: no kernel takes it", stacklevel=2
+            )
+        return looped(q, k, *rest)
+    return lax.platform_dependent(q, k, *rest, tpu=kernel, default=looped)
+
+
+_attend.defvjp(_attend_fwd, _attend_bwd)
+
+
+# Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]; queries [B, R, N, G * Q, K], those
+# that share a key head as one matrix; `end` is subtree_end as [B, R, Q]. i is a block of queries, j of keys.
+
+
+def _blocks(x, N, Q):
+    """[R, T, N * G, K] -> [B, R, N, G * Q, K], padded to whole blocks."""
+    R, T, _, K = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -T % Q), (0, 0), (0, 0)))
+    x = x.reshape(R, -1, Q, N, x.shape[2] // N, K).transpose(1, 0, 3, 4, 2, 5)
+    return x.reshape(*x.shape[:3], -1, K)
+
+
+def _slots(x, G, T):
+    """The inverse of `_blocks`: [B, R, N, G * Q, K] -> [R, T, N * G, K]."""
+    B, R, N, rows, K = x.shape
+    x = x.reshape(B, R, N, G, rows // G, K).transpose(1, 0, 4, 2, 3, 5)
+    return x.reshape(R, -1, N * G, K)[:, :T]
+
+
+def _blocks_of_end(end, Q):
+    """[R, T] -> [B, R, Q]."""
+    return jnp.pad(end, ((0, 0), (0, -end.shape[1] % Q))).reshape(len(end), -1, Q).swapaxes(0, 1)
+
+
+def _earlier(end):
+    """int [B, B] and [B]: for every block of queries the earlier blocks of keys to meet, at the front, and
+    their number. A block of keys is left out when its last subtree ends before the queries begin."""
+    B, _, Q = end.shape
+    block = jnp.arange(B)
+    meets = (block < block[:, None]) & (block[:, None] * Q < end.max((1, 2)))
+    return jnp.argsort(~meets, axis=-1, stable=True), meets.sum(-1)
+
+
+def _product(spec, x, y):
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _scores(q, k, end, i, j):
+    """float32 [R, N, G * Q, Q]: scores of the queries of block i with the keys of block j, masked where
+    unseen."""
+    scores = _product("rnqk,rntk->rnqt", q, k[j])
+    R, N, _, Q = scores.shape
+    # visibility only compares slots: all may be counted from the first key of the block
+    mask = visible((i - j) * Q + jnp.arange(Q), end[j] - j * Q)
+    return jnp.where(mask[:, None, None], scores.reshape(R, N, -1, Q, Q), _MASKED).reshape(scores.shape)
+
+
+def _add(total, j, x):
+    """x added to block j: a slice written in place, where `.at[j].add` would be a scatter."""
+    return lax.dynamic_update_index_in_dim(total, total[j] + x, j, 0)
+
+
+def _forward(chunk, q, k, v, end):
+    """Output [R, T, H, K] and log-sum-exps float32 [R, H, T]."""
+    T, G, Q = q.shape[1], q.shape[2] // k.shape[2], min(chunk, q.shape[1])
+    q, k, v = (_blocks(x, k.shape[2], Q) for x in (q, k, v))
+    end = _blocks_of_end(end, Q)
+
+    def step(_, block):
+        i, qi, earlier, count = block
+
+        def weigh(scores, top, j):
+            weights = jnp.exp(scores - top)
+            out = _product("rnqt,rntk->rnqk", weights.astype(v.dtype), v[j])
+            return weights.sum(-1, keepdims=True), out
+
+        def meet(n, carry):
+            top, total, out = carry
+            scores = _scores(qi, k, end, i, earlier[n])
+            new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
+            more_total, more_out = weigh(scores, new_top, earlier[n])
+            keep = jnp.exp(top - new_top)
+            return new_top, total * keep + more_total, out * keep + more_out
+
+        # a block meets itself first: every query sees itself, so the running maximum is a real score at once
+        scores = _scores(qi, k, end, i, i)
+        top = scores.max(-1, keepdims=True)
+        top, total, out = lax.fori_loop(0, count, meet, (top, *weigh(scores, top, i)))
+        return None, ((out / total).astype(qi.dtype), top + jnp.log(total))
+
+    _, (out, log_total) = lax.scan(step, None, (jnp.arange(len(q)), q, *_earlier(end)))
+    return _slots(out, G, T), _slots(log_total, G, T)[..., 0].swapaxes(1, 2)
+
+
+def _backward(chunk, q, k, v, end, out, log_total, g):
+    """Gradients of q, k and v, given what `_forward` returned and the gradient of the output."""
+    T, G, N, Q = q.shape[1], q.shape[2] // k.shape[2], k.shape[2], min(chunk, q.shape[1])
+    # sum_t p dp, which softmax's gradient subtracts, equals g . out
+    centre = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
+    log_total = log_total.swapaxes(1, 2)[..., None]
+    q, k, v, g, centre, log_total = (_blocks(x, N, Q) for x in (q, k, v, g, centre, log_total))
+    end = _blocks_of_end(end, Q)
+
+    def step(grads, block):
+        i, qi, gi, centre_i, log_total_i, earlier, count = block
+
+        def meet(j, carry):
+            dq, dk, dv = carry
+            scores = _scores(qi, k, end, i, j)
+            # a padding query has masked scores alone, and exp would make them uniform probs
+            probs = jnp.where(scores > _MASKED, jnp.exp(scores - log_total_i), 0.0)
+            d_scores = probs * (_product("rnqk,rntk->rnqt", gi, v[j]) - centre_i)
+            probs, d_scores = probs.astype(qi.dtype), d_scores.astype(qi.dtype)
+            dq = dq + _product("rnqt,rntk->rnqk", d_scores, k[j])
+            dk = _add(dk, j, _product("rnqt,rnqk->rntk", d_scores, qi))
+            return dq, dk, _add(dv, j, _product("rnqt,rnqk->rntk", probs, gi))
+
+        carry = meet(i, (jnp.zeros_like(qi, jnp.float32), *grads))
+        dq, *grads = lax.fori_loop(0, count, lambda n, carry: meet(earlier[n], carry), carry)
+        return tuple(grads), dq.astype(qi.dtype)
+
+    # float32, because they sum over blocks; zeros_like, because in a shard_map they vary as the arrays do
+    zeros = jnp.zeros_like(k, jnp.float32), jnp.zeros_like(v, jnp.float32)
+    blocks = (jnp.arange(len(q)), q, g, centre, log_total, *_earlier(end))
+    (dk, dv), dq = lax.scan(step, zeros, blocks)
+    return _slots(dq, G, T), _slots(dk.astype(k.dtype), 1, T), _slots(dv.astype(v.dtype), 1, T)
+
+
+def decode_attention(
+    q_RSHK: jax.Array,
+    k_RSNK: jax.Array,
+    v_RSNK: jax.Array,
+    trunk: tuple[jax.Array, jax.Array],
+    trunk_mask_RST: jax.Array,
+    own: tuple[jax.Array, jax.Array],
+    own_mask_RSC: jax.Array,
+) -> jax.Array:
+    """One new token per branch against the shared trunk, the branch's own past, and itself. Returns [R, S,
+    H, K].
+
+    `trunk` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, N,
+    C, K], in whatever order; the masks say which slots and positions a branch sees; `k_RSNK`, `v_RSNK` belong
+    to the new token.
+    """
+    R, S, H, K = q_RSHK.shape
+    N = k_RSNK.shape[2]
+    q = (q_RSHK * jnp.asarray(K**-0.5, q_RSHK.dtype)).reshape(R, S, N, H // N, K)
+    (trunk_k, trunk_v), (own_k, own_v) = trunk, own
+    # [R, N, S, G, ...] on the trunk, where all queries of a key head are one matrix, and [R, S, N, G, ...] on
+    # what is a branch's own: what is as long as a trunk or a branch is never transposed, only sums over it
+    on_trunk = _product("rnqk,rntk->rnqt", q.swapaxes(1, 2).reshape(R, N, -1, K), trunk_k)
+    on_trunk = on_trunk.reshape(R, N, S, H // N, -1)
+    on_trunk = jnp.where(trunk_mask_RST[:, None, :, None], on_trunk, _MASKED)
+    on_own = _product("rsngk,rsnck->rsngc", q, own_k)
+    on_own = jnp.where(own_mask_RSC[:, :, None, None], on_own, _MASKED)
+    on_self = _product("rsngk,rsnk->rsng", q, k_RSNK)
+
+    top = jnp.maximum(jnp.maximum(on_trunk.max(-1).swapaxes(1, 2), on_own.max(-1)), on_self)
+    w_trunk = jnp.exp(on_trunk - top.swapaxes(1, 2)[..., None])
+    w_own, w_self = jnp.exp(on_own - top[..., None]), jnp.exp(on_self - top)
+    total = w_trunk.sum(-1).swapaxes(1, 2) + w_own.sum(-1) + w_self
+    out = _product(
+        "rnqt,rntk->rnqk", w_trunk.reshape(R, N, -1, w_trunk.shape[-1]).astype(trunk_v.dtype), trunk_v
+    )
+    out = out.reshape(R, N, S, H // N, K).swapaxes(1, 2)
+    out = out + _product("rsngc,rsnck->rsngk", w_own, own_v.astype(jnp.float32))
+    out = out + w_self[..., None] * v_RSNK[:, :, :, None].astype(jnp.float32)
+    return (out / total[..., None]).astype(q_RSHK.dtype).reshape(R, S, H, K)

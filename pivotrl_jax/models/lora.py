@@ -1,0 +1,119 @@
+"""Low-rank adapters (arXiv 2106.09685): which parameters they are, fresh ones, and merging them.
+
+`model.py` declares them beside the matrix they adapt, `q_lora_a` and `q_lora_b` beside `q`, when
+ModelConfig.lora is set. They alone are trained then; the base stays as it was loaded.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from pivotrl_jax.models import config as model_config
+from pivotrl_jax.models import decoder
+
+MARK = "_lora_"
+
+
+def trained(config: model_config.ModelConfig, params: dict) -> dict:
+    """The part of a params tree that is trained: the adapters where there are any, else everything."""
+    return _pick(params, True) if config.lora else params
+
+
+def base(params: dict) -> dict:
+    """The params tree without adapters."""
+    return _pick(params, False)
+
+
+def _pick(params: dict, adapters: bool) -> dict:
+    flat = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict({k: v for k, v in flat.items() if (MARK in k[-1]) == adapters})
+
+
+def join(one: dict, other: dict) -> dict:
+    """One tree of the leaves of two: the base and its adapters."""
+    if not one or not other:
+        return one or other
+    flat = traverse_util.flatten_dict(one) | traverse_util.flatten_dict(other)
+    return traverse_util.unflatten_dict(flat)
+
+
+def has_adapters(params: dict) -> bool:
+    """Whether a params tree carries adapters."""
+    return any(MARK in path[-1] for path in traverse_util.flatten_dict(params))
+
+
+def init(config: model_config.ModelConfig, seed: int) -> dict:
+    """Fresh adapters, float32: A uniform in +-1/sqrt(inputs) as PEFT draws it, B zero, so that the policy
+    starts as the reference. Leaf by leaf on the host: the same numbers on every mesh."""
+    shapes = traverse_util.flatten_dict(trained(config, decoder.param_shapes(config)))
+
+    def draw(number, path, leaf):
+        if path[-1].endswith("b"):
+            return np.zeros(leaf.shape, np.float32)
+        rng = np.random.default_rng([seed, number])
+        bound = _inputs(path[-1], leaf.shape) ** -0.5
+        return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
+
+    return traverse_util.unflatten_dict(
+        {path: draw(n, path, leaf) for n, (path, leaf) in enumerate(sorted(shapes.items()))}
+    )
+
+
+def _inputs(name: str, shape: tuple[int, ...]) -> int:
+    """How many inputs an A [L, (E,) inputs..., U] has: `o` reads heads and head_dim, the others one axis."""
+    return int(np.prod(shape[-3:-1])) if name.startswith("o_") else shape[-2]
+
+
+def merged(config: model_config.ModelConfig, params: dict) -> dict:
+    """`params` as a model without adapters that computes the same: W + alpha / rank A B, added in float32, in
+    W's dtype. For an export: an adapted matrix is a `Merged`, which adds one layer at a time, because beside
+    the base a merged copy of it has no room."""
+    if not config.lora:
+        return params
+    flat = traverse_util.flatten_dict(params)
+
+    def view(path, w):
+        a, b = (flat.get((*path[:-1], f"{path[-1]}{MARK}{x}")) for x in "ab")
+        return w if a is None else Merged(w, a, b, config.lora.scale)
+
+    return traverse_util.unflatten_dict({p: view(p, w) for p, w in flat.items() if MARK not in p[-1]})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Merged:
+    """A matrix and its adapter, read layer by layer as if they were one array: W [L, (E,) inputs, outputs],
+    A [L, (E,) inputs, U], B [L, (E,) U, outputs]."""
+
+    w: jax.Array
+    a: jax.Array
+    b: jax.Array
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.w.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.w.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.w.ndim
+
+    def __getitem__(self, index: int | tuple) -> jax.Array:
+        """`index` (layer,) or layer: that layer's merged matrix, on the mesh as w[layer] is."""
+        return _add(self.w[index], self.a[index], self.b[index], self.scale)
+
+
+@jax.jit
+def _add(w: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+    """w + scale a b of one layer. As many axes in A as in B: [E, inputs, U] and [E, U, outputs], or one axis
+    of inputs and one of outputs; else one of the two has heads unfolded."""
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    product = jnp.matmul if a.ndim == b.ndim else functools.partial(jnp.tensordot, axes=1)
+    return (w + scale * product(a, b, precision=jax.lax.Precision.HIGHEST)).astype(w.dtype)

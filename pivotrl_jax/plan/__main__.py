@@ -1,0 +1,6 @@
+"""`python -m pivotrl_jax.plan --config=... --mesh=... --device=...`"""
+
+from pivotrl_jax.plan.summary import main
+from pivotrl_jax.run import cli
+
+cli.start(main)

@@ -1,0 +1,190 @@
+"""Accelerators to plan for: their published numbers, the flag `--device`, and a mesh to compile for.
+
+TPUs are compiled for by libtpu, which runs on any Linux machine and needs no more than the shape of a slice.
+For GPUs the mesh is of virtual CPU devices, so what is compiled for them is an estimate.
+"""
+
+import dataclasses
+import importlib.util
+import itertools
+import math
+import os
+import re
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils, topologies
+from jax.sharding import AxisType, Mesh
+
+from pivotrl_jax.models import sharding
+from pivotrl_jax.records import InputError
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One device: a TPU chip (both cores of a v4 or v5p, which libtpu presents as one) or one GPU."""
+
+    name: str
+    kind: str  # "tpu" or "gpu"
+    flops: float  # FLOP/s, dense bfloat16 matrix products
+    hbm_bytes: float
+    usable_bytes: float  # of which a program may take. TPU: more than that libtpu 0.0.42 refuses (measured)
+    bandwidth: float  # bytes/s, of HBM
+    # bytes/s one device sends over all its links together, one way: ICI (links x one-way rate) or NVLink. A
+    # collective along one axis of a torus uses two of its four or six links, so this flatters it.
+    interconnect: float
+    dims: int  # axes of the torus; 1 for GPUs, which a switch joins
+    largest: int  # devices so joined: the largest slice, or a node of eight GPUs; what joins more is slower
+    libtpu: tuple[tuple[str, str], ...] = ()  # options of its topology
+
+
+def _tpu(name, tflops, hbm, usable, bandwidth, links, link, dims, largest, libtpu=()):
+    return Chip(
+        name, "tpu", tflops * 1e12, hbm * GIB, usable * GIB, bandwidth, links * link, dims, largest, libtpu
+    )
+
+
+def _gpu(name, tflops, gigabytes, bandwidth, nvlink):
+    return Chip(name, "gpu", tflops * 1e12, gigabytes * 1e9, gigabytes * 1e9, bandwidth, nvlink, 1, 8)
+
+
+# TPUs: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute, HBM capacity and bandwidth, largest
+# slice, and "bidirectional ICI bandwidth per chip", of which half is one way. The page on v4 has no ICI
+# number: 45 GB/s a link is from jax-ml.github.io/scaling-book/tpus. Without "megacore" libtpu makes a v4 chip
+# two devices.
+# GPUs: NVIDIA's data sheets of the SXM parts, as quoted by jax-ml.github.io/scaling-book/gpus and
+# glennklockwood.com/garden/processors. NVIDIA prints 1,979 TFLOPS for the last two, "with sparsity": dense is
+# half; and NVLink both ways, 600 and 900 GB/s: one way is half. Gigabytes are taken as 1e9, less than a
+# driver reports, since CUDA keeps some.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        _tpu("v4", 275, 32, 30.75, 1.2e12, 6, 45e9, 3, 4096, (("chip_config_name", "megacore"),)),
+        _tpu("v5e", 197, 16, 15.75, 819e9, 4, 50e9, 2, 256),
+        _tpu("v5p", 459, 96, 95.74, 2.765e12, 6, 100e9, 3, 6144),
+        _tpu("v6e", 918, 32, 31.25, 1.638e12, 4, 100e9, 2, 256),
+        _gpu("a100", 312, 80, 2.039e12, 300e9),
+        _gpu("h100", 989.4, 80, 3.35e12, 450e9),
+        _gpu("h200", 989.4, 141, 4.8e12, 450e9),
+    )
+}
+
+
+def parse_device(text: str, sizes: Mapping[str, int]) -> tuple[Chip, tuple[int, ...]]:
+    """The chip and the shape of the slice that `--device` names, for a mesh of the given axis sizes.
+
+    "v5p" takes the most cubic slice (the most square for v5e and v6e) of as many chips as the mesh has;
+    "v5p:4x4x4" that one; "h200" and "h200:16" are a row of GPUs. Raises InputError.
+    """
+    match = re.fullmatch(r"(\w+)(?::([1-9]\d*(?:x[1-9]\d*)*))?", text)
+    chip = CHIPS.get(match[1].lower()) if match else None
+    if chip is None:
+        raise InputError(f"--device={text} names no chip; choose one of {', '.join(CHIPS)}, or v5p:2x2x4")
+    if match[2]:
+        shape = tuple(map(int, match[2].split("x")))
+        if len(shape) != chip.dims:
+            like = "x".join("224"[: chip.dims])
+            raise InputError(f"--device={text}: {chip.name} has {chip.dims} axes; write {chip.name}:{like}")
+    elif -1 in sizes.values():
+        raise InputError(
+            f"--device={text} takes its number of devices from the mesh, which leaves one axis open (-1); "
+            f"give that axis a size, or the device a shape"
+        )
+    else:
+        shape = slice_shape(chip, math.prod(sizes.values()))
+    sharding.mesh_shape(sizes, math.prod(shape))
+    return chip, shape
+
+
+def slice_shape(chip: Chip, devices: int) -> tuple[int, ...]:
+    """The most cubic slice of so many chips, ascending: 16 v5p are 2x2x4. Raises InputError when there is
+    none."""
+    if chip.kind == "gpu":
+        return (devices,)
+    sides = [n for n in range(1, devices + 1) if devices % n == 0]
+    shapes = [s for s in itertools.product(sides, repeat=chip.dims) if math.prod(s) == devices]
+    shapes = [s for s in shapes if _hosts_fit(s)]
+    if not shapes or devices > chip.largest:
+        raise InputError(
+            f"{chip.name} has no slice of {devices} chips: it comes by 1, by 2 and by multiples of 4 up to "
+            f"{chip.largest}; choose another mesh"
+        )
+    return min(shapes, key=lambda s: (sum(s), s))
+
+
+def _hosts_fit(shape: tuple[int, ...]) -> bool:
+    """Whether whole hosts of 2x2 chips make up the slice, or one host of fewer: libtpu refuses others."""
+    return shape[0] % 2 == shape[1] % 2 == 0 or math.prod(shape) <= 2
+
+
+def compiled_for(chip: Chip, shape: tuple[int, ...], compiler: str) -> tuple[Chip, tuple[int, ...]]:
+    """What stands in for a GPU, whose compiler needs one: as many v5p, where libtpu is installed and has such
+    a slice. It lays the same program out in bfloat16 as a GPU's would; the CPU's takes two to four times the
+    memory, in float32 and with all results at once (measured: 30B-A3B on 8 devices, 82 GiB of activations
+    against 14). `compiler` "cpu" wants virtual CPU devices all the same."""
+    if chip.kind == "tpu" or compiler == "cpu" or importlib.util.find_spec("libtpu") is None:
+        return chip, shape
+    try:
+        return CHIPS["v5p"], slice_shape(CHIPS["v5p"], math.prod(shape))
+    except InputError:
+        return chip, shape
+
+
+def target_mesh(chip: Chip, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Mesh:
+    """A mesh of MESH_AXES over the devices of a slice, to lower and compile for; nothing can run on it.
+
+    Neighbours on a mesh axis are neighbours in a TPU's torus where `mesh_utils` finds a way. Call this before
+    any array is made: for GPUs it sets the number of CPU devices. Raises InputError.
+    """
+    if not os.environ.get("JAX_PLATFORMS"):
+        jax.config.update("jax_platforms", "cpu")  # of a real accelerator here nothing is wanted
+    devices = _slice(chip, shape) if chip.kind == "tpu" else _virtual(math.prod(shape))
+    axes = sharding.mesh_shape(sizes, len(devices))
+    if chip.kind == "tpu":
+        grid = mesh_utils.create_device_mesh(axes, devices, allow_split_physical_axes=True)
+    else:
+        grid = np.array(devices).reshape(axes)
+    return Mesh(grid, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * len(axes))
+
+
+# For a machine without a TPU: no metadata server, one worker. The accelerator type only quiets a warning,
+# whatever is compiled for. Compilers may run side by side: without the last line the second one is refused.
+_LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_LOG_DIR": "disabled",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+def _slice(chip: Chip, shape: tuple[int, ...]) -> list:
+    """Devices of a TPU slice, one per chip, as libtpu describes them."""
+    name = f"{chip.name}:{'x'.join(map(str, shape))}"
+    if importlib.util.find_spec("libtpu") is None:
+        raise InputError(f"--device={name} is compiled by libtpu; pip install 'pivotrl-jax[plan]'")
+    for variable, value in _LIBTPU.items():
+        os.environ.setdefault(variable, value)
+    options = dict(chip.libtpu)
+    if math.prod(shape) <= 2:  # a host of its own; libtpu takes 2x2x1 chips otherwise
+        options["chips_per_host_bounds"] = [*shape, 1, 1][:3]
+    try:
+        return topologies.get_topology_desc(topology_name=name, platform="tpu", **options).devices
+    except jax.errors.JaxRuntimeError as e:
+        raise InputError(
+            f"--device={name} is refused by libtpu ({str(e).splitlines()[0]}); slices are 1 or 2 chips, or "
+            f"even along their first two axes"
+        ) from None
+
+
+def _virtual(count: int) -> list:
+    """So many virtual CPU devices. Raises RuntimeError when JAX has already started with fewer."""
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # started: it may have enough
+        if len(jax.devices("cpu")) < count:
+            raise
+    return jax.devices("cpu")[:count]

@@ -1,0 +1,5 @@
+"""`python -m pivotrl_jax.report --workdir=DIR`"""
+
+from pivotrl_jax.report.report import main
+
+main()

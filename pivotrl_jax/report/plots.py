@@ -1,0 +1,237 @@
+"""The report's plots: matplotlib figures turned into inline SVG whose colours follow the page.
+
+Every figure is drawn once, in stand-in colours; `_svg` swaps those for the page's CSS variables, so one
+picture is legible on light and dark ground. Text stays text and takes the page's font. Words from data
+are drawn without mathtext and escaped by matplotlib's SVG writer.
+"""
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from pivotrl_jax.report.inputs import Estimate
+
+# Stand-in colour -> CSS variable of the page. No drawn colour is left that the page does not own.
+_COLOURS = {
+    "#010203": "--ink",
+    "#010204": "--muted",
+    "#010205": "--line",
+    "#010206": "--call",
+    "#010207": "--text",
+    "#010208": "--before",
+    "#010209": "--after",
+    "#01020a": "--mark",
+}
+
+
+INK, MUTED, LINE, CALL, TEXT, BEFORE, AFTER, MARK = _COLOURS
+
+
+_WIDTH = 4.4  # inches; about what a phone shows, so that labels are not scaled down there
+
+
+def _svg(draw: Callable[[Axes], None], height: float, label: str) -> str:
+    """Draw on one axes and return an `<svg>` element without size, metadata or unused ids."""
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": label,  # ids differ between figures of one page, and are the same on every run
+        "text.parse_math": False,
+        "font.size": 9,
+        "text.color": INK,
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": MUTED,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": MUTED,
+        "ytick.labelcolor": MUTED,
+        "grid.color": LINE,
+        "grid.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.axisbelow": True,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        draw(axes)
+        out = io.StringIO()
+        figure.savefig(
+            out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    view_box = re.search(r'viewBox="([-\d. ]+)"', svg).group(1)
+    svg = f'<svg viewBox="{view_box}" role="img" aria-label="{label}">' + svg[svg.index(">") + 1 :]
+    used = set(re.findall(r"#(\w+)", svg))
+    svg = re.sub(r' id="([\w.]+)"', lambda m: m.group() if m.group(1) in used else "", svg)
+    svg = re.sub(r'style="font: (?:[\w ]+ )?([\d.]+)px [^;"]*', r'style="font-size: \1px', svg)
+    for colour, variable in _COLOURS.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg
+
+
+MAX_POINTS = 600  # of a curve; longer runs are drawn as means of neighbouring steps
+
+
+def smooth(value_S: Sequence[float], window: int) -> np.ndarray:
+    """Centred moving mean over `window` steps, shrinking at the ends, blind to values that are not finite."""
+    value_S = np.asarray(value_S, float)
+    half = window // 2
+    means = []
+    for i in range(len(value_S)):
+        near = value_S[max(0, i - half) : i + half + 1]
+        near = near[np.isfinite(near)]
+        means.append(near.mean() if len(near) else math.nan)
+    return np.array(means)
+
+
+def curve(
+    step_S: Sequence[float], value_S: Sequence[float], label: str, tall: bool, marks: Sequence[float] = ()
+) -> str:
+    """One metric over steps: raw values thin, a moving mean over a tenth of the run on top; `marks` are steps
+    with a dashed line."""
+    value_S = np.where(np.isfinite(np.asarray(value_S, float)), value_S, math.nan)
+    thin = -(-len(value_S) // MAX_POINTS)
+    value_S, step_S = smooth(value_S, thin)[::thin], step_S[::thin]
+    window = max(1, len(value_S) // 10)
+
+    def draw(axes: Axes) -> None:
+        if window > 1:
+            axes.plot(step_S, value_S, color=CALL, alpha=0.35, linewidth=1)
+            axes.plot(step_S, smooth(value_S, window), color=CALL, linewidth=2)
+        else:
+            few = len(value_S) < 12
+            axes.plot(step_S, value_S, color=CALL, linewidth=2, marker="o" if few else None, markersize=4)
+        for mark in marks:
+            axes.axvline(mark, color=MARK, linewidth=1.5, linestyle=(0, (4, 3)))
+        axes.set_xlabel("train step")
+        axes.grid(axis="y")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.margins(x=0.02)
+        if not np.isfinite(value_S).any():
+            axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=MUTED)
+
+    return _svg(draw, 2.2 if tall else 1.6, label)
+
+
+def mean_histogram(
+    call_means: Sequence[float], text_means: Sequence[float], group: int, lambda_diff: float | None
+) -> str:
+    """Profile means of call and text turns, stacked; one bar per possible mean of `group` 0/1 rewards."""
+    means = [m for m in (*call_means, *text_means) if math.isfinite(m)]
+    low, high = min([0.0, *means]), max([1.0, *means])
+    bins = group if 1 < group <= 20 else 20
+    half = (high - low) / bins / 2
+    edges = np.linspace(low - half, high + half, bins + 2)
+
+    def draw(axes: Axes) -> None:
+        count_B = np.zeros(bins + 1)
+        for values, colour, name in ((call_means, CALL, "call turns"), (text_means, TEXT, "text turns")):
+            heights, _ = np.histogram([v for v in values if math.isfinite(v)], edges)
+            centres = (edges[:-1] + edges[1:]) / 2
+            axes.bar(centres, heights, 1.6 * half, bottom=count_B, color=colour, label=name)
+            count_B = count_B + heights
+        if lambda_diff is not None:
+            axes.axvline(
+                lambda_diff,
+                color=MARK,
+                linewidth=1.5,
+                linestyle=(0, (4, 3)),
+                label=f"λ_diff = {lambda_diff:g}",
+            )
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1, handlelength=1.4)
+        axes.set_xlabel("mean reward of the candidate's group")
+        axes.set_ylabel("candidates")
+        axes.grid(axis="y")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+
+    return _svg(draw, 2.6, "Histogram of profile means, call turns and text turns")
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [n if len(n) <= 28 else n[:27] + "…" for n in names], color=INK)
+    axes.invert_yaxis()
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", pad=3)
+    axes.spines["bottom"].set_visible(False)
+
+
+def stacked_bars(rows: Sequence[tuple[str, int, int]], label: str) -> str:
+    """Horizontal bars of (name, call turns, text turns), the total written at the end of each."""
+
+    def draw(axes: Axes) -> None:
+        total = max(1, sum(c + t for _, c, t in rows))
+        place = range(len(rows))
+        calls = [c for _, c, _ in rows]
+        axes.barh(place, calls, 0.62, color=CALL, label="call turns")
+        axes.barh(place, [t for _, _, t in rows], 0.62, left=calls, color=TEXT, label="text turns")
+        for i, (_, c, t) in enumerate(rows):
+            axes.annotate(
+                f"{c + t:,} ({(c + t) / total:.0%})",
+                (c + t, i),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        _rows(axes, [name for name, _, _ in rows])
+        axes.set_xlim(0, 1.32 * max(1, *(c + t for _, c, t in rows)))
+        axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1, handlelength=1.4)
+
+    return _svg(draw, 0.9 + 0.34 * len(rows), label)
+
+
+def bars(rows: Sequence[tuple[str, float]], written: Callable[[float], str], label: str) -> str:
+    """Horizontal bars of (name, value), each value written beside its bar."""
+
+    def draw(axes: Axes) -> None:
+        axes.barh(range(len(rows)), [v for _, v in rows], 0.62, color=CALL)
+        for i, (_, value) in enumerate(rows):
+            axes.annotate(written(value), (value, i), (4, 0), textcoords="offset points", va="center")
+        _rows(axes, [name for name, _ in rows])
+        axes.set_xlim(0, 1.3 * max([v for _, v in rows] + [1e-9]))
+        axes.set_xticks([])
+
+    return _svg(draw, 0.35 + 0.34 * len(rows), label)
+
+
+def before_after(rows: Sequence[tuple[str, Estimate | None, Estimate | None]], label: str) -> str:
+    """Paired horizontal bars of rates in [0, 1] with their confidence intervals; None leaves a bar out."""
+
+    def draw(axes: Axes) -> None:
+        for column, colour, name, shift in ((1, BEFORE, "before", -0.19), (2, AFTER, "after", 0.19)):
+            shown = [(i + shift, row[column]) for i, row in enumerate(rows) if row[column] is not None]
+            if not shown:
+                continue
+            place = [p for p, _ in shown]
+            value, low, high = np.array([e for _, e in shown], float).T
+            # An interval that misses its own value (rounding, another estimator) is drawn as far as it goes.
+            reach = np.maximum(0, [value - low, high - value])
+            axes.barh(place, value, 0.36, color=colour, label=name)
+            axes.errorbar(value, place, xerr=reach, fmt="none", color=INK, elinewidth=1.1, capsize=2.5)
+            for p, v, h in zip(place, value, np.maximum(value, high)):
+                axes.annotate(
+                    f"{100 * v:.0f}", (h, p), (5, 0), textcoords="offset points", va="center", fontsize=8.5
+                )
+        _rows(axes, [name for name, _, _ in rows])
+        axes.set_xlim(0, 1.12)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1, handlelength=1.4)
+
+    return _svg(draw, 0.75 + 0.5 * len(rows), label)

@@ -1,0 +1,313 @@
+"""The report: one self-contained HTML page about a run.
+
+    python -m pivotrl_jax.report --workdir=runs/bfcl
+
+Steps: read what the run left in its working directory, say the verdict in one sentence, plot training,
+profiles and evaluation, list the pivots with their sampled actions, write `report.html`. Only `run.json`
+must be there; a section whose file is missing says so in its place. Nothing is computed that the stages
+have not measured: intervals come from the evaluation, and a change is a change only where the interval
+of the difference is off zero.
+
+`run.json` is one object; these keys are read, each may be absent: `config` (object), `model` (text or
+object), `policy` (fingerprint), `versions` (package -> version), `seconds` (stage -> seconds), `counts`
+(name -> number) and `table` (rows of cells, first cell the name).
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pivotrl_jax.records import InputError, Profile
+from pivotrl_jax.report import page, plots
+from pivotrl_jax.report.inputs import Inputs, estimate, find, number, part, read_inputs
+
+_IN_DOMAIN = {
+    "episode_success": "episode success",
+    "call_turn_pass": "call-turn pass rate",
+    "text_turn_pass": "text-turn pass rate",
+}
+
+
+_OUT_OF_DOMAIN = {"out_of_domain": "out-of-domain accuracy"}
+
+
+_RATES = _IN_DOMAIN | _OUT_OF_DOMAIN
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def fate(profile: Profile, kept: bool, lambda_diff: float | None) -> str:
+    """Why a profiled candidate is, or is not, a pivot."""
+    if kept:
+        return "kept"
+    if not profile.rewards:
+        return "undecided"
+    if profile.variance == 0:
+        return {0.0: "all fail", 1.0: "all pass"}.get(profile.mean, "all equal")
+    if lambda_diff is not None and profile.mean >= lambda_diff:
+        return "too easy"
+    return "left out otherwise"
+
+
+def _points(change: float) -> str:
+    return f"{100 * change:+.1f}".replace("-", "−")
+
+
+def verdict(evaluation: dict | None) -> tuple[str, str]:
+    """One sentence about what training changed, and "good", "bad" or "open".
+
+    A change counts where the interval of the difference lies off zero; a harmful one makes the verdict "bad".
+    """
+    if evaluation is None:
+        return "There is no evaluation in this directory, so this run has no verdict yet.", "open"
+    raised, lowered, unclear = [], [], []
+    improved = False
+    for name, words in _RATES.items():
+        change = estimate(part(evaluation, "difference"), name)
+        if change is None:
+            continue
+        value, low, high = change
+        group = raised if low > 0 else lowered if high < 0 else unclear
+        by = f"by {abs(100 * value):.1f} points " if group is not unclear else ""
+        group.append(f"{words} {by}({_points(low)} to {_points(high)})")
+        improved = improved or (group is raised and name in _IN_DOMAIN)
+    parts = [
+        start + ", ".join(group[:-1]) + (" and " if len(group) > 1 else "") + group[-1]
+        for start, group in (("raised ", raised), ("lowered ", lowered), ("did not clearly change ", unclear))
+        if group
+    ]
+    if not parts:
+        return "The evaluation holds no before-and-after difference, so this run has no verdict.", "open"
+    state = "bad" if lowered else "good" if improved else "open"
+    return f"Training {'; it '.join(parts)}.", state
+
+
+def _tiles(inputs: Inputs) -> Iterator[tuple[str, str, str]]:
+    """(label, value, remark) of each key number."""
+    profiles, pivots = inputs.profiles, inputs.pivots
+    if inputs.candidates is not None:
+        profiled = "" if profiles is None else f"{len(profiles):,} profiled"
+        yield "candidates", f"{inputs.candidates:,}", profiled
+    if profiles:
+        decided = [p for p in profiles if p.rewards]
+        equal = sum(p.variance == 0 for p in decided)
+        share = _percent(equal / len(decided)) if decided else "–"
+        yield "uninformative turns", share, "all rewards of the group equal"
+        if count := sum(p.abstained for p in profiles):
+            yield "undecided actions", f"{count:,}", "the judge gave no verdict"
+    if pivots is not None:
+        yield "pivots kept", f"{len(pivots):,}", _percent(len(pivots) / len(profiles)) if profiles else ""
+    for name, words in _RATES.items():
+        before = estimate(part(inputs.evaluation, "before"), name)
+        after = estimate(part(inputs.evaluation, "after"), name)
+        change = estimate(part(inputs.evaluation, "difference"), name)
+        if after is None:
+            continue
+        remark = "" if before is None else f"from {_percent(before[0])}"
+        if change is not None:
+            remark += "; {} ({}\u00a0to\u00a0{})".format(*map(_points, change))
+        yield words, _percent(after[0]), remark.removeprefix("; ")
+    if inputs.metrics:
+        tokens = sum(number(m.get("tokens")) or 0 for m in inputs.metrics)
+        yield "train steps", f"{len(inputs.metrics):,}", f"{tokens:,.0f} tokens" if tokens else ""
+    seconds = [number(s) or 0 for s in part(inputs.run, "seconds").values()]
+    if seconds:
+        yield "time", _duration(sum(seconds)), f"in {len(seconds)} stages"
+
+
+def _missing(file: str) -> str:
+    return f'<p class="lead">Left out: there is no {file} in this directory.</p>'
+
+
+def _training(inputs: Inputs) -> str:
+    if not inputs.metrics:
+        return page.section("Training", _missing("metrics.jsonl"))
+    wanted = {
+        "reward_mean": "Mean reward of the batch",
+        "reward_std": "Standard deviation of the batch's rewards",
+        **{f"validation/{name}": f"Validation: {words}" for name, words in _IN_DOMAIN.items()},
+        "loss": "Loss",
+        "kl": "KL to the reference policy",
+        "grad_norm": "Gradient norm",
+        "clip_fraction": "Share of clipped tokens",
+    }
+    profiled = [m["step"] for m in inputs.metrics if m.get("reprofiled")]
+    drawn = []
+    for name, title in wanted.items():
+        points = [(m["step"], number(m[name])) for m in inputs.metrics if name in m]
+        if points:
+            steps, values = zip(*points)
+            values = [math.nan if v is None else v for v in values]
+            tall = name.startswith(("reward", "validation"))
+            drawn.append(page.figure(title, plots.curve(steps, values, title, tall, profiled)))
+    body = f'<div class="plots">{"".join(drawn)}</div>'
+    lead = "Every GRPO step, thin; a moving mean over a tenth of the run, thick."
+    dashed = " Dashed: where the policy was profiled again and its pivots were found anew."
+    return page.section("Training", body, lead + (dashed if profiled else ""))
+
+
+def _profiles(inputs: Inputs) -> str:
+    profiles = inputs.profiles
+    if not profiles:
+        return page.section("Profiles and pivots", _missing("profiles.jsonl"))
+    lambda_diff = find(inputs.run.get("config"), "lambda_diff")
+    group = max(len(p.rewards) + p.abstained for p in profiles)
+    decided = [p for p in profiles if p.rewards]
+    means = {kind: [p.mean for p in decided if p.is_call is kind] for kind in (True, False)}
+    histogram = page.figure(
+        "Profile means", plots.mean_histogram(means[True], means[False], group, lambda_diff)
+    )
+    if inputs.pivots is None:
+        return page.section(
+            "Profiles and pivots",
+            f'<div class="plots">{histogram}</div>' + _missing("pivots.jsonl"),
+        )
+    kept = {p.candidate.id for p in inputs.pivots}
+    counts = {name: [0, 0] for name in ("kept", "too easy", "all pass", "all fail")}
+    for p in profiles:
+        name = fate(p, p.candidate_id in kept, lambda_diff)
+        counts.setdefault(name, [0, 0])[0 if p.is_call else 1] += 1
+    label = "Pivots kept and candidates dropped, by reason"
+    bars = page.figure("Kept and dropped", plots.stacked_bars([(n, *c) for n, c in counts.items()], label))
+    lead = f"G = {group} actions sampled per candidate; a pivot has mixed rewards"
+    lead += "." if lambda_diff is None else f" and a mean below λ_diff = {lambda_diff:g}."
+    return page.section("Profiles and pivots", f'<div class="plots">{histogram}{bars}</div>', lead)
+
+
+def _evaluation(inputs: Inputs) -> str:
+    if inputs.evaluation is None:
+        return page.section("Before and after", _missing("evaluation.json"))
+    sides = [part(inputs.evaluation, side) for side in ("before", "after")]
+    families = [part(side, "families") for side in sides]
+    names = list(dict.fromkeys([*families[0], *families[1]]))
+
+    def rows(values, keys):
+        found = [(page.visible(w), estimate(values[0], k), estimate(values[1], k)) for k, w in keys.items()]
+        return [row for row in found if row[1] or row[2]]
+
+    inside = rows(sides, _IN_DOMAIN)
+    outside = rows(sides, {"out_of_domain": "all families"}) + rows(families, {n: n for n in names})
+    figures = "".join(
+        page.figure(title, plots.before_after(shown, title))
+        for title, shown in (("In-domain", inside), ("Out-of-domain, by family", outside))
+        if shown
+    )
+
+    def cell(values, name):
+        measured, n = estimate(values, name), part(values, name).get("n")
+        if measured is None:
+            return "–"
+        value, low, high = (f"{100 * x:.1f}".replace("-", "−") for x in measured)
+        return f"{value}\u00a0({low}\u00a0to\u00a0{high})" + ("" if n is None else f", n\u00a0=\u00a0{n}")
+
+    difference = part(inputs.evaluation, "difference")
+    lines = [(w, *(cell(s, k) for s in sides), cell(difference, k)) for k, w in _RATES.items()]
+    change = part(difference, "families")
+    lines += [(name, *(cell(f, name) for f in families), cell(change, name)) for name in names]
+    numbers = page.table(("rate, %", "before", "after", "difference"), lines)
+    return page.section(
+        "Before and after",
+        f'<div class="plots">{figures}</div>'
+        f'<details class="more"><summary>The numbers</summary>{numbers}</details>',
+        "The same held-out tasks and the same seeds for both policies, with confidence intervals.",
+    )
+
+
+def _run(inputs: Inputs) -> str:
+    """Time, the closing table, versions and the config."""
+    run, parts = inputs.run, []
+    seconds = {k: number(v) for k, v in part(run, "seconds").items()}
+    timed = [(page.visible(stage), s) for stage, s in seconds.items() if s is not None]
+    if timed:
+        label = "Time by stage"
+        parts.append(f'<div class="plots">{page.figure(label, plots.bars(timed, _duration, label))}</div>')
+    else:
+        parts.append(_missing("list of seconds per stage in run.json"))
+    closing = run.get("table") if isinstance(run.get("table"), list) else []
+    closing = [row.values() if isinstance(row, dict) else row for row in closing]
+    closing = [[row] if isinstance(row, (str, int, float)) else list(row) for row in closing if row]
+    for title, rows in (
+        ("The run's closing table", closing),
+        ("Counts", list(part(run, "counts").items())),
+        ("Versions", list(part(run, "versions").items())),
+    ):
+        if rows:
+            parts.append(f'<details class="more"><summary>{title}</summary>{page.table((), rows)}</details>')
+    config = page.clip(json.dumps(run.get("config"), indent=2, ensure_ascii=False), 60_000)
+    parts.append(f'<details class="more"><summary>Config</summary><pre>{config}</pre></details>')
+    return page.section("The run", "".join(parts))
+
+
+def _pivots(inputs: Inputs) -> str:
+    if inputs.pivots is None:
+        return page.section("Pivots", _missing("pivots.jsonl"))
+    if not inputs.pivots:
+        return page.section("Pivots", '<p class="lead">No candidate passed the filter.</p>')
+    lead = (
+        "The turns that teach: open one for what was asked, what the expert did, and what the policy tried."
+    )
+    return page.section("Pivots", page.pivot_browser(inputs.pivots, inputs.rollouts), lead)
+
+
+def render(inputs: Inputs, name: str) -> str:
+    """The page as a string; `name` is what the run is called when its config has no name."""
+    run = inputs.run
+    named = part(run, "config").get("name")
+    title = f"PivotRL: {named if isinstance(named, str) and named else name}"
+    model = run.get("model")
+    what = [
+        model if isinstance(model, str) else json.dumps(model, ensure_ascii=False) if model else "",
+        f"policy {run['policy']}" if run.get("policy") else "",
+    ]
+    sentence, state = verdict(inputs.evaluation)
+    tiles = "".join(
+        f'<div class="tile"><span>{page.text(label)}</span><b>{page.text(value)}</b>'
+        f"<span>{page.text(remark)}</span></div>"
+        for label, value, remark in _tiles(inputs)
+    )
+    header = (
+        f"<header><h1>{page.text(title)}</h1>"
+        f'<p class="what">{page.clip(" · ".join(filter(None, what)), 2000)}</p>'
+        f'<p class="verdict {state}">{page.text(sentence)}</p></header><div class="tiles">{tiles}</div>'
+    )
+    sections = (_evaluation, _training, _profiles, _pivots, _run)
+    return page.page(title, header + "".join(make(inputs) for make in sections))
+
+
+def write_report(workdir: Path) -> Path:
+    """Write `report.html` into a run's working directory, whole or not at all, and return its path.
+
+    Raises InputError for a missing directory or run.json, and for a file that is not what its stage writes.
+    """
+    workdir = Path(workdir)
+    html = render(read_inputs(workdir), workdir.resolve().name)
+    path = workdir / "report.html"
+    temporary = workdir / "report.html.tmp"
+    temporary.write_text(html, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pivotrl_jax.report", description="Write report.html about a run."
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="the directory the run wrote to")
+    try:
+        print(write_report(parser.parse_args().workdir))
+    except InputError as e:
+        sys.exit(f"report: {e}")

@@ -1,0 +1,72 @@
+"""The table that a run ends with."""
+
+from rich.console import Console
+from rich.table import Table
+
+from pivotrl_jax.run import compilations, metrics
+from pivotrl_jax.training import monitor, reprofile
+
+NAMES = {
+    "episode_success": "episode success",
+    "call_turn_pass": "call-turn pass",
+    "text_turn_pass": "text-turn pass",
+    "out_of_domain": "out of domain",
+}
+
+
+def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
+    """The short table at the end, as (name, text)."""
+    rows = [("method", run.config.method)]
+    rows += [("candidates", f"{len(candidates)} turns of {trajectories} trajectories")]
+    if selection:
+        rows += selection_rows(selection)
+        rule, pivots = reprofile.rule_of(run.config.reprofile), selection.counts()["pivot"]
+        told = monitor.story(metrics.read_metrics(run.workdir), rule, pivots)
+        rows += [("re-profiled", text) for text in told]
+    for key, name in NAMES.items():
+        if key in result["before"]:
+            rows.append((name, change(result, key)))
+    # of a blend
+    by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
+    rows += [(f"turns of {name}", change(by_verifier, name)) for name in by_verifier.get("before", {})]
+    seconds = sum(run.seconds.values())
+    spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
+    rows += [("spent", spent), ("checkpoints", str(run.shared / "checkpoints"))]
+    compiled = compilations.since(run.began)
+    names = ", ".join(f"{count} {name}" for name, count in compiled["programs"].items())
+    rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
+    rows += [("Hugging Face export", str(run.shared / "hf"))]
+    return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
+
+
+def selection_rows(selection) -> list[tuple[str, str]]:
+    """What became of the candidates."""
+    counts = selection.counts()
+    uninformative = f"{selection.uninformative():.0%} of all"
+    if any(selection.counts(True).values()):
+        uninformative += f", {selection.uninformative(True):.0%} of call turns"
+    others = f"{counts['all_fail']} all fail, {counts['all_pass']} all pass, {counts['too_easy']} too easy"
+    if counts["undecided"]:
+        others += f", {counts['undecided']} undecided"
+    return [
+        ("uninformative groups", uninformative),
+        ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
+        ("others", others),
+    ]
+
+
+def change(result: dict, key: str) -> str:
+    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals."""
+    before, after = (
+        f"{part['value']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
+        for part in (result["before"][key], result["after"][key])
+    )
+    d = result["difference"][key]
+    return f"{before} -> {after}, change {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+
+
+def print_table(rows: list[tuple[str, str]]) -> None:
+    table = Table(show_header=False, title="PivotRL", title_justify="left")
+    for name, text in rows:
+        table.add_row(name, text)
+    Console(soft_wrap=False).print(table)

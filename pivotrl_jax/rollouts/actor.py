@@ -1,0 +1,158 @@
+"""An actor draws completions for any number of prompts with a bounded number of compiled programs."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from pivotrl_jax.models import config as model_config
+from pivotrl_jax.models import decoder, forest, sharding
+from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+
+
+def number_of(name: str) -> int:
+    """A stable 31-bit number for a name, to fold into a PRNG key: the same in every process and run."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """`samples` completions wanted for a prompt. Requests of one `tree` share whatever prefix they share."""
+
+    name: str  # decides, with the sample's index, the PRNG key
+    prompt: Sequence[int]
+    tree: str
+    samples: int
+    first: int = 0  # the first sample's index
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """Token ids as drawn, their log-probs, and whether a stop token came."""
+
+    token_ids: list[int]
+    log_probs: list[float]  # under the distribution drawn from
+    model_log_probs: list[float]  # under the model: temperature 1, nothing cut off
+    finished: bool
+    # [n, L, A] and [prompt tokens, L, A], where the actor records them; samples of a prompt share the latter
+    experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
+
+
+class Actor:
+    """Draws completions for any number of requests with a bounded number of compiled programs.
+
+    One call of a program draws up to rows x branches samples, `lanes` of a row at a time. `slots` lists the
+    row lengths there are programs for; a tree takes the smallest that holds its longest prompt.
+    """
+
+    def __init__(
+        self,
+        config: model_config.ModelConfig,
+        sampling: Sampling,
+        mesh: Mesh,
+        *,
+        rows: int,
+        branches: int,
+        lanes: int,
+        slots: Sequence[int],
+        attention_chunk: int,
+        record_experts: bool = False,
+    ):
+        self.rows, self.branches, self.slots = rows, branches, sorted(slots)
+        self.sampling = sampling
+        self._sampler = Sampler(config, sampling, lanes, attention_chunk, mesh, record_experts)
+
+    def place(self, params: decoder.Params) -> decoder.Params:
+        """Parameters as the sampler reads them (`Sampler.place`)."""
+        return self._sampler.place(params)
+
+    def act(
+        self,
+        params: decoder.Params,
+        requests: Sequence[Request],
+        stream: jax.Array,
+        on_batch: Callable[[int], None] = lambda done: None,
+    ) -> list[list[Completion]]:
+        """Completions of every request, in order. `stream` is a PRNG key; `on_batch` hears how many were
+        drawn. `params` as `place` returns them.
+
+        Raises InputError for a prompt longer than the longest row.
+        """
+        trees: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            trees.setdefault(request.tree, []).append(i)
+        groups: dict[int, list[list[forest.Piece]]] = {}
+        for members in trees.values():
+            longest = max(len(requests[i].prompt) for i in members)
+            slots = forest.round_up(longest, self.slots)
+            pieces = [forest.Piece(i, requests[i].prompt, samples=requests[i].samples) for i in members]
+            groups.setdefault(slots, []).append(pieces)
+        drawn: list[list[Completion]] = [[None] * request.samples for request in requests]
+        for slots, pieces in sorted(groups.items()):
+            packed = forest.pack(pieces, slots, self.branches, self.rows)
+            self._draw(params, packed, requests, stream, drawn, on_batch)
+        return drawn
+
+    def _draw(self, params, packed: forest.Forest, requests, stream, drawn, on_batch) -> None:
+        rows = packed.tokens.shape[0]
+        branch = np.full((rows, self.branches), -1, np.int32)
+        numbers = np.zeros((rows, self.branches, 2), np.int32)
+        taken = [0] * rows
+        owner: dict[tuple[int, int], tuple[int, int]] = {}
+        prompts: dict[int, np.ndarray] = {}  # the experts of a request's prompt
+        for placed in packed.placed:
+            request = requests[placed.key]
+            for sample in range(placed.first, placed.first + placed.samples):
+                at = placed.row, taken[placed.row]
+                branch[at], numbers[at] = (
+                    placed.prompt_slot,
+                    (number_of(request.name), request.first + sample),
+                )
+                owner[at] = placed.key, sample
+                taken[placed.row] += 1
+        for start in range(0, rows, self.rows):
+            here = slice(start, start + self.rows)
+            part = forest.Forest(
+                packed.tokens[here], packed.position[here], packed.parent[here], packed.subtree_end[here], ()
+            )
+            out = self._sampler(params, part, branch[here], stream, numbers[here])
+            count = 0
+            for r in range(self.rows):
+                for s in range(taken[start + r]):
+                    n = int(out.length[r, s])
+                    per_token = (out.tokens, out.log_probs, out.model_log_probs)
+                    key, sample = owner[start + r, s]
+                    routed = ()
+                    if out.experts is not None:
+                        if key not in prompts:
+                            path = forest.path_to(part.subtree_end[r], branch[start + r, s])
+                            prompts[key] = out.trunk_experts[r, path]
+                        routed = out.experts[r, s, :n].copy(), prompts[key]  # not the whole array by a view
+                    completion = Completion(
+                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
+                    )
+                    drawn[key][sample] = completion
+                    count += 1
+            on_batch(count)
+
+
+def make_actor(
+    run, shape, config: model_config.ModelConfig | None = None, record_experts: bool = False
+) -> Actor:
+    """The actor of a run, with the batch shape of one of its config's sections (`config.profile.batch`);
+    `config` is the model's, the reference policy's if it is not given."""
+    return Actor(
+        config or run.model_config,
+        Sampling(**run.config.sampling.to_dict(), stop_ids=run.chat.stop_ids),
+        run.mesh,
+        rows=sharding.whole_rows(run.mesh, shape.rows),
+        branches=shape.branches,
+        lanes=shape.lanes,
+        slots=run.config.compute.slots,
+        attention_chunk=run.config.compute.attention_chunk,
+        record_experts=record_experts,
+    )

@@ -1,0 +1,173 @@
+"""Several processes as one: joining them, and which of them keeps the files.
+
+Every process runs the whole program on the same seeds and draws the same numbers; arrays on the mesh are the
+only thing that is split. Process 0 writes the user's work directory and the terminal; the others work in a
+copy of their own that is thrown away, so that all of them resume from the same files and take the same turns.
+Checkpoints are written by all into the shared directory.
+"""
+
+import atexit
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax._src import distributed  # the barrier has no public name that takes a timeout
+from jax.experimental import multihost_utils
+
+from pivotrl_jax.records import InputError
+
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, in every process ($JAX_COORDINATOR_ADDRESS)."
+)
+
+
+PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes ($JAX_NUM_PROCESSES).", 1)
+
+
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0 ($JAX_PROCESS_ID).", 0)
+
+
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the processes that the cluster started: TPU pod, Slurm, Open MPI, Kubernetes."
+)
+
+
+def refuse() -> None:
+    """For programs of one process. Raises InputError when flags ask for several."""
+    flags_given = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
+    if given := [f"--{flag.name}" for flag in flags_given if flag.value not in (None, False)]:
+        raise InputError(f"this program runs in one process; leave out {', '.join(given)}")
+
+
+def join() -> None:
+    """Join the other processes, if flags or the environment name any. Before the first use of a device.
+
+    Raises InputError when they say too little, or the others do not answer.
+    """
+    settings = {
+        "coordinator": COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        "processes": _number(PROCESSES.value, "JAX_NUM_PROCESSES"),
+        "process_id": _number(PROCESS_ID.value, "JAX_PROCESS_ID"),
+    }
+    missing = [name for name, value in settings.items() if value is None]
+    if len(missing) == len(settings) and not DISTRIBUTED.value:
+        return
+    if missing and not DISTRIBUTED.value:
+        raise InputError(
+            f"several processes: --{', --'.join(missing)} not given; give --coordinator, --processes and "
+            "--process_id (or the JAX_* variables), or --distributed where the cluster says them"
+        )
+    if jax.config.jax_cpu_collectives_implementation in (None, "none"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(settings["coordinator"], settings["processes"], settings["process_id"])
+    except (ValueError, TypeError, RuntimeError) as e:
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
+        given = ", ".join(f"{name} {value}" for name, value in settings.items())
+        raise InputError(
+            f"several processes ({given}): cannot join them ({reason}); check all three"
+        ) from None
+    if jax.process_index():
+        sys.stdout = open(os.devnull, "w")
+
+
+def _number(flag: int | None, variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if flag is not None or text is None:
+        return flag
+    if not text.isdecimal():
+        raise InputError(f"${variable} is {text!r}; want a whole number")
+    return int(text)
+
+
+TOKEN = ".shared"
+
+
+RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run goes on from
+
+
+def own_directory(workdir: Path) -> Path:
+    """Where this process works: `workdir` itself for process 0, a copy of what a run goes on from for the
+    others. Called by all processes; nobody goes on before all have copied. Raises InputError where they see
+    different files."""
+    if jax.process_count() == 1:
+        return workdir
+    found = [workdir / name for name in RESUMED]
+    files = sorted(p for top in found for p in (top.rglob("*") if top.is_dir() else [top]) if p.is_file())
+    names = [str(p.relative_to(workdir)) for p in files]
+    # a token that the first process leaves there, for the others to find: two disks may hold the same files
+    token = int(multihost_utils.broadcast_one_to_all(np.int32(time.time_ns() & 0x7FFFFFFF)))
+    if not jax.process_index():
+        (workdir / TOKEN).write_text(str(token), "utf-8")
+    multihost_utils.sync_global_devices("token written")
+    found = (workdir / TOKEN).read_text("utf-8") if (workdir / TOKEN).is_file() else ""
+    digest = zlib.crc32("\n".join([found, *names]).encode()) & 0x7FFFFFFF
+    there = np.ravel(multihost_utils.process_allgather(np.int32(digest)))
+    if different := np.flatnonzero(there != there[0]).tolist():  # known to all of them, so that all stop
+        raise InputError(
+            f"config.workdir {workdir}: processes {different} see other files there than process 0; name a "
+            "directory that all hosts share"
+        )
+    own = workdir
+    if not jax.process_index():
+        (workdir / TOKEN).unlink()
+    else:
+        own = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        for name in names:
+            (own / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(workdir / name, own / name)
+    multihost_utils.sync_global_devices("work directory copied")
+    return own
+
+
+_CALLS = itertools.count()  # the same in all processes, as every call is
+
+
+_LONG = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends frees the others earlier
+
+
+def on_first_process(compute: Callable[[], Any]) -> Any:
+    """What `compute` returns in process 0, in all of them: what comes from outside may differ from call to
+    call, and the processes would part. JSON values. An InputError there is raised in all. It may take hours:
+    the others wait at a barrier, where collectives would give up after half a minute."""
+    if jax.process_count() == 1:
+        return compute()
+    said = {}
+    if not jax.process_index():
+        try:
+            said = {"value": compute()}
+        except InputError as e:
+            said = {"error": str(e)}
+    distributed.global_state.client.wait_at_barrier(f"once {next(_CALLS)}", _LONG)
+    text = json.dumps(said).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    here = np.frombuffer(text.ljust(size, b" ")[:size], np.uint8)
+    said = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(here)).astype(np.uint8).tobytes())
+    if "error" in said:
+        raise InputError(said["error"])
+    return said["value"]
+
+
+def give_up(code: int) -> None:
+    """End this process at once, if there are others: they may wait for it in a collective for minutes."""
+    if jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def leave() -> None:
+    """Wait until every process is done."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("done")

@@ -1,0 +1,66 @@
+"""Whether a work directory belongs to this run, and which fields may change when it is taken up again."""
+
+import json
+import shutil
+
+from pivotrl_jax.checkpoints.identity import flatten
+from pivotrl_jax.records import InputError
+from pivotrl_jax.run.run import Run
+
+RESULTS = (  # what stages leave in a work directory
+    "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
+    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter report.html"
+).split()
+
+
+# what may change between a run and its continuation: how long, where and how fast, not what is computed;
+# before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew
+FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows", "offload_optimizer")
+
+
+FREE = (
+    "resume",
+    "workdir",
+    "mesh.",
+    "compute.",
+    "evaluate.",
+    "profile.batch",
+    "validation.batch",
+    *(f"grpo.{x}" for x in FREE_GRPO),
+    *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
+)
+
+
+FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validation.", "reprofile.")
+
+
+def prepare_workdir(run: Run) -> None:
+    """Make the work directory this run's own, before anything is written there.
+
+    Starting over (resume off) deletes what an earlier run left. Going on keeps what its run.json knows.
+    Raises InputError naming the first difference when rollouts of another config or policy are there; fields
+    in FREE may differ.
+    """
+    if not run.config.resume:
+        for name in RESULTS:
+            path = run.workdir / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return
+    file = run.workdir / "run.json"
+    if not file.is_file() or not (run.workdir / "rollouts").is_dir():
+        return
+    trained = any((run.shared / "checkpoints").glob("[0-9]*"))
+    free = FREE if trained else FREE + FREE_BEFORE_TRAINING
+    page = json.loads(file.read_text("utf-8"))
+    there, here = (
+        flatten({**page["config"], "policy": page["policy"]}),
+        flatten({**json.loads(json.dumps(run.config.to_dict())), "policy": run.policy}),
+    )
+    for name in sorted({*there, *here}):
+        if there.get(name) != here.get(name) and not name.startswith(free):
+            raise InputError(
+                f"{run.workdir}: holds another run: {name} is {there.get(name)!r} there and "
+                f"{here.get(name)!r} here; use another workdir, or --config.resume=False to start over"
+            )
+    run.seconds |= page.get("seconds", {})
+    run.facts |= {name: page[name] for name in ("skipped", "counts", "table") if name in page}

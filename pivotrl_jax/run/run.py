@@ -1,0 +1,134 @@
+"""What the programs share: a run's directory, policy, mesh and stages, built from its config.
+
+Stages, each reading the files of the one before: candidates.jsonl -> rollouts/*.jsonl, profiles.jsonl ->
+pivots.jsonl -> checkpoints/ + metrics.jsonl -> evaluation.json, hf/, report.html.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import math
+import os
+import time
+from pathlib import Path
+
+import jax
+
+from pivotrl_jax.chat import template
+from pivotrl_jax.checkpoints import hf, hf_config
+from pivotrl_jax.checkpoints.locate import EMBEDDED, locate
+from pivotrl_jax.models import config as model_config_lib
+from pivotrl_jax.models import decoder, lora, sharding
+from pivotrl_jax.records import InputError, write_json
+from pivotrl_jax.run import check_config, compilations, hosts
+from pivotrl_jax.verifiers import judge as judge_lib
+
+PACKAGES = ("pivotrl_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+def use_compilation_cache() -> None:
+    """Compiled programs survive the process: under $PIVOTRL_CACHE or ~/.cache/pivotrl_jax, unless JAX has
+    its own."""
+    if not jax.config.jax_compilation_cache_dir:
+        default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pivotrl_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", os.environ.get("PIVOTRL_CACHE", str(default)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@dataclasses.dataclass
+class Run:
+    """One run: its config and directory, and the frozen reference policy on its mesh."""
+
+    config: object  # the run's ConfigDict
+    workdir: Path  # of this process; see hosts.py
+    shared: Path  # config.workdir, where all processes write checkpoints and the export
+    mesh: jax.sharding.Mesh
+    model_config: model_config_lib.ModelConfig
+    params: dict | None  # pi_0, on the mesh; None once training has taken it over
+    policy: str  # pi_0's fingerprint
+    checkpoint: Path
+    chat: template.Chat
+    seconds: dict[str, float]  # stage -> seconds, over resumes
+    facts: dict  # what run.json says beside the above
+    began: int = dataclasses.field(default_factory=compilations.mark)
+    judge: judge_lib.Judge | None = None  # who decides what verifiers leave open
+
+    @contextlib.contextmanager
+    def stage(self, name: str):
+        """Time a stage, and leave run.json up to date whatever happens in it."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self.write()
+
+    def write(self) -> None:
+        """Write run.json."""
+        versions = {}
+        for package in PACKAGES:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[package] = importlib.metadata.version(package)
+        page = {
+            "config": self.config.to_dict(),
+            "model": describe(self.model_config, self.checkpoint),
+            "model_config": dataclasses.asdict(self.trained_config),
+            "policy": self.policy,
+            "versions": versions,
+            "devices": [str(device.device_kind) for device in jax.devices()],
+            "seconds": self.seconds,
+            "compiled": compilations.since(self.began),
+            **({"judge": self.judge.settings} if self.judge else {}),
+            **self.facts,
+        }
+        write_json(self.workdir / "run.json", page)
+
+    def give_params(self) -> dict:
+        """pi_0, for whoever takes it over: it is not kept here any longer."""
+        params, self.params = self.params, None
+        return params
+
+    @property
+    def trained_config(self) -> model_config_lib.ModelConfig:
+        """The model that is trained: with adapters, if the config asks for them."""
+        c = self.config.model.lora
+        return dataclasses.replace(
+            self.model_config, lora=model_config_lib.Lora(c.rank, c.alpha) if c.rank else None
+        )
+
+    @property
+    def verifier(self) -> str | None:
+        """None: each candidate's own (functional reward); "exact" for the ablation."""
+        return None if self.config.reward == "functional" else "exact"
+
+
+def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
+    """One line for the report: 'Qwen3-MoE, 2.0 M parameters, 4 layers, 8 experts (2 per token), from ...'."""
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(lora.base(decoder.param_shapes(size))))
+    parameters = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+    kind = f", {size.num_experts} experts ({size.experts_per_token} per token)" if size.num_experts else ""
+    name = "the embedded checkpoint" if checkpoint == EMBEDDED else str(checkpoint)
+    family = "Qwen3-MoE" if size.num_experts else "Qwen3"
+    return f"{family}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
+
+
+def open_run(config) -> Run:
+    """Make the work directory, the mesh, and load the reference policy. Raises InputError."""
+    check_config.check(config)
+    use_compilation_cache()
+    workdir = Path(config.workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as e:  # a file of that name, or no right to write there
+        raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
+    asks = judge_lib.make_judge(config.judge, workdir / "judge", hosts.on_first_process)
+    checkpoint = locate(config.model.checkpoint)
+    mesh = sharding.make_mesh(dict(config.mesh))
+    model_config = hf_config.load_config(checkpoint, config.model.dtype)
+    shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
+    params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
+    chat = template.load_chat(checkpoint, config.model.keep_thinking)
+    policy = hf.checkpoint_fingerprint(checkpoint)
+    own = hosts.own_directory(workdir)
+    page = (config, own, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
+    return Run(*page, judge=asks)

@@ -1,0 +1,143 @@
+"""Rewards of groups -> advantages and weights of their tokens (numpy, on the host)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pivotrl_jax.records import Rollout
+from pivotrl_jax.training import losses
+from pivotrl_jax.training.recipe import Recipe
+
+
+def mixed_groups(reward_PG: np.ndarray) -> np.ndarray:
+    """bool [P]: groups whose rewards differ, the only ones that teach (Proposition 3.1). NaN is an absent
+    reward.
+
+    NeMo-RL's dynamic sampling asks this of every sample instead: with a leave-one-out baseline it drops a
+    lone success, whose others are all equal, and keeps the failures around it (NVIDIA-NeMo/RL#4158). Here a
+    group is kept or dropped whole.
+    """
+    reward_PG = np.asarray(reward_PG, np.float64)
+    high = np.fmax.reduce(reward_PG, axis=1)  # fmax and fmin pass over NaN, and of nothing else make NaN
+    return high > np.fmin.reduce(reward_PG, axis=1)  # not std > 0: a mean rounds, a range does not
+
+
+def advantages(reward_PG: np.ndarray, baseline: str, normalise: str, eps: float) -> np.ndarray:
+    """(r_i - baseline_i) / (std_i + eps) within each group, or with `normalise` "none" undivided. float64
+    [P, G].
+
+    baseline "mean": mean and population std of the group (PivotRL, section 3; GRPO, arXiv 2402.03300).
+    "leave_one_out": mean and sample std of the other rewards of the group, as in NeMo-RL; where that std is 0
+    the difference stays undivided, so a lone success among failures gets 1.
+
+    A group of equal rewards gives exactly zero: no gradient (Proposition 3.1). NaN is an absent reward: it
+    counts nowhere, and gets zero.
+    """
+    reward_PG = np.asarray(reward_PG, np.float64)
+    of_group = BASELINES[baseline]
+    out = np.zeros_like(reward_PG)
+    for p in np.flatnonzero(mixed_groups(reward_PG)):
+        there = ~np.isnan(reward_PG[p])
+        difference, std = of_group(reward_PG[p, there])
+        if normalise == "std":
+            difference = np.divide(difference, std + eps, out=difference.copy(), where=std > 0)
+        out[p, there] = difference
+    return out
+
+
+def _mean_of_all(reward_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(differences from the mean, std) of one group."""
+    return reward_G - reward_G.mean(), np.full(len(reward_G), reward_G.std())
+
+
+def _mean_of_others(reward_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(differences from the mean of the others, the others' sample std) of one group."""
+    others = np.stack([np.delete(reward_G, i) for i in range(len(reward_G))])
+    equal = np.ptp(others, axis=1) == 0  # exactly 0 then, which rounding would not leave
+    std = others.std(axis=1) * np.sqrt(others.shape[1] / max(others.shape[1] - 1, 1))
+    return reward_G - others.mean(axis=1), np.where(equal, 0.0, std)
+
+
+BASELINES = {"mean": _mean_of_all, "leave_one_out": _mean_of_others}
+
+
+def group_advantages(reward_PG: np.ndarray, eps: float) -> np.ndarray:
+    """GRPO's own: `advantages` over the group's mean and std."""
+    return advantages(reward_PG, "mean", "std", eps)
+
+
+def token_weights(length: np.ndarray, aggregation: str, max_tokens: int) -> np.ndarray:
+    """The loss's weight of every token of a sample, from the samples' numbers of trained tokens: float64 of
+    any shape to the same. A sample that is left out has length 0, and weight 0.
+
+    "token_mean": every token of the batch weighs the same (DAPO). "sequence_mean": every sample weighs the
+    same, its tokens share that (GRPO as published; GSPO). "fixed_length": 1 / (all samples times
+    `max_tokens`), left out or not: a constant, so that no length changes what a token weighs (Dr.GRPO).
+
+    The denominators are the whole batch's, whatever rows and microbatches it is cut into. Raises KeyError.
+    """
+    length = np.asarray(length)
+    kept = length > 0
+    total = {
+        "token_mean": length.sum(),
+        "sequence_mean": kept.sum() * length,
+        "fixed_length": length.size * max_tokens,
+    }[aggregation]
+    return np.divide(1.0, total, out=np.zeros(length.shape), where=kept)
+
+
+def sums_to_go(value_RT: np.ndarray, sequence_RT: np.ndarray) -> np.ndarray:
+    """For every slot the sum of the values from it to the end of its sequence: float64 [R, T]. Sequences are
+    runs of slots with one number above 0; slots of number 0 have 0."""
+    slots = np.arange(sequence_RT.shape[1])
+    follows = np.pad(sequence_RT[:, 1:], ((0, 0), (0, 1)), constant_values=-1) == sequence_RT
+    end = np.where(follows, slots[-1], slots)  # of a slot's run, once the smallest that comes after is taken
+    end = np.minimum.accumulate(end[:, ::-1], axis=1)[:, ::-1]
+    value_RT = np.where(sequence_RT > 0, value_RT, 0.0).astype(np.float64)
+    so_far = value_RT.cumsum(axis=1)
+    return np.where(sequence_RT > 0, np.take_along_axis(so_far, end, axis=1) - so_far + value_RT, 0.0)
+
+
+def kl_penalty(behaviour: np.ndarray, reference: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+    """What KL(policy || reference) takes off a token's advantage when it is part of the reward: k1 =
+    log(policy / reference) of the token and of those that follow in its sequence. [R, T] to float64 [R, T].
+
+    On policy the expected gradient is exactly that of the KL between distributions over whole completions,
+    which `kl_loss` is not: it compares next tokens, and leaves out that a token decides what is met later.
+    With k2 or k3 in place of k1 this would not be so: as a reward, k3 has the gradient of KL(policy ||
+    reference) - KL(reference || policy).
+    """
+    return sums_to_go(behaviour.astype(np.float64) - reference, sequence)
+
+
+def rewards_of(groups: Sequence[Sequence[Rollout]]) -> np.ndarray:
+    """float64 [P, G]; an abstention (None) becomes NaN."""
+    return np.array([[rollout.reward for rollout in group] for group in groups], np.float64)
+
+
+def kept_of(groups: Sequence[Sequence[Rollout]], recipe: Recipe) -> np.ndarray:
+    """bool [P, G]: the rollouts that are trained on, of which there is a reward."""
+    finished = np.array([[rollout.finished for rollout in group] for group in groups])
+    return ~np.isnan(rewards_of(groups)) & (finished | (not recipe.mask_unfinished))
+
+
+def advantages_of(groups: Sequence[Sequence[Rollout]], recipe: Recipe) -> np.ndarray:
+    """float64 [P, G]: the recipe's advantages, clipped; then its own number for what cannot be parsed, which
+    costs the same whatever the rest of the group earned (NeMo-RL's penalty)."""
+    advantage_PG = advantages(rewards_of(groups), recipe.baseline, recipe.normalise, recipe.advantage_eps)
+    if recipe.advantage_clip:
+        advantage_PG = advantage_PG.clip(-recipe.advantage_clip, recipe.advantage_clip)
+    if recipe.malformed_advantage:
+        malformed = [[rollout.reason == "malformed" for rollout in group] for group in groups]
+        advantage_PG = np.where(malformed, recipe.malformed_advantage, advantage_PG)
+    return advantage_PG
+
+
+def take_off_kl(batch: losses.Batch, coefficient: float) -> float:
+    """Take the KL to the reference off the advantages of a batch, in place, as a part of the reward; after
+    they were divided by a std, so that the coefficient means what it means in the loss. Returns its mean per
+    trained token."""
+    behaviour, reference = batch["behaviour_log_prob"], batch.pop("reference_log_prob")
+    trained = batch["sequence"] > 0
+    batch["advantage"] -= coefficient * kl_penalty(behaviour, reference, batch["sequence"])
+    return float((behaviour - reference)[trained].mean()) if trained.any() else 0.0

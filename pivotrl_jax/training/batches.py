@@ -1,0 +1,194 @@
+"""Supervised fine-tuning on whole trajectories: their assistant turns -> one packed batch for
+`update.sft_loss`.
+
+Where a turn's prompt repeats the turns before it, token for token, the trajectory is one path and every
+token of it is computed once. Where the chat template rewrites history, the trie shares what is really shared.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pivotrl_jax.models import forest
+from pivotrl_jax.records import Candidate, InputError, Rollout
+from pivotrl_jax.rollouts import episodes
+from pivotrl_jax.rollouts.rollout import RoutedRollout
+from pivotrl_jax.training import advantages, losses
+
+
+class Turn(NamedTuple):
+    """One assistant turn, as token ids."""
+
+    trajectory_id: str
+    prompt: Sequence[int]  # all before the turn, as rendered for it
+    completion: Sequence[int]  # the turn itself, stop token included
+
+
+def sft_batch(turns: Sequence[Turn], slots: Sequence[int], rows: int) -> losses.Batch:
+    """A packed forest of whole trajectories with the loss's weights, in rows of one of the lengths `slots`,
+    their number a multiple of `rows`.
+
+    Token-mean: every completion token weighs 1 / (their number), wherever it is packed, prompt tokens 0. A
+    slot that several turns train (equal completions of equal prompts) has the sum of their weights, so that
+    sharing does not change the loss; the loss's token count then counts it once. Raises InputError when there
+    is nothing to train, and for a turn that fits no row.
+    """
+    total = sum(len(turn.completion) for turn in turns)
+    if not total:
+        raise InputError(f"{len(turns)} turns have no token to train; check what was read and filtered")
+    trees: dict[str, list[forest.Piece]] = {}
+    for i, turn in enumerate(turns):
+        piece = forest.Piece(i, turn.prompt, [turn.completion], merge=True)
+        trees.setdefault(turn.trajectory_id, []).append(piece)
+    packed = forest.pack_shortest(list(trees.values()), slots, rows)
+    weight = np.zeros(packed.tokens.shape, np.float32)
+    for placed in packed.placed:
+        count = len(turns[placed.key].completion)
+        packed.add(weight, placed, 0, np.full(count, 1 / total, np.float32))
+    arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
+    return {**arrays, "weight": weight}
+
+
+def episodes_batch(
+    groups: Sequence[Sequence[episodes.EpisodeResult]],
+    advantage_PG: np.ndarray,
+    slots: Sequence[int],
+    rows: int,
+) -> losses.Batch:
+    """A packed forest of all turns of all episodes, one tree per task, with the loss's fields. Token-mean."""
+    trees, owners = [], []
+    for p, group in enumerate(groups):
+        pieces = []
+        for g, episode in enumerate(group):
+            for prompt, drawn in episode.turns:
+                pieces.append(forest.Piece(len(owners), prompt, [drawn.token_ids]))
+                owners.append((drawn, advantage_PG[p, g]))
+        trees.append(pieces)
+    packed = forest.pack_shortest([tree for tree in trees if tree], slots, rows)
+    names = ("weight", "behaviour_log_prob", "advantage")
+    fields = {name: np.zeros(packed.tokens.shape, np.float32) for name in names}
+    total = sum(len(drawn.token_ids) for drawn, _ in owners)
+    for placed in packed.placed:
+        drawn, advantage = owners[placed.key]
+        n = len(drawn.token_ids)
+        packed.write(fields["weight"], placed, 0, np.full(n, 1 / total, np.float32))
+        packed.write(fields["behaviour_log_prob"], placed, 0, drawn.log_probs)
+        packed.write(fields["advantage"], placed, 0, np.full(n, advantage, np.float32))
+    arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
+    return {**arrays, **fields}
+
+
+def episode_metrics(groups: Sequence[Sequence[episodes.EpisodeResult]]) -> dict[str, float]:
+    """What a batch of episodes looked like; the names of `learning.group_metrics` where they mean the
+    same."""
+    reward_PG = np.array([[episode.success for episode in group] for group in groups])
+    flat = [episode for group in groups for episode in group]
+    drawn = [completion for episode in flat for _, completion in episode.turns]
+    return {
+        "reward_mean": float(reward_PG.mean()),
+        "reward_std": float(reward_PG.std()),
+        "group_reward_std": float(reward_PG.std(axis=1).mean()),
+        "mixed_groups": float((np.ptp(reward_PG, axis=1) > 0).mean()),
+        "turns_per_episode": len(drawn) / len(flat),
+        "completion_tokens": float(np.mean([len(c.token_ids) for c in drawn])),
+        "unfinished": float(np.mean([not c.finished for c in drawn])),
+    }
+
+
+def grpo_batch(
+    candidates: Sequence[Candidate],
+    prompts: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[Rollout]],
+    advantage_PG: np.ndarray,
+    slots: Sequence[int],
+    rows: int,
+    kept_PG: np.ndarray | None = None,
+    aggregation: str = "token_mean",
+    max_tokens: int = 0,
+) -> losses.Batch:
+    """A packed forest of prompts and their rollouts, with the loss's fields. A token weighs what
+    `grpo.token_weights` gives its sample (`max_tokens` is for "fixed_length"), wherever it is packed;
+    `sequence` numbers the samples of a row from 1.
+
+    Groups of equal rewards have zero advantage; their tokens still count in the denominator. Rollouts that
+    are not to be trained on (False in `kept_PG`; None: all are) do not: their fields stay zero.
+    """
+    trees: dict[str, list[forest.Piece]] = {}
+    for i, (candidate, prompt, group) in enumerate(zip(candidates, prompts, groups)):
+        piece = forest.Piece(i, prompt, [rollout.token_ids for rollout in group])
+        trees.setdefault(candidate.trajectory_id, []).append(piece)
+    packed = forest.pack_shortest(list(trees.values()), slots, rows)
+    fields = {
+        name: np.zeros(packed.tokens.shape, np.float32)
+        for name in ("weight", "behaviour_log_prob", "advantage")
+    }
+    fields["sequence"] = np.zeros(packed.tokens.shape, np.int32)
+    length_PG = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
+    if kept_PG is not None:
+        length_PG = length_PG * kept_PG
+    weight_PG = advantages.token_weights(length_PG, aggregation, max_tokens)
+    samples = [0] * len(packed.tokens)  # of a row
+    for placed in packed.placed:
+        for branch in range(len(placed.branch_slots)):
+            at, g = placed.key, placed.first + branch
+            n = length_PG[at, g]
+            samples[placed.row] += n > 0
+            packed.write(fields["weight"], placed, branch, [weight_PG[at, g]] * n)
+            packed.write(fields["behaviour_log_prob"], placed, branch, groups[at][g].log_probs[:n])
+            packed.write(fields["advantage"], placed, branch, [advantage_PG[at, g]] * n)
+            packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
+    arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
+    if isinstance(groups[0][0], RoutedRollout):
+        fields["experts"] = _experts(packed, groups, length_PG)
+    return {**arrays, **fields}
+
+
+def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], length_PG) -> np.ndarray:
+    """[R, T, L, A]: the experts that the sampler gave every slot's token; -1 where it gave none, which
+    is at a completion's last token and at padding."""
+    some = groups[0][0].prompt_experts
+    out = np.full((*packed.tokens.shape, *some.shape[1:]), -1, some.dtype)
+    for placed in packed.placed:
+        prompt = forest.path_to(packed.subtree_end[placed.row], placed.prompt_slot)
+        out[placed.row, prompt] = groups[placed.key][0].prompt_experts
+        for branch in range(len(placed.branch_slots)):
+            g = placed.first + branch
+            packed.write(out, placed, branch, groups[placed.key][g].experts[: length_PG[placed.key, g]])
+    return out
+
+
+def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
+    """What a batch of groups looked like: reward mean and std, share of mixed groups, lengths. Of rewards:
+    the decided ones (NaN where there is none); "abstained" counts the others."""
+    decided = [[rollout.reward for rollout in group if rollout.reward is not None] for group in groups]
+    decided = [np.array(group) for group in decided if group] or [np.array([np.nan])]
+    rewards = np.concatenate(decided)
+    lengths = [len(rollout.token_ids) for group in groups for rollout in group]
+    flat = [rollout for group in groups for rollout in group]
+    return {
+        "reward_mean": float(rewards.mean()),
+        "reward_std": float(rewards.std()),
+        "group_reward_std": float(np.mean([group.std() for group in decided])),
+        "mixed_groups": float(np.mean([np.ptp(group) > 0 for group in decided])),
+        "completion_tokens": float(np.mean(lengths)),
+        "unfinished": float(np.mean([not rollout.finished for rollout in flat])),
+        "malformed": float(np.mean([rollout.reason == "malformed" for rollout in flat])),
+        "abstained": float(sum(rollout.reward is None for rollout in flat)),
+    }
+
+
+def domain_metrics(groups: Sequence[Sequence[Rollout]], verifiers: dict[str, str]) -> dict[str, float]:
+    """Rewards by verifier ("reward_mean/swe"), where candidates of several are trained together; `verifiers`
+    names every candidate's by its id. A verifier without a group in the batch has no number."""
+    if len(set(verifiers.values())) < 2:
+        return {}
+    by_verifier: dict[str, list[Sequence[Rollout]]] = {}
+    for group in groups:
+        by_verifier.setdefault(verifiers[group[0].candidate_id], []).append(group)
+    return {
+        f"{metric}/{verifier}": value
+        for verifier, mine in sorted(by_verifier.items())
+        for metric, value in group_metrics(mine).items()
+        if metric in ("reward_mean", "mixed_groups")
+    }

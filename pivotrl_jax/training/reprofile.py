@@ -1,0 +1,172 @@
+"""Profiling again while training: when the pivots have taught what they can, the current policy finds others.
+
+    steps -> (monitor: batches no longer spread, or validation no longer rises) -> profile -> pivots -> steps
+
+Every profile has a directory of its own, reprofiled/1 and so on, with rollouts/, profiles.jsonl and
+pivots.jsonl as the work directory has them for pi_0. The metrics of earlier steps and these files decide what
+a step trains on, so a run that is killed, in a profile or anywhere, goes on as if it had not been. Optimizer
+state and the count of steps go on, and the KL, where there is one, stays that to pi_0.
+"""
+
+import dataclasses
+import functools
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pivotrl_jax.checkpoints.fingerprint import params_fingerprint
+from pivotrl_jax.pivots import profiling
+from pivotrl_jax.records import Candidate, InputError, Pivot, read_records
+from pivotrl_jax.rollouts.actor import Actor, make_actor
+from pivotrl_jax.run import metrics
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training import monitor
+from pivotrl_jax.trajectories import extract
+
+DIRECTORY = "reprofiled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """The pivots that are trained on from step `first` on, until another phase begins."""
+
+    candidates: Sequence[Candidate]
+    prompts: Sequence[Sequence[int]]
+    first: int = 0
+
+
+class OnePhase:
+    """The phases of a run that is profiled once; `reprofile.Phases` has the same two methods."""
+
+    def __init__(self, candidates: Sequence[Candidate], prompts: Sequence[Sequence[int]]):
+        self._phase = Phase(candidates, prompts)
+
+    def due(self, step: int) -> bool:
+        """Whether a new phase may begin with this step: before it the policy is profiled again."""
+        return False
+
+    def at(self, step: int, params) -> tuple[Phase, dict[str, float]]:
+        """The phase that a step is of, and metrics to log with it. `params` are the current parameters."""
+        return self._phase, {}
+
+
+def rule_of(c) -> monitor.Rule:
+    """The rule as `config.reprofile` says."""
+    return monitor.Rule(c.std_fraction, c.std_window, c.patience, c.min_gain, c.most)
+
+
+def identity(config) -> dict:
+    """What of a config decides when to profile again, for a checkpoint's identity."""
+    found = {}
+    if rule_of(config.reprofile).on:
+        found["reprofile"] = config.reprofile.to_dict()
+        if config.reprofile.patience:
+            found["validation"] = {k: v for k, v in config.validation.to_dict().items() if k != "batch"}
+    return found
+
+
+def phases_of(
+    run: run_lib.Run, candidates: list[Candidate], pivots: list[Candidate], prompts: list[list[int]]
+) -> OnePhase:
+    """The phases of a run: one, if it is not to be profiled again. `candidates` are all that there are,
+    `pivots` and their `prompts` those of pi_0."""
+    if not rule_of(run.config.reprofile).on:
+        return OnePhase(pivots, prompts)
+    return Phases(run, candidates, pivots, prompts)
+
+
+class Phases(OnePhase):
+    """What every step trains on: the pivots of the latest profile that found any."""
+
+    def __init__(self, run: run_lib.Run, candidates, pivots, prompts):
+        super().__init__(pivots, prompts)
+        self._run, self._candidates, self._rule = run, candidates, rule_of(run.config.reprofile)
+        self._asked = None  # (step, lines of the steps before it, why to profile there)
+
+    def due(self, step: int) -> bool:
+        """Whether the policy is profiled before this step. Raises InputError as `at` does."""
+        return bool(self._ask(step)[1])
+
+    def at(self, step: int, params) -> tuple[Phase, dict[str, float]]:
+        """The phase of a step, and what to log with it; profiles `params` if that is due. Raises InputError
+        when the metrics of earlier steps or the pivots of an earlier profile are not on disk."""
+        lines, why = self._ask(step)
+        if why:
+            return self._profile(step, params, lines, why)
+        found = [(n, lines[i]) for n, i in enumerate(monitor.events(lines), 1) if lines[i][monitor.PIVOTS]]
+        if found and found[-1][1]["step"] != self._phase.first:  # a run that goes on
+            self._phase = self._read(*found[-1])
+        return self._phase, {}
+
+    @functools.cached_property
+    def _actor(self) -> Actor:
+        return make_actor(self._run, self._run.config.profile.batch, self._run.trained_config)
+
+    def _ask(self, step: int) -> tuple[list[monitor.Line], str]:
+        """(lines of the steps before this one, why to profile before it). Raises InputError when lines are
+        gone."""
+        if self._asked is None or self._asked[0] != step:
+            lines = [line for line in metrics.read_metrics(self._run.workdir) if line["step"] < step]
+            if [line["step"] for line in lines] != list(range(step)):
+                raise InputError(
+                    f"{self._run.workdir / metrics.FILE}: holds {len(lines)} of the {step} steps before the "
+                    "checkpoint, and all of them decide when to profile again; put the file back, or start "
+                    "over with --config.resume=False"
+                )
+            self._asked = step, lines, monitor.why(lines, self._rule)
+        return self._asked[1:]
+
+    def _directory(self, number: int) -> Path:
+        return self._run.workdir / DIRECTORY / str(number)
+
+    def _profile(self, step: int, params, lines, why: str) -> tuple[Phase, dict[str, float]]:
+        """Find pivots under the current policy. Shards that a killed run finished are taken up."""
+        run, began, number = self._run, time.perf_counter(), len(monitor.events(lines)) + 1
+        print(f"profiling again after step {step}: {why}")
+        config, directory = run.trained_config, self._directory(number)
+        policy = f"{run.policy}@{step}:{params_fingerprint(params, run.mesh)}"
+        _forget_others(directory, policy)
+        selection, rollouts = profiling.profile_and_select(
+            run,
+            self._candidates,
+            extract.prompts_of(run.chat, self._candidates),
+            self._actor,
+            params,
+            config,
+            policy,
+            directory,
+            number,
+        )
+        found = [pivot.candidate for pivot in selection.pivots(self._candidates)]
+        if found:
+            self._phase = Phase(found, extract.prompts_of(run.chat, found), step)
+        else:
+            print(f"no pivot any more: the {len(self._phase.candidates)} old ones are trained on to the end")
+        news = {monitor.REPROFILED: 1, monitor.PIVOTS: len(found), monitor.ROLLOUTS: len(rollouts)}
+        return self._phase, {**news, "profiling_seconds": time.perf_counter() - began}
+
+    def _read(self, number: int, line: monitor.Line) -> Phase:
+        file = self._directory(number) / "pivots.jsonl"
+        if not file.is_file():
+            raise InputError(
+                f"{file}: no such file, though step {line['step']} of {metrics.FILE} began to train on its "
+                "pivots; put it back, or start over with --config.resume=False"
+            )
+        found = [pivot.candidate for pivot in read_records(file, Pivot)]
+        if len(found) != line[monitor.PIVOTS]:
+            raise InputError(
+                f"{file}: holds {len(found)} pivots, but step {line['step']} of {metrics.FILE} began to "
+                f"train on {line[monitor.PIVOTS]:g}; put back what was there, or start over with "
+                "--config.resume=False"
+            )
+        return Phase(found, extract.prompts_of(self._run.chat, found), line["step"])
+
+
+def _forget_others(directory: Path, policy: str) -> None:
+    """Delete a profile of another policy: of steps that were since done again, on another machine or mesh,
+    with other roundings."""
+    settings = directory / "rollouts" / "settings.json"
+    if settings.is_file() and json.loads(settings.read_text("utf-8"))["policy"] != policy:
+        shutil.rmtree(directory)

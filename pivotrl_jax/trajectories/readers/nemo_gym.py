@@ -1,0 +1,294 @@
+"""Pivot rows of NVIDIA NeMo Gym -> trajectories whose last assistant message is the demonstrated action.
+
+    {"responses_create_params": {"input": [...], "tools": [...]}, "expected_action": {...},
+     "agent_ref": {"type": "responses_api_agents", "name": "..."}}
+
+The turns before it are context. The agent, or where a row names none its shape, says which server scores it,
+and so which verifier of ours in the mode "nemo_gym":
+
+| row | verifier | in the case |
+|---|---|---|
+| `expected_action` | tool_call:nemo_gym | `config`, where the agent's differs |
+| the same, search_pivot | search:nemo_gym | |
+| the same, swe_pivot's own server | swe:nemo_gym | |
+| `expected_answers` (xlam_fc) | tool_call:nemo_gym | `server` |
+| `expected_answer`, `metadata.harness` (terminus) | terminal:nemo_gym | the same, `threshold` |
+| `expected_action` and `harness` or `declared_tools` | terminal:nemo_gym | the same, `threshold` |
+
+Everything else that a row says is kept in the case under "nemo_gym". A row that we exported (its key
+"pivotrl") comes back as it was, unless somebody changed what it shows. Of several rollouts of one task the
+first is read. Left out are rows whose servers are no pivot's: string_match, equivalence judges, images.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.chat import messages as messages_lib
+from pivotrl_jax.chat import responses
+from pivotrl_jax.chat.json_text import strict_json
+from pivotrl_jax.records import Candidate, InputError, Message, Trajectory
+from pivotrl_jax.trajectories.readers import base, files
+from pivotrl_jax.verifiers import terminal_cases
+from pivotrl_jax.verifiers.cases import responses_message
+
+GOLDS = ("expected_action", "expected_answers", "expected_answer")
+
+
+OURS = "pivotrl"
+
+
+VERSION = 1
+
+
+# parts of an agent's name -> verifier, and what its server's configuration sets
+_LOOSE = {"tool_call_comparator_config": {"word_count_similarity_threshold": 0.0}}
+
+
+_COUNTED = {
+    "tool_call_comparator_config": {
+        "word_count_similarity_threshold": 0.1,
+        "parallel_tool_call_rewarding": True,
+        "allow_subset": True,
+        "allow_superset": True,
+        "parallel_tool_call_reward_mode": "f1",
+    }
+}
+
+
+AGENTS = (
+    ("swe_pivot_single_step", "tool_call:nemo_gym", _LOOSE),
+    ("argument_comparison_swe", "tool_call:nemo_gym", _LOOSE),  # the name in the first SWE release
+    ("droid_pivot", "tool_call:nemo_gym", _LOOSE),
+    ("swe_pivot", "swe:nemo_gym", {}),
+    ("search_pivot", "search:nemo_gym", {}),
+    ("parallel_tool_calls", "tool_call:nemo_gym", _COUNTED),
+)
+
+
+def recognise(sample: Any, path: Path) -> bool:
+    """A request and what is expected of the answer to it."""
+    params = sample.get("responses_create_params") if isinstance(sample, dict) else None
+    return isinstance(params, dict) and "input" in params and any(key in sample for key in GOLDS)
+
+
+def read(path: Path, on_bad_row: str = "skip") -> tuple[list[Trajectory], dict[str, str]]:
+    """(trajectories, where -> why a row is missing). "stop" raises InputError at the first bad row."""
+    made, named = base.read_documents(_first_rollouts(Path(path)), episodes, trajectory)
+    if on_bad_row == "stop" and named:
+        where, why = next(iter(named.items()))
+        raise InputError(f"{where}: {why}")
+    return made, named
+
+
+def episodes(document: Any, where: str) -> Iterable[files.Document]:
+    """The rows of a document: it is one, or a list of them."""
+    return base.unrolled(document, where, recognise)
+
+
+def _first_rollouts(path: Path) -> Iterator[files.Document]:
+    seen = set()
+    for where, row in files.documents(path):
+        task = row.get("_ng_task_index") if isinstance(row, dict) else None
+        if isinstance(task, int) and "response" in row:
+            if task in seen:
+                continue  # the same state once more
+            seen.add(task)
+        yield where, row
+
+
+def trajectory(row: Any, where: str) -> Trajectory:
+    """One row. Raises InputError naming the field."""
+    if not isinstance(row, dict):
+        raise InputError(f"a JSON {type(row).__name__}, want an object; fix or remove the line")
+    ours = own_candidate(row)
+    if ours is not None:
+        messages = [*ours.messages, ours.demonstration]
+        turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+        return Trajectory(
+            ours.trajectory_id,
+            messages,
+            ours.tools,
+            "nemo_gym",
+            ours.scenario,
+            ours.verifier,
+            {turns[-1]: ours.case},
+            where,
+            skip={i: base.CONTEXT for i in turns[:-1]},
+        )
+    return _foreign(row, where)
+
+
+def _foreign(row: dict, where: str) -> Trajectory:
+    params = messages_lib.want(row.get("responses_create_params"), dict, '"responses_create_params"')
+    verifier, case, demonstration = expectation(row)
+    try:
+        messages = responses.messages_of(params.get("input"))
+    except InputError as e:
+        raise InputError(f"responses_create_params.{e}") from None
+    if isinstance(params.get("instructions"), str):
+        messages.insert(0, {"role": "system", "content": params["instructions"]})
+    if messages and messages[-1].keys() == {"role", "content", "reasoning_content"}:
+        if messages[-1]["role"] == "assistant" and not messages[-1]["content"]:
+            # the thinking that led to the action is the action's: before it, it would give the answer away
+            demonstration["reasoning_content"] = messages.pop()["reasoning_content"]
+    if not messages:
+        raise InputError("responses_create_params.input is empty; want the state before the action")
+    id = row["uuid"] if isinstance(row.get("uuid"), str) and row["uuid"] else base.stem(where)
+    earlier = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    made = base.trajectory(
+        [*messages, demonstration],
+        id=id,
+        origin=where,
+        source="nemo_gym",
+        scenario=_scenario(row) or id,
+        verifier=verifier,
+        tools=_tools(row, params),
+        skip={i: base.CONTEXT for i in earlier},
+    )
+    return dataclasses.replace(made, cases={len(messages): {**case, "nemo_gym": _kept(row, params)}})
+
+
+def _tools(row: dict, params: dict) -> list:
+    tools = params.get("tools") or row.get("declared_tools") or []
+    return [responses.chat_tool(t) for t in messages_lib.want(tools, list, '"tools"')]
+
+
+def _scenario(row: dict) -> str:
+    """What rows of one task have in common: they stay on one side of a split."""
+    metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
+    names = (row.get("scenario"), metadata.get("instance_id"), metadata.get("task_name"))
+    names += (metadata.get("source_trajectory_uid"), row.get("trajectory_id"))
+    named = (str(n) for n in names if isinstance(n, (str, int)) and not isinstance(n, bool) and n != "")
+    return next(named, "")
+
+
+_READ = ("responses_create_params", "declared_tools", "reference_output", OURS, *GOLDS)
+
+
+_READ += ("response", "reward", "category", "_ng_task_index", "_ng_rollout_index")  # of one rollout
+
+
+def _kept(row: dict, params: dict) -> dict:
+    """What a row says besides state, action and options: provenance, profiles, the request's other fields."""
+    kept = {k: v for k, v in row.items() if k not in _READ and v is not None}
+    request = {k: v for k, v in params.items() if k not in ("input", "tools") and v is not None}
+    return {**kept, "responses_create_params": request} if request else kept
+
+
+# ---- which verifier, what is expected
+
+
+def agent_name(row: dict) -> str:
+    """`agent_ref.name`, "" where a row has none."""
+    reference = row.get("agent_ref")
+    name = reference.get("name") if isinstance(reference, dict) else reference
+    return name if isinstance(name, str) else ""
+
+
+def expectation(row: dict) -> tuple[str, dict, Message]:
+    """(verifier, its case, the demonstration). Raises InputError for a row that is no pivot's."""
+    agent = agent_name(row)
+    options = {k: row[k] for k in ("harness", "threshold", "config") if row.get(k) is not None}
+    expected = row.get("expected_action")
+    if expected is not None:
+        expected = messages_lib.want(expected, dict, '"expected_action"')
+        if "type" not in expected and isinstance(expected.get("name"), str):
+            expected = {"type": "function_call", **expected}
+        demonstration = responses_message(expected)
+        if "harness" in row or "declared_tools" in row or "multi_harness" in agent:
+            return "terminal:nemo_gym", {**options, "expected_action": expected}, demonstration
+        options.pop("threshold", None)  # those servers have none; it stays in what is kept
+        name, config = next(((v, c) for part, v, c in AGENTS if part in agent), ("tool_call:nemo_gym", {}))
+        return name, {**({"config": config} if config else {}), **options}, demonstration
+    if isinstance(row.get("expected_answers"), list):
+        calls = [{"type": "function_call", **c} for c in row["expected_answers"] if isinstance(c, dict)]
+        gold = {"type": "function_call_batch", "calls": calls}
+        gold = gold if calls else {"type": "message", "content": ""}
+        return "tool_call:nemo_gym", {**options, "server": "xlam_fc"}, responses_message(gold)
+    return _terminus(row, options)
+
+
+def _terminus(row: dict, options: dict) -> tuple[str, dict, Message]:
+    answer = messages_lib.want(row.get("expected_answer"), str, '"expected_answer"')
+    metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
+    if metadata.get("harness") is None and not _terminus_json(answer):
+        raise InputError(
+            f"a row of {agent_name(row) or 'another server'}, which scores no single action; want "
+            '"expected_action", or "expected_answer" with "metadata.harness"'
+        )
+    if metadata.get("harness") is None:  # the keys of the answer tell it
+        metadata = {**metadata, "harness": _terminus_json(answer)}
+    case = {**options, "expected_answer": answer, "metadata": metadata}
+    return "terminal:nemo_gym", case, {"role": "assistant", "content": answer}
+
+
+def _terminus_json(answer: str) -> str:
+    """The harness whose JSON the answer is, "" for another text."""
+    try:
+        value, _ = strict_json(answer.rpartition("</think>")[2])
+    except ValueError:
+        return ""
+    if not isinstance(value, dict) or not isinstance(value.get("commands"), list):
+        return ""
+    return "terminus_1" if "state_analysis" in value else "terminus_2"
+
+
+# ---- rows that we wrote
+
+
+def gold_fields(candidate: Candidate) -> dict:
+    """The part of a row that says what is expected."""
+    verifier, case = candidate.verifier.partition(":")[0], candidate.case
+    if verifier != "terminal" or not terminal_cases.is_terminus(candidate):
+        return {"expected_action": responses.expected_action(candidate.demonstration)}
+    answer = terminal_cases.gold_text(candidate)
+    metadata = terminal_cases.row_of(case).get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    harness = metadata.get("harness") or case.get("harness") or _terminus_json(answer or "") or "terminus_2"
+    return {"expected_answer": answer or "", "metadata": {**metadata, "harness": harness}}
+
+
+def own_candidate(row: dict) -> Candidate | None:
+    """The candidate that a row with our key was made of. None: it has no such key, or what the row shows is
+    not what that candidate shows any more, and then the row is right. Raises InputError for a broken key."""
+    ours = row.get(OURS)
+    if not isinstance(ours, dict) or ours.get("version") != VERSION:
+        return None
+    try:
+        params = row["responses_create_params"]
+        candidate = Candidate(
+            id=ours["id"],
+            trajectory_id=ours["trajectory_id"],
+            turn=ours["turn"],
+            messages=_patched(responses.messages_of(params["input"]), ours.get("messages")),
+            tools=responses.shaped(params["tools"], ours["tools"]),
+            demonstration=ours.get("demonstration") or responses.messages_of(row["reference_output"])[0],
+            verifier=ours["verifier"],
+            case=ours["case"],
+            scenario=ours["scenario"],
+        )
+        shown = responses.items_of(candidate.messages), [responses.flat_tool(t) for t in candidate.tools]
+        gold = gold_fields(candidate)
+    except (KeyError, TypeError, AttributeError, IndexError) as e:
+        raise InputError(
+            f'"{OURS}" cannot be read ({type(e).__name__}: {e}); remove it, or repair it'
+        ) from None
+    same = responses.same(shown, (params["input"], params["tools"]))
+    return candidate if same and all(responses.same(row.get(k), v) for k, v in gold.items()) else None
+
+
+def patch(read_back: list[Message], messages: list[Message]) -> dict | list | None:
+    """What `_patched` needs to make `messages` of what a row's items read as; None: nothing."""
+    if len(read_back) != len(messages):
+        return messages
+    return {
+        str(i): b for i, (a, b) in enumerate(zip(read_back, messages)) if not responses.same(a, b)
+    } or None
+
+
+def _patched(read_back: list[Message], changes: dict | list | None) -> list[Message]:
+    if isinstance(changes, list):
+        return changes
+    return [(changes or {}).get(str(i), m) for i, m in enumerate(read_back)]

@@ -1,0 +1,182 @@
+"""OpenHands event streams -> trajectories: a list of events, or evaluation rows with a `history` of events.
+
+    {"id": 3, "source": "agent", "action": "edit", "args": {...}, "tool_call_metadata": {...}}
+    {"id": 4, "source": "agent", "observation": "edit", "cause": 3, "content": "..."}
+
+An agent's action becomes an assistant turn. With `tool_call_metadata` that is the model's own message, once
+for all events of one response; without, a call named after the action whose arguments are the event's. Events
+of the platform itself (state changes, recalls) are no messages. A result is an error when the observation
+is "error" or its exit code is not 0; it carries "error": True. A row's `resolved` report is the reward.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.chat import messages
+from pivotrl_jax.chat.messages import want
+from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.trajectories.readers import base, files
+
+VERIFIER = "swe"
+
+
+# What the platform tells itself: nothing of it reaches the model as a turn of its own.
+SILENT = (
+    "agent_state_changed",
+    "change_agent_state",
+    "null",
+    "recall",
+    "condensation",
+    "condensation_request",
+)
+
+
+# Arguments that OpenHands adds to an action; the model did not choose them.
+NOT_ARGUMENTS = ("thought", "impl_source", "translated_ipython_code", "confirmation_state", "hidden")
+
+
+def recognise(sample: Any, path: Path) -> bool:
+    """A list of events, or an object whose `history` is one (older ones hold pairs of events)."""
+    events = sample.get("history") if isinstance(sample, dict) else sample
+    first = events[0] if isinstance(events, list) and events else None
+    first = first[0] if isinstance(first, list) and first else first
+    return isinstance(first, dict) and "source" in first and ("action" in first or "observation" in first)
+
+
+def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
+    """(trajectories, where -> why an episode is missing)."""
+    return base.read_documents(files.documents(path), episodes, trajectory)
+
+
+def episodes(document: Any, where: str) -> Iterable[files.Document]:
+    """The episode of a document, or those of a list."""
+    return base.unrolled(document, where, recognise)
+
+
+def trajectory(document: Any, where: str) -> Trajectory:
+    """One episode. Raises InputError."""
+    row = {"history": document} if isinstance(document, list) else want(document, dict, "a row")
+    events = _Events()
+    for event in _flat(want(row.get("history"), list, '"history"')):
+        events.add(event)
+    name = row.get("instance_id")
+    name = name if isinstance(name, str) else base.stem(where)
+    return base.trajectory(
+        events.messages,
+        id=name,
+        origin=where,
+        source="openhands",
+        scenario=name,
+        verifier=VERIFIER,
+        tools=events.tools,
+        reward=_reward(row),
+    )
+
+
+def _flat(history: list) -> Iterable[dict]:
+    for i, event in enumerate(history):
+        for one in event if isinstance(event, list) else [event]:
+            yield want(one, dict, f"event {i}")
+
+
+def _reward(row: dict) -> float | None:
+    result = row.get("test_result") if isinstance(row.get("test_result"), dict) else {}
+    for place in (row, row.get("report"), result, result.get("report")):
+        if isinstance(place, dict) and base.number(place.get("resolved")) is not None:
+            return base.number(place["resolved"])
+    return None
+
+
+class _Events:
+    """Messages so far, and which calls they made."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.tools: list | None = None
+        self.responses: set[str] = set()  # ids of model responses that are messages already
+        self.calls: dict[Any, str] = {}  # event id -> id of the call it makes
+
+    def add(self, event: dict) -> None:
+        """Take one event. Raises InputError."""
+        if event.get("action") in SILENT or event.get("observation") in SILENT:
+            return
+        if isinstance(event.get("observation"), str):
+            self._observation(event)
+        elif isinstance(event.get("action"), str):
+            args = want(event.get("args", {}), dict, "an action's args")
+            if event["action"] == "system":
+                self.messages.append({"role": "system", "content": messages.text(args.get("content"))})
+                self.tools = args.get("tools")
+            elif event.get("source") == "agent":
+                self._action(event, args)
+            elif event["action"] == "message":
+                self.messages.append({"role": "user", "content": messages.text(args.get("content"))})
+            # what else a user does (running a command by hand) is seen through its observation
+        else:
+            raise InputError(f"the event {event.get('id')!r} is neither an action nor an observation")
+
+    def _action(self, event: dict, args: dict) -> None:
+        metadata = event.get("tool_call_metadata")
+        response = _response(metadata)
+        if response is not None:
+            id, message = response
+            if isinstance(event.get("id"), (int, str)):
+                self.calls[event["id"]] = str(metadata.get("tool_call_id"))
+            if id in self.responses:
+                return
+            self.responses.add(id)
+            calls = messages.lenient_calls(message.get("tool_calls"))
+            spoken = {
+                "role": "assistant",
+                "content": messages.text(message.get("content")),
+                "tool_calls": calls,
+            }
+            if isinstance(message.get("reasoning_content"), str):
+                spoken["reasoning_content"] = message["reasoning_content"]
+            self.messages.append(spoken)
+        elif event["action"] == "message":
+            self.messages.append({"role": "assistant", "content": messages.text(args.get("content"))})
+        else:
+            id = f"event_{event.get('id')}"
+            if isinstance(event.get("id"), (int, str)):
+                self.calls[event["id"]] = id
+            arguments = {k: v for k, v in args.items() if k not in NOT_ARGUMENTS and v is not None}
+            self.messages.append(
+                {
+                    "role": "assistant",
+                    "content": messages.text(args.get("thought")),
+                    "tool_calls": [messages.call(event["action"], arguments, id)],
+                }
+            )
+
+    def _observation(self, event: dict) -> None:
+        metadata, cause = event.get("tool_call_metadata"), event.get("cause")
+        id = self.calls.get(cause) if isinstance(cause, (int, str)) else None
+        if id is None and isinstance(metadata, dict):
+            id = metadata.get("tool_call_id")
+        content = messages.text(event.get("content"))
+        if id is None or id not in self.calls.values():  # nobody's call: the platform or the user did it
+            self.messages.append({"role": "user", "content": content})
+            return
+        result = {"role": "tool", "tool_call_id": id, "content": content}
+        self.messages.append({**result, "error": True} if _failed(event) else result)
+
+
+def _response(metadata: Any) -> tuple[str, dict] | None:
+    """(id of the model's response, its message), where the event has them."""
+    response = metadata.get("model_response") if isinstance(metadata, dict) else None
+    choices = response.get("choices") if isinstance(response, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return None
+    return str(response.get("id") or metadata.get("tool_call_id")), message
+
+
+def _failed(event: dict) -> bool:
+    extras = event.get("extras") if isinstance(event.get("extras"), dict) else {}
+    metadata = extras.get("metadata") if isinstance(extras.get("metadata"), dict) else {}
+    code = metadata.get("exit_code", extras.get("exit_code"))
+    # -1: the command still runs, or its code is not known
+    return event["observation"] == "error" or (isinstance(code, int) and code not in (0, -1))

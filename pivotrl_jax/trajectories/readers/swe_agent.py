@@ -1,0 +1,149 @@
+"""SWE-agent trajectories (.traj): shell and editor commands that repair a repository.
+
+Read from `history`, which is what the model saw, in both of SWE-agent's styles:
+
+- function calls: the message's own `tool_calls`; some files hold them as the printed Python list, which is
+  read as a literal and never evaluated;
+- thought and action: text with the command in its last ``` block. The command becomes a call of `bash` with
+  {"command": ...}, editor commands ("edit 10:12 ...") included, the thought stays as content, and the
+  observation, a user message there, becomes the call's result. The system prompt is kept as it was and may
+  still ask for a block.
+
+Demonstrations inside a history are context. The files record no reward: whether the repair passed is decided
+elsewhere. The docs of SWE-agent's own commands are in its system prompt, not in `tools`.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.chat import messages as messages_lib
+from pivotrl_jax.chat.messages import UNPARSEABLE, want
+from pivotrl_jax.records import Message, Trajectory
+from pivotrl_jax.trajectories.readers import base, files
+from pivotrl_jax.trajectories.readers.base import CONTEXT, NO_ACTION, UNPARSEABLE_CALL
+
+VERIFIER = "swe"
+
+
+BLOCK = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+# The editor's own words for an edit that it did not apply.
+REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was not applied")
+
+
+def recognise(sample: Any, path: Path) -> bool:
+    """An object with the lists `history` and `trajectory`."""
+    lists = isinstance(sample, dict) and [sample.get("history"), sample.get("trajectory")]
+    return bool(lists) and all(isinstance(v, list) for v in lists)
+
+
+def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
+    """(trajectories, where -> why an episode is missing)."""
+    return base.read_documents(files.documents(path), episodes, trajectory)
+
+
+def episodes(document: Any, where: str) -> Iterable[files.Document]:
+    """The episode of a document, or those of a list."""
+    return base.unrolled(document, where, recognise)
+
+
+def trajectory(document: Any, where: str) -> Trajectory:
+    """One episode. Raises InputError."""
+    history = want(want(document, dict, "a trajectory").get("history"), list, '"history"')
+    history = [want(m, dict, f"history[{i}]") for i, m in enumerate(history)]
+    agent = history[0].get("agent") if history else None
+    history = [m for m in history if m.get("agent", agent) == agent]  # subroutines keep their own history
+    native = any(m.get("tool_calls") for m in history)
+    messages, skip = _messages(history, native)
+    info = document.get("info") if isinstance(document.get("info"), dict) else {}
+    name = document.get("instance_id")
+    name = name if isinstance(name, str) else base.stem(where)
+    return base.trajectory(
+        messages,
+        id=name,
+        origin=where,
+        source="swe_agent",
+        scenario=name,
+        verifier=VERIFIER,
+        tools=None if native else [base.BASH_TOOL],
+        reward=base.number(info.get("resolved", document.get("resolved"))),
+        skip=skip,
+    )
+
+
+def _messages(history: list[dict], native: bool) -> tuple[list[Message], dict[int, str]]:
+    messages: list[Message] = []
+    skip: dict[int, str] = {}
+    waiting = False  # whether the last turn made a fenced call that has no result yet
+    for message in history:
+        role, content = message.get("role"), messages_lib.text(message.get("content"))
+        demo = message.get("is_demo") is True
+        if role == "assistant":
+            calls, why = _calls(message), ""
+            if not calls and native:
+                why = NO_ACTION
+            elif not calls:
+                content, command = _thought_and_command(message, content)
+                calls = [messages_lib.call("bash", {"command": command})] if command else []
+                why = "" if command else UNPARSEABLE_CALL
+            waiting = bool(calls) and not native
+            why = CONTEXT if demo else why
+            if why:
+                skip[len(messages)] = why
+            messages.append({**_thinking(message), "role": role, "content": content, "tool_calls": calls})
+        elif role == "tool" or (role == "user" and waiting and not demo):
+            ids = message.get("tool_call_ids")
+            id = ids[0] if isinstance(ids, list) and ids else message.get("tool_call_id")
+            result = {"role": "tool", "tool_call_id": id, "content": content}
+            refused = content.lstrip().startswith(REFUSED)
+            messages.append({**result, "error": True} if refused else result)
+            waiting = False
+        else:
+            messages.append({"role": role, "content": content})
+    return messages, skip
+
+
+def _calls(message: dict) -> list[dict]:
+    calls = message.get("tool_calls")
+    if isinstance(calls, str):
+        text, calls = calls, _literal(calls)
+        if not isinstance(calls, list):
+            return [messages_lib.call("unreadable", {UNPARSEABLE: text})]
+    return messages_lib.lenient_calls(calls)
+
+
+def _literal(text: str) -> Any:
+    """A list of calls printed by Python, or JSON; None: neither."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text) if len(text) < 1_000_000 else None
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _thought_and_command(message: dict, content: str) -> tuple[str, str]:
+    """(thought, command) as SWE-agent recorded them, else around the last ``` block; command "": none."""
+    thought, action = message.get("thought"), message.get("action")
+    if isinstance(thought, str) and isinstance(action, str) and action.strip():
+        return thought.strip(), action.rstrip("\n")
+    blocks = list(BLOCK.finditer(content))
+    if not blocks or not blocks[-1][1].strip():
+        return content, ""
+    last = blocks[-1]
+    return (content[: last.start()] + content[last.end() :]).strip(), last[1].rstrip("\n")
+
+
+def _thinking(message: dict) -> dict:
+    """Thinking that the model's API returned apart from the content."""
+    blocks = message.get("thinking_blocks")
+    if isinstance(blocks, list):
+        texts = [b.get("thinking") for b in blocks if isinstance(b, dict)]
+        return {"reasoning_content": "\n".join(t for t in texts if isinstance(t, str))}
+    value = message.get("reasoning_content")
+    return {"reasoning_content": value} if isinstance(value, str) else {}

@@ -1,0 +1,201 @@
+"""tau-bench and tau2-bench result files -> trajectories: a customer, a policy, tools on a database.
+
+tau-bench: a list of {"task_id", "trial", "reward", "traj": messages, "info": {"task": {"actions": [...]}}}.
+tau2-bench: {"tasks": [...], "simulations": [...], "info": ...}, one simulation per task and trial, whose
+reward is in `reward_info`. The actions that the task expects become the turns' case: {"task_actions":
+[{"name", "kwargs" or "arguments", tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom
+domain) are not seen by the agent and are left out; tau2's policy becomes the system message, which its files
+keep apart from the messages.
+
+tau-bench's files hold no tool docs: give them to the candidates program with --tools.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.chat import messages as messages_lib
+from pivotrl_jax.chat.messages import want
+from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.trajectories.readers import base, files
+
+VERIFIER = "tau2"
+
+
+def recognise(sample: Any, path: Path) -> bool:
+    """A list of episodes with `traj`, one such episode, or tau2's tasks and simulations."""
+    if isinstance(sample, list):
+        sample = sample[0] if sample else None
+    if not isinstance(sample, dict):
+        return False
+    return ("traj" in sample and "task_id" in sample) or {"tasks", "simulations"} <= sample.keys()
+
+
+def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
+    """(trajectories, where -> why an episode is missing)."""
+    return base.read_documents(files.documents(path), episodes, trajectory)
+
+
+def episodes(document: Any, where: str) -> Iterable[files.Document]:
+    """The episodes of a result file, each at "file:number"."""
+    if isinstance(document, dict) and "simulations" in document:
+        yield from _simulations(document, where)
+    elif isinstance(document, list):
+        for i, one in enumerate(document, 1):
+            if isinstance(one, dict) and "simulations" in one:
+                yield from _simulations(one, f"{where}:{i}")
+            else:
+                yield f"{where}:{i}", one
+    else:
+        yield where, document
+
+
+def trajectory(episode: Any, where: str) -> Trajectory:
+    """One episode. Raises InputError."""
+    want(episode, dict, "an episode")
+    task_id, trial = _key(episode, "task_id"), _key(episode, "trial")
+    if "traj" in episode:
+        info = want(episode.get("info"), dict, '"info"')
+        task = want(info.get("task"), dict, '"info.task"')
+        messages, tools, reward = episode["traj"], None, episode.get("reward")
+        actions = _actions(task.get("actions"), "kwargs")
+        scenario = f"tau:{task.get('user_id', '')}:{task_id}"
+        messages = [_tau_message(m) for m in want(messages, list, '"traj"')]
+    else:
+        messages = _tau2_messages(want(episode.get("messages"), list, '"messages"'))
+        if episode.get("policy"):
+            messages = [{"role": "system", "content": episode["policy"]}, *messages]
+        info = episode.get("reward_info")
+        reward = info.get("reward") if isinstance(info, dict) else None
+        tools, actions = episode.get("tools"), episode.get("actions", [])
+        scenario = f"tau2:{episode.get('domain', '')}:{task_id}"
+    return base.trajectory(
+        messages,
+        id=f"{base.stem(where).rpartition(':')[0] or base.stem(where)}:{task_id}:{trial}",
+        origin=where,
+        source="tau_bench",
+        scenario=scenario,
+        verifier=VERIFIER,
+        tools=tools,
+        reward=base.number(reward),
+        case={"task_actions": actions},
+    )
+
+
+def _key(episode: dict, name: str) -> str:
+    value = episode.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InputError(f'"{name}" is a {type(value).__name__}, want a number or a name')
+    return str(value)
+
+
+def _actions(actions: Any, arguments: str) -> list[dict]:
+    """Expected actions: the agent's own, by name and arguments only. A task without any expects none."""
+    kept = []
+    for i, action in enumerate(want([] if actions is None else actions, list, "the task's actions")):
+        if not isinstance(action, dict) or not isinstance(action.get("name"), str):
+            raise InputError(f"the task's action {i} has no name")
+        if action.get("requestor", "assistant") == "assistant":
+            given = action.get(arguments)
+            given = {} if given is None else want(given, dict, f"{arguments} of the task's action {i}")
+            kept.append({"name": action["name"], arguments: given})
+            if isinstance(action.get("compare_args"), list):  # the arguments that count; the others are free
+                kept[-1]["compare_args"] = action["compare_args"]
+    return kept
+
+
+def _tau_message(message: Any) -> Any:
+    """OpenAI's messages but for calls whose arguments are no JSON, which are kept and skipped."""
+    if isinstance(message, dict) and message.get("role") == "assistant" and message.get("tool_calls"):
+        return {**message, "tool_calls": messages_lib.lenient_calls(message["tool_calls"])}
+    return message
+
+
+# ---- tau2-bench
+
+
+def _simulations(document: dict, where: str) -> Iterable[files.Document]:
+    """Simulations, each with what it shares with others: its task's actions, the policy, the tools."""
+    tasks = {}
+    for task in want(document.get("tasks"), list, '"tasks"'):
+        if isinstance(task, dict) and isinstance(task.get("id"), (str, int)):
+            tasks[str(task["id"])] = task
+    info = document.get("info")
+    world = info.get("environment_info") if isinstance(info, dict) else None
+    world = world if isinstance(world, dict) else {}
+    policy = world.get("policy") if isinstance(world.get("policy"), str) else ""
+    tools = _tools(world.get("tool_defs"))
+    for i, simulation in enumerate(want(document.get("simulations"), list, '"simulations"'), 1):
+        place = f"{where}:{i}"
+        try:
+            task = tasks.get(_key(want(simulation, dict, "a simulation"), "task_id"))
+            if task is None:
+                raise InputError(f'no task has the id {simulation.get("task_id")!r}; "tasks" must hold it')
+            criteria = task.get("evaluation_criteria")
+            criteria = {} if criteria is None else want(criteria, dict, "evaluation_criteria")
+            actions = _actions(criteria.get("actions"), "arguments")
+        except InputError as e:
+            yield place, e
+            continue
+        shared = {
+            "policy": policy,
+            "tools": tools,
+            "actions": actions,
+            "domain": world.get("domain_name", ""),
+        }
+        yield place, {**simulation, **shared}
+
+
+def _tools(definitions: Any) -> list[dict] | None:
+    """tau2's tool signatures (name -> doc and params, a JSON schema) as function docs."""
+    if isinstance(definitions, list):
+        return definitions
+    if not isinstance(definitions, dict):
+        return None
+    docs = []
+    for name, one in definitions.items():
+        one = one if isinstance(one, dict) else {}
+        parameters = one.get("params") if isinstance(one.get("params"), dict) else {}
+        docs.append({"name": name, "description": str(one.get("doc") or ""), "parameters": parameters})
+    return docs
+
+
+def _tau2_messages(raw: list) -> list[Message]:
+    messages: list[Message] = []
+    for message in _flat(raw):
+        role = message.get("role")
+        if role == "tool":
+            if message.get("requestor", "assistant") == "assistant":
+                result = {
+                    "role": "tool",
+                    "tool_call_id": message.get("id"),
+                    "content": message.get("content"),
+                }
+                messages.append({**result, "error": True} if message.get("error") is True else result)
+        elif role == "user":
+            if not message.get("tool_calls"):
+                messages.append({"role": "user", "content": messages_lib.text(message.get("content"))})
+        elif role == "assistant":
+            calls = [_tau2_call(c) for c in want(message.get("tool_calls") or [], list, '"tool_calls"')]
+            messages.append({"role": role, "content": message.get("content"), "tool_calls": calls})
+        else:
+            messages.append(message)
+    return messages
+
+
+def _flat(raw: list) -> Iterable[dict]:
+    """Messages, with the results that one message bundles taken apart."""
+    for message in raw:
+        bundle = want(message, dict, "a message").get("tool_messages")
+        for one in want(bundle, list, '"tool_messages"') if bundle is not None else [message]:
+            yield (
+                want(one, dict, "a message")
+                if bundle is None
+                else {"role": "tool", **want(one, dict, "a result")}
+            )
+
+
+def _tau2_call(call: Any) -> dict:
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        raise InputError("a tool call has no name")
+    return messages_lib.call(call["name"], call.get("arguments"), call.get("id") or None)

@@ -1,0 +1,301 @@
+"""Texts of a search: when do two queries, addresses, quotes or answers mean the same?
+
+Everything here is linear in the text and reads numbers as text: model output may be long and odd. What is
+many times as long as the demonstrated text is not read.
+"""
+
+import re
+import unicodedata
+from urllib.parse import SplitResult, quote, unquote_plus, unquote_to_bytes, urlsplit
+
+from rapidfuzz.distance import Indel
+
+QUERY_SIMILARITY = 0.8  # of 6 words 2 may be left out, of 3 one
+
+
+# words that carry no topic; negations and words of direction are not among them
+STOP_WORDS = frozenset(
+    """a an the of in on at for and or is are was were be been do does did has have had what which who whom
+    whose when where why how that this these those it its with as from to by about into me my i you your we
+    our can could would should please find search show list tell""".split()
+)
+
+
+NEGATIONS = frozenset("not no without never none except excluding exclude nor neither cannot".split())
+
+
+DIRECTIONS = frozenset(
+    "from to by before after between than versus vs over under since until against".split()
+)
+
+
+_OPERATOR = re.compile(r"-?(?:site|filetype|ext|intitle|inurl|intext|before|after|lang):\S+|-[^\W\d_]\S*")
+
+
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+")
+
+
+_POSSESSIVE = re.compile(r"'s\b")
+
+
+_QUOTED = re.compile(r'"([^"]{1,2000})"')
+
+
+_QUOTES = str.maketrans({c: '"' for c in "“”„«»"} | {c: "'" for c in "‘’‛"})
+
+
+def plain(text: str) -> str:
+    """Case, width, accents and kinds of quotation marks taken off."""
+    text = unicodedata.normalize("NFKD", text.translate(_QUOTES)).casefold()
+    return "".join(c for c in text if not unicodedata.combining(c))
+
+
+def _number(word: str) -> str:
+    """1,234.50 -> 1234.5: thousands' commas and padding zeros taken off; another word as it is."""
+    if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", word):
+        word = word.replace(",", "")
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", word):
+        whole, _, part = word.partition(".")
+        part = part.rstrip("0")
+        return (whole.lstrip("0") or "0") + ("." + part if part else "")
+    return word
+
+
+def words(text: str) -> list[str]:
+    """The words of `text` in plain form, numbers by value, without punctuation."""
+    return [_number(word) for word in _WORD.findall(_POSSESSIVE.sub(" ", plain(text).replace("_", " ")))]
+
+
+def too_long(want: str, got: str) -> bool:
+    """Whether `got` need not be read: many times as long as `want`, it cannot mean the same."""
+    return len(got) > 1000 + 4 * len(want)
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    return (
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    )
+
+
+# ---- queries
+
+
+def _directions(all_words: list[str]) -> dict[str, set[str]]:
+    """Word of direction -> the words of topic that follow one: Paris -> Rome is not Rome -> Paris."""
+    found: dict[str, set[str]] = {}
+    for i, word in enumerate(all_words):
+        if word in DIRECTIONS:
+            after = next((w for w in all_words[i + 1 : i + 4] if w not in STOP_WORDS), "")
+            found.setdefault(word, set()).add(_singular(after))
+    return found
+
+
+def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -> str:
+    """Why `got` is not the query `want`, "" when it is.
+
+    Case, accents, punctuation, plurals, stop words, repeats and the order of words do not count. Numbers,
+    quoted phrases, operators (site:, -word) and negations must be the same, and so must what follows a word
+    of direction that both use ("from Paris"). Words may then be added or left out, but not replaced (another
+    word may be another city), while 2 * common / (all of both) reaches `threshold`.
+    """
+    if too_long(want, got):
+        return "too few words in common"
+    ours, theirs = words(want), words(got)
+    for kind, of in (
+        (
+            "quoted phrases",
+            lambda text, _: {tuple(words(q)) for q in _QUOTED.findall(text.translate(_QUOTES))},
+        ),
+        ("operators", lambda text, _: set(_operators(text))),
+        ("numbers", lambda _, all_words: {w for w in all_words if any(c.isdecimal() for c in w)}),
+        ("negations", lambda _, all_words: NEGATIONS.intersection(all_words)),
+    ):
+        if of(want, ours) != of(got, theirs):
+            return f"other {kind}"
+    ways, other_ways = _directions(ours), _directions(theirs)
+    if any(ways[w] != other_ways[w] for w in ways.keys() & other_ways.keys()):
+        return "another direction"
+    topic, other = (
+        sorted({_singular(w) for w in all_words if w not in STOP_WORDS} or set(all_words))
+        for all_words in (ours, theirs)
+    )
+    if not topic or not other:
+        return "" if plain(want).split() == plain(got).split() else "no words in common"
+    if set(topic) - set(other) and set(other) - set(topic):
+        return "words replaced"
+    similar = Indel.normalized_similarity(topic, other) > threshold - 1e-9
+    return "" if similar else "too few words in common"
+
+
+def _operators(text: str) -> list[str]:
+    return [w for w in plain(text).split() if _OPERATOR.fullmatch(w)]
+
+
+# ---- addresses
+
+_TRACKING = re.compile(
+    r"utm_\w*|(?:g|fb|ms|y|tt|tw|dc|ig)cl(?:id|src)|gbraid|wbraid|mc_[ce]id|igshid|igsh|_ga|_gl|_hs\w+|ref_src|ref_url|"
+    r"srsltid|mkt_tok|oly_\w+_id|vero_id|yclid|spm|si|cmpid|s_cid",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+_PORTS = {"http": "80", "https": "443"}
+
+
+MAX_ADDRESS = 10_000
+
+
+_SAFE = "!$&'()*+,;=:@~-._"
+
+
+def _segments(path: str) -> list[str]:
+    """A path's parts, each with one spelling: %7E is ~, %2F is no slash, dots resolved."""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del kept[-1:]
+        elif part not in ("", "."):
+            kept.append(quote(unquote_to_bytes(part), safe=_SAFE))
+    return kept
+
+
+def page(address: str) -> tuple | None:
+    """What two addresses of one page have in common, None for a text that is no web address.
+
+    Not part of it: http or https, "www.", the default port, a slash at the end, the fragment, tracking
+    parameters, the order of parameters, and how characters are percent-encoded.
+    """
+    text = address.strip()
+    if not text or len(text.split()) > 1 or len(text) > MAX_ADDRESS:
+        return None
+    try:
+        return _page(urlsplit(text if "://" in text else "https://" + text.removeprefix("//")))
+    except ValueError:  # a bracket that closes nothing, a lone surrogate
+        return None
+
+
+def _page(parts: SplitResult) -> tuple | None:
+    host, port = (parts.hostname or "").rstrip("."), parts.netloc.rpartition("@")[2].rpartition("]")[2]
+    if parts.scheme not in ("http", "https") or "." not in host.strip("."):
+        return None
+    port = port.partition(":")[2]
+    port = "" if port == _PORTS[parts.scheme] else port
+    fields = [f.partition("=") for f in parts.query.split("&") if f]
+    spelled = [(unquote_plus(key), equals and unquote_plus(value)) for key, equals, value in fields]
+    query = sorted((f for f in spelled if not _TRACKING.fullmatch(f[0])), key=lambda f: f[0])
+    return host.removeprefix("www."), port, tuple(_segments(parts.path)), tuple(query)
+
+
+def same_page(want: str, got: str) -> bool:
+    """Whether two addresses are of the same page; texts that are no addresses must be equal."""
+    ours = page(want)
+    return want.strip() == got.strip() if ours is None else ours == page(got)
+
+
+# ---- quotes
+
+
+def same_passage(want: str, got: str, pages: str | None) -> bool:
+    """Whether two quotes point at the same passage: one holds the other, word by word, and is at most twice
+    as long. What is longer than `want` must stand in `pages` (the words seen so far, None when unknown).
+    """
+    if too_long(want, got):
+        return False
+    ours, theirs = words(want), words(got)
+    if not ours or not theirs:
+        return want.split() == got.split()
+    long, short = (ours, theirs) if len(ours) >= len(theirs) else (theirs, ours)
+    if 2 * len(short) < len(long) or f" {' '.join(short)} " not in f" {' '.join(long)} ":
+        return False
+    return len(theirs) <= len(ours) or pages is None or f" {' '.join(theirs)} " in f" {pages} "
+
+
+# ---- answers
+
+_MONTHS = "january february march april may june july august september october november december".split()
+
+
+_MONTH = {name: i for i, long in enumerate(_MONTHS, 1) for name in (long, long[:3])} | {"sept": 9}
+
+
+_COUNTS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+)
+
+
+_COUNT = {
+    name: str(i) for i, name in enumerate([*_COUNTS.split(), "seventeen", "eighteen", "nineteen", "twenty"])
+}
+
+
+_LABEL = re.compile(
+    r"^[ \t*_#>]{0,9}(?:exact|final|short)?[ \t]?answer[ \t*_]{0,9}:[ \t*_]{0,9}(\S.*)$", re.I | re.M
+)
+
+
+_TAGGED = re.compile(r"<answer>(.{0,20000}?)</answer>", re.I | re.S)
+
+
+_ISO = re.compile(r"(?<![0-9-])([0-9]{4})-(0?[1-9]|1[0-2])-([0-9]{1,2})(?![0-9-])")
+
+
+_MONEY = re.compile(r"\$[ ]?([0-9][0-9.,]*)( (?:thousand|million|billion|trillion)\b)?")
+
+
+_SIGN = re.compile(r"(?<![\w.])[-−](?=[0-9])")
+
+
+def final_answer(text: str) -> str:
+    """The answer that a final turn marks ("Exact Answer: ...", <answer>...</answer>), else all its text."""
+    start = text.rfind("<answer>")
+    tagged = _TAGGED.match(text, start) if start >= 0 else None
+    if tagged:
+        return tagged[1].strip()
+    labelled = _LABEL.findall(text)
+    return (labelled[-1] if labelled else text).strip(" \t\r\n*")
+
+
+def _date(three: list[str]) -> str:
+    """year-month-day of [day, month, year] or [month, day, year] in words, "" for other words."""
+    if len(three) < 3 or not re.fullmatch("[0-9]{4}", three[2]):
+        return ""
+    for day, month in ((three[0], three[1]), (three[1], three[0])):
+        number = re.fullmatch("([0-9]{1,2})(?:st|nd|rd|th)?", day)
+        if number and month in _MONTH:
+            return f"{three[2]}-{_MONTH[month]}-{int(number[1])}"
+    return ""
+
+
+def _dated(parts: list[str]) -> list[str]:
+    """`parts` with every date of three words as one."""
+    out, i = [], 0
+    while i < len(parts):
+        date = _date(parts[i : i + 3])
+        out.append(date or parts[i])
+        i += 3 if date else 1
+    return out
+
+
+def normal_answer(text: str) -> str:
+    """An answer in normal form: case, accents, punctuation and articles off; numbers and dates by value."""
+    text = _MONEY.sub(lambda m: f"{m[1]}{m[2] or ''} dollars", plain(text))
+    text = _ISO.sub(lambda m: f" {int(m[3])} {_MONTHS[int(m[2]) - 1]} {m[1]} ", text)
+    parts = words(_SIGN.sub(" minus ", text).replace("%", " percent "))
+    # "the" is never a name; "a" may be one (vitamin A)
+    parts = [w for i, w in enumerate(parts) if not (w == "the" and i < len(parts) - 1)]
+    parts = parts[1:] if len(parts) > 1 and parts[0] in ("a", "an") else parts
+    parts = [
+        _COUNT.get(w, w) for i, w in enumerate(parts) if w != "of" or not i or not parts[i - 1][0].isdecimal()
+    ]
+    return " ".join(_dated(parts))
+
+
+def same_answer(want: str, got: str) -> bool:
+    """Whether two final answers are the same after normalisation. Answers without a word must be equal."""
+    if too_long(want, got):
+        return False
+    ours, theirs = normal_answer(want), normal_answer(got)
+    return ours == theirs if ours and theirs else want.split() == got.split()

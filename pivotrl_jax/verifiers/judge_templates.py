@@ -1,0 +1,111 @@
+"""What a judge is asked and how its reply is read: prompt templates by kind of question, and labels."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from pivotrl_jax.records import InputError, Question
+
+DEFAULT = Path(__file__).parents[1] / "assets" / "judge.toml"
+
+
+WINDOW = 200  # characters at a reply's end where "last" looks for its label
+
+
+READS = ("first", "last")
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """How one kind of question is put; assets/judge.toml explains the fields."""
+
+    system: str
+    prompt: str
+    equal: str  # the label of a positive verdict
+    different: str
+    read: str  # one of READS: which label counts
+
+    def messages(self, question: Question, swapped: bool) -> list[dict]:
+        """Chat messages that ask `question`, gold and actual exchanged when `swapped`.
+
+        An action could hold a label, for the judge to quote; a space breaks it there, since a policy must not
+        write its own verdict.
+        """
+        gold, actual = question.gold, question.actual
+        filled = {"task": question.task, "gold": gold, "actual": actual}
+        if swapped:
+            filled |= {"gold": actual, "actual": gold}
+        # a lone surrogate, which a model can sample and no request can carry, becomes a question mark
+        filled = {name: text.encode("utf-8", "replace").decode() for name, text in filled.items()}
+        for label in (self.equal, self.different):
+            filled = {name: text.replace(label, f"{label[0]} {label[1:]}") for name, text in filled.items()}
+        # in one pass: what was filled in is not looked through again
+        prompt = re.sub(r"\{(task|gold|actual)\}", lambda m: filled[m[1]], self.prompt)
+        asked = [{"role": "system", "content": self.system.strip()}] if self.system.strip() else []
+        return [*asked, {"role": "user", "content": prompt.strip()}]
+
+    def verdict(self, reply: str) -> bool | None:
+        """Whether the reply says equal; None when it says neither.
+
+        Labels are case sensitive. One that holds the other (INCORRECT, CORRECT) is not taken for it. A
+        reasoning model's thoughts do not count.
+        """
+        reply = _answer(reply)
+        labels = sorted((self.equal, self.different), key=len, reverse=True)
+        found = list(re.finditer("|".join(map(re.escape, labels)), reply))
+        if not found:
+            return None
+        late = [m for m in found if m.start() >= len(reply) - WINDOW]
+        chosen = late[-1] if self.read == "last" and late else found[0]
+        return chosen[0] == self.equal
+
+
+def _answer(reply: str) -> str:
+    """What follows the thoughts, where a server leaves them in the text; "" while they have not ended."""
+    _, closed, after = reply.rpartition("</think>")
+    if closed:
+        return after
+    return "" if reply.lstrip().startswith("<think>") else reply
+
+
+def templates_fingerprint(templates: dict[str, Template]) -> str:
+    """Changes whenever a question would be put, or a reply read, in another way."""
+    text = json.dumps({kind: dataclasses.asdict(t) for kind, t in templates.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def load(path: str = "") -> dict[str, Template]:
+    """Templates by kind: ours, with those of the user's file in their place. Raises InputError naming file,
+    kind and field."""
+    templates = _read(DEFAULT)
+    return templates | _read(Path(path)) if path else templates
+
+
+def _read(path: Path) -> dict[str, Template]:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror}; config.judge.templates names a TOML file") from None
+    except ValueError as e:  # not TOML, not UTF-8
+        raise InputError(f"{path}: not valid TOML ({e}); fix it") from None
+    return {kind: _template(path, kind, value) for kind, value in values.items()}
+
+
+def _template(path: Path, kind: str, value: object) -> Template:
+    want = [f.name for f in dataclasses.fields(Template)]
+    if not isinstance(value, dict) or set(value) != set(want):
+        got = sorted(value) if isinstance(value, dict) else value
+        raise InputError(f"{path}: [{kind}] has {got}; want {', '.join(want)}")
+    if wrong := [name for name in want if not isinstance(value[name], str)]:
+        raise InputError(f"{path}: [{kind}] {wrong[0]} is {value[wrong[0]]!r}; want a text")
+    t = Template(**value)
+    if t.read not in READS:
+        raise InputError(f"{path}: [{kind}] read is {t.read!r}; want {' or '.join(map(repr, READS))}")
+    if min(len(t.equal), len(t.different)) < 2 or t.equal == t.different:
+        raise InputError(f"{path}: [{kind}] the labels are {t.equal!r} and {t.different!r}; want two words")
+    if missing := [name for name in ("{gold}", "{actual}") if name not in t.prompt]:
+        raise InputError(f"{path}: [{kind}] prompt lacks {' and '.join(missing)}; name what is compared")
+    return t

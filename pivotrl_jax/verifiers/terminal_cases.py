@@ -1,0 +1,168 @@
+"""Rows of the terminal verifiers -> (candidate, action), and what the gold of a candidate is.
+
+Terminus, whose actions are JSON texts (the released row is `row`, or the line itself):
+
+    {"id", "row": {"expected_answer": JSON text, "metadata": {"harness"}, "threshold"?}, "candidate",
+     "config"?}
+
+Multi-harness, whose actions are tool calls and messages:
+
+    {"id", "harness", "expected_action": {...}, "candidate", "tools", "threshold"?, "config"?}
+
+`candidate` is a text or a list of Responses items. In training a candidate's demonstration is the gold: an
+assistant message whose content is the JSON text, or one with tool calls.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pivotrl_jax.chat.actions import message_to_action
+from pivotrl_jax.chat.json_text import loads
+from pivotrl_jax.records import Action, Call, Candidate, InputError
+from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.cases import case_candidate
+
+TERMINUS = ("terminus_1", "terminus_2")
+
+
+def row_of(case: dict) -> dict:
+    """The released row: `case["row"]`, or the case itself."""
+    return case["row"] if isinstance(case.get("row"), dict) else case
+
+
+def gold_text(candidate: Candidate) -> str | None:
+    """The gold's JSON text; None where the released server refuses the row."""
+    row = row_of(candidate.case)
+    expected, metadata = row.get("expected_answer"), row.get("metadata")
+    if not isinstance(expected, str | None) or not isinstance(metadata, dict | None):
+        return None
+    if expected:
+        return expected
+    if metadata and metadata.get("expected_answer") is not None:
+        return str(metadata["expected_answer"])
+    if "row" in candidate.case or "expected_answer" in candidate.case:
+        return ""
+    return message_to_action(candidate.demonstration).content
+
+
+def spoken(action: Action) -> str:
+    """The assistant's text. What looks like a broken tool call is text too, as it is to the released code."""
+    if action.malformed and "<tool_call>" in action.text:
+        return action.text.rpartition("</think>")[2]
+    return action.content
+
+
+def task_of(candidate: Candidate) -> str:
+    """The instruction that a judge is shown: the first thing the user says."""
+    texts = [m.get("content") for m in candidate.messages if m.get("role") == "user"]
+    return texts[0] if texts and isinstance(texts[0], str) else ""
+
+
+# ---- Terminus
+
+
+def read_text(items: Any) -> Action:
+    """An action from a text or Responses items: every text of every assistant message, a newline between."""
+    if isinstance(items, str):
+        return Action(items, text=items)
+    texts = []
+    for item in items if isinstance(items, list) else []:
+        if not isinstance(item, dict) or item.get("type") != "message":
+            continue
+        content = item.get("content") if item.get("role", "assistant") == "assistant" else None
+        if isinstance(content, str):
+            texts.append(content)
+        elif isinstance(content, list):
+            texts += [p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str)]
+    text = "\n".join(texts)
+    return Action(text.strip(), text=text)
+
+
+# ---- multi-harness
+
+
+def read_call(item: Any) -> Call | None:
+    """A function_call item; arguments that are no JSON stay the string they are. None for another thing."""
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        return None
+    arguments = item.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = loads(arguments)
+        except ValueError:
+            pass
+    return Call(item["name"], arguments)
+
+
+def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
+    """(the gold's calls, whether it is a batch). No calls: a message. None: it cannot be read."""
+    expected = candidate.case.get("expected_action")
+    if expected is None:
+        calls = list(message_to_action(candidate.demonstration).calls)
+        return calls, len(calls) > 1
+    if not isinstance(expected, dict):
+        return None, False
+    kind = expected.get("type")
+    items = {"message": [], "function_call": [expected], "function_call_batch": expected.get("calls")}
+    found = items.get(kind) if isinstance(kind, str) else None
+    calls = [read_call(item) for item in found] if isinstance(found, list) else [None]
+    return (None if None in calls else calls), kind == "function_call_batch"
+
+
+def read_action(items: Any) -> Action:
+    """An action from a text or Responses items: all calls, and the first text of the first message with one.
+
+    An item that cannot be read becomes a call without arguments, which nothing accepts.
+    """
+    if isinstance(items, str):
+        return Action(items, text=items)
+    calls, text = [], None
+    for item in items if isinstance(items, list) else [items]:
+        kind = item.get("type") if isinstance(item, dict) else "function_call"
+        if kind == "function_call":
+            calls.append(read_call(item) or Call("", None))
+        elif kind == "message" and item.get("role", "assistant") == "assistant" and text is None:
+            content = item.get("content")
+            parts = content if isinstance(content, list) else [{"type": "output_text", "text": content}]
+            texts = [p.get("text") for p in parts if isinstance(p, dict) and p.get("type") == "output_text"]
+            text = texts[0] if texts and isinstance(texts[0], str) else None
+    return Action(text or "", calls=tuple(calls), text=text or "")
+
+
+def is_terminus(candidate: Candidate) -> bool:
+    """Whether the Terminus rules apply: by what the case holds, else by the demonstration."""
+    if "expected_action" in candidate.case or candidate.is_call:
+        return False
+    if "expected_answer" in candidate.case or isinstance(candidate.case.get("row"), dict):
+        return True
+    if candidate.case.get("harness") not in (None, *TERMINUS):
+        return False
+    text = message_to_action(candidate.demonstration).content
+    return '"commands"' in text and text.rstrip().endswith("}")
+
+
+_CASE_FIELDS = ("row", "expected_answer", "metadata", "threshold", "config", "harness", "expected_action")
+
+
+def read_case(verifier: str) -> Callable[[dict], tuple[Candidate, Action]]:
+    """A `read_case` for the lines of both: {"id", "candidate", and "row" or "expected_action", ...}."""
+
+    def read(case: dict) -> tuple[Candidate, Action]:
+        if "candidate" not in case:
+            raise InputError('the field "candidate" is missing; add it (a text or Responses items)')
+        extra = {name: case[name] for name in _CASE_FIELDS if case.get(name) is not None}
+        if not isinstance(extra.get("config", {}), dict):
+            raise InputError(f'the field "config" is {show(extra["config"])}; want an object')
+        if not {"expected_action", "row", "expected_answer", "metadata"} & case.keys():
+            raise InputError('no "expected_answer" (Terminus) and no "expected_action"; add one')
+        tools = case.get("tools") or case.get("declared_tools")
+        tools = tools if isinstance(tools, list) else []
+        if "expected_action" in case:
+            extra["expected_action"] = case["expected_action"] or {}
+            candidate = case_candidate(case, verifier, {"role": "assistant"}, tools, extra)
+            return candidate, read_action(case["candidate"])
+        extra["expected_answer"] = row_of(case).get("expected_answer")
+        candidate = case_candidate(case, verifier, {"role": "assistant"}, [], extra)
+        return candidate, read_text(case["candidate"])
+
+    return read

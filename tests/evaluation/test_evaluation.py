@@ -1,0 +1,267 @@
+"""Evaluation: experts succeed and garbage fails, intervals by hand, results read back for the same identity
+only."""
+
+import json
+
+import jax
+import pytest
+from support import tiny_run
+
+from pivotrl_jax.chat import template
+from pivotrl_jax.environments import episode
+from pivotrl_jax.environments.toolbox import users
+from pivotrl_jax.evaluation import evaluation, skills
+from pivotrl_jax.records import InputError
+from pivotrl_jax.rollouts.actor import Completion
+from pivotrl_jax.trajectories import extract, sources
+
+STREAM = jax.random.key(0)
+GARBAGE = ("zq zq zq", "", '<tool_call>\n{"name": "made_up", "arguments": {}}\n</tool_call>', "<tool_call>{")
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return template.load_chat(tiny_run.ASSETS, False)
+
+
+class Scripted:
+    """An actor that answers as `answer(name, prompt)` says, in text; it keeps every request it got."""
+
+    def __init__(self, chat, answer):
+        self.chat, self.answer, self.requests = chat, answer, []
+
+    def place(self, params):
+        return params
+
+    def act(self, params, requests, stream, on_batch=lambda done: None):
+        self.requests += requests
+        on_batch(len(requests))
+        return [[self._one(r) for _ in range(r.samples)] for r in requests]
+
+    def _one(self, request):
+        ids = self.answer(request.name, list(request.prompt))
+        ids = ids if isinstance(ids, list) else [*self.chat.encode(ids), self.chat.stop_ids[0]]
+        return Completion(ids, [0.0] * len(ids), [0.0] * len(ids), True)
+
+
+def expert(chat, rows):
+    """An actor that plays the experts' trajectories by prompt: a prompt it does not know is an error."""
+    answers = {}
+    for row in rows:
+        t = episode.replay(row)
+        for i, message in enumerate(t.messages):
+            if message["role"] == "assistant":
+                prompt = chat.prompt_ids(t.messages[:i], t.tools)
+                answers[tuple(prompt)] = chat.completion_ids(t.messages[:i], t.tools, message)
+    return Scripted(chat, lambda name, prompt: answers[tuple(prompt)])
+
+
+def play(actor, chat, rows, attempts=1, max_steps=20, max_prompt=10_000):
+    return evaluation.play_episodes(actor, None, chat, rows, attempts, max_steps, max_prompt, STREAM)
+
+
+def assert_experts_succeed(chat, rows):
+    found = play(expert(chat, rows), chat, rows)
+    assert [e["row"] for e in found] == [row.id for row in rows]
+    assert {(e["success"], e["reason"]) for e in found} == {(1.0, "ok")}
+    actions = [sum(m["role"] == "assistant" for m in episode.replay(row).messages) for row in rows]
+    assert [e["turns"] for e in found] == actions
+
+
+# ---- episodes
+
+
+def test_experts_succeed(chat):
+    """Also: a played episode renders to the very prompts that the expert's trajectory was cut at."""
+    assert_experts_succeed(chat, users.rows("test", 12, 0))
+
+
+@pytest.mark.slow
+def test_experts_succeed_on_every_held_out_row(chat):
+    assert_experts_succeed(chat, users.rows("test", 200, 0))
+
+
+@pytest.mark.parametrize("text", GARBAGE)
+def test_garbage_fails(chat, text):
+    rows = users.rows("test", 8, 0)
+    found = play(Scripted(chat, lambda name, prompt: text), chat, rows, max_steps=3)
+    assert [e["success"] for e in found] == [0.0] * 8
+    assert all(e["reason"] in ("no_call", "too_many_steps", "state") for e in found)
+
+
+def test_one_wrong_action_fails_its_episode_alone(chat):
+    rows = users.rows("test", 4, 0)
+    actor = expert(chat, rows)
+    right = actor.answer
+    actor.answer = lambda name, prompt: "no" if name.startswith(rows[1].id) else right(name, prompt)
+    assert [e["success"] for e in play(actor, chat, rows)] == [1.0, 0.0, 1.0, 1.0]
+
+
+def test_an_episode_that_outgrows_the_prompt_limit_fails_as_too_long(chat):
+    rows = users.rows("test", 3, 0)
+    actor = expert(chat, rows)
+    play(actor, chat, rows)
+    lengths = [len(r.prompt) for r in actor.requests]
+    short = play(expert(chat, rows), chat, rows, max_prompt=min(lengths) - 1)
+    assert {(e["success"], e["reason"], e["turns"]) for e in short} == {(0.0, "too_long", 0)}
+    limited = expert(chat, rows)
+    cut = play(limited, chat, rows, max_prompt=max(lengths) - 1)
+    assert sum(e["reason"] == "too_long" for e in cut) == 1
+    assert max(len(r.prompt) for r in limited.requests) < max(lengths)
+
+
+def test_attempts_are_episodes_of_their_own(chat):
+    rows = users.rows("test", 2, 0)
+    actor = expert(chat, rows)
+    found = play(actor, chat, rows, attempts=2)
+    assert [e["id"] for e in found] == [f"{row.id}#{n}" for row in rows for n in range(2)]
+    names = [r.name for r in actor.requests]
+    assert len(set(names)) == len(names), "every action has a key of its own"
+
+
+# ---- turns and skills
+
+
+def test_turns_and_skills_are_scored_by_what_was_said(chat):
+    rows = users.rows("test", 3, 0)
+    candidates = extract.extract([episode.replay(row) for row in rows])
+    prompts = [chat.prompt_ids(c.messages, c.tools) for c in candidates]
+    found = evaluation.score_turns(expert(chat, rows), None, chat, candidates, prompts, 2, STREAM)
+    assert [t["id"] for t in found] == [c.id for c in candidates]
+    assert {t["mean"] for t in found} == {1.0}
+    assert [t["is_call"] for t in found] == [c.is_call for c in candidates]
+    assert [t["verifier"] for t in found] == [c.verifier for c in candidates]
+    talk = Scripted(chat, lambda name, prompt: "certainly")
+    found = evaluation.score_turns(talk, None, chat, candidates, prompts, 1, STREAM)
+    assert [t["mean"] for t in found] == [float(not c.is_call) for c in candidates]
+
+    items = [item for family in skills.families()[:4] for item in skills.items(family, "test", 3, 0)]
+    answers = {item.id: item.answer for item in items}
+    right = Scripted(chat, lambda name, prompt: answers[name])
+    assert {a["correct"] for a in evaluation.score_skills(right, None, chat, items, STREAM)} == {1.0}
+    wrong = evaluation.score_skills(Scripted(chat, lambda *_: "zq"), None, chat, items, STREAM)
+    assert [(a["id"], a["correct"]) for a in wrong] == [(item.id, 0.0) for item in items]
+
+
+def test_tasks_and_keys_are_the_same_before_and_after(chat):
+    """Two policies get the same requests under the same names while they act alike; tasks ignore the seed."""
+    one, other = sources.from_toolbox(2, 4, 0, seed=0), sources.from_toolbox(2, 4, 0, seed=1)
+    assert one.rows == other.rows and [t.id for t in one.held_out] == [t.id for t in other.held_out]
+    assert one.demonstrations != other.demonstrations
+    candidates = extract.extract(one.held_out)
+    prompts = [chat.prompt_ids(c.messages, c.tools) for c in candidates]
+    tasks = evaluation.Tasks(one.rows, candidates, prompts, skills.items(skills.families()[0], "test", 2, 0))
+
+    def evaluate():
+        actor = expert(chat, one.rows)
+        inner = actor.answer
+        item_prompts = {tuple(chat.prompt_ids(i.messages, [])) for i in tasks.skills}
+        actor.answer = lambda name, p: "x" if tuple(p) in item_prompts else inner(name, p)
+        streams = []
+        act = actor.act
+        actor.act = lambda params, requests, stream, *rest: (
+            streams.append(jax.random.key_data(stream).tolist()) or act(params, requests, stream, *rest)
+        )
+        sizes = {"attempts": 1, "samples": 2, "max_steps": 20, "max_prompt": 9999}
+        return evaluation.evaluate(actor, None, chat, tasks, stream=STREAM, **sizes), actor.requests, streams
+
+    before, after = evaluate(), evaluate()
+    assert before == after
+    results = before[0]
+    assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(candidates) + 2
+    assert len({str(s) for s in before[2]}) == 3, "episodes, turns and skills draw from streams of their own"
+    assert evaluation.compare(results, after[0])["episode_success"] == {"value": 0, "low": 0, "high": 0}
+
+
+# ---- intervals
+
+
+def results(successes, turns=(), answers=(), attempts=1):
+    return {
+        "episodes": [{"row": f"r{i // attempts}", "success": s, "turns": 1} for i, s in enumerate(successes)],
+        "turns": [{"scenario": s, "verifier": "tool_call", "is_call": c, "mean": m} for s, c, m in turns],
+        "skills": [{"id": f"i{i}", "family": f, "correct": c} for i, (f, c) in enumerate(answers)],
+    }
+
+
+def test_intervals_by_hand():
+    """Wilson for 8 of 10 is [0.490, 0.943]; each measure has its own n; families are nested."""
+    turns = [("a", True, 0.5), ("a", True, 1.0), ("b", True, 0.0), ("b", False, 1.0)]
+    answers = [("add", 1.0), ("add", 0.0), ("sort", 1.0)]
+    found = evaluation.summarise(results([1.0] * 8 + [0.0] * 2, turns, answers))
+    success = found["episode_success"]
+    assert (success["value"], success["n"]) == (0.8, 10)
+    assert (round(success["low"], 3), round(success["high"], 3)) == (0.49, 0.943)
+    assert found["call_turn_pass"] == {"value": 0.5, "low": 0.0, "high": 0.75, "n": 3}
+    assert found["text_turn_pass"]["n"] == 1
+    assert found["out_of_domain"]["value"] == pytest.approx(2 / 3)
+    assert {f: v["value"] for f, v in found["families"].items()} == {"add": 0.5, "sort": 1.0}
+
+
+def test_measures_without_tasks_are_left_out():
+    assert set(evaluation.summarise(results([1.0, 0.0]))) == {"episode_success"}
+
+
+def test_paired_differences_by_hand():
+    """Every task gained a quarter: the difference has no width, whatever the tasks' own spread."""
+    before = [("a", True, 0.0), ("b", True, 0.5), ("c", True, 0.75)]
+    after = [(s, c, m + 0.25) for s, c, m in before]
+    found = evaluation.compare(results([0.0, 1.0], before), results([1.0, 1.0], after))
+    assert found["call_turn_pass"] == {"value": 0.25, "low": 0.25, "high": 0.25}
+    assert found["episode_success"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+
+
+def test_other_tasks_are_not_compared():
+    with pytest.raises(InputError, match=r"not made on the same tasks \(episode_success\)"):
+        evaluation.compare(results([1.0, 0.0]), results([1.0]))
+
+
+def test_attempts_at_one_task_are_one_cluster():
+    """Ten attempts at each of two tasks, one always and one never done: two draws' width, not twenty's."""
+    found = evaluation.summarise(results([1.0] * 10 + [0.0] * 10, attempts=10))["episode_success"]
+    assert (found["low"], found["high"], found["n"]) == (0.0, 1.0, 20)
+
+
+# ---- results on disk
+
+
+def test_results_are_read_back_for_the_same_identity_only(tmp_path):
+    path, made = tmp_path / "evaluations" / "before.json", []
+
+    def compute():
+        made.append(1)
+        return {"episodes": [], "made": len(made)}
+
+    identity = {"policy": "pi", "seed": 0, "rows": ["a", "b"]}
+    assert evaluation.cached(path, identity, compute, True)["made"] == 1
+    assert evaluation.cached(path, dict(identity), compute, True)["made"] == 1
+    assert evaluation.cached(path, {**identity, "seed": 1}, compute, True)["made"] == 2
+    assert evaluation.cached(path, identity, compute, True)["made"] == 3
+    assert evaluation.cached(path, identity, compute, False)["made"] == 4
+    assert json.loads(path.read_text("utf-8"))["results"]["made"] == 4
+    assert [file.name for file in path.parent.iterdir()] == ["before.json"]
+
+
+def test_tuples_in_an_identity_are_the_lists_they_become_on_disk(tmp_path):
+    """`batch` of a config and the like: an identity that went through JSON is the same identity."""
+    found = [
+        evaluation.cached(tmp_path / "x.json", {"sizes": (1, 2)}, lambda n=n: {"made": n}, True)["made"]
+        for n in range(2)
+    ]
+    assert found == [0, 0]
+
+
+def test_a_blend_is_summarised_by_verifier():
+    turn = {"is_call": True, "samples": 1, "abstained": 0}
+    turns = [
+        {**turn, "id": f"t{i}", "scenario": f"s{i}", "verifier": verifier, "mean": mean}
+        for i, (verifier, mean) in enumerate([("swe", 1.0), ("swe", 0.0), ("search:nemo_gym", 1.0)])
+    ]
+    results = {"episodes": [], "turns": turns, "skills": [], "rollout_turns": 3}
+    found = evaluation.summarise(results)["verifiers"]
+    assert {name: (v["value"], v["n"]) for name, v in found.items()} == {
+        "swe": (0.5, 2),
+        "search:nemo_gym": (1.0, 1),
+    }
+    of_one = {**results, "turns": turns[:2]}
+    assert "verifiers" not in evaluation.summarise(of_one)

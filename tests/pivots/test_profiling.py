@@ -1,0 +1,181 @@
+"""Profiling in shards: read back on a resume, identical after a kill, refused for other settings."""
+
+import json
+
+import pytest
+from support import tiny_run
+
+from pivotrl_jax import verifiers
+from pivotrl_jax.pivots import adaptive, profiling
+from pivotrl_jax.pivots import selection as selection_lib
+from pivotrl_jax.records import InputError
+from pivotrl_jax.rollouts import rollout
+from pivotrl_jax.trajectories import extract
+
+GROUP = 4
+CANDIDATES, PROMPTS = tiny_run.conversations(5)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
+
+
+def profile(directory, resume=True, policy="pi", seed=0, candidates=CANDIDATES, **more):
+    return profiling.profile_candidates(
+        tiny_run.actor(),
+        tiny_run.policy(),
+        tiny_run.Numbers(),
+        candidates,
+        PROMPTS,
+        **{"group_size": GROUP, "shard": 2, **more},
+        seed=seed,
+        policy=policy,
+        model={"dtype": "float32"},
+        directory=directory,
+        resume=resume,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(directory, profiles, rollouts) of a profiling that was not interrupted."""
+    directory = tmp_path_factory.mktemp("whole") / "rollouts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
+        return directory, *profile(directory)
+
+
+def files(directory):
+    return {file.name: file.read_bytes() for file in sorted(directory.iterdir())}
+
+
+def no_sampling(*_, **__):
+    raise AssertionError("nothing is left to sample")
+
+
+def test_every_candidate_has_its_profile(whole):
+    directory, profiles, rollouts = whole
+    assert sorted(files(directory)) == ["00000.jsonl", "00001.jsonl", "00002.jsonl", "settings.json"]
+    assert [p.candidate_id for p in profiles] == [c.id for c in CANDIDATES]
+    assert len(rollouts) == len(CANDIDATES) * GROUP
+    for i, p in enumerate(profiles):
+        group = rollouts[i * GROUP : (i + 1) * GROUP]
+        assert {r.candidate_id for r in group} == {p.candidate_id}
+        assert p.rewards == [r.reward for r in group]
+        mean = sum(p.rewards) / GROUP
+        assert p.mean == mean and abs(p.variance - mean * (1 - mean)) < 1e-12
+        assert (p.policy, p.verifier, p.temperature, p.seed) == ("pi", "toy/1", 1.0, 0)
+    assert any(p.variance > 0 for p in profiles)
+
+
+def test_finished_shards_are_read_back(whole, monkeypatch):
+    directory, profiles, rollouts = whole
+    monkeypatch.setattr(profiling, "roll_out", no_sampling)
+    assert profile(directory) == (profiles, rollouts)
+
+
+def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatch):
+    calls, roll_out = [], rollout.roll_out
+
+    def killed_after_one(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return roll_out(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(profiling, "roll_out", killed_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            profile(tmp_path)
+    assert sorted(files(tmp_path)) == ["00000.jsonl", "settings.json"]
+    (tmp_path / "00001.jsonl.tmp").write_text('{"torn')  # what a kill in the middle of writing leaves
+    assert profile(tmp_path) == whole[1:]
+    (tmp_path / "00001.jsonl.tmp").unlink(missing_ok=True)
+    assert files(tmp_path) == files(whole[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"policy": "other"}, "policy is 'pi' there and 'other' here"),
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"group_size": 2}, "group_size is 4 there and 2 here"),
+        ({"shard": 3}, "shard is 2 there and 3 here"),
+        ({"verifier": "exact"}, r"verifiers is \['toy/1'\] there and \['exact/1'\] here"),
+        ({"candidates": CANDIDATES[:-1]}, "candidates is '[0-9a-f]{16}' there and '[0-9a-f]{16}' here"),
+    ],
+)
+def test_other_settings_are_refused_by_name(whole, change, difference, monkeypatch):
+    monkeypatch.setattr(profiling, "roll_out", no_sampling)
+    before = files(whole[0])
+    with pytest.raises(InputError, match=f"holds rollouts of another run: {difference}; use another workdir"):
+        profile(whole[0], **change)
+    assert files(whole[0]) == before, "nothing already computed is lost"
+
+
+def test_without_resume_it_starts_over(whole, tmp_path):
+    profiling.check_settings(tmp_path, {"seed": 7}, True)
+    (tmp_path / "00009.jsonl").write_text("of another run\n")
+    assert profile(tmp_path, resume=False) == whole[1:]
+    assert files(tmp_path) == files(whole[0])
+
+
+def test_shards_hold_whole_trajectories_in_order():
+    candidates = [tiny_run.candidate(t, i) for i, t in enumerate("abacbd")]
+    assert profiling.shards_of(candidates, 2) == [[0, 2, 1, 4], [3, 5]]
+    assert profiling.shards_of(candidates, 9) == [[0, 2, 1, 4, 3, 5]]
+
+
+def test_profiles_come_in_the_order_of_the_candidates(tmp_path):
+    """Also when trajectories are interleaved and a shard's order is another."""
+    order = [0, 2, 1, 4, 3, 5]
+    found, rollouts = profiling.profile_candidates(
+        tiny_run.actor(),
+        tiny_run.policy(),
+        tiny_run.Numbers(),
+        [CANDIDATES[i] for i in order],
+        [PROMPTS[i] for i in order],
+        group_size=2,
+        seed=0,
+        policy="pi",
+        model={"dtype": "float32"},
+        directory=tmp_path,
+        shard=2,
+        resume=True,
+    )
+    assert [p.candidate_id for p in found] == [CANDIDATES[i].id for i in order]
+    assert [r.candidate_id for r in rollouts[::2]] == [p.candidate_id for p in found]
+
+
+def test_the_digest_sees_every_word():
+    def digest(candidates, prompts=PROMPTS):
+        return extract.digest(candidates, prompts)
+
+    assert digest(CANDIDATES) == digest(list(CANDIDATES))
+    other = tiny_run.candidate("t0", 0, demonstration="2")
+    assert digest([other, *CANDIDATES[1:]]) != digest(CANDIDATES)
+    assert digest(CANDIDATES[::-1]) != digest(CANDIDATES)
+    assert digest(CANDIDATES, [[9, *PROMPTS[0][1:]], *PROMPTS[1:]]) != digest(CANDIDATES), "another tokenizer"
+
+
+def test_settings_are_plain_json(whole):
+    settings = json.loads((whole[0] / "settings.json").read_text("utf-8"))
+    assert settings["sampling"]["stop_ids"] == list(tiny_run.STOPS)
+    assert settings["group_size"] == GROUP
+
+
+def test_adaptive_profiling_draws_the_first_of_a_full_profile_and_decides_as_it(whole, tmp_path, monkeypatch):
+    _, full, rollouts = whole
+    plan = adaptive.StoppingRule(GROUP, 0.6, 1, 0.0)
+    profiles, fewer = profile(tmp_path, plan=plan)
+    drawn = {(r.candidate_id, r.sample): r.token_ids for r in rollouts}
+    assert all(drawn[r.candidate_id, r.sample] == r.token_ids for r in fewer)
+    assert len(fewer) < len(rollouts)
+    is_pivot = lambda some: [selection_lib.outcome(p, 0.6) == "pivot" for p in some]  # noqa: E731
+    assert is_pivot(profiles) == is_pivot(full)
+    assert [bool(p.early) for p in profiles] == [len(p.rewards) < GROUP for p in profiles]
+    with pytest.raises(InputError, match="adaptive"):
+        profile(tmp_path)
+    monkeypatch.setattr(profiling, "roll_out", no_sampling)
+    assert profile(tmp_path, plan=plan) == (profiles, fewer)

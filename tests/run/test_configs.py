@@ -1,0 +1,201 @@
+"""Every size of a config builds and is locked; no field is dead, and none that the code reads is missing."""
+
+import ast
+import re
+
+import pytest
+from support.configs import CONFIGS, paths
+from support.paths import ROOT
+
+from pivotrl_jax.records import InputError
+from pivotrl_jax.run import check_config
+
+CODE = sorted((ROOT / "pivotrl_jax").rglob("*.py"))
+
+
+def reads() -> set[str]:
+    """Dotted names that the code reads off a run's config, with its local names for sections resolved."""
+    found = set()
+    for file in CODE:
+        tree = ast.parse(file.read_text("utf-8"))
+        for function in [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]:
+            found |= _reads_of(function, file.stem)
+    return found
+
+
+def _chain(node) -> list[str] | None:
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return [*names, node.id][::-1] if isinstance(node, ast.Name) else None
+
+
+def _resolve(chain: list[str], local: dict[str, list[str]]) -> list[str] | None:
+    """The config path of an attribute chain: run.config.x, config.x or a local name."""
+    if chain[0] in local:
+        return [*local[chain[0]], *chain[1:]]
+    if chain[0] == "run" and chain[1:2] == ["config"]:
+        return chain[2:]
+    return None
+
+
+def _reads_of(function, module: str) -> set[str]:
+    local: dict[str, list[str]] = {}
+    if module in ("run", "train", "find_pivots", "evaluate"):
+        local["config"] = []
+    if module == "sources" and function.name == "load":
+        local["config"] = ["data"]
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            targets, values = [node.targets[0]], [node.value]
+            if isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
+                targets, values = node.targets[0].elts, node.value.elts
+            for target, value in zip(targets, values):
+                chain = _chain(value) if isinstance(target, ast.Name) else None
+                if chain and (path := _resolve(chain, local)):
+                    local[target.id] = path
+    if function.name == "make_actor":
+        local["shape"] = ["profile", "batch"]
+    found = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and (chain := _chain(node)) and (path := _resolve(chain, local)):
+            if path[-1] in ("to_dict", "value"):
+                path = path[:-1]
+            found |= {".".join(path[:i]) for i in range(1, len(path) + 1)}
+    return found
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_every_size_builds_and_is_locked(size):
+    config = CONFIGS.get_config(size)
+    assert config.is_locked and config.data.is_locked
+    with pytest.raises(AttributeError):
+        config.data.limt = 4
+    assert paths(config) == paths(CONFIGS.get_config()), "sizes differ in values, not in fields"
+
+
+def test_the_default_is_the_embedded_run():
+    config = CONFIGS.get_config()
+    assert (config.model.checkpoint, config.data.source) == ("embedded", "toolbox")
+
+
+def test_an_unknown_size_lists_the_known():
+    with pytest.raises(ValueError, match="no size 'huge'; choose one of tiny, real"):
+        CONFIGS.get_config("huge")
+
+
+def test_the_table_on_top_names_every_size_with_its_command():
+    for size in CONFIGS.SIZES:
+        suffix = "" if size == "tiny" else f":{size}"
+        assert f"| {size} | `--config=configs/bfcl.py{suffix}` |" in CONFIGS.__doc__
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_every_field_that_the_code_reads_is_there(size):
+    read = reads()
+    assert {"data.max_prompt_tokens", "grpo.batch", "sampling", "mesh", "resume"} <= read
+    assert read <= paths(CONFIGS.get_config(size))
+
+
+def test_no_field_is_dead():
+    """Every field's name is an attribute somewhere in the code; sections that are passed on whole count as
+    read."""
+    text = "\n".join(file.read_text("utf-8") for file in CODE)
+    whole = {"mesh"}
+    dead = {
+        path
+        for path in paths(CONFIGS.get_config())
+        if path.split(".")[0] not in whole and not re.search(rf"\.{path.split('.')[-1]}\b", text)
+    }
+    assert not dead
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_numbers_of_a_size_fit_each_other(size):
+    c = CONFIGS.get_config(size)
+    assert c.data.max_prompt_tokens <= max(c.compute.slots)
+    longest = c.data.max_prompt_tokens + c.sampling.max_tokens
+    assert longest <= max(c.compute.slots), "a prompt and one completion must fit a row of the update"
+    for section in (c.profile, c.grpo):
+        assert section.group_size >= 2
+    assert 0 < c.profile.lambda_diff <= 1 and c.sampling.temperature > 0
+
+
+@pytest.mark.parametrize("size", CONFIGS.SIZES)
+def test_every_size_passes_the_check_and_every_rule_is_about_a_field(size):
+    config = CONFIGS.get_config(size)
+    check_config.check(config)
+    check_config.check_training(config)
+    assert set(check_config.RULES) <= paths(config)
+
+
+@pytest.mark.parametrize(
+    "field, value, sentence",
+    [
+        ("profile.group_size", 0, "config.profile.group_size is 0; want a whole number from 1 up"),
+        ("grpo.group_size", 1, "config.grpo.group_size is 1; want a whole number from 2 up"),
+        ("sampling.max_tokens", 0, "config.sampling.max_tokens is 0"),
+        ("sampling.top_p", 0.0, "config.sampling.top_p is 0.0; want a number above 0 and at most 1"),
+        ("grpo.loss", "ppo", "config.grpo.loss is 'ppo'; want 'grpo' or 'gspo' or 'cispo'"),
+        ("grpo.importance_cap", 0.5, "config.grpo.importance_cap is 0.5; want a number from 1 up"),
+        (
+            "grpo.malformed_advantage",
+            5.0,
+            "config.grpo.malformed_advantage is 5.0; want a number from 0 down",
+        ),
+        ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
+        ("reward", "strict", "config.reward is 'strict'; want 'functional' or 'exact'"),
+        ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
+        ("compute.slots", (), "config.compute.slots is \\(\\); want row lengths"),
+        ("compute.slots", (512,), "is 1024, more than the longest row of config.compute.slots, 512"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(field, value, sentence):
+    config = CONFIGS.get_config().copy_and_resolve_references()
+    *sections, name = field.split(".")
+    part = config
+    for section in sections:
+        part = part[section]
+    with part.unlocked(), part.ignore_type():
+        part[name] = value
+    with pytest.raises(InputError, match=sentence):
+        check_config.check(config)
+
+
+def test_a_kl_reward_that_has_not_the_kls_gradient_is_refused():
+    config = CONFIGS.get_config()
+    config.grpo.kl_in = "reward"
+    check_config.check_training(config)  # the coefficient is 0
+    config.grpo.kl_coefficient = 0.1
+    with pytest.raises(InputError, match="kl_estimator is 'k3' with kl_in 'reward'; as a reward only k1"):
+        check_config.check_training(config)
+    config.grpo.kl_estimator = "k1"
+    check_config.check_training(config)
+
+
+@pytest.mark.parametrize("name, value", [("router", "replay"), ("loss", "gspo"), ("routing_agreement", True)])
+def test_what_end_to_end_rl_does_not_do_is_refused_and_the_rest_is_not(name, value):
+    config = CONFIGS.get_config()
+    config.method, config.grpo.router = "e2e_rl", "frozen"
+    check_config.check_training(config)
+    config.grpo[name] = value
+    with pytest.raises(
+        InputError, match=rf"config\.grpo\.{name} is {value!r}, which config\.method 'e2e_rl'"
+    ):
+        check_config.check_training(config)
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("temperature", 0.0, "want it above 0"),
+        ("top_p", 0.9, "train with top_p=1"),
+        ("top_k", 5, "train with top_p=1"),
+    ],
+)
+def test_sampling_that_the_learner_cannot_score_is_not_trained_on(name, value, sentence):
+    config = CONFIGS.get_config()
+    config.sampling[name] = value
+    with pytest.raises(InputError, match=sentence):
+        check_config.check_training(config)

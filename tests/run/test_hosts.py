@@ -1,0 +1,116 @@
+"""Several processes are one: they train together, and one of them alone goes on from their checkpoint."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.hosts import free_port
+from support.paths import SUPPORT
+
+
+def start(command: list[str], devices: int, **environment: str) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
+        **environment,
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, *command], env=environment, text=True, cwd=SUPPORT.parent, **pipes
+    )
+
+
+def ended(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def steps(directory: Path, last: int, processes: int = 1, devices: int = 1) -> list[float]:
+    """Losses of tests/hosts_step.py, `devices` for each process."""
+    command = [str(SUPPORT / "hosts_step.py"), f"--directory={directory}", f"--last={last}"]
+    if processes == 1:
+        return json.loads(ended(start(command, devices)))["losses"]
+    address = f"127.0.0.1:{free_port()}"
+    shared = [f"--coordinator={address}", f"--processes={processes}"]
+    flags = [[*shared, f"--process_id={i}"] for i in range(processes)]
+    first, *others = [ended(p) for p in [start([*command, *more], devices) for more in flags]]
+    assert not any("losses" in out for out in others)  # the first process speaks (gloo talks in all of them)
+    said = json.loads(first.splitlines()[-1])
+    assert said["devices"] == processes * devices
+    return said["losses"]
+
+
+def test_two_processes_train_and_one_goes_on(tmp_path):
+    alone = steps(tmp_path / "alone", 5)
+    together = steps(tmp_path / "together", 3, processes=2, devices=2)
+    after = steps(tmp_path / "together", 5)
+    assert len(alone) == 5 and len(together) == 3 and len(after) == 2
+    np.testing.assert_allclose(together + after, alone, rtol=1e-5)
+    assert alone[-1] < 0.9 * alone[0]
+
+
+APART = """
+import sys
+from pathlib import Path
+from absl import flags
+from pivotrl_jax import records
+from pivotrl_jax.run import hosts
+directory = Path(sys.argv.pop())
+flags.FLAGS(sys.argv)
+hosts.join()
+try:
+    hosts.own_directory(directory)
+except records.InputError as e:
+    print(e, file=sys.stderr)
+    hosts.give_up(3)
+"""
+
+
+def test_work_directories_that_are_not_shared_stop_all_processes(tmp_path):
+    shared, processes = f"--coordinator=127.0.0.1:{free_port()}", []
+    for i in (0, 1):
+        (tmp_path / str(i)).mkdir()
+        flags = [shared, "--processes=2", f"--process_id={i}", str(tmp_path / str(i))]
+        processes.append(start(["-c", APART, *flags], 1))
+    for process in processes:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 3 and "Traceback" not in err
+        assert "processes [1] see other files there than process 0; name a directory that all" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "variables", "sentence"),
+    [
+        (["--processes=2"], {}, "--coordinator, --process_id not given"),
+        ([], {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two'; want a whole number"),
+        (
+            ["--coordinator=127.0.0.1:1", "--processes=2", "--process_id=2"],
+            {},
+            r"several processes \(coordinator 127.0.0.1:1, processes 2, process_id 2\): cannot join them",
+        ),
+    ],
+)
+def test_what_does_not_join_is_said_in_a_sentence(monkeypatch, more, variables, sentence):
+    from absl import flags
+
+    from pivotrl_jax.records import InputError
+    from pivotrl_jax.run import hosts
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    values = dict(flag.removeprefix("--").split("=") for flag in more)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+    for name in ("coordinator", "processes", "process_id"):
+        value = values.get(name)
+        value = int(value) if value and value.isdecimal() else value
+        monkeypatch.setattr(hosts, name.upper(), types.SimpleNamespace(value=value))
+    with pytest.raises(InputError, match=sentence):
+        hosts.join()

@@ -1,0 +1,1 @@
+"""What the tests share: tiny models, random forests, made-up data, and a loopback endpoint."""

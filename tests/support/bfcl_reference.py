@@ -1,0 +1,92 @@
+"""BFCL's own multi-turn checker and executor, for comparison. They `eval`: feed them our own calls."""
+
+import functools
+import itertools
+import os
+import sys
+
+import pytest
+
+from pivotrl_jax.environments.bfcl import rows
+from pivotrl_jax.records import Call, InputError
+
+_RUN = (
+    itertools.count()
+)  # BFCL keeps instances in module globals by model name: every check needs a fresh one
+
+
+@functools.cache
+def _missing() -> str:
+    try:
+        rows.root()
+        list(rows.BACKENDS.values())
+    except InputError as e:
+        return str(e)
+    return ""
+
+
+def need_bfcl():
+    """Skip the test when bfcl_eval or mpmath is not there. Never downloads."""
+    if _missing():
+        pytest.skip(_missing())
+
+
+def call_text(call: Call) -> str:
+    return f"{call.name}({', '.join(f'{k}={v!r}' for k, v in call.arguments.items())})"
+
+
+def _utils():
+    rows.root()
+    from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_checker, multi_turn_utils
+
+    return multi_turn_checker, multi_turn_utils
+
+
+def bfcl_passes(row, turns: list[list[list[Call]]]) -> bool:
+    """BFCL's verdict on an episode: per user turn, per action, calls."""
+    checker, utils = _utils()
+    texts = [[[call_text(call) for call in action] for action in turn] for turn in turns]
+    entry = {"id": row.id, "initial_config": row.initial_config, "involved_classes": row.involved_classes}
+    try:
+        result = checker.multi_turn_checker(texts, row.ground_truth, entry, row.category, f"m{next(_RUN)}")
+    finally:
+        _forget(utils)
+    return result["valid"]
+
+
+def bfcl_outputs(row) -> list[list[str]]:
+    """What BFCL's executor prints for the ground truth, per user turn."""
+    _, utils = _utils()
+    name = f"m{next(_RUN)}"
+    outputs = [
+        utils.execute_multi_turn_func_call(
+            calls, row.initial_config, row.involved_classes, name, row.id, "long_context" in row.category
+        )[0]
+        for calls in row.ground_truth
+    ]
+    _forget(utils)
+    return outputs
+
+
+def _forget(utils):
+    for name in [name for name in vars(utils) if name.endswith("_instance")]:
+        del vars(utils)[name]
+
+
+def ast_checker():
+    """BFCL's single-turn checker as f(docs, calls, possible_answer, category) -> bool."""
+    rows.root()
+    module = type(os)("bfcl_eval.constants.model_config")  # the real one imports every vendor's SDK
+
+    class NoDots(dict):
+        def __missing__(self, key):
+            return type("Model", (), {"underscore_to_dot": False})
+
+    module.MODEL_CONFIG_MAPPING = NoDots()
+    sys.modules.setdefault(module.__name__, module)
+    from bfcl_eval.constants.enums import Language
+    from bfcl_eval.eval_checker.ast_eval import ast_checker as checker
+
+    return lambda docs, calls, answer, category: checker.ast_checker(
+        docs, calls, answer, Language.PYTHON, category, "any"
+    )["valid"]
