@@ -62,7 +62,7 @@ def tiny() -> ConfigDict:
     c.data.max_prompt_tokens = 960
 
     c.compute = ConfigDict()
-    c.compute.slots = (1024, 2048)  # row lengths there are programs for
+    c.compute.row_lengths = (1024, 2048)  # row lengths there are programs for
     c.compute.attention_chunk = 128
     c.compute.log_prob_chunk = 128
     c.compute.remat = "nothing"  # "dots", "full": compute more in the backward pass, keep less for it
@@ -87,8 +87,8 @@ def tiny() -> ConfigDict:
     # not decide otherwise: the chance that it would is at most `error`
     c.profile.adaptive = ConfigDict({"round": 0, "error": 0.02})
     c.profile.trajectories_per_shard = 16
-    # 64 samples of a row, 16 of which decode at a time; a lane takes the next when its sample has ended
-    c.profile.batch = ConfigDict({"rows": 4, "branches": 64, "lanes": 16})
+    # 64 samples of a row, 16 of which decode at a time; a decode slot takes the next when its sample has ended
+    c.profile.batch = ConfigDict({"rows": 4, "samples_per_row": 64, "decode_slots": 16})
 
     # the policy in training, scored on single turns that are neither trained on nor held out for the test
     c.validation = ConfigDict()
@@ -98,7 +98,7 @@ def tiny() -> ConfigDict:
     c.validation.seed = 1  # which tasks, which scenarios; for the toolbox not data.held_out_seed
     c.validation.samples = 1  # per turn
     c.validation.attempts = 0  # episodes per task, where tasks can be played
-    c.validation.batch = ConfigDict({"rows": 16, "branches": 4, "lanes": 4})
+    c.validation.batch = ConfigDict({"rows": 16, "samples_per_row": 4, "decode_slots": 4})
 
     # find pivots anew under the current policy, when either of two things happens
     c.reprofile = ConfigDict()
@@ -137,7 +137,7 @@ def tiny() -> ConfigDict:
     c.grpo.router = "train"  # "frozen": a mixture's stays as loaded; "replay": the sampler's choices
     c.grpo.routing_agreement = False  # measure how often both choose alike; "replay" does anyway
     c.grpo.balance_coefficient = 0.0  # of the load-balance loss, which is of a microbatch's tokens at a time
-    c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})  # of rollouts
+    c.grpo.batch = ConfigDict({"rows": 8, "samples_per_row": 16, "decode_slots": 16})  # of rollouts
     c.grpo.microbatch_rows = 2  # of the update
     c.grpo.save_every = 10
     c.grpo.keep_checkpoints = 2
@@ -158,7 +158,7 @@ def tiny() -> ConfigDict:
     c.e2e = ConfigDict()  # method "e2e_rl": whole episodes; the rest is grpo's
     c.e2e.tasks_per_step = 16
     c.e2e.max_steps = 6  # calling actions per user turn
-    c.e2e.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
+    c.e2e.batch = ConfigDict({"rows": 8, "samples_per_row": 16, "decode_slots": 16})
 
     c.evaluate = ConfigDict()
     c.evaluate.tasks = 200  # held-out episodes
@@ -167,7 +167,7 @@ def tiny() -> ConfigDict:
     c.evaluate.samples = 1  # per held-out turn
     c.evaluate.skill_items = 50  # per out-of-domain family
     c.evaluate.max_steps = 6  # calling actions per user turn
-    c.evaluate.batch = ConfigDict({"rows": 16, "branches": 4, "lanes": 4})
+    c.evaluate.batch = ConfigDict({"rows": 16, "samples_per_row": 4, "decode_slots": 4})
     return c
 
 
@@ -176,19 +176,19 @@ def real() -> ConfigDict:
     c.workdir = "runs/bfcl_real"
     c.data.source = "bfcl"
     c.data.max_prompt_tokens = 8000
-    c.compute.slots = (1024, 8192)
+    c.compute.row_lengths = (1024, 8192)
     c.compute.attention_chunk = 512
-    c.profile.batch = ConfigDict({"rows": 1, "branches": 64, "lanes": 16})
+    c.profile.batch = ConfigDict({"rows": 1, "samples_per_row": 64, "decode_slots": 16})
     c.profile.trajectories_per_shard = 4
-    c.validation.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
-    c.grpo.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
+    c.validation.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
+    c.grpo.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
     c.grpo.microbatch_rows = 1
     # enough to see the path run: this policy cannot learn these rows
     c.grpo.steps, c.grpo.pivots_per_step = 3, 4
     c.sft.microbatch_rows = 1
-    c.e2e.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
+    c.e2e.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
     c.e2e.tasks_per_step, c.e2e.max_steps = 2, 20
-    c.evaluate.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
+    c.evaluate.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
     c.evaluate.max_steps = 20
     c.evaluate.skill_items = 10
     return c
@@ -201,7 +201,7 @@ def qwen3_0p6b() -> ConfigDict:
     c.model.checkpoint = "Qwen/Qwen3-0.6B"
     c.model.dtype = "bfloat16"
     c.data.max_prompt_tokens = 12_000
-    c.compute.slots = (8192, 16_384)
+    c.compute.row_lengths = (8192, 16_384)
     c.compute.attention_chunk = 512
     c.compute.log_prob_chunk = 512
     c.compute.remat = "full"
@@ -220,18 +220,18 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.workdir = "runs/bfcl_qwen3_30b_a3b"
     c.model.checkpoint = "Qwen/Qwen3-30B-A3B-Thinking-2507"
     c.data.max_prompt_tokens = 24_000
-    c.compute.slots = (16_384, 32_768)
+    c.compute.row_lengths = (16_384, 32_768)
     c.sampling.max_tokens = 4096
     c.profile.group_size = 16
-    c.profile.batch = ConfigDict({"rows": 8, "branches": 64, "lanes": 16})
-    c.validation.batch = ConfigDict({"rows": 8, "branches": 4, "lanes": 4})
+    c.profile.batch = ConfigDict({"rows": 8, "samples_per_row": 64, "decode_slots": 16})
+    c.validation.batch = ConfigDict({"rows": 8, "samples_per_row": 4, "decode_slots": 4})
     c.grpo.pivots_per_step, c.grpo.group_size = 64, 16
-    c.grpo.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
+    c.grpo.batch = ConfigDict({"rows": 8, "samples_per_row": 16, "decode_slots": 16})
     c.grpo.microbatch_rows = 8
     c.sft.microbatch_rows = 8
-    c.e2e.batch = ConfigDict({"rows": 8, "branches": 16, "lanes": 16})
+    c.e2e.batch = ConfigDict({"rows": 8, "samples_per_row": 16, "decode_slots": 16})
     c.e2e.tasks_per_step = 16
-    c.evaluate.batch = ConfigDict({"rows": 8, "branches": 4, "lanes": 4})
+    c.evaluate.batch = ConfigDict({"rows": 8, "samples_per_row": 4, "decode_slots": 4})
     return c
 
 

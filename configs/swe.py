@@ -31,7 +31,7 @@ def qwen3_30b_a3b() -> ConfigDict:
     c.data.verifier_options = ConfigDict({"level": "name"})
     c.data.max_prompt_tokens = 126_000
     c.sampling.max_tokens = 4096
-    c.compute.slots = (32_768, 131_072)
+    c.compute.row_lengths = (32_768, 131_072)
     c.grpo.group_size = 8
     c.profile.group_size = 8
     c.grpo.baseline = "leave_one_out"
@@ -53,11 +53,11 @@ def tiny() -> ConfigDict:
     c.data.held_out_share = 0.0
     c.data.verifier_options = ConfigDict({"level": "name"})
     c.data.max_prompt_tokens = 4000
-    c.compute.slots = (4096,)
+    c.compute.row_lengths = (4096,)
     c.compute.attention_chunk = 256
     c.profile.group_size = 4
-    c.profile.batch = ConfigDict({"rows": 1, "branches": 32, "lanes": 16})
-    c.grpo.batch = ConfigDict({"rows": 1, "branches": 16, "lanes": 16})
+    c.profile.batch = ConfigDict({"rows": 1, "samples_per_row": 32, "decode_slots": 16})
+    c.grpo.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
     c.grpo.microbatch_rows = 1
     c.grpo.steps, c.grpo.pivots_per_step, c.grpo.group_size = 2, 2, 4
     c.evaluate.skill_items = 10

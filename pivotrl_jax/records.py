@@ -132,7 +132,7 @@ class Profile:
     temperature: float
     seed: int
     abstained: int = 0  # rollouts that nobody could decide
-    early: str = ""  # the fate on which adaptive profiling settled before all G were drawn
+    early: str = ""  # the outcome on which adaptive profiling settled before all G were drawn
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ def replay(shards, plan: adaptive.StoppingRule) -> tuple[int, np.ndarray]:
         seen += [[rollout.reward for rollout in group] for group in groups]
     rates = adaptive.pass_rates(seen)
     full = lambda r: len(set(r)) > 1 and np.mean(r) < plan.lambda_diff  # noqa: E731
-    taken = [full(r) if len(r) == plan.group_size else plan.fate(r, rates) == "pivot" for r in seen]
+    taken = [full(r) if len(r) == plan.group_size else plan.outcome(r, rates) == "pivot" for r in seen]
     return sum(map(len, seen)), np.array(taken)
 
 

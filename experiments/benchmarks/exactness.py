@@ -33,9 +33,9 @@ def random_trees(rng: np.random.Generator, vocabulary: int) -> list[list[forest.
 
     trees = []
     for t in range(TREES):
-        trunk, pieces = rng.integers(1, vocabulary, TRUNK).tolist(), []
+        prefix, pieces = rng.integers(1, vocabulary, TRUNK).tolist(), []
         for p in range(PROMPTS):
-            prompt = trunk[: rng.integers(1, TRUNK + 1)] + (draw(8) if rng.integers(2) else [])
+            prompt = prefix[: rng.integers(1, TRUNK + 1)] + (draw(8) if rng.integers(2) else [])
             pieces.append(forest.Piece(t * PROMPTS + p, prompt, [draw(COMPLETION) for _ in range(BRANCHES)]))
         trees.append(pieces)
     return trees

@@ -48,12 +48,12 @@ def demonstrations(count: int, turns: int, longest: int) -> list[list[Piece]]:
     ]
 
 
-def bushy(prompts: int, trunk: int, own: int) -> list[Piece]:
+def bushy(prompts: int, prefix: int, own: int) -> list[Piece]:
     """One tree: every prompt leaves the path of an earlier one somewhere and goes its own way."""
-    paths = [draw(trunk)]
+    paths = [draw(prefix)]
     for _ in range(prompts - 1):
         base = paths[RNG.integers(len(paths))]
-        paths.append(base[: RNG.integers(trunk // 2, len(base) + 1)][:2000] + draw(own))
+        paths.append(base[: RNG.integers(prefix // 2, len(base) + 1)][:2000] + draw(own))
     return [Piece(i, path, completions(4, 16)) for i, path in enumerate(paths)]
 
 

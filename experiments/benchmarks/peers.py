@@ -174,7 +174,7 @@ class Settings:
     sampler_slots: tuple[int, ...]
     sampler_rows: int
     branches: int
-    lanes: int
+    decode_slots: int
     learner_slots: tuple[int, ...]
     learner_rows: int
     devices: int
@@ -226,9 +226,9 @@ class OurStep:
             sampling_of(completion),
             mesh,
             rows=settings.sampler_rows,
-            branches=settings.branches,
-            lanes=settings.lanes,
-            slots=settings.sampler_slots,
+            samples_per_row=settings.branches,
+            decode_slots=settings.decode_slots,
+            row_lengths=settings.sampler_slots,
             attention_chunk=settings.attention_chunk,
         )
         self.learner = learner.Learner(

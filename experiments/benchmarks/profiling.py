@@ -37,7 +37,7 @@ class Work:
     completion: int
     per_trajectory: int
     rows: int  # ours: trajectories at a time
-    lanes: int  # ours: completions of a row that decode at a time
+    decode_slots: int  # ours: completions of a row that decode at a time
 
     @property
     def slots(self) -> int:
@@ -48,8 +48,8 @@ def work_of(trajectories: list[list[int]], turns: int, options) -> Work:
     cut = [
         (i, ids[: len(ids) * (k + 1) // turns]) for i, ids in enumerate(trajectories) for k in range(turns)
     ]
-    lanes = min(options.lanes, turns * options.group)
-    return Work(cut, options.group, options.completion, turns, options.rows, lanes)
+    decode_slots = min(options.decode_slots, turns * options.group)
+    return Work(cut, options.group, options.completion, turns, options.rows, decode_slots)
 
 
 def our_profiling(receive, send, work: Work) -> None:
@@ -61,9 +61,9 @@ def our_profiling(receive, send, work: Work) -> None:
         peers.sampling_of(work.completion),
         mesh,
         rows=work.rows,
-        branches=work.per_trajectory * work.group,
-        lanes=work.lanes,
-        slots=(work.slots,),
+        samples_per_row=work.per_trajectory * work.group,
+        decode_slots=work.decode_slots,
+        row_lengths=(work.slots,),
         attention_chunk=CHUNK,
     )
     requests = [Request(str(n), prompt, str(i), work.group) for n, (i, prompt) in enumerate(work.turns)]
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--completion", type=int, default=32)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=4, help="ours: trajectories at a time")
-    parser.add_argument("--lanes", type=int, default=64, help="ours: completions of a row at a time")
+    parser.add_argument("--decode slots", type=int, default=64, help="ours: completions of a row at a time")
     parser.add_argument("--peers", default="transformers")
     parser.add_argument("--batches", default="1,8", help="the peer's turns at a time, to choose from")
     parser.add_argument("--curve", default="1,2,4,8,16")
@@ -138,7 +138,10 @@ def main() -> None:
     work = work_of(trajectories, options.turns, options)
     page = peers.facts("profiling")
     names = ("turns", "trajectories", "length", "group", "completion", "runs", "rows")
-    page |= {name: getattr(options, name) for name in names} | {"lanes": work.lanes, "slots": work.slots}
+    page |= {name: getattr(options, name) for name in names} | {
+        "decode_slots": work.decode_slots,
+        "slots": work.slots,
+    }
     sides = {"ours": peers.Side(our_profiling, work)}
     if options.peers:
         choices = sorted({min(int(n), len(work.turns)) for n in options.batches.split(",")})

@@ -1,4 +1,4 @@
-"""Attention over a forest, and decode attention over a trunk and a branch.
+"""Attention over a forest, and decode attention over a prefix and a branch.
 
 Axis letters as in `model.py`. Visibility is the one rule of `forest.py`: slot i sees slot j exactly when
 `j <= i < subtree_end[j]`. Softmax runs in float32: bfloat16 sums over thousands of keys lose the small ones.
@@ -197,37 +197,37 @@ def decode_attention(
     q_RSHK: jax.Array,
     k_RSNK: jax.Array,
     v_RSNK: jax.Array,
-    trunk: tuple[jax.Array, jax.Array],
-    trunk_mask_RST: jax.Array,
+    prefix: tuple[jax.Array, jax.Array],
+    prefix_mask_RST: jax.Array,
     own: tuple[jax.Array, jax.Array],
     own_mask_RSC: jax.Array,
 ) -> jax.Array:
-    """One new token per branch against the shared trunk, the branch's own past, and itself. Returns [R, S,
+    """One new token per branch against the shared prefix, the branch's own past, and itself. Returns [R, S,
     H, K].
 
-    `trunk` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, N,
+    `prefix` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, N,
     C, K], in whatever order; the masks say which slots and positions a branch sees; `k_RSNK`, `v_RSNK` belong
     to the new token.
     """
     R, S, H, K = q_RSHK.shape
     N = k_RSNK.shape[2]
     q = (q_RSHK * jnp.asarray(K**-0.5, q_RSHK.dtype)).reshape(R, S, N, H // N, K)
-    (trunk_k, trunk_v), (own_k, own_v) = trunk, own
-    # [R, N, S, G, ...] on the trunk, where all queries of a key head are one matrix, and [R, S, N, G, ...] on
-    # what is a branch's own: what is as long as a trunk or a branch is never transposed, only sums over it
-    on_trunk = _product("rnqk,rntk->rnqt", q.swapaxes(1, 2).reshape(R, N, -1, K), trunk_k)
-    on_trunk = on_trunk.reshape(R, N, S, H // N, -1)
-    on_trunk = jnp.where(trunk_mask_RST[:, None, :, None], on_trunk, _MASKED)
+    (prefix_k, prefix_v), (own_k, own_v) = prefix, own
+    # [R, N, S, G, ...] on the prefix, where all queries of a key head are one matrix, and [R, S, N, G, ...] on
+    # what is a branch's own: what is as long as a prefix or a branch is never transposed, only sums over it
+    on_prefix = _product("rnqk,rntk->rnqt", q.swapaxes(1, 2).reshape(R, N, -1, K), prefix_k)
+    on_prefix = on_prefix.reshape(R, N, S, H // N, -1)
+    on_prefix = jnp.where(prefix_mask_RST[:, None, :, None], on_prefix, _MASKED)
     on_own = _product("rsngk,rsnck->rsngc", q, own_k)
     on_own = jnp.where(own_mask_RSC[:, :, None, None], on_own, _MASKED)
     on_self = _product("rsngk,rsnk->rsng", q, k_RSNK)
 
-    top = jnp.maximum(jnp.maximum(on_trunk.max(-1).swapaxes(1, 2), on_own.max(-1)), on_self)
-    w_trunk = jnp.exp(on_trunk - top.swapaxes(1, 2)[..., None])
+    top = jnp.maximum(jnp.maximum(on_prefix.max(-1).swapaxes(1, 2), on_own.max(-1)), on_self)
+    w_prefix = jnp.exp(on_prefix - top.swapaxes(1, 2)[..., None])
     w_own, w_self = jnp.exp(on_own - top[..., None]), jnp.exp(on_self - top)
-    total = w_trunk.sum(-1).swapaxes(1, 2) + w_own.sum(-1) + w_self
+    total = w_prefix.sum(-1).swapaxes(1, 2) + w_own.sum(-1) + w_self
     out = _product(
-        "rnqt,rntk->rnqk", w_trunk.reshape(R, N, -1, w_trunk.shape[-1]).astype(trunk_v.dtype), trunk_v
+        "rnqt,rntk->rnqk", w_prefix.reshape(R, N, -1, w_prefix.shape[-1]).astype(prefix_v.dtype), prefix_v
     )
     out = out.reshape(R, N, S, H // N, K).swapaxes(1, 2)
     out = out + _product("rsngc,rsnck->rsngk", w_own, own_v.astype(jnp.float32))

@@ -261,12 +261,12 @@ def _attend_forest(chunk: int, keep: bool) -> Callable:
 def _attend_decode(q, k, v, cache, context):
     """A branch axis stands where a forest has slots: q is [R, S, H, K]. The new keys and values are the
     result."""
-    trunk_k, trunk_v, own_k, own_v = cache
-    trunk_mask, own_mask = context
-    heads, trunk = P(sharding.BATCH_AXES, None, "tensor"), P(sharding.BATCH_AXES, "tensor")
-    in_specs = (heads, heads, heads, (trunk, trunk), sharding.BATCH, (heads, heads), sharding.BATCH)
+    prefix_k, prefix_v, own_k, own_v = cache
+    prefix_mask, own_mask = context
+    heads, prefix = P(sharding.BATCH_AXES, None, "tensor"), P(sharding.BATCH_AXES, "tensor")
+    in_specs = (heads, heads, heads, (prefix, prefix), sharding.BATCH, (heads, heads), sharding.BATCH)
     run = sharding.per_shard(attention.decode_attention, in_specs, heads)
-    return run(q, k, v, (trunk_k, trunk_v), trunk_mask, (own_k, own_v), own_mask), (k, v)
+    return run(q, k, v, (prefix_k, prefix_v), prefix_mask, (own_k, own_v), own_mask), (k, v)
 
 
 def _init(config: ModelConfig, key: jax.Array):
@@ -330,7 +330,7 @@ def routed_states(
 def prefill(
     config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk: int, wanted=routing.NOTHING
 ):
-    """Hidden states [R, T, D], the trunk cache: keys and values, each [L, R, N, T, K], and what is wanted of
+    """Hidden states [R, T, D], the prefix cache: keys and values, each [L, R, N, T, K], and what is wanted of
     the routers. Parameters lie as the sampler keeps them."""
     module = Qwen3(config, _attend_forest(attention_chunk, True), sharding.SAMPLER, "nothing", wanted)
     return module.apply({"params": params}, tokens_RT, None, position_RT, subtree_end_RT)
@@ -341,13 +341,13 @@ def decode_step(
     params,
     tokens_RS,
     position_RS,
-    trunk,
-    trunk_mask_RST,
+    prefix,
+    prefix_mask_RST,
     own,
     own_mask_RSC,
     wanted: routing.RouterOutputs = routing.NOTHING,
 ):
-    """One token for every branch. `trunk` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, and what of
+    """One token for every branch. `prefix` [L, R, N, T, K] pair, `own` [L, R, S, N, C, K] pair, and what of
     them each branch sees. Parameters lie as the sampler keeps them.
 
     Returns hidden states [R, S, D], the new token's keys and values, each [L, R, S, N, K], and what is wanted
@@ -355,7 +355,7 @@ def decode_step(
     """
     module = Qwen3(config, _attend_decode, sharding.SAMPLER, "nothing", wanted)
     return module.apply(
-        {"params": params}, tokens_RS, (*trunk, *own), position_RS, (trunk_mask_RST, own_mask_RSC)
+        {"params": params}, tokens_RS, (*prefix, *own), position_RS, (prefix_mask_RST, own_mask_RSC)
     )
 
 

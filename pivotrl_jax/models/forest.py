@@ -7,7 +7,7 @@ A row of T slots holds one or more trees in depth-first order, with three intege
     subtree_end  first slot past this token's subtree
 
 Slot i sees slot j exactly when `j <= i < subtree_end[j]`: causal masking, packing, group prefix sharing and
-multi-turn trunk sharing in one rule. Worked example, prompts [5 6] and [5 6 7 8], each with one branch [9]:
+multi-turn prefix sharing in one rule. Worked example, prompts [5 6] and [5 6 7 8], each with one branch [9]:
 
     slot         0  1  2  3  4  5
     tokens       5  6  9  7  8  9
@@ -38,7 +38,7 @@ class Piece:
 
     Branches are alternatives, each with numbers of its own: they hang off the prompt's last token apart from
     everything, even from equal ones. With `merge`, prompt and branch are one known sequence, which shares
-    slots with whatever shares its prefix: the completions of a trajectory are the trunk of its later turns.
+    slots with whatever shares its prefix: the completions of a trajectory are the prefix of its later turns.
     """
 
     key: int  # the caller's name for it

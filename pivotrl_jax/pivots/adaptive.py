@@ -1,4 +1,4 @@
-"""Adaptive profiling: stop sampling a candidate as soon as its fate is decided at a stated error rate.
+"""Adaptive profiling: stop sampling a candidate as soon as its outcome is decided at a stated error rate.
 
 A full profile draws G rewards and asks two questions: do they vary, and is their mean below lambda_diff? Most
 candidates answer early: one success and so many failures that the mean cannot reach lambda_diff any more, or
@@ -84,8 +84,8 @@ class StoppingRule:
         chance = self._chance(rewards, rates)
         return min(chance, 1 - chance) <= max(self.error, 1e-9)  # sums of the grid's chances round
 
-    def fate(self, rewards: Sequence[float], rates: np.ndarray) -> str:
-        """What a candidate whose sampling ended early most likely is, one of `pivots.FATES`."""
+    def outcome(self, rewards: Sequence[float], rates: np.ndarray) -> str:
+        """What a candidate whose sampling ended early most likely is, one of `pivots.OUTCOMES`."""
         if self._chance(rewards, rates) > 0.5:
             return "pivot"
         return {0: "all_fail", len(rewards): "all_pass"}.get(sum(rewards), "too_easy")

@@ -108,7 +108,7 @@ def profiles_of(
     seed: int,
     plan: adaptive.StoppingRule | None,
 ) -> list[Profile]:
-    """The profile of every candidate's group; of one that the `plan` ended early, with its likely fate."""
+    """The profile of every candidate's group; of one that the `plan` ended early, with its likely outcome."""
     rewards = [[rollout.reward for rollout in group] for group in groups]
     rates = adaptive.pass_rates(rewards) if plan else None
     return [
@@ -119,7 +119,7 @@ def profiles_of(
             verifier,
             temperature,
             seed,
-            plan.fate(mine, rates) if plan and len(mine) < plan.group_size else "",
+            plan.outcome(mine, rates) if plan and len(mine) < plan.group_size else "",
         )
         for candidate, mine, verifier in zip(candidates, rewards, judged_by)
     ]
@@ -147,7 +147,7 @@ def profile_candidates(
     """Profiles and rollouts of every candidate, in order; finished shards are read back from `directory`.
 
     `policy` is the policy's fingerprint, `model` its numbers and dtypes; `shard` counts trajectories per
-    file. With a `plan` a candidate's sampling ends when its fate is decided, else after G rollouts; samples
+    file. With a `plan` a candidate's sampling ends when its outcome is decided, else after G rollouts; samples
     are those that a full profile draws first. `again` numbers the profiles of a run after its first, each of
     which draws anew.
     """

@@ -29,7 +29,7 @@ def make_profile(
 ) -> Profile:
     """Mean, population variance of one candidate's G rewards; of equal rewards the variance is exactly 0.
 
-    Rewards that nobody could decide (None) are counted, and left out of both. `early` is the fate on which
+    Rewards that nobody could decide (None) are counted, and left out of both. `early` is the outcome on which
     adaptive profiling settled before all G were drawn.
     """
     sampled, rewards = len(rewards), [r for r in rewards if r is not None]
@@ -58,7 +58,7 @@ def make_profile(
 
 
 def outcome(profile: Profile, lambda_diff: float) -> str:
-    """One of FATES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean. A group
+    """One of OUTCOMES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean. A group
     without a single decided reward is undecided. What adaptive profiling settled on stands."""
     if profile.early:
         return profile.early
@@ -75,14 +75,14 @@ class Selection:
 
     profiles: list[Profile]
     lambda_diff: float
-    fates: dict[str, str]  # candidate id -> one of FATES
+    outcomes: dict[str, str]  # candidate id -> one of OUTCOMES
 
     def _of(self, is_call: bool | None) -> list[Profile]:
         return [p for p in self.profiles if is_call is None or p.is_call == is_call]
 
     def counts(self, is_call: bool | None = None) -> dict[str, int]:
         """Fate -> number of candidates; of call turns (True), text turns (False) or all (None)."""
-        found = Counter(self.fates[p.candidate_id] for p in self._of(is_call))
+        found = Counter(self.outcomes[p.candidate_id] for p in self._of(is_call))
         return {name: found[name] for name in OUTCOMES}
 
     def _decided(self, is_call: bool | None) -> list[Profile]:
@@ -100,7 +100,7 @@ class Selection:
 
     def pivots(self, candidates: Sequence[Candidate]) -> list[Pivot]:
         """The pivots, in the order of `candidates`. Raises ValueError when one's candidate is not given."""
-        chosen = {p.candidate_id: p for p in self.profiles if self.fates[p.candidate_id] == "pivot"}
+        chosen = {p.candidate_id: p for p in self.profiles if self.outcomes[p.candidate_id] == "pivot"}
         pivots = [Pivot(c, chosen[c.id]) for c in candidates if c.id in chosen]
         if len(pivots) != len(chosen):
             raise ValueError(f"{len(chosen)} pivots, but {len(pivots)} of their candidates were given")

@@ -58,9 +58,9 @@ class Shapes:
     learner_rows: int
     sampler_rows: int
     slots: int  # of a row of the learner
-    trunk_slots: int  # of a row of the sampler
+    prefix_slots: int  # of a row of the sampler
     branches: int
-    lanes: int
+    decode_slots: int
     max_tokens: int
     samples: int  # of one step: pivots x group size
     microbatches: int  # of one step, at full length
@@ -76,16 +76,18 @@ class Shapes:
         prompt, completion = np.zeros(most, np.int32), np.zeros(config.sampling.max_tokens, np.int32)
         full = [[forest.Piece(i, prompt, [completion] * g.group_size)] for i in range(g.pivots_per_step)]
         drawn = [[forest.Piece(i, prompt, samples=g.group_size)] for i in range(g.pivots_per_step)]
-        rows, slots = forest.pack_shortest(full, config.compute.slots, learner_rows).tokens.shape
-        trunk = forest.round_up(most, config.compute.slots)
-        batches = forest.pack(drawn, trunk, g.batch.branches, sampler_rows).tokens.shape[0] // sampler_rows
+        rows, slots = forest.pack_shortest(full, config.compute.row_lengths, learner_rows).tokens.shape
+        prefix = forest.round_up(most, config.compute.row_lengths)
+        batches = (
+            forest.pack(drawn, prefix, g.batch.samples_per_row, sampler_rows).tokens.shape[0] // sampler_rows
+        )
         return cls(
             learner_rows=learner_rows,
             sampler_rows=sampler_rows,
             slots=slots,
-            trunk_slots=trunk,
-            branches=g.batch.branches,
-            lanes=min(g.batch.lanes, g.batch.branches),
+            prefix_slots=prefix,
+            branches=g.batch.samples_per_row,
+            decode_slots=min(g.batch.decode_slots, g.batch.samples_per_row),
             max_tokens=config.sampling.max_tokens,
             samples=g.pivots_per_step * g.group_size,
             microbatches=rows // learner_rows,
@@ -154,7 +156,9 @@ class Plan:
         )  # fmt: skip
         sampling = Sampling(**config.sampling.to_dict(), stop_ids=(0,))
         record = routers_of(g).agreement
-        self.sampler = Sampler(model_config, sampling, self.shapes.lanes, c.attention_chunk, mesh, record)
+        self.sampler = Sampler(
+            model_config, sampling, self.shapes.decode_slots, c.attention_chunk, mesh, record
+        )
         whole = decoder.param_shapes(model_config)
         dtype = config.model.param_dtype
         trained = lora.trained(model_config, whole)
@@ -194,12 +198,12 @@ class Plan:
         return bytes_per_device([a for a, b in pairs if same(a, b)])
 
     def kv_cache_bytes(self) -> tuple[int, int]:
-        """(trunk, own): keys and values of a batch of rollouts, per device."""
+        """(prefix, own): keys and values of a batch of rollouts, per device."""
         c, s = self.model_config, self.shapes
         heads = c.num_kv_heads // self.mesh.shape["tensor"]
         rows = s.sampler_rows // sharding.row_shards(self.mesh)
         token = 2 * c.num_layers * heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-        return rows * s.trunk_slots * token, rows * s.lanes * s.max_tokens * token
+        return rows * s.prefix_slots * token, rows * s.decode_slots * s.max_tokens * token
 
     def compile(self) -> list[Program]:
         """Compile the update's programs and the sampler's: gradient, optimizer, rollouts and, where the loss
@@ -277,7 +281,7 @@ class Plan:
 
     def _sample(self) -> Program:
         s, rows = self.shapes, self.sampler.row_sharding
-        wide, branch = (s.sampler_rows, s.trunk_slots), (s.sampler_rows, s.branches)
+        wide, branch = (s.sampler_rows, s.prefix_slots), (s.sampler_rows, s.branches)
         key = jax.eval_shape(lambda: jax.random.key(0))
         args = (
             self.decode_params,
@@ -286,15 +290,15 @@ class Plan:
             struct(key.shape, key.dtype, self.learner.replicated),
             struct((*branch, 2), jnp.int32, rows),
         )
-        trunk, own = self.kv_cache_bytes()
+        prefix, own = self.kv_cache_bytes()
         weights = {
             name: x
             for name, x in self.decode_params.items()
             if name != "embed" or self.model_config.tie_embeddings
         }
-        # every decode step reads the weights a device holds, the trunks and, on average, half of the branches
-        steps = -(-s.branches // s.lanes) * (s.max_tokens - 1)
-        traffic = (steps + 1) * (bytes_per_device(weights) + trunk + own / 2)
+        # every decode step reads the weights a device holds, the prefixes and, on average, half of the branches
+        steps = -(-s.branches // s.decode_slots) * (s.max_tokens - 1)
+        traffic = (steps + 1) * (bytes_per_device(weights) + prefix + own / 2)
         return self._program("rollouts", self.sampler.run, args, s.rollout_batches, traffic, steps)
 
     def _program(self, name, jitted, args, calls, traffic, steps: int = 1) -> Program:
@@ -329,8 +333,8 @@ class Plan:
         if steps == 1:
             return costs.flops(jaxpr, costs.causal(0), platform, 1 / expert).flops
         rows = s.sampler_rows // sharding.row_shards(self.mesh)
-        prefill = share(sharding.SAMPLER, rows * s.trunk_slots)
-        decode = share(sharding.SAMPLER, rows * s.lanes)
+        prefill = share(sharding.SAMPLER, rows * s.prefix_slots)
+        decode = share(sharding.SAMPLER, rows * s.decode_slots)
         once = costs.flops(jaxpr, costs.causal(0), platform, prefill).flops
         a_step = [costs.flops(jaxpr, costs.causal(n), platform, decode).flops for n in (1, 0)]
         return once + steps * (a_step[0] - a_step[1])

@@ -78,7 +78,7 @@ def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> progr
 
 def summarise(plan: programs_lib.Plan, programs: list[programs_lib.Program]) -> dict:
     """The JSON: bytes and FLOPs per device where not said otherwise, seconds as floors."""
-    resident, (trunk, own) = plan.resident_bytes(), plan.kv_cache_bytes()
+    resident, (prefix, own) = plan.resident_bytes(), plan.kv_cache_bytes()
     gradient, optimizer, rollouts, *_ = programs
     trained = programs_lib.bytes_per_device(plan.params)
     sampled = programs_lib.bytes_per_device(plan.decode_params)
@@ -106,8 +106,8 @@ def summarise(plan: programs_lib.Plan, programs: list[programs_lib.Program]) -> 
             "gradients": trained,
             "activations": gradient.peak_bytes - resident["parameters"] - trained,
             "sampler_parameters": sampled - plan.shared_bytes(),
-            "kv_cache": trunk + own,
-            "sampler_rest": max(rollouts.peak_bytes - sampled - trunk - own, 0),
+            "kv_cache": prefix + own,
+            "sampler_rest": max(rollouts.peak_bytes - sampled - prefix - own, 0),
         },
         "peak_bytes": peaks,
         "usable_bytes": plan.chip.usable_bytes,

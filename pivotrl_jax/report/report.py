@@ -50,7 +50,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def fate(profile: Profile, kept: bool, lambda_diff: float | None) -> str:
+def outcome(profile: Profile, kept: bool, lambda_diff: float | None) -> str:
     """Why a profiled candidate is, or is not, a pivot."""
     if kept:
         return "kept"
@@ -179,7 +179,7 @@ def _profiles(inputs: Inputs) -> str:
     kept = {p.candidate.id for p in inputs.pivots}
     counts = {name: [0, 0] for name in ("kept", "too easy", "all pass", "all fail")}
     for p in profiles:
-        name = fate(p, p.candidate_id in kept, lambda_diff)
+        name = outcome(p, p.candidate_id in kept, lambda_diff)
         counts.setdefault(name, [0, 0])[0 if p.is_call else 1] += 1
     label = "Pivots kept and candidates dropped, by reason"
     bars = page.figure("Kept and dropped", plots.stacked_bars([(n, *c) for n, c in counts.items()], label))

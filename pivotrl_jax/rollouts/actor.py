@@ -45,7 +45,7 @@ class Completion:
 class Actor:
     """Draws completions for any number of requests with a bounded number of compiled programs.
 
-    One call of a program draws up to rows x branches samples, `lanes` of a row at a time. `slots` lists the
+    One call of a program draws up to rows x samples_per_row samples, `decode_slots` of a row at a time. `row_lengths` lists the
     row lengths there are programs for; a tree takes the smallest that holds its longest prompt.
     """
 
@@ -56,15 +56,15 @@ class Actor:
         mesh: Mesh,
         *,
         rows: int,
-        branches: int,
-        lanes: int,
-        slots: Sequence[int],
+        samples_per_row: int,
+        decode_slots: int,
+        row_lengths: Sequence[int],
         attention_chunk: int,
         record_experts: bool = False,
     ):
-        self.rows, self.branches, self.slots = rows, branches, sorted(slots)
+        self.rows, self.samples_per_row, self.row_lengths = rows, samples_per_row, sorted(row_lengths)
         self.sampling = sampling
-        self._sampler = Sampler(config, sampling, lanes, attention_chunk, mesh, record_experts)
+        self._sampler = Sampler(config, sampling, decode_slots, attention_chunk, mesh, record_experts)
 
     def place(self, params: decoder.Params) -> decoder.Params:
         """Parameters as the sampler reads them (`Sampler.place`)."""
@@ -88,19 +88,19 @@ class Actor:
         groups: dict[int, list[list[forest.Piece]]] = {}
         for members in trees.values():
             longest = max(len(requests[i].prompt) for i in members)
-            slots = forest.round_up(longest, self.slots)
+            slots = forest.round_up(longest, self.row_lengths)
             pieces = [forest.Piece(i, requests[i].prompt, samples=requests[i].samples) for i in members]
             groups.setdefault(slots, []).append(pieces)
         drawn: list[list[Completion]] = [[None] * request.samples for request in requests]
         for slots, pieces in sorted(groups.items()):
-            packed = forest.pack(pieces, slots, self.branches, self.rows)
+            packed = forest.pack(pieces, slots, self.samples_per_row, self.rows)
             self._draw(params, packed, requests, stream, drawn, on_batch)
         return drawn
 
     def _draw(self, params, packed: forest.Forest, requests, stream, drawn, on_batch) -> None:
         rows = packed.tokens.shape[0]
-        branch = np.full((rows, self.branches), -1, np.int32)
-        numbers = np.zeros((rows, self.branches, 2), np.int32)
+        branch = np.full((rows, self.samples_per_row), -1, np.int32)
+        numbers = np.zeros((rows, self.samples_per_row, 2), np.int32)
         taken = [0] * rows
         owner: dict[tuple[int, int], tuple[int, int]] = {}
         prompts: dict[int, np.ndarray] = {}  # the experts of a request's prompt
@@ -130,7 +130,7 @@ class Actor:
                     if out.experts is not None:
                         if key not in prompts:
                             path = forest.path_to(part.subtree_end[r], branch[start + r, s])
-                            prompts[key] = out.trunk_experts[r, path]
+                            prompts[key] = out.prefix_experts[r, path]
                         routed = out.experts[r, s, :n].copy(), prompts[key]  # not the whole array by a view
                     completion = Completion(
                         *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
@@ -150,9 +150,9 @@ def make_actor(
         Sampling(**run.config.sampling.to_dict(), stop_ids=run.chat.stop_ids),
         run.mesh,
         rows=sharding.whole_rows(run.mesh, shape.rows),
-        branches=shape.branches,
-        lanes=shape.lanes,
-        slots=run.config.compute.slots,
+        samples_per_row=shape.samples_per_row,
+        decode_slots=shape.decode_slots,
+        row_lengths=run.config.compute.row_lengths,
         attention_chunk=run.config.compute.attention_chunk,
         record_experts=record_experts,
     )

@@ -1,12 +1,12 @@
 """Prefill a forest once, then branch samples off it: decode loop, sampling, log-probs as sampled.
 
-A row's trunk is prefilled one time and every sample of that row decodes against it, so G samples at each of
-K turns of a trajectory cost one prefill of the trajectory. Samples queue for the lanes of their row: a lane
+A row's prefix is prefilled one time and every sample of that row decodes against it, so G samples at each of
+K turns of a trajectory cost one prefill of the trajectory. Samples queue for the decode slots of their row: a decode slot
 whose sample has ended takes the next one in the same step (continuous batching), so one long completion
-holds up one lane and not the batch. Keys are given per branch and folded with the token index: what a branch
-draws depends on its key and its prompt, not on its lane or its neighbours.
+holds up one decode slot and not the batch. Keys are given per branch and folded with the token index: what a branch
+draws depends on its key and its prompt, not on its decode slot or its neighbours.
 
-Axis letters as in `model.py`; S counts the samples of a row, and J its lanes.
+Axis letters as in `model.py`; S counts the samples of a row, and J its decode slots.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class Samples:
     steps: jax.Array  # int32 scalar: decode steps it took
     # experts of a mixture's layers, where they are recorded; -1 for the last token, which nothing read
     experts: jax.Array | None = None  # routing.record_dtype [R S C L A]
-    trunk_experts: jax.Array | None = None  # [R T L A], of the prompts
+    prefix_experts: jax.Array | None = None  # [R T L A], of the prompts
 
 
 def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.Array:
@@ -109,7 +109,7 @@ def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
 class _Lanes:
     """What decodes now."""
 
-    sample: jax.Array  # int32 [R J]: index of the lane's sample in its row
+    sample: jax.Array  # int32 [R J]: index of the decode slot's sample in its row
     busy: jax.Array  # bool [R J]
     age: jax.Array  # int32 [R J]: tokens of the sample in the cache
     token: jax.Array  # int32 [R J]: the last one drawn, not yet in the cache
@@ -118,7 +118,7 @@ class _Lanes:
 def sample(
     config: model_config.ModelConfig,
     sampling: Sampling,
-    lanes: int,
+    decode_slots: int,
     attention_chunk: int,
     params: decoder.Params,
     tokens_RT: jax.Array,
@@ -128,19 +128,19 @@ def sample(
     key_RS: jax.Array,
     record_experts: bool = False,
 ) -> Samples:
-    """Draw one completion from each branch point, `lanes` of a row at a time. `branch_RS` is the slot of the
+    """Draw one completion from each branch point, `decode_slots` of a row at a time. `branch_RS` is the slot of the
     prompt's last token, -1 for none; a row's samples stand at its front.
 
     `key_RS` holds typed PRNG keys. The loop ends when every branch has stopped.
     """
     (R, S), C = branch_RS.shape, sampling.max_tokens
-    J, N, K, L = min(lanes, S), config.num_kv_heads, config.head_dim, config.num_layers
+    J, N, K, L = min(decode_slots, S), config.num_kv_heads, config.head_dim, config.num_layers
     slot_RS = jnp.maximum(branch_RS, 0)
     wanted = routing.RouterOutputs(choices=record_experts)
-    hidden_RTD, trunk, told = decoder.prefill(
+    hidden_RTD, prefix, told = decoder.prefill(
         config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk, wanted
     )
-    trunk = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), trunk)
+    prefix = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), prefix)
     position_RS = _of_row(position_RT, slot_RS)
     total_R = (branch_RS >= 0).sum(1)
     stops = jnp.asarray(sampling.stop_ids, jnp.int32)
@@ -151,34 +151,36 @@ def sample(
         return carry[1].busy.any() | (carry[2] < total_R).any()
 
     def step(carry):
-        out, lane, taken_R, own = carry
-        # all lanes write the same column, so that it is one slice: a sample's tokens stand in the `age`
+        out, decode_slot, taken_R, own = carry
+        # all decode slots write the same column, so that it is one slice: a sample's tokens stand in the `age`
         # columns before it, around the end, and keys do not mind their order
         column = out.steps % C
         behind = (column - 1 - jnp.arange(C)) % C
-        own_mask = behind < lane.age[..., None]
-        trunk_mask = attention.visible(_of_row(slot_RS, lane.sample), subtree_end_RT)
-        position = _of_row(position_RS, lane.sample) + 1 + lane.age
+        own_mask = behind < decode_slot.age[..., None]
+        prefix_mask = attention.visible(_of_row(slot_RS, decode_slot.sample), subtree_end_RT)
+        position = _of_row(position_RS, decode_slot.sample) + 1 + decode_slot.age
         hidden, new, told = decoder.decode_step(
-            config, params, lane.token, position, trunk, trunk_mask, own, own_mask, wanted
+            config, params, decode_slot.token, position, prefix, prefix_mask, own, own_mask, wanted
         )
         if record_experts:
-            at = jnp.where(lane.busy, lane.sample, S)  # past the end: dropped
-            out = dataclasses.replace(out, experts=_put(out.experts, at, lane.age, _choices(config, told)))
+            at = jnp.where(decode_slot.busy, decode_slot.sample, S)  # past the end: dropped
+            out = dataclasses.replace(
+                out, experts=_put(out.experts, at, decode_slot.age, _choices(config, told))
+            )
         own = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), own, new)
-        lane = dataclasses.replace(lane, age=lane.age + 1)
-        drawn = next_token(hidden, _of_row(key_RS, lane.sample), lane.age)
-        out, lane = _record(out, lane, drawn, lane.busy, stops)
+        decode_slot = dataclasses.replace(decode_slot, age=decode_slot.age + 1)
+        drawn = next_token(hidden, _of_row(key_RS, decode_slot.sample), decode_slot.age)
+        out, decode_slot = _record(out, decode_slot, drawn, decode_slot.busy, stops)
         out = dataclasses.replace(out, steps=out.steps + 1)
-        return *_refill(out, lane, taken_R, total_R, first, stops), own
+        return *_refill(out, decode_slot, taken_R, total_R, first, stops), own
 
     first = _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, J)
     idle = jnp.zeros((R, J), jnp.int32)
     nobody, none_R = _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R)
     nothing = _no_samples(R, S, C, _choices(config, told) if record_experts else None)
-    out, lane, taken_R = _refill(nothing, nobody, none_R, total_R, first, stops)
+    out, decode_slot, taken_R = _refill(nothing, nobody, none_R, total_R, first, stops)
     own = tuple(sharding.constrain(jnp.zeros((L, R, J, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
-    return jax.lax.while_loop(more, step, (out, lane, taken_R, own))[0]
+    return jax.lax.while_loop(more, step, (out, decode_slot, taken_R, own))[0]
 
 
 def _next_token(config, sampling: Sampling, params, hidden_RXD, key_RX, index_RX) -> Drawn:
@@ -189,26 +191,26 @@ def _next_token(config, sampling: Sampling, params, hidden_RXD, key_RX, index_RX
     return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
 
 
-def _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, lanes: int) -> Drawn:
+def _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, decode_slots: int) -> Drawn:
     """[R S]: every sample's first token, whose hidden state the prefill has; so many at a time."""
     R, S = slot_RS.shape
 
     def some(first):
-        at = jnp.minimum(first + jnp.arange(lanes), S - 1)
+        at = jnp.minimum(first + jnp.arange(decode_slots), S - 1)
         slot = slot_RS[:, at]
         return next_token(_of_row(hidden_RTD, slot), key_RS[:, at], jnp.zeros_like(slot))
 
-    drawn = jax.lax.map(some, jnp.arange(0, S, lanes))
+    drawn = jax.lax.map(some, jnp.arange(0, S, decode_slots))
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
 
 
-def _no_samples(R: int, S: int, C: int, trunk_experts: jax.Array | None) -> Samples:
+def _no_samples(R: int, S: int, C: int, prefix_experts: jax.Array | None) -> Samples:
     """Nothing drawn yet."""
     tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
     counts, experts = jnp.zeros((R, S), jnp.int32), None
-    if trunk_experts is not None:
-        experts = jnp.full((R, S, C, *trunk_experts.shape[2:]), -1, trunk_experts.dtype)
-    return Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0), experts, trunk_experts)
+    if prefix_experts is not None:
+        experts = jnp.full((R, S, C, *prefix_experts.shape[2:]), -1, prefix_experts.dtype)
+    return Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0), experts, prefix_experts)
 
 
 def _choices(config, seen: routing.Seen) -> jax.Array:
@@ -217,46 +219,46 @@ def _choices(config, seen: routing.Seen) -> jax.Array:
 
 
 def _put(out_RSC, at_RJ, age_RJ, values_RJ):
-    """`out` with the values of every lane at its sample and age; dropped where that is past the end."""
+    """`out` with the values of every decode slot at its sample and age; dropped where that is past the end."""
     return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at_RJ, age_RJ, values_RJ)
 
 
-def _record(out: Samples, lane: _Lanes, drawn: Drawn, where, stops) -> tuple[Samples, _Lanes]:
-    """`drawn` becomes token number `age` of the samples of the lanes in `where`; ended ones fall idle."""
+def _record(out: Samples, decode_slot: _Lanes, drawn: Drawn, where, stops) -> tuple[Samples, _Lanes]:
+    """`drawn` becomes token number `age` of the samples of the decode slots in `where`; ended ones fall idle."""
     S, C = out.tokens.shape[1:]
-    at = jnp.where(where, lane.sample, S)  # past the end: dropped
+    at = jnp.where(where, decode_slot.sample, S)  # past the end: dropped
 
     def note(out_RS, values):
         return jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))(out_RS, at, values)
 
     stopped = where & (drawn.token[..., None] == stops).any(-1)
-    full = where & (lane.age + 1 == C)
+    full = where & (decode_slot.age + 1 == C)
     out = dataclasses.replace(
         out,
-        tokens=_put(out.tokens, at, lane.age, drawn.token),
-        log_probs=_put(out.log_probs, at, lane.age, drawn.log_prob),
-        model_log_probs=_put(out.model_log_probs, at, lane.age, drawn.model_log_prob),
-        length=note(out.length, lane.age + 1),
+        tokens=_put(out.tokens, at, decode_slot.age, drawn.token),
+        log_probs=_put(out.log_probs, at, decode_slot.age, drawn.log_prob),
+        model_log_probs=_put(out.model_log_probs, at, decode_slot.age, drawn.model_log_prob),
+        length=note(out.length, decode_slot.age + 1),
         finished=note(out.finished, stopped),
     )
-    token = jnp.where(where, drawn.token, lane.token)
-    return out, dataclasses.replace(lane, token=token, busy=lane.busy & ~stopped & ~full)
+    token = jnp.where(where, drawn.token, decode_slot.token)
+    return out, dataclasses.replace(decode_slot, token=token, busy=decode_slot.busy & ~stopped & ~full)
 
 
-def _refill(out: Samples, lane: _Lanes, taken_R, total_R, first: Drawn, stops):
-    """Idle lanes take the next of their row's `total_R` samples, whose `first` tokens [R S] are drawn
-    already. Returns `out`, the lanes and how many samples are taken now."""
-    sample = taken_R[:, None] + jnp.cumsum(~lane.busy, axis=1) - 1
-    fresh = ~lane.busy & (sample < total_R[:, None])
-    lane = _Lanes(
-        jnp.where(fresh, sample, lane.sample),
-        lane.busy | fresh,
-        jnp.where(fresh, 0, lane.age),
-        lane.token,
+def _refill(out: Samples, decode_slot: _Lanes, taken_R, total_R, first: Drawn, stops):
+    """Idle decode slots take the next of their row's `total_R` samples, whose `first` tokens [R S] are drawn
+    already. Returns `out`, the decode slots and how many samples are taken now."""
+    sample = taken_R[:, None] + jnp.cumsum(~decode_slot.busy, axis=1) - 1
+    fresh = ~decode_slot.busy & (sample < total_R[:, None])
+    decode_slot = _Lanes(
+        jnp.where(fresh, sample, decode_slot.sample),
+        decode_slot.busy | fresh,
+        jnp.where(fresh, 0, decode_slot.age),
+        decode_slot.token,
     )
-    drawn = jax.tree.map(lambda x: _of_row(x, lane.sample), first)
-    out, lane = _record(out, lane, drawn, fresh, stops)
-    return out, lane, taken_R + fresh.sum(1)
+    drawn = jax.tree.map(lambda x: _of_row(x, decode_slot.sample), first)
+    out, decode_slot = _record(out, decode_slot, drawn, fresh, stops)
+    return out, decode_slot, taken_R + fresh.sum(1)
 
 
 def _of_row(x, index_RX):
@@ -271,7 +273,7 @@ class Sampler:
         self,
         config: model_config.ModelConfig,
         sampling: Sampling,
-        lanes: int,
+        decode_slots: int,
         attention_chunk: int,
         mesh: Mesh,
         record_experts: bool = False,
@@ -283,7 +285,7 @@ class Sampler:
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
             rows = (tokens, position, subtree_end, branch, keys)
-            return sample(config, sampling, lanes, attention_chunk, params, *rows, record_experts)
+            return sample(config, sampling, decode_slots, attention_chunk, params, *rows, record_experts)
 
         run.__name__ = "sample"  # as profiles and logs show it
 

@@ -148,7 +148,7 @@ RULES = {
 RULES |= {
     f"{section}.batch.{name}": POSITIVE
     for section in ("profile", "validation", "grpo", "e2e", "evaluate")
-    for name in ("rows", "branches", "lanes")
+    for name in ("rows", "samples_per_row", "decode_slots")
 }
 
 
@@ -174,14 +174,16 @@ def check(config: Any) -> None:
             value = value[part]
         if not test(value):
             raise InputError(f"config.{name} is {value!r}; want {want}")
-    slots = config.compute.slots
-    if not slots or not all(POSITIVE[0](n) for n in slots):
-        raise InputError(f"config.compute.slots is {slots!r}; want row lengths, e.g. (1024, 2048)")
+    row_lengths = config.compute.row_lengths
+    if not row_lengths or not all(POSITIVE[0](n) for n in row_lengths):
+        raise InputError(
+            f"config.compute.row_lengths is {row_lengths!r}; want row lengths, e.g. (1024, 2048)"
+        )
     longest = config.data.max_prompt_tokens + config.sampling.max_tokens
-    if longest > max(slots):
+    if longest > max(row_lengths):
         raise InputError(
             f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the longest "
-            f"row of config.compute.slots, {max(slots)}; a prompt and its completion must fit one row"
+            f"row of config.compute.row_lengths, {max(row_lengths)}; a prompt and its completion must fit one row"
         )
     validation = config.validation
     if validation.every and config.data.source == "toolbox" and validation.seed == config.data.held_out_seed:

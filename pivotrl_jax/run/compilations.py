@@ -1,6 +1,6 @@
 """Which programs a process has compiled, as JAX reports them: a run may compile a bounded number.
 
-Per row length of `config.compute.slots` there is at most one `sample` for each of profiling, GRPO and
+Per row length of `config.compute.row_lengths` there is at most one `sample` for each of profiling, GRPO and
 evaluation, one `accumulate`, and one `log_probs` when there is a KL term; `apply` is one. The others place or
 convert arrays and are small. A program read from the compilation cache counts too.
 """

@@ -83,7 +83,7 @@ class Run:
         }
         write_json(self.workdir / "run.json", page)
 
-    def give_params(self) -> dict:
+    def take_params(self) -> dict:
         """pi_0, for whoever takes it over: it is not kept here any longer."""
         params, self.params = self.params, None
         return params

@@ -47,7 +47,7 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
         groups = [played[i : i + c.group_size] for i in range(0, len(played), c.group_size)]
         reward_PG = np.array([[episode.success for episode in group] for group in groups])
         advantage_PG = advantages.advantages(reward_PG, c.baseline, c.normalise, c.advantage_eps)
-        batch = episodes_batch(groups, advantage_PG, run.config.compute.slots, learner.rows)
+        batch = episodes_batch(groups, advantage_PG, run.config.compute.row_lengths, learner.rows)
         turns = sum(len(episode.turns) for episode in played)
         return loop.StepBatch(batch, episode_metrics(groups), turns)
 
@@ -65,7 +65,7 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
         where = checkpoints, c.save_every, run.workdir, run.config.resume
         keeping = loop.LoopIO(*where, validate=validate)
         config = run.trained_config
-        start = lora.init(config, run.config.seed) if config.lora else run.give_params()
+        start = lora.init(config, run.config.seed) if config.lora else run.take_params()
         state, totals = loop.start(learner, start, keeping, c.steps)
         del start
         state, totals = loop.run(learner, state, totals, c.steps, make_batch, keeping, "end-to-end RL")

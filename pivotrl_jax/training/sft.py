@@ -48,10 +48,12 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: loop.V
     """Fine-tune as `config.sft` says. Returns (parameters, totals), as `grpo_stage.train` does. Raises
     InputError when no turn fits a row."""
     c, compute, config = run.config.sft, run.config.compute, run.trained_config
-    turns, left_out = turns_of(run.chat, trajectories, max(compute.slots))
+    turns, left_out = turns_of(run.chat, trajectories, max(compute.row_lengths))
     run.facts["sft_turns_left_out"] = left_out
     if not turns:
-        raise InputError(f"no turn of {len(trajectories)} trajectories fits a row; lengthen compute.slots")
+        raise InputError(
+            f"no turn of {len(trajectories)} trajectories fits a row; lengthen compute.row_lengths"
+        )
     steps = max(1, round(c.epochs * len(turns) / c.trajectories_per_step))
     optimizer = make_optimizer(
         c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm, c.optimizer_dtype
@@ -71,7 +73,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: loop.V
         chosen = loop.pivots_of_step(step, len(turns), c.trajectories_per_step, run.config.seed)
         # a trajectory drawn twice in a step, at the seam of two epochs, is one tree and counts twice
         flat = [turn for i in chosen for turn in turns[i]]
-        return loop.StepBatch(batches.sft_batch(flat, compute.slots, learner.rows))
+        return loop.StepBatch(batches.sft_batch(flat, compute.row_lengths, learner.rows))
 
     words = json.dumps([[t.prompt, t.completion] for several in turns for t in several])
     identity = {
@@ -85,7 +87,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: loop.V
     with Checkpoints(run.shared / "checkpoints", identity, c.keep_checkpoints) as checkpoints:
         where = checkpoints, c.save_every, run.workdir, run.config.resume
         keeping = loop.LoopIO(*where, validate=validate)
-        start = lora.init(config, run.config.seed) if config.lora else run.give_params()
+        start = lora.init(config, run.config.seed) if config.lora else run.take_params()
         state, totals = loop.start(learner, start, keeping, steps)
         del start
         state, totals = loop.run(learner, state, totals, steps, make_batch, keeping, "SFT")

@@ -145,29 +145,29 @@ def test_it_runs_per_shard(heads, slots):
 
 
 def test_decode_equals_forest_attention_of_the_extended_sequence():
-    trunks, C = [[1, 2, 3], [1, 2, 4, 5], [6]], 3
-    ends = [0, 1, 1, 2]  # the trunk of each of four branches
+    prefixes, C = [[1, 2, 3], [1, 2, 4, 5], [6]], 3
+    ends = [0, 1, 1, 2]  # the prefix of each of four branches
     branches = [ends.count(i) * [[7] * C] for i in range(3)]
-    full = pack([[Piece(i, t, b) for i, (t, b) in enumerate(zip(trunks, branches))]], 24, 0)
-    trunk = pack([[Piece(i, t, samples=1) for i, t in enumerate(trunks)]], 24, 9)
+    full = pack([[Piece(i, t, b) for i, (t, b) in enumerate(zip(prefixes, branches))]], 24, 0)
+    prefix = pack([[Piece(i, t, samples=1) for i, t in enumerate(prefixes)]], 24, 9)
     rng = np.random.default_rng(1)
     q, k, v = (rng.normal(size=(1, 24, n, K)).astype(np.float32) for n in (H, N, N))
     want = np.asarray(forest_attention(q, k, v, full.subtree_end, 8))
 
     start_S = np.array([slot for p in full.placed for slot in p.branch_slots])
     in_branch = np.isin(np.arange(24), (start_S[:, None] + np.arange(C)).ravel())
-    of_trunk = np.flatnonzero(~in_branch & (full.subtree_end[0] > 0))  # depth-first order is kept
-    size = len(of_trunk)
-    assert full.tokens[0, of_trunk].tolist() == trunk.tokens[0, :size].tolist()
+    of_prefix = np.flatnonzero(~in_branch & (full.subtree_end[0] > 0))  # depth-first order is kept
+    size = len(of_prefix)
+    assert full.tokens[0, of_prefix].tolist() == prefix.tokens[0, :size].tolist()
 
     def cache(x):  # [1, N, T, K], with rubbish in the padding
         out = rng.normal(size=(1, N, 24, K)).astype(np.float32)
-        out[0, :, :size] = x[0, of_trunk].transpose(1, 0, 2)
+        out[0, :, :size] = x[0, of_prefix].transpose(1, 0, 2)
         return out
 
-    end_S = [next(p.prompt_slot for p in trunk.placed if p.key == i) for i in ends]
-    mask = ancestors(trunk.parent[0])[end_S][None]
-    trunk_kv = cache(k), cache(v)
+    end_S = [next(p.prompt_slot for p in prefix.placed if p.key == i) for i in ends]
+    mask = ancestors(prefix.parent[0])[end_S][None]
+    prefix_kv = cache(k), cache(v)
     decode = jax.jit(decode_attention)
     for t in range(C):
         own = rng.normal(size=(2, 1, 4, N, C, K)).astype(np.float32)  # rubbish where unseen
@@ -175,5 +175,5 @@ def test_decode_equals_forest_attention_of_the_extended_sequence():
             own[0, 0, :, :, c], own[1, 0, :, :, c] = k[0, start_S + c], v[0, start_S + c]
         own_mask = np.broadcast_to(np.arange(C) < t, (1, 4, C))
         at = start_S + t
-        got = decode(q[:, at], k[:, at], v[:, at], trunk_kv, mask, (own[0], own[1]), own_mask)
+        got = decode(q[:, at], k[:, at], v[:, at], prefix_kv, mask, (own[0], own[1]), own_mask)
         assert np.abs(got[0] - want[0, at]).max() < 2e-6

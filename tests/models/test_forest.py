@@ -78,7 +78,7 @@ def test_prompts_fork_inside_others_whatever_their_order():
 # ---- merged branches
 
 
-def test_merged_completions_of_a_trajectory_are_its_trunk():
+def test_merged_completions_of_a_trajectory_are_its_prefix():
     whole = [1, 2, 7, 8, 3, 9, 8]
     forest = one_row(Piece(0, [1, 2], [[7, 8]], merge=True), Piece(1, [1, 2, 7, 8, 3], [[9, 8]], merge=True))
     assert forest.tokens[0].tolist() == whole + [0] * 9
@@ -206,23 +206,23 @@ def test_packing_is_deterministic():
 
 
 def test_a_tree_too_big_for_a_row_repeats_its_shared_path():
-    trunk = [1, 2, 3]
-    pieces = [Piece(i, [*trunk, 10 + i], [[20 + i, 30]]) for i in range(4)]
+    prefix = [1, 2, 3]
+    pieces = [Piece(i, [*prefix, 10 + i], [[20 + i, 30]]) for i in range(4)]
     forest = pack([pieces], 10, 0)
     check([pieces], forest, 10)
     rows = {p.row for p in forest.placed}
     assert len(rows) == 2  # 3 + 4 x 3 = 15 slots do not fit; 3 + 2 x 3 = 9 do
-    assert all(forest.tokens[r, :3].tolist() == trunk for r in rows)
+    assert all(forest.tokens[r, :3].tolist() == prefix for r in rows)
 
 
 def test_what_shares_most_stays_together():
-    """Two bundles that leave the trunk early, each with a long stem of its own, given in turn."""
+    """Two bundles that leave the prefix early, each with a long stem of its own, given in turn."""
     stems = [[1, 10, *[20] * 6], [1, 11, *[21] * 6]]
     pieces = [Piece(i, [*stems[i % 2], 30 + i], [[40]]) for i in range(8)]
     forest = pack([pieces], 17, 0)
     rows = [{p.key % 2 for p in forest.placed if p.row == r} for r in range(2)]
     assert len(forest.tokens) == 2 and rows == [{0}, {1}]
-    assert (forest.subtree_end > 0).sum() == 2 * 16  # the trunk of one token, repeated once
+    assert (forest.subtree_end > 0).sum() == 2 * 16  # the prefix of one token, repeated once
 
 
 def test_siblings_come_in_the_order_of_their_ids():

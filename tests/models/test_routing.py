@@ -38,9 +38,9 @@ def actor():
         tiny_run.SAMPLING,
         tiny_run.mesh(),
         rows=tiny_run.ROWS,
-        branches=tiny_run.BRANCHES,
-        lanes=tiny_run.LANES,
-        slots=[tiny_run.SLOTS],
+        samples_per_row=tiny_run.BRANCHES,
+        decode_slots=tiny_run.DECODE_SLOTS,
+        row_lengths=[tiny_run.SLOTS],
         attention_chunk=tiny_run.CHUNK,
         record_experts=True,
     )

@@ -30,7 +30,9 @@ def drawer(table):
 def decisions(table, plan, groups):
     rewards = [[rollout.reward for rollout in group] for group in groups]
     rates = adaptive.pass_rates(rewards)
-    return [plan.fate(r, rates) == "pivot" if len(r) < plan.group_size else full_decision(r) for r in rewards]
+    return [
+        plan.outcome(r, rates) == "pivot" if len(r) < plan.group_size else full_decision(r) for r in rewards
+    ]
 
 
 @pytest.mark.parametrize("k, n", [(0, 1), (0, 4), (1, 3), (3, 5), (6, 6), (4, 7)])
@@ -96,15 +98,15 @@ def test_pass_rates_find_a_mixture_and_climb_in_likelihood():
 
 
 @pytest.mark.parametrize(
-    "rewards, fate", [([0.0] * 5, "all_fail"), ([1.0] * 5, "all_pass"), ([1, 1, 1, 1, 1, 0], "too_easy")]
+    "rewards, outcome", [([0.0] * 5, "all_fail"), ([1.0] * 5, "all_pass"), ([1, 1, 1, 1, 1, 0], "too_easy")]
 )
-def test_an_early_fate_has_the_name_of_a_full_one(rewards, fate):
+def test_an_early_fate_has_the_name_of_a_full_one(rewards, outcome):
     rates = adaptive.pass_rates([[1.0] * 8] * 50 + [[0.0] * 8] * 50)
-    assert StoppingRule(G, LAMBDA, 1, 0.05).fate(rewards, rates) == fate
+    assert StoppingRule(G, LAMBDA, 1, 0.05).outcome(rewards, rates) == outcome
 
 
 def test_one_success_among_many_failures_is_a_pivot_before_the_end():
     rates = adaptive.pass_rates([])
     plan = StoppingRule(G, LAMBDA, 1, 0.0)
-    assert plan.decided([1.0, 0, 0, 0, 0], rates) and plan.fate([1.0, 0, 0, 0, 0], rates) == "pivot"
+    assert plan.decided([1.0, 0, 0, 0, 0], rates) and plan.outcome([1.0, 0, 0, 0, 0], rates) == "pivot"
     assert not plan.decided([1.0, 0, 0, 0], rates)  # four more successes would make 5 of 8

@@ -128,7 +128,7 @@ PROFILES = [
 
 def test_the_fate_of_every_candidate():
     selection = select(PROFILES, lambda_diff=0.6)
-    assert selection.fates == {
+    assert selection.outcomes == {
         "a": "all_fail",
         "b": "pivot",
         "c": "too_easy",
@@ -144,8 +144,8 @@ def test_the_fate_of_every_candidate():
 
 
 def test_the_mean_must_be_below_lambda_diff_not_at_it():
-    assert select(PROFILES, lambda_diff=0.5).fates["d"] == "too_easy"
-    assert select(PROFILES, lambda_diff=1.0).fates["c"] == "pivot"
+    assert select(PROFILES, lambda_diff=0.5).outcomes["d"] == "too_easy"
+    assert select(PROFILES, lambda_diff=1.0).outcomes["c"] == "pivot"
 
 
 def test_the_table_splits_call_turns_from_text_turns():

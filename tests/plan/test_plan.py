@@ -51,7 +51,7 @@ def test_bytes_are_those_of_the_parameters_and_shapes(two_gpus):
     assert size * 2 <= there["optimizer"] <= size * 2 + 64  # two moments and counters
     rows, s = 4, two_gpus["shapes"]  # of 8 sampler rows each device has 4
     token = 2 * 4 * config.num_layers * config.num_kv_heads * config.head_dim
-    assert there["kv_cache"] == rows * token * (s["trunk_slots"] + s["branches"] * s["max_tokens"])
+    assert there["kv_cache"] == rows * token * (s["prefix_slots"] + s["branches"] * s["max_tokens"])
     assert there["sampler_parameters"] == 0  # float32 and whole: the learner's own
     assert two_gpus["fits"] and two_gpus["estimate"] and two_gpus["devices"] == 2
 
@@ -83,7 +83,7 @@ def test_data_parallel_gradients_are_summed_once(two_gpus):
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="pip install -e '.[plan]'")
 def test_a_tpu_is_compiled_for_by_its_own_compiler():
     page = page_of(
-        f"--config={CONFIG}", "--mesh=fsdp:2,expert:2", "--device=v5e", "--config.compute.slots=(1024,)"
+        f"--config={CONFIG}", "--mesh=fsdp:2,expert:2", "--device=v5e", "--config.compute.row_lengths=(1024,)"
     )
     assert not page["estimate"] and page["fits"] and page["mesh"] == {"fsdp": 2, "expert": 2}
     assert page["collective_bytes"]["all-gather"] > 0 and page["usable_bytes"] == 15.75 * 2**30

@@ -16,7 +16,7 @@ VALIDATED = (
     "validation.every=1",
     "validation.tasks=2",
     "validation.batch.rows=1",
-    "validation.batch.branches=32",
+    "validation.batch.samples_per_row=32",
 )
 # no validation gains a whole 1: after the second the policy is profiled again, before step 2
 AGAIN = (*VALIDATED, "grpo.steps=4", "reprofile.patience=1", "reprofile.min_gain=1.0")

@@ -259,7 +259,7 @@ def test_fate_says_why_a_candidate_fell(rewards, kept, want):
     mean = sum(rewards) / len(rewards)
     variance = sum((r - mean) ** 2 for r in rewards) / len(rewards)
     profile = Profile("c", rewards, mean, variance, True, "p", "v/1", 1.0, 0)
-    assert report.fate(profile, kept, 0.6) == want
+    assert report.outcome(profile, kept, 0.6) == want
 
 
 def test_counts_on_the_page_are_those_of_the_files(plain, tmp_path):

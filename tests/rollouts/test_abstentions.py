@@ -59,7 +59,7 @@ def test_a_candidate_that_nobody_could_decide_is_undecided_and_in_no_mean():
     assert (empty.rewards, empty.mean, empty.variance, empty.abstained) == ([], 0.0, 0.0, 2)
     others = [dataclasses.replace(profiled(1.0, 0.0, 1.0, 1.0), candidate_id="x")]
     selection = selection_lib.select([empty, *others], 0.6)
-    assert selection.fates == {"t@0": "undecided", "x": "too_easy"}
+    assert selection.outcomes == {"t@0": "undecided", "x": "too_easy"}
     assert (selection.mean(), selection.uninformative()) == (0.75, 0.0)
     assert selection.table()[0].split()[7:10] == ["too", "easy", "undecided"]
     assert selection.table()[2].split()[1:] == ["2", "0", "0", "0", "1", "1", "0", "%", "0.750"]

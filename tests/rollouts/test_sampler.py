@@ -41,8 +41,8 @@ SAMPLES = {0: 2, 1: 2, 2: 2, 3: 2, 4: 3, 5: 3}
 
 
 @functools.cache
-def sampler_of(config, sampling: Sampling, lanes: int = tiny_run.LANES) -> Sampler:
-    return Sampler(config, sampling, lanes, tiny_run.CHUNK, tiny_run.mesh())
+def sampler_of(config, sampling: Sampling, decode_slots: int = tiny_run.DECODE_SLOTS) -> Sampler:
+    return Sampler(config, sampling, decode_slots, tiny_run.CHUNK, tiny_run.mesh())
 
 
 @functools.cache
@@ -58,7 +58,9 @@ class Drawn:
     finished: bool
 
 
-def draw_all(config, sampling, groups, samples=SAMPLES, lanes=tiny_run.LANES) -> dict[tuple, Drawn]:
+def draw_all(
+    config, sampling, groups, samples=SAMPLES, decode_slots=tiny_run.DECODE_SLOTS
+) -> dict[tuple, Drawn]:
     """(prompt, sample) -> what was drawn, together as `groups` says."""
     pieces = [[Piece(k, PROMPTS[k], samples=samples[k]) for k in group] for group in groups]
     packed = widen(forest.pack(pieces, SLOTS, BRANCHES, ROWS), ROWS, SLOTS)
@@ -70,7 +72,7 @@ def draw_all(config, sampling, groups, samples=SAMPLES, lanes=tiny_run.LANES) ->
             r, s = at[placed.key, sample] = placed.row, taken[placed.row]
             branch[r, s], numbers[r, s] = placed.prompt_slot, (placed.key, sample)
             taken[r] += 1
-    out = sampler_of(config, sampling, lanes)(params_of(config), packed, branch, STREAM, numbers)
+    out = sampler_of(config, sampling, decode_slots)(params_of(config), packed, branch, STREAM, numbers)
     found = {}
     for key, (r, s) in at.items():
         n = out.length[r, s]
@@ -195,16 +197,16 @@ def same_draws(drawn, expected):
         np.testing.assert_allclose(found.log_probs, expected[key].log_probs, atol=1e-4)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 8])
-def test_a_draw_does_not_depend_on_the_number_of_lanes(lanes):
-    """One lane draws all samples of a row one after another, eight draw them at once."""
-    same_draws(draw_all(MOE, PLAIN, GROUPS, lanes=lanes), together(MOE, PLAIN))
+@pytest.mark.parametrize("decode_slots", [1, 2, 8])
+def test_a_draw_does_not_depend_on_the_number_of_lanes(decode_slots):
+    """One decode slot draws all samples of a row one after another, eight draw them at once."""
+    same_draws(draw_all(MOE, PLAIN, GROUPS, decode_slots=decode_slots), together(MOE, PLAIN))
 
 
-def decode_steps(lengths: list[int], lanes: int) -> int:
-    """By hand: what a row of `lanes` lanes takes for samples of these lengths in order. A sample's first
-    token comes with the prefill, and a sample that ends with it leaves its lane idle until the next step."""
-    queue, left, steps = list(lengths), [0] * lanes, 0
+def decode_steps(lengths: list[int], decode_slots: int) -> int:
+    """By hand: what a row of `decode_slots` decode slots takes for samples of these lengths in order. A sample's first
+    token comes with the prefill, and a sample that ends with it leaves its decode slot idle until the next step."""
+    queue, left, steps = list(lengths), [0] * decode_slots, 0
     while True:
         for i, n in enumerate(left):
             if not n and queue:
@@ -215,18 +217,18 @@ def decode_steps(lengths: list[int], lanes: int) -> int:
         steps += 1
 
 
-def test_a_lane_takes_the_next_sample_when_one_ends():
+def test_a_decode_slot_takes_the_next_sample_when_one_ends():
     packed = widen(forest.pack([[Piece(0, TRUNK, samples=8)]], SLOTS, BRANCHES, ROWS), ROWS, SLOTS)
     branch = np.full((ROWS, BRANCHES), -1, np.int32)
     branch[0] = packed.placed[0].prompt_slot
     numbers = np.stack([np.full_like(branch, 3), np.arange(16).reshape(2, 8)], -1).astype(np.int32)
     seen = {}
-    for lanes in (1, 3, 8):
-        out = sampler_of(MOE, PLAIN, lanes)(params_of(MOE), packed, branch, STREAM, numbers)
-        seen[lanes] = int(out.steps)
-        assert seen[lanes] == decode_steps(out.length[0].tolist(), lanes)
+    for decode_slots in (1, 3, 8):
+        out = sampler_of(MOE, PLAIN, decode_slots)(params_of(MOE), packed, branch, STREAM, numbers)
+        seen[decode_slots] = int(out.steps)
+        assert seen[decode_slots] == decode_steps(out.length[0].tolist(), decode_slots)
     assert len(set(out.length[0].tolist())) > 2, "the case must have samples of several lengths"
-    assert seen[8] < seen[3] < -(-8 // 3) * (TOKENS - 1), "three lanes wait for nobody"
+    assert seen[8] < seen[3] < -(-8 // 3) * (TOKENS - 1), "three decode slots wait for nobody"
 
 
 def draw_rows(packed) -> dict[tuple, tuple[list[int], np.ndarray]]:

@@ -114,9 +114,9 @@ def test_no_field_is_dead():
 @pytest.mark.parametrize("size", CONFIGS.SIZES)
 def test_numbers_of_a_size_fit_each_other(size):
     c = CONFIGS.get_config(size)
-    assert c.data.max_prompt_tokens <= max(c.compute.slots)
+    assert c.data.max_prompt_tokens <= max(c.compute.row_lengths)
     longest = c.data.max_prompt_tokens + c.sampling.max_tokens
-    assert longest <= max(c.compute.slots), "a prompt and one completion must fit a row of the update"
+    assert longest <= max(c.compute.row_lengths), "a prompt and one completion must fit a row of the update"
     for section in (c.profile, c.grpo):
         assert section.group_size >= 2
     assert 0 < c.profile.lambda_diff <= 1 and c.sampling.temperature > 0
@@ -147,8 +147,12 @@ def test_every_size_passes_the_check_and_every_rule_is_about_a_field(size):
         ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
         ("reward", "strict", "config.reward is 'strict'; want 'functional' or 'exact'"),
         ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
-        ("compute.slots", (), "config.compute.slots is \\(\\); want row lengths"),
-        ("compute.slots", (512,), "is 1024, more than the longest row of config.compute.slots, 512"),
+        ("compute.row_lengths", (), "config.compute.row_lengths is \\(\\); want row lengths"),
+        (
+            "compute.row_lengths",
+            (512,),
+            "is 1024, more than the longest row of config.compute.row_lengths, 512",
+        ),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(field, value, sentence):

@@ -39,7 +39,7 @@ def run(mesh: Mesh, batch: losses.Batch):
     branch = np.full((8, 2), 4, np.int32)
     drawn = sampler(sampler.place(state.params), forest, branch, jax.random.key(0), numbers)
     state, means = learner.step(state, batch)
-    return means, jax.tree.map(np.asarray, state.params), (drawn.experts, drawn.trunk_experts)
+    return means, jax.tree.map(np.asarray, state.params), (drawn.experts, drawn.prefix_experts)
 
 
 def main():

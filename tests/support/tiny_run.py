@@ -27,7 +27,13 @@ from support.paths import EMBEDDED
 ASSETS = EMBEDDED
 
 
-ROWS, BRANCHES, LANES, SLOTS, CHUNK = 2, 8, 3, 48, 16  # lanes: samples wait for one, and no share is even
+ROWS, BRANCHES, DECODE_SLOTS, SLOTS, CHUNK = (
+    2,
+    8,
+    3,
+    48,
+    16,
+)  # decode slots: samples wait for one, and no share is even
 
 
 TRAIN_SLOTS = (96,)
@@ -53,7 +59,14 @@ def policy():
 @functools.cache
 def actor(sampling: Sampling = SAMPLING) -> Actor:
     return Actor(
-        MOE, sampling, mesh(), rows=ROWS, branches=BRANCHES, lanes=LANES, slots=[SLOTS], attention_chunk=CHUNK
+        MOE,
+        sampling,
+        mesh(),
+        rows=ROWS,
+        samples_per_row=BRANCHES,
+        decode_slots=DECODE_SLOTS,
+        row_lengths=[SLOTS],
+        attention_chunk=CHUNK,
     )
 
 

@@ -15,13 +15,13 @@ CONFIG = str(ROOT / "configs" / "bfcl.py")
 # two demonstrations, two tasks, two steps
 MICRO = """
     data.demonstrations=2 data.held_out_tasks=2 data.max_prompt_tokens=1000
-    compute.slots=(1024,) sampling.max_tokens=4
+    compute.row_lengths=(1024,) sampling.max_tokens=4
     profile.group_size=4 profile.lambda_diff=1.0 profile.trajectories_per_shard=1
-    profile.batch.rows=1 profile.batch.branches=32
+    profile.batch.rows=1 profile.batch.samples_per_row=32
     grpo.steps=2 grpo.pivots_per_step=2 grpo.group_size=4 grpo.save_every=1 grpo.learning_rate=0.01
-    grpo.batch.rows=1 grpo.batch.branches=32 grpo.microbatch_rows=1
+    grpo.batch.rows=1 grpo.batch.samples_per_row=32 grpo.microbatch_rows=1
     evaluate.tasks=2 evaluate.turn_trajectories=2 evaluate.samples=1 evaluate.skill_items=1
-    evaluate.batch.rows=1 evaluate.batch.branches=32
+    evaluate.batch.rows=1 evaluate.batch.samples_per_row=32
 """.split()
 
 
