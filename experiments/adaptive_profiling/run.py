@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pivotrl_jax.pivots import adaptive
+from pivotrl_jax.pivots.selection import outcome_of
 
 HERE = Path(__file__).parent
 ROUNDS, ERRORS = (1, 2), (0.0, 0.01, 0.02, 0.05, 0.1)
@@ -40,9 +41,10 @@ def replay(shards, plan: adaptive.StoppingRule) -> tuple[int, np.ndarray]:
         groups = adaptive.groups(draw, len(shard), plan, seen)
         seen += [[rollout.reward for rollout in group] for group in groups]
     rates = adaptive.pass_rates(seen)
-    full = lambda r: len(set(r)) > 1 and np.mean(r) < plan.lambda_diff  # noqa: E731
-    taken = [full(r) if len(r) == plan.group_size else plan.outcome(r, rates) == "pivot" for r in seen]
-    return sum(map(len, seen)), np.array(taken)
+    outcomes = [
+        plan.outcome(r, rates) if len(r) < plan.group_size else outcome_of(r, plan.lambda_diff) for r in seen
+    ]
+    return sum(map(len, seen)), np.array([outcome == "pivot" for outcome in outcomes])
 
 
 def main() -> None:
@@ -63,7 +65,7 @@ def main() -> None:
                 every = [r for shard in shards for r in shard]
                 drawn, asked = drawn + spent, asked + size * len(every)
                 found.append(taken)
-                want.append(np.array([len(set(r)) > 1 and np.mean(r) < limit for r in every]))
+                want.append(np.array([outcome_of(r, limit) == "pivot" for r in every]))
             f, w = np.concatenate(found), np.concatenate(want)
             line = {"round": number, "error": error, "rollouts": round(drawn / asked, 3)}
             line["f1"] = round(float(2 * (f & w).sum() / (f.sum() + w.sum())), 3)

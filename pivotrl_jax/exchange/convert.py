@@ -25,6 +25,7 @@ from absl import flags
 
 from pivotrl_jax.exchange import contract
 from pivotrl_jax.exchange import rows as rows_lib
+from pivotrl_jax.pivots.selection import outcome
 from pivotrl_jax.records import (
     Candidate,
     InputError,
@@ -200,7 +201,7 @@ def import_(paths: Sequence[str], out: Path) -> None:
                 named.append(f"{where}: no rewards, so no profile")
                 continue
             counts["made"] += 1
-            counts["flat"] += profile is not None and profile.variance == 0
+            counts["equal"] += profile is not None and outcome(profile, 1.0) in ("all_fail", "all_pass")
             yield Pivot(candidate, profile) if kind == "pivots" else candidate
 
     made = records()
@@ -211,9 +212,9 @@ def import_(paths: Sequence[str], out: Path) -> None:
     if first is None:
         raise InputError(f"none of the rows gives {kind}" + (f"; the first: {named[0]}" if named else ""))
     print(f"{counts['made']} {kind} in {out}")
-    if kind == "pivots" and counts["flat"]:
+    if kind == "pivots" and counts["equal"]:
         print(
-            f"{counts['flat']} of them have equal rewards: they teach nothing until a policy varies on them"
+            f"{counts['equal']} of them have equal rewards: they teach nothing until a policy varies on them"
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pivotrl_jax.chat import responses
 from pivotrl_jax.chat.actions import action_to_message, parse_action
+from pivotrl_jax.pivots.selection import mean_and_variance
 from pivotrl_jax.records import Candidate, InputError, Message, Pivot, Profile, Rollout
 from pivotrl_jax.trajectories import extract
 from pivotrl_jax.trajectories.readers import nemo_gym
@@ -147,8 +148,7 @@ def _profile(candidate: Candidate, row: dict, ours: Any) -> Profile | None:
     if not all(_numbers(r) for r in given):
         raise InputError(f'"{key}.rewards" holds what is no number; want a list of rewards')
     rewards = [float(r) for r in given]
-    mean = math.fsum(rewards) / len(rewards) if rewards else 0.0
-    variance = math.fsum((r - mean) ** 2 for r in rewards) / len(rewards) if len(set(rewards)) > 1 else 0.0
+    mean, variance = mean_and_variance(rewards)
     request = row.get("responses_create_params") or {}
     temperature = request.get("temperature")
     verifier = VERIFIERS.get(candidate.verifier)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pivotrl_jax.pivots import selection
+
 GRID = np.concatenate([[0.0], np.linspace(0.005, 0.995, 100), [1.0]])  # pass rates
 
 
@@ -85,10 +87,10 @@ class StoppingRule:
         return min(chance, 1 - chance) <= max(self.error, 1e-9)  # sums of the grid's chances round
 
     def outcome(self, rewards: Sequence[float], rates: np.ndarray) -> str:
-        """What a candidate whose sampling ended early most likely is, one of `pivots.OUTCOMES`."""
+        """The likeliest outcome of a candidate whose sampling stopped early, one of `selection.OUTCOMES`."""
         if self._chance(rewards, rates) > 0.5:
             return "pivot"
-        return {0: "all_fail", len(rewards): "all_pass"}.get(sum(rewards), "too_easy")
+        return selection.outcome_of(rewards, lambda_diff=0)  # no pivot, so mixed rewards are too easy
 
 
 def groups(

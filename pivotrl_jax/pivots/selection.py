@@ -1,4 +1,4 @@
-"""Candidates -> pivots: the self-check before compute is spent, profiles, and the filter.
+"""Profiles -> pivots: what became of every candidate, and the filter.
 
 A pivot is a candidate whose rewards under the frozen reference policy vary (a group of equal rewards has zero
 advantage and no gradient: PivotRL, arXiv 2603.21383, Proposition 3.1) and whose mean is below `lambda_diff`.
@@ -12,10 +12,23 @@ from collections.abc import Sequence
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile
 from pivotrl_jax.verifiers.base import Verifier
 
-OUTCOMES = ("pivot", "all_fail", "all_pass", "too_easy", "undecided")
+OUTCOMES = {  # what can become of a candidate, and its name in tables and plots
+    "pivot": "pivots",
+    "all_fail": "all fail",
+    "all_pass": "all pass",
+    "too_easy": "too easy",
+    "undecided": "undecided",
+}
 
 
-# ---- profile and filter
+def mean_and_variance(rewards: Sequence[float]) -> tuple[float, float]:
+    """Mean and population variance; the variance of equal rewards is exactly 0, and so are both of none."""
+    if not rewards:
+        return 0.0, 0.0
+    if all(r == rewards[0] for r in rewards):
+        return float(rewards[0]), 0.0
+    mean = math.fsum(rewards) / len(rewards)
+    return mean, math.fsum((r - mean) ** 2 for r in rewards) / len(rewards)
 
 
 def make_profile(
@@ -27,24 +40,19 @@ def make_profile(
     seed: int,
     early: str = "",
 ) -> Profile:
-    """Mean, population variance of one candidate's G rewards; of equal rewards the variance is exactly 0.
+    """The profile of one candidate's G rewards.
 
-    Rewards that nobody could decide (None) are counted, and left out of both. `early` is the outcome on which
-    adaptive profiling settled before all G were drawn.
+    Rewards that nobody could decide (None) are counted in `abstained` and otherwise left out. `early` is the
+    outcome that adaptive profiling decided on before all G were sampled. Raises ValueError for no rewards at
+    all and for one that is not finite.
     """
-    sampled, rewards = len(rewards), [r for r in rewards if r is not None]
-    if not sampled or not all(math.isfinite(r) for r in rewards):
+    decided = [r for r in rewards if r is not None]
+    if not rewards or not all(math.isfinite(r) for r in decided):
         raise ValueError(f"{candidate.id}: rewards {list(rewards)}, want at least one and all finite")
-    if not rewards:
-        mean, variance = 0.0, 0.0
-    elif all(r == rewards[0] for r in rewards):
-        mean, variance = float(rewards[0]), 0.0
-    else:
-        mean = math.fsum(rewards) / len(rewards)
-        variance = math.fsum((r - mean) ** 2 for r in rewards) / len(rewards)
+    mean, variance = mean_and_variance(decided)
     return Profile(
         candidate_id=candidate.id,
-        rewards=[float(r) for r in rewards],
+        rewards=[float(r) for r in decided],
         mean=mean,
         variance=variance,
         is_call=candidate.is_call,
@@ -52,21 +60,30 @@ def make_profile(
         verifier=verifier.label,
         temperature=temperature,
         seed=seed,
-        abstained=sampled - len(rewards),
+        abstained=len(rewards) - len(decided),
         early=early,
     )
 
 
-def outcome(profile: Profile, lambda_diff: float) -> str:
-    """One of OUTCOMES: equal rewards are all_fail (all 0) or all_pass (above 0); the rest by the mean. A group
-    without a single decided reward is undecided. What adaptive profiling settled on stands."""
-    if profile.early:
-        return profile.early
-    if not profile.rewards:
+def outcome_of(rewards: Sequence[float], lambda_diff: float) -> str:
+    """One of OUTCOMES, for a full group of decided rewards.
+
+    Equal rewards are `all_fail` when they are 0 and `all_pass` when they are above 0, so partial rewards that
+    are all equal count as passed. Mixed rewards are a `pivot` when their mean is below lambda_diff and
+    `too_easy` otherwise. A group without a single decided reward is `undecided`.
+    """
+    if not rewards:
         return "undecided"
-    if profile.variance == 0:
-        return "all_pass" if profile.mean > 0 else "all_fail"
-    return "pivot" if profile.mean < lambda_diff else "too_easy"
+    mean, variance = mean_and_variance(rewards)
+    if variance == 0:
+        return "all_pass" if mean > 0 else "all_fail"
+    return "pivot" if mean < lambda_diff else "too_easy"
+
+
+def outcome(profile: Profile, lambda_diff: float) -> str:
+    """What became of a candidate, one of OUTCOMES. If adaptive profiling stopped early, its decision is
+    final."""
+    return profile.early or outcome_of(profile.rewards, lambda_diff)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Selection:
         return [p for p in self.profiles if is_call is None or p.is_call == is_call]
 
     def counts(self, is_call: bool | None = None) -> dict[str, int]:
-        """Fate -> number of candidates; of call turns (True), text turns (False) or all (None)."""
+        """Outcome -> number of candidates, of call turns (True), text turns (False) or all (None)."""
         found = Counter(self.outcomes[p.candidate_id] for p in self._of(is_call))
         return {name: found[name] for name in OUTCOMES}
 
@@ -89,7 +106,7 @@ class Selection:
         return [p for p in self._of(is_call) if p.rewards]
 
     def uninformative(self, is_call: bool | None = None) -> float:
-        """Share of decided candidates whose group is all equal; NaN when there are none."""
+        """Share of decided candidates whose rewards are all equal; NaN when there are none."""
         group = self._decided(is_call)
         return sum(p.variance == 0 for p in group) / len(group) if group else math.nan
 
@@ -108,9 +125,9 @@ class Selection:
 
     def table(self) -> list[str]:
         """Lines for the terminal: call turns, text turns and all, and what became of them."""
-        names = {"pivot": "pivots", "all_fail": "all fail", "all_pass": "all pass", "too_easy": "too easy"}
-        if self.counts()["undecided"]:  # there was a judge, and it abstained
-            names["undecided"] = "undecided"
+        names = dict(OUTCOMES)
+        if not self.counts()["undecided"]:  # no judge abstained on a whole group
+            del names["undecided"]
         head = ["turns", "candidates", *names.values(), "uninformative", "mean reward"]
         rows = [head]
         for label, is_call in (("call", True), ("text", False), ("all", None)):
