@@ -23,7 +23,7 @@ from pivotrl_jax.report import report
 from pivotrl_jax.report.table import print_table, table_rows
 from pivotrl_jax.run import check_config, cli, metrics, resume
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.training import e2e_rl, monitor, pivotrl, sft
+from pivotrl_jax.training import e2e_rl, monitor, pivotrl, reprofile, sft
 from pivotrl_jax.trajectories import sources
 
 
@@ -66,23 +66,22 @@ def main() -> None:
         "difference": evaluation.compare(before, after),
     }
     records.write_json(run.workdir / "evaluation.json", result)
-    profiled = len(rollouts) + monitor.total(lines, monitor.ROLLOUTS)
-    run.facts |= {
-        "counts": {
-            "trajectories": len(data.demonstrations),
-            "candidates": len(candidates),
-            **(selection.counts() if selection else {}),
-            "profiling_rollout_turns": profiled,
-            "training_rollout_turns": totals["rollout_turns"],
-            "trained_tokens": totals["trained_tokens"],
-            "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),
-            "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
-            "evaluation_abstained": evaluation.abstentions(before) + evaluation.abstentions(after),
-        },
-        "table": table_rows(
-            run, len(data.demonstrations), candidates, selection, result, profiled + totals["rollout_turns"]
-        ),
+    counts = {
+        "trajectories": len(data.demonstrations),
+        "candidates": len(candidates),
+        **(selection.counts() if selection else {}),
+        "profiling_rollout_turns": len(rollouts) + monitor.total(lines, monitor.ROLLOUTS),
+        "training_rollout_turns": totals["rollout_turns"],
+        "trained_tokens": totals["trained_tokens"],
+        "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),
+        "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
+        "evaluation_abstained": evaluation.abstentions(before) + evaluation.abstentions(after),
     }
+    reprofiled = []
+    if selection:
+        rule = reprofile.rule_of(config.reprofile)
+        reprofiled = monitor.story(lines, rule, selection.counts()["pivot"])
+    run.facts |= {"counts": counts, "table": table_rows(run, selection, result, counts, reprofiled)}
     run.write()
     page = report.write_report(run.workdir)
     print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.shared))])

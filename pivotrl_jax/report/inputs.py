@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_jsonl, read_records
+from pivotrl_jax.run import metrics
 
 Estimate = tuple[float, float, float]  # value, low, high
 
@@ -65,12 +66,6 @@ def _is_of(rollout: Rollout, sample: int, profile: Profile) -> bool:
     return rollout.reward == rewards[sample]
 
 
-def _read_metrics(path: Path) -> list[dict]:
-    """One dict per step; a resumed run may have written a step twice, then the later line counts."""
-    by_step = {line["step"]: line for _, line in read_jsonl(path) if number(line.get("step")) is not None}
-    return [by_step[step] for step in sorted(by_step)]
-
-
 def read_inputs(workdir: Path) -> Inputs:
     """Read a working directory.
 
@@ -91,7 +86,7 @@ def read_inputs(workdir: Path) -> Inputs:
         profiles=optional("profiles.jsonl", lambda p: read_records(p, Profile)),
         pivots=pivots,
         rollouts=_read_rollouts(workdir / "rollouts", pivots or []),
-        metrics=optional("metrics.jsonl", _read_metrics),
+        metrics=optional(metrics.FILE, lambda p: metrics.read_metrics(p.parent)),
         evaluation=optional("evaluation.json", _read_object),
     )
 
@@ -115,12 +110,3 @@ def estimate(values: Any, name: str) -> Estimate | None:
     if value is None:
         return None
     return value, value if low is None else low, value if high is None else high
-
-
-def find(config: Any, name: str) -> float | None:
-    """The first number called `name` anywhere in a nested config."""
-    if not isinstance(config, dict):
-        return None
-    if number(config.get(name)) is not None:
-        return number(config[name])
-    return next((v for v in (find(c, name) for c in config.values()) if v is not None), None)

@@ -21,9 +21,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pivotrl_jax.records import InputError, Profile
+from pivotrl_jax.pivots.selection import OUTCOMES, Selection, select
+from pivotrl_jax.records import InputError
 from pivotrl_jax.report import page, plots
-from pivotrl_jax.report.inputs import Inputs, estimate, find, number, part, read_inputs
+from pivotrl_jax.report.inputs import Inputs, estimate, number, part, read_inputs
 
 _IN_DOMAIN = {
     "episode_success": "episode success",
@@ -50,17 +51,10 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def outcome(profile: Profile, kept: bool, lambda_diff: float | None) -> str:
-    """Why a profiled candidate is, or is not, a pivot."""
-    if kept:
-        return "kept"
-    if not profile.rewards:
-        return "undecided"
-    if profile.variance == 0:
-        return {0.0: "all fail", 1.0: "all pass"}.get(profile.mean, "all equal")
-    if lambda_diff is not None and profile.mean >= lambda_diff:
-        return "too easy"
-    return "left out otherwise"
+def _selection(inputs: Inputs) -> Selection | None:
+    """What became of every profiled candidate; None without profiles or the run's lambda_diff."""
+    lambda_diff = number(part(part(inputs.run, "config"), "profile").get("lambda_diff"))
+    return select(inputs.profiles, lambda_diff) if inputs.profiles and lambda_diff is not None else None
 
 
 def _points(change: float) -> str:
@@ -102,11 +96,10 @@ def _tiles(inputs: Inputs) -> Iterator[tuple[str, str, str]]:
     if inputs.candidates is not None:
         profiled = "" if profiles is None else f"{len(profiles):,} profiled"
         yield "candidates", f"{inputs.candidates:,}", profiled
-    if profiles:
-        decided = [p for p in profiles if p.rewards]
-        equal = sum(p.variance == 0 for p in decided)
-        share = _percent(equal / len(decided)) if decided else "–"
-        yield "uninformative turns", share, "all rewards of the group equal"
+    if selection := _selection(inputs):
+        share = number(selection.uninformative())
+        shown = "–" if share is None else _percent(share)
+        yield "uninformative turns", shown, "all rewards of the group equal"
         if count := sum(p.abstained for p in profiles):
             yield "undecided actions", f"{count:,}", "the judge gave no verdict"
     if pivots is not None:
@@ -155,37 +148,36 @@ def _training(inputs: Inputs) -> str:
             tall = name.startswith(("reward", "validation"))
             drawn.append(page.figure(title, plots.curve(steps, values, title, tall, profiled)))
     body = f'<div class="plots">{"".join(drawn)}</div>'
-    lead = "Every GRPO step, thin; a moving mean over a tenth of the run, thick."
-    dashed = " Dashed: where the policy was profiled again and its pivots were found anew."
+    lead = "Thin: every training step. Thick: a moving mean over a tenth of the run."
+    dashed = " Dashed: the policy was profiled again, and training went on with the pivots found there."
     return page.section("Training", body, lead + (dashed if profiled else ""))
 
 
 def _profiles(inputs: Inputs) -> str:
-    profiles = inputs.profiles
+    profiles, title = inputs.profiles, "Profiles and pivots"
     if not profiles:
-        return page.section("Profiles and pivots", _missing("profiles.jsonl"))
-    lambda_diff = find(inputs.run.get("config"), "lambda_diff")
+        return page.section(title, _missing("profiles.jsonl"))
+    selection = _selection(inputs)
+    lambda_diff = selection.lambda_diff if selection else None
     group = max(len(p.rewards) + p.abstained for p in profiles)
     decided = [p for p in profiles if p.rewards]
     means = {kind: [p.mean for p in decided if p.is_call is kind] for kind in (True, False)}
-    histogram = page.figure(
+    figures = page.figure(
         "Profile means", plots.mean_histogram(means[True], means[False], group, lambda_diff)
     )
-    if inputs.pivots is None:
-        return page.section(
-            "Profiles and pivots",
-            f'<div class="plots">{histogram}</div>' + _missing("pivots.jsonl"),
-        )
-    kept = {p.candidate.id for p in inputs.pivots}
-    counts = {name: [0, 0] for name in ("kept", "too easy", "all pass", "all fail")}
-    for p in profiles:
-        name = outcome(p, p.candidate_id in kept, lambda_diff)
-        counts.setdefault(name, [0, 0])[0 if p.is_call else 1] += 1
-    label = "Pivots kept and candidates dropped, by reason"
-    bars = page.figure("Kept and dropped", plots.stacked_bars([(n, *c) for n, c in counts.items()], label))
     lead = f"G = {group} actions sampled per candidate; a pivot has mixed rewards"
     lead += "." if lambda_diff is None else f" and a mean below λ_diff = {lambda_diff:g}."
-    return page.section("Profiles and pivots", f'<div class="plots">{histogram}{bars}</div>', lead)
+    if selection is None:
+        rest = '<p class="lead">Left out: run.json does not say which lambda_diff selected the pivots.</p>'
+        return page.section(title, f'<div class="plots">{figures}</div>{rest}', lead)
+    calls, texts = selection.counts(is_call=True), selection.counts(is_call=False)
+    rows = [(name, calls[key], texts[key]) for key, name in OUTCOMES.items()]
+    rows = [row for row in rows if row[0] != OUTCOMES["undecided"] or any(row[1:])]
+    label = "What became of the candidates"
+    figures += page.figure(label, plots.stacked_bars(rows, label))
+    if any(p.early for p in profiles):
+        lead += " Adaptive profiling stopped early where the outcome was decided; its decision is shown."
+    return page.section(title, f'<div class="plots">{figures}</div>', lead)
 
 
 def _evaluation(inputs: Inputs) -> str:

@@ -1,10 +1,13 @@
 """The table that a run ends with."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax.run import compilations, metrics
-from pivotrl_jax.training import monitor, reprofile
+from pivotrl_jax.pivots.selection import Selection
+from pivotrl_jax.run import compilations
+from pivotrl_jax.run.run import Run
 
 NAMES = {
     "episode_success": "episode success",
@@ -14,21 +17,23 @@ NAMES = {
 }
 
 
-def table_rows(run, trajectories: int, candidates, selection, result, turns: int) -> list[tuple[str, str]]:
-    """The short table at the end, as (name, text)."""
+def table_rows(
+    run: Run, selection: Selection | None, result: dict, counts: dict, reprofiled: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The short table at the end, as (name, text).
+
+    `result` is evaluation.json, `counts` are those of run.json; `reprofiled` has a sentence for every time
+    that the policy was profiled again.
+    """
     rows = [("method", run.config.method)]
-    rows += [("candidates", f"{len(candidates)} turns of {trajectories} trajectories")]
-    if selection:
-        rows += selection_rows(selection)
-        rule, pivots = reprofile.rule_of(run.config.reprofile), selection.counts()["pivot"]
-        told = monitor.story(metrics.read_metrics(run.workdir), rule, pivots)
-        rows += [("re-profiled", text) for text in told]
-    for key, name in NAMES.items():
-        if key in result["before"]:
-            rows.append((name, change(result, key)))
-    # of a blend
+    rows += [("candidates", f"{counts['candidates']} turns of {counts['trajectories']} trajectories")]
+    rows += selection_rows(selection) if selection else []
+    rows += [("re-profiled", sentence) for sentence in reprofiled]
+    rows += [(name, change(result, key)) for key, name in NAMES.items() if key in result["before"]]
+    # several verifiers scored the held-out turns
     by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
     rows += [(f"turns of {name}", change(by_verifier, name)) for name in by_verifier.get("before", {})]
+    turns = counts["profiling_rollout_turns"] + counts["training_rollout_turns"]
     seconds = sum(run.seconds.values())
     spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
     rows += [("spent", spent), ("checkpoints", str(run.shared / "checkpoints"))]
@@ -39,8 +44,8 @@ def table_rows(run, trajectories: int, candidates, selection, result, turns: int
     return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
 
 
-def selection_rows(selection) -> list[tuple[str, str]]:
-    """What became of the candidates."""
+def selection_rows(selection: Selection) -> list[tuple[str, str]]:
+    """What became of the candidates, as (name, text)."""
     counts = selection.counts()
     uninformative = f"{selection.uninformative():.0%} of all"
     if any(selection.counts(True).values()):

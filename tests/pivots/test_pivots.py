@@ -1,11 +1,12 @@
 """The self-check, profiles, and the filter."""
 
+import dataclasses
 import math
 
 import pytest
 
 from pivotrl_jax.pivots.candidates import self_check
-from pivotrl_jax.pivots.selection import OUTCOMES, make_profile, select
+from pivotrl_jax.pivots.selection import OUTCOMES, make_profile, outcome, select
 from pivotrl_jax.records import Action, Candidate, InputError, Pivot, Verdict
 from pivotrl_jax.verifiers import VERIFIERS
 from pivotrl_jax.verifiers.base import Verifier
@@ -126,7 +127,7 @@ PROFILES = [
 ]
 
 
-def test_the_fate_of_every_candidate():
+def test_the_outcome_of_every_candidate():
     selection = select(PROFILES, lambda_diff=0.6)
     assert selection.outcomes == {
         "a": "all_fail",
@@ -141,6 +142,21 @@ def test_the_fate_of_every_candidate():
     assert selection.counts(is_call=False) == dict(zip(OUTCOMES, (1, 0, 1, 0, 0)))
     assert (selection.uninformative(True), selection.uninformative(False)) == (0.25, 0.5)
     assert selection.mean(True) == pytest.approx(0.375)
+
+
+@pytest.mark.parametrize(
+    "rewards, early, want",
+    [
+        ([0.5, 0.5], "", "all_pass"),  # partial rewards without variance
+        ([0, 0], "", "all_fail"),
+        ([], "", "undecided"),
+        ([1, 0], "too_easy", "too_easy"),  # adaptive profiling stopped early: its decision is final
+        ([0, 0], "pivot", "pivot"),
+    ],
+)
+def test_the_outcome_of_odd_groups(rewards, early, want):
+    profile = dataclasses.replace(PROFILES[1], rewards=rewards, early=early)
+    assert outcome(profile, 0.6) == want
 
 
 def test_the_mean_must_be_below_lambda_diff_not_at_it():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pivotrl_jax.pivots.selection import OUTCOMES, mean_and_variance
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile, Rollout
 from pivotrl_jax.report import inputs, page, plots, report
 
@@ -127,7 +128,11 @@ def evaluation(word) -> dict:
 
 def run(word) -> dict:
     return {
-        "config": {"name": f"bfcl {word(0)}", "pivots": {"lambda_diff": 0.6, "group": 8}, "note": word(1)},
+        "config": {
+            "name": f"bfcl {word(0)}",
+            "profile": {"lambda_diff": 0.6, "group_size": 8},
+            "note": word(1),
+        },
         "model": f"tiny Qwen3-MoE {word(2)}",
         "policy": f"abc123{word(3)}",
         "versions": {"jax": "0.10.2", f"flax{word(1)}": word(2)},
@@ -244,22 +249,19 @@ def test_verdict_calls_a_change_only_what_lies_off_zero():
     assert report.verdict({"before": {}, "after": {}})[1] == "open"
 
 
-@pytest.mark.parametrize(
-    "rewards, kept, want",
-    [
-        ([0, 1, 0, 0], True, "kept"),
-        ([1, 1, 1, 1], False, "all pass"),
-        ([0, 0, 0, 0], False, "all fail"),
-        ([0.5, 0.5], False, "all equal"),
-        ([1, 1, 1, 0], False, "too easy"),
-        ([0, 1, 0, 0], False, "left out otherwise"),
-    ],
-)
-def test_fate_says_why_a_candidate_fell(rewards, kept, want):
-    mean = sum(rewards) / len(rewards)
-    variance = sum((r - mean) ** 2 for r in rewards) / len(rewards)
-    profile = Profile("c", rewards, mean, variance, True, "p", "v/1", 1.0, 0)
-    assert report.outcome(profile, kept, 0.6) == want
+def test_every_candidate_is_counted_under_the_outcome_that_the_selection_gives_it(tmp_path):
+    rewards = ([0, 1, 0, 0], [0.5, 0.5, 0.5, 0.5], [1, 1, 1, 0], [0, 0, 0, 0])
+    profiles = [
+        Profile(str(i), r, *mean_and_variance(r), True, "p", "v/1", 1.0, 0) for i, r in enumerate(rewards)
+    ]
+    early = [dataclasses.replace(profiles[0], candidate_id=f"early {i}", early="too_easy") for i in range(2)]
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"profile": {"lambda_diff": 0.6}}}))
+    write_lines(tmp_path / "profiles.jsonl", profiles + early)
+    words = Outline(report.write_report(tmp_path).read_text()).text
+    names = [w for w in words if w in OUTCOMES.values()]
+    counts = [w for w in words if re.fullmatch(r"\d \(\d+%\)", w)]
+    assert names == ["pivots", "all fail", "all pass", "too easy"]
+    assert counts == ["1 (17%)", "1 (17%)", "1 (17%)", "3 (50%)"]
 
 
 def test_counts_on_the_page_are_those_of_the_files(plain, tmp_path):
@@ -349,15 +351,14 @@ def test_missing_files_leave_their_section_out_with_a_sentence(tmp_path):
 def test_odd_numbers_do_not_stop_the_report(tmp_path):
     build_workdir(tmp_path)
     (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 1, "reward_mean": NaN, "kl": Infinity, "loss": "x"}\n'
-        '{"step": 1, "reward_mean": 0.5}\n{"epoch": 2}\n'
+        '{"step": 0, "reward_mean": NaN, "kl": Infinity, "loss": "x"}\n{"step": 1, "reward_mean": 0.5}\n{"st'
     )
     (tmp_path / "evaluation.json").write_text('{"before": 3, "after": {"out_of_domain": {"value": NaN}}}')
     (tmp_path / "run.json").write_text(
         '{"seconds": {"train": null}, "table": [1, [], {"a": 1}, "x"], "config": [1]}'
     )
     assert "Mean reward of the batch" in report.write_report(tmp_path).read_text()
-    assert inputs.read_inputs(tmp_path).metrics == [{"step": 1, "reward_mean": 0.5}]
+    assert inputs.read_inputs(tmp_path).metrics[1:] == [{"step": 1, "reward_mean": 0.5}]  # no torn last line
 
 
 def test_bad_input_is_one_sentence_with_its_place(tmp_path):
@@ -372,6 +373,10 @@ def test_bad_input_is_one_sentence_with_its_place(tmp_path):
     build = dataclasses.asdict(Profile("c", [1.0], 1.0, 0.0, True, "p", "v/1", 1.0, 0))
     (tmp_path / "profiles.jsonl").write_text(json.dumps(build) + '\n{"candidate_id": "d"}\n')
     with pytest.raises(InputError, match=r"profiles.jsonl:2: not a Profile: missing fields"):
+        report.write_report(tmp_path)
+    (tmp_path / "profiles.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"epoch": 2}\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl:2: not a metrics line"):
         report.write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
