@@ -3,6 +3,11 @@
 Tabular policies are one state's logits or log-probs; map over states with `jax.vmap`, in float64. The policy
 of a language model is taken at one state through the completions that were drawn there.
 
+The scripts of theorem_3_2/ and theorem_3_3/ share this module; each puts its parent folder on the path:
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see theory.py
+    import theory
+
 Axis letters: A actions of a state, U distinct completions drawn at a state, N parameters, R rows, T slots.
 """
 

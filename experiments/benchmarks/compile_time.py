@@ -9,22 +9,19 @@ import dataclasses
 import json
 import platform
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pivotrl_jax.checkpoints import hf_config
+from pivotrl_jax.checkpoints import hf_config, locate
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.rollouts.sampler import Sampler, Sampling
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses, optimizer
 
-MODELS = Path(decoder.__file__).parent / "assets" / "models"
+MODELS = locate.EMBEDDED.parent / "models"  # config.json of released checkpoints
 SLOTS, ROWS, BRANCHES, REPEATS = 2048, 2, 8, 3
 
 

@@ -8,7 +8,7 @@ forests, the largest absolute difference of a log-prob, and the largest relative
 a randomly weighted sum of log-probs): for every parameter array, the largest difference over the largest
 entry, and the norm of the difference over the norm.
 
-Left out: other dtypes and meshes (tests/test_sharding.py), generated text (tests/test_sampler.py).
+Left out: other dtypes and meshes (tests/models/test_sharding.py), generated text (tests/rollouts/test_sampler.py).
 """
 
 import argparse

@@ -9,13 +9,10 @@ import dataclasses
 import json
 import platform
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pivotrl_jax.models import forest
 from pivotrl_jax.models.forest import Piece
 

@@ -23,13 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import hf, hf_config, locate
 from pivotrl_jax.models import decoder, sharding

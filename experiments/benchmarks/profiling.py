@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--completion", type=int, default=32)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=4, help="ours: trajectories at a time")
-    parser.add_argument("--decode slots", type=int, default=64, help="ours: completions of a row at a time")
+    parser.add_argument("--decode_slots", type=int, default=64, help="ours: completions of a row at a time")
     parser.add_argument("--peers", default="transformers")
     parser.add_argument("--batches", default="1,8", help="the peer's turns at a time, to choose from")
     parser.add_argument("--curve", default="1,2,4,8,16")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from pivotrl_jax.training import advantages
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see theory.py
 import theory
 
 SIZES = (2, 3, 5, 8, 16)  # actions of a tabular state

@@ -29,7 +29,7 @@ from pivotrl_jax.rollouts.actor import Request, make_actor
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract, sources
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see theory.py
 import theory
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,23 +14,19 @@ import argparse
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import generic
 import numpy as np
+import words as language
 from tokenizers import Tokenizer
 
+from pivotrl_jax.environments.toolbox import users
+from pivotrl_jax.evaluation import skills
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
-
-import generic  # noqa: E402
-import words as language  # noqa: E402
-
-from pivotrl_jax.environments.toolbox import users  # noqa: E402
-from pivotrl_jax.evaluation import skills  # noqa: E402
-
 ASSETS = ROOT / "pivotrl_jax/assets/tiny"
 BATCH = 256
 

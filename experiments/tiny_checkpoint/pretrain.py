@@ -14,31 +14,24 @@ import collections
 import json
 import os
 import pickle
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import corpus
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from optax import contrib
 
+from pivotrl_jax.checkpoints import hf
+from pivotrl_jax.models import config as model_config
+from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.training import learner as learner_lib
+from pivotrl_jax.training import losses
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
-
-import corpus  # noqa: E402
-
-from pivotrl_jax.checkpoints import hf  # noqa: E402
-from pivotrl_jax.models import config as model_config  # noqa: E402
-from pivotrl_jax.models import (  # noqa: E402
-    decoder,
-    sharding,
-)
-from pivotrl_jax.training import learner as learner_lib  # noqa: E402
-from pivotrl_jax.training import losses  # noqa: E402
-
 CONFIG = model_config.ModelConfig(
     vocab_size=1664,
     hidden_size=128,

@@ -15,19 +15,15 @@ Left out: unicode normalisation (any UTF-8 text round-trips exactly), upper case
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import words as language
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from pivotrl_jax.environments import toolbox
+from pivotrl_jax.evaluation import skills
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
-
-import words as language  # noqa: E402
-
-from pivotrl_jax.environments import toolbox  # noqa: E402
-from pivotrl_jax.evaluation import skills  # noqa: E402
-
 ASSETS = ROOT / "pivotrl_jax/assets/tiny"
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
