@@ -1,7 +1,7 @@
 """Accelerators to plan for: their published numbers, the flag `--device`, and a mesh to compile for.
 
-TPUs are compiled for by libtpu, which runs on any Linux machine and needs no more than the shape of a slice.
-For GPUs the mesh is of virtual CPU devices, so what is compiled for them is an estimate.
+libtpu compiles for TPUs on any Linux machine; it needs only the shape of the slice. There is no such compiler
+for GPUs, so other devices stand in for them and the result is an estimate (`compiled_for`).
 """
 
 import dataclasses
@@ -31,41 +31,37 @@ class Chip:
     kind: str  # "tpu" or "gpu"
     flops: float  # FLOP/s, dense bfloat16 matrix products
     hbm_bytes: float
-    usable_bytes: float  # of which a program may take. TPU: more than that libtpu 0.0.42 refuses (measured)
+    usable_bytes: float  # what one program may take; of a TPU, the most that libtpu 0.0.42 accepts (measured)
     bandwidth: float  # bytes/s, of HBM
-    # bytes/s one device sends over all its links together, one way: ICI (links x one-way rate) or NVLink. A
-    # collective along one axis of a torus uses two of its four or six links, so this flatters it.
+    # bytes/s that one device sends, one way, over all its ICI links or NVLinks together. A collective along
+    # one axis of a torus uses two of its four or six links, so this flatters it.
     interconnect: float
     dims: int  # axes of the torus; 1 for GPUs, which a switch joins
-    largest: int  # devices so joined: the largest slice, or a node of eight GPUs; what joins more is slower
-    libtpu: tuple[tuple[str, str], ...] = ()  # options of its topology
+    largest: int  # devices in the largest slice, or in a node of GPUs; anything that joins more is slower
 
 
-def _tpu(name, tflops, hbm, usable, bandwidth, links, link, dims, largest, libtpu=()):
-    return Chip(
-        name, "tpu", tflops * 1e12, hbm * GIB, usable * GIB, bandwidth, links * link, dims, largest, libtpu
-    )
+def _tpu(name, tflops, hbm, usable, bandwidth, ici, dims, largest):
+    return Chip(name, "tpu", tflops * 1e12, hbm * GIB, usable * GIB, bandwidth, ici, dims, largest)
 
 
 def _gpu(name, tflops, gigabytes, bandwidth, nvlink):
     return Chip(name, "gpu", tflops * 1e12, gigabytes * 1e9, gigabytes * 1e9, bandwidth, nvlink, 1, 8)
 
 
-# TPUs: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute, HBM capacity and bandwidth, largest
-# slice, and "bidirectional ICI bandwidth per chip", of which half is one way. The page on v4 has no ICI
-# number: 45 GB/s a link is from jax-ml.github.io/scaling-book/tpus. Without "megacore" libtpu makes a v4 chip
-# two devices.
+# TPUs: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e give peak compute, HBM capacity and bandwidth, the
+# largest slice, and "bidirectional ICI bandwidth per chip"; one way is half of that. The page on v4 has no
+# ICI number: 45 GB/s per link is from jax-ml.github.io/scaling-book/tpus.
 # GPUs: NVIDIA's data sheets of the SXM parts, as quoted by jax-ml.github.io/scaling-book/gpus and
-# glennklockwood.com/garden/processors. NVIDIA prints 1,979 TFLOPS for the last two, "with sparsity": dense is
-# half; and NVLink both ways, 600 and 900 GB/s: one way is half. Gigabytes are taken as 1e9, less than a
-# driver reports, since CUDA keeps some.
+# glennklockwood.com/garden/processors. For the last two NVIDIA prints 1,979 TFLOPS "with sparsity", and dense
+# is half; it prints NVLink both ways, 600 and 900 GB/s, and one way is half. A gigabyte is taken as 1e9
+# bytes, less than a driver reports, because CUDA keeps some memory for itself.
 CHIPS = {
     chip.name: chip
     for chip in (
-        _tpu("v4", 275, 32, 30.75, 1.2e12, 6, 45e9, 3, 4096, (("chip_config_name", "megacore"),)),
-        _tpu("v5e", 197, 16, 15.75, 819e9, 4, 50e9, 2, 256),
-        _tpu("v5p", 459, 96, 95.74, 2.765e12, 6, 100e9, 3, 6144),
-        _tpu("v6e", 918, 32, 31.25, 1.638e12, 4, 100e9, 2, 256),
+        _tpu("v4", 275, 32, 30.75, 1.2e12, 6 * 45e9, 3, 4096),
+        _tpu("v5e", 197, 16, 15.75, 819e9, 4 * 50e9, 2, 256),
+        _tpu("v5p", 459, 96, 95.74, 2.765e12, 6 * 100e9, 3, 6144),
+        _tpu("v6e", 918, 32, 31.25, 1.638e12, 4 * 100e9, 2, 256),
         _gpu("a100", 312, 80, 2.039e12, 300e9),
         _gpu("h100", 989.4, 80, 3.35e12, 450e9),
         _gpu("h200", 989.4, 141, 4.8e12, 450e9),
@@ -73,11 +69,15 @@ CHIPS = {
 }
 
 
+TOPOLOGY = {"v4": {"chip_config_name": "megacore"}}  # without it libtpu makes two devices of a v4 chip
+
+
 def parse_device(text: str, sizes: Mapping[str, int]) -> tuple[Chip, tuple[int, ...]]:
     """The chip and the shape of the slice that `--device` names, for a mesh of the given axis sizes.
 
     "v5p" takes the most cubic slice (the most square for v5e and v6e) of as many chips as the mesh has;
-    "v5p:4x4x4" that one; "h200" and "h200:16" are a row of GPUs. Raises InputError.
+    "v5p:4x4x4" is that very slice; "h200" and "h200:16" are a row of GPUs. Raises InputError for an unknown
+    chip, a shape of another number of axes, and a mesh that does not fit.
     """
     match = re.fullmatch(r"(\w+)(?::([1-9]\d*(?:x[1-9]\d*)*))?", text)
     chip = CHIPS.get(match[1].lower()) if match else None
@@ -100,8 +100,8 @@ def parse_device(text: str, sizes: Mapping[str, int]) -> tuple[Chip, tuple[int, 
 
 
 def slice_shape(chip: Chip, devices: int) -> tuple[int, ...]:
-    """The most cubic slice of so many chips, ascending: 16 v5p are 2x2x4. Raises InputError when there is
-    none."""
+    """The most cubic slice of that many chips, sides ascending: 16 v5p are 2x2x4. Raises InputError when
+    there is none."""
     if chip.kind == "gpu":
         return (devices,)
     sides = [n for n in range(1, devices + 1) if devices % n == 0]
@@ -109,22 +109,26 @@ def slice_shape(chip: Chip, devices: int) -> tuple[int, ...]:
     shapes = [s for s in shapes if _hosts_fit(s)]
     if not shapes or devices > chip.largest:
         raise InputError(
-            f"{chip.name} has no slice of {devices} chips: it comes by 1, by 2 and by multiples of 4 up to "
-            f"{chip.largest}; choose another mesh"
+            f"{chip.name} has no slice of {devices} chips: slices are of 1, of 2 and of multiples of 4 up to "
+            f"{chip.largest} chips; choose another mesh"
         )
     return min(shapes, key=lambda s: (sum(s), s))
 
 
 def _hosts_fit(shape: tuple[int, ...]) -> bool:
-    """Whether whole hosts of 2x2 chips make up the slice, or one host of fewer: libtpu refuses others."""
+    """Whether whole hosts of 2x2 chips, or one smaller host, make up the slice: libtpu refuses others."""
     return shape[0] % 2 == shape[1] % 2 == 0 or math.prod(shape) <= 2
 
 
 def compiled_for(chip: Chip, shape: tuple[int, ...], compiler: str) -> tuple[Chip, tuple[int, ...]]:
-    """What stands in for a GPU, whose compiler needs one: as many v5p, where libtpu is installed and has such
-    a slice. It lays the same program out in bfloat16 as a GPU's would; the CPU's takes two to four times the
-    memory, in float32 and with all results at once (measured: 30B-A3B on 8 devices, 82 GiB of activations
-    against 14). `compiler` "cpu" wants virtual CPU devices all the same."""
+    """The chip and slice to compile for in place of `chip`.
+
+    Compiling for a GPU needs a GPU, so the same number of v5p stands in for it, if libtpu is installed and
+    has such a slice: like a GPU's compiler, libtpu lays the program out in bfloat16. The last resort, or the
+    choice when `compiler` is "cpu", are virtual CPU devices; they take two to four times the memory, in
+    float32 and with all results alive at once (measured: 30B-A3B on 8 devices, 82 GiB of activations against
+    14).
+    """
     if chip.kind == "tpu" or compiler == "cpu" or importlib.util.find_spec("libtpu") is None:
         return chip, shape
     try:
@@ -136,11 +140,12 @@ def compiled_for(chip: Chip, shape: tuple[int, ...], compiler: str) -> tuple[Chi
 def target_mesh(chip: Chip, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Mesh:
     """A mesh of MESH_AXES over the devices of a slice, to lower and compile for; nothing can run on it.
 
-    Neighbours on a mesh axis are neighbours in a TPU's torus where `mesh_utils` finds a way. Call this before
-    any array is made: for GPUs it sets the number of CPU devices. Raises InputError.
+    Neighbours on a mesh axis are neighbours in a TPU's torus wherever `mesh_utils` finds a way. Call this
+    before any array is made: for GPUs it sets the number of CPU devices. Raises InputError for a slice that
+    libtpu refuses.
     """
     if not os.environ.get("JAX_PLATFORMS"):
-        jax.config.update("jax_platforms", "cpu")  # of a real accelerator here nothing is wanted
+        jax.config.update("jax_platforms", "cpu")  # leave an accelerator of this machine alone
     devices = _slice(chip, shape) if chip.kind == "tpu" else _virtual(math.prod(shape))
     axes = sharding.mesh_shape(sizes, len(devices))
     if chip.kind == "tpu":
@@ -150,8 +155,8 @@ def target_mesh(chip: Chip, shape: tuple[int, ...], sizes: Mapping[str, int]) ->
     return Mesh(grid, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * len(axes))
 
 
-# For a machine without a TPU: no metadata server, one worker. The accelerator type only quiets a warning,
-# whatever is compiled for. Compilers may run side by side: without the last line the second one is refused.
+# For a machine without a TPU: no metadata server, one worker. The accelerator type only silences a warning
+# and does not depend on the target. The last line lets two compilers run side by side.
 _LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -168,20 +173,20 @@ def _slice(chip: Chip, shape: tuple[int, ...]) -> list:
         raise InputError(f"--device={name} is compiled by libtpu; pip install 'pivotrl-jax[plan]'")
     for variable, value in _LIBTPU.items():
         os.environ.setdefault(variable, value)
-    options = dict(chip.libtpu)
-    if math.prod(shape) <= 2:  # a host of its own; libtpu takes 2x2x1 chips otherwise
+    options = dict(TOPOLOGY.get(chip.name, {}))
+    if math.prod(shape) <= 2:  # one small host; by default libtpu assumes 2x2x1 chips
         options["chips_per_host_bounds"] = [*shape, 1, 1][:3]
     try:
         return topologies.get_topology_desc(topology_name=name, platform="tpu", **options).devices
     except jax.errors.JaxRuntimeError as e:
         raise InputError(
-            f"--device={name} is refused by libtpu ({str(e).splitlines()[0]}); slices are 1 or 2 chips, or "
-            f"even along their first two axes"
+            f"--device={name} is refused by libtpu ({str(e).splitlines()[0]}); a slice has 1 or 2 "
+            f"chips, or an even number along each of its first two axes"
         ) from None
 
 
 def _virtual(count: int) -> list:
-    """So many virtual CPU devices. Raises RuntimeError when JAX has already started with fewer."""
+    """`count` virtual CPU devices. Raises RuntimeError when JAX has already started with fewer."""
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # started: it may have enough

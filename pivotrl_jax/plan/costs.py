@@ -1,11 +1,12 @@
 """FLOPs of a traced program, counted from its jaxpr.
 
-XLA's own `cost_analysis` counts the body of a loop once, and a model is a loop over layers. Counted here are
-matrix products, as in every published utilisation: 2 M N K for [M, K] x [K, N]. Softmax, norms, rotations and
+XLA's own `cost_analysis` counts the body of a loop once, and a model is a loop over layers. As in every
+published utilisation, only matrix products count: 2 M N K for [M, K] x [K, N]. Softmax, norms, rotations and
 the optimizer are left out.
 
-Counts are of all devices together. Outside a `shard_map` a jaxpr has global shapes, so the count is of the
-mathematics, whatever copies the partitioner makes; inside one, shapes are of a shard, and every shard counts.
+Counts are for all devices together. Outside a `shard_map` a jaxpr has global shapes, so the count is that of
+the mathematics, whatever copies the partitioner makes. Inside one the shapes are those of a shard, and every
+shard counts.
 """
 
 import collections
@@ -22,15 +23,15 @@ class Costs:
     by_product: dict[str, float]  # the same by primitive: "dot_general", "ragged_dot_general"
 
 
-# Length of the scan that a `while` is directly in (0: none) -> its trips, which no jaxpr says.
+# Length of the scan directly around a `while` (0: none) -> how often it runs, which no jaxpr says.
 Trips = Callable[[int], float]
 
 
 def causal(steps: float) -> Trips:
-    """The loops of this project: in a scan over B blocks of queries a loop over the earlier blocks of keys
-    (`attention.forest_attention`); elsewhere the decode loop, of `steps` tokens.
+    """Trips of this project's loops. Inside a scan over B blocks of queries it is the loop over the earlier
+    blocks of keys (`attention.forest_attention`); elsewhere it is the decode loop, of `steps` tokens.
 
-    Causality leaves block i its i earlier blocks, (B - 1) / 2 on average. That is a row that holds one
+    Causality leaves block i its i earlier blocks, (B - 1) / 2 on average. That holds for a row with a single
     sequence; a forest of several needs fewer.
     """
     return lambda blocks: (blocks - 1) / 2 if blocks else steps
@@ -39,9 +40,9 @@ def causal(steps: float) -> Trips:
 def flops(jaxpr: ClosedJaxpr, while_trips: float | Trips, platform: str, ragged_share: float = 1.0) -> Costs:
     """FLOPs of `jax.jit(f).trace(...).jaxpr` or `jax.make_jaxpr(f)(...)`.
 
-    platform: "tpu", "cuda" or "cpu": which branch of `jax.lax.platform_dependent` is meant. Another `cond`
-    counts as its dearest branch. ragged_share: the share of a ragged product's rows that belong to one of its
-    groups. It is 1 unless groups are spread over e devices which all get all rows: then 1 / e.
+    platform: "tpu", "cuda" or "cpu", the branch of `jax.lax.platform_dependent` that counts. Of any other
+    `cond` the most expensive branch counts. ragged_share: the share of a ragged product's rows that belong to
+    one of its groups. It is 1, or 1 / e when the groups are spread over e devices that all receive all rows.
     """
     trips = while_trips if callable(while_trips) else lambda blocks: while_trips
     total = _Walk(trips, platform, ragged_share).cost(jaxpr, scan=0)
@@ -62,7 +63,7 @@ class _Walk:
     ragged_share: float
 
     def cost(self, jaxpr, scan: int) -> Count:
-        """`scan` is the length of the scan whose body this is, or lies in without another loop between."""
+        """`scan` is the length of the innermost loop around this jaxpr if that is a scan, else 0."""
         total = Count()
         for eqn in (jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr).eqns:
             total.update(self.equation(eqn, scan))
@@ -80,7 +81,7 @@ class _Walk:
             return _times(self.cost(p["jaxpr"], p["length"]), p["length"])
         if name == "while":
             body = self.cost(p["body_jaxpr"], 0) + self.cost(p["cond_jaxpr"], 0)
-            return _times(body, self.trips(scan)) if body else body  # without products: not asked about
+            return _times(body, self.trips(scan)) if body else body  # no products: the trips do not matter
         if name == "cond":
             return self.branch(p, scan)
         inner = Count()
@@ -89,7 +90,7 @@ class _Walk:
         return _times(inner, _copies(name, p)) if inner else inner
 
     def branch(self, params, scan: int) -> Count:
-        """One branch: that of the platform when `platform_dependent` made the choice, else the dearest."""
+        """The platform's branch of a `platform_dependent`; of any other choice, the most expensive branch."""
         branches, platforms = params["branches"], params.get("branches_platforms")
         if platforms:
             named = [i for i, names in enumerate(platforms) if names and self.platform in names]
@@ -99,8 +100,11 @@ class _Walk:
 
 
 def _product(eqn: JaxprEqn, numbers, groups=()) -> float:
-    """2 x every element of the left side x the free dimensions of the right one. Both for a ragged product of
-    all rows with one matrix each, and for its gradient, where the rows are summed by group."""
+    """2 x all elements of the left side x the free dimensions of the right side.
+
+    This also holds for a ragged product, where every row meets one matrix, and for its gradient, where the
+    rows are summed by group.
+    """
     (_, contracted), (_, batch) = numbers
     left, right = (x.aval.shape for x in eqn.invars[:2])
     bound = {*contracted, *batch, *groups}
@@ -108,8 +112,8 @@ def _product(eqn: JaxprEqn, numbers, groups=()) -> float:
 
 
 def _copies(name: str, params) -> int:
-    """How often the jaxprs of a call run: once, but for every shard of a `shard_map` and every program of a
-    Pallas grid."""
+    """How often the jaxprs of a call run: once per shard of a `shard_map`, once per program of a Pallas grid,
+    and once otherwise."""
     if name == "shard_map":
         manual = params.get("newly_manual_axes", params.get("manual_axes"))  # JAX 0.10, later
         return math.prod(params["mesh"].shape[axis] for axis in manual)

@@ -1,13 +1,13 @@
 """Collectives of a compiled program, read from its text: how many, and how many bytes they move.
 
 A collective in a loop runs as often as the loop; XLA's own `cost_analysis` counts it once. The text is that
-of `jax.jit(f).lower(...).compile().as_text()`, where shapes are of one device. XLA for CPU has no bfloat16
-collectives, so there the text shows float32 for them; a dump after the pass "spmd-partitioning" does not.
+of `jax.jit(f).lower(...).compile().as_text()`, whose shapes are those of one device. XLA for CPU has no
+bfloat16 collectives and writes float32 instead; a dump after the pass "spmd-partitioning" still has bfloat16.
 
-Bytes are per device and per run of the program. The payload is the larger side of a collective: what an
-all-gather returns; what an all-reduce, a reduce-scatter, an all-to-all or a permutation is given. The wire is
-what one device sends among n in rings (Thakur et al. 2005, "Optimization of Collective Communication
-Operations in MPICH"): payload x (n - 1) / n, twice that for an all-reduce, and all of it for a permutation.
+Bytes are per device and per run of the program. The payload is the larger side of a collective: the result of
+an all-gather, the argument of an all-reduce, a reduce-scatter, an all-to-all or a permutation. The wire bytes
+are what one of n devices sends in a ring (Thakur et al. 2005, "Optimization of Collective Communication
+Operations in MPICH"): payload x (n - 1) / n, twice that for an all-reduce, and the payload for a permutation.
 """
 
 import dataclasses
@@ -36,10 +36,10 @@ Collectives = dict[str, Collective]  # kind -> all of that kind
 
 
 def collectives(text: str, unknown_trips: float) -> Collectives:
-    """Collectives of a compiled program by kind, those that it has none of left out.
+    """Collectives of a compiled program by kind; kinds that do not occur are left out.
 
-    unknown_trips: how often a loop runs whose trips are not in the text, such as a decode loop. Of the
-    branches of a conditional the one that sends most counts. Raises ValueError for text of another form.
+    unknown_trips: how often a loop runs if the text does not say, as for a decode loop. Of the branches of a
+    conditional the one that sends most counts. Raises ValueError for text that is not a compiled program.
     """
     program = _parse(text, unknown_trips)
     return _cost(program, program.entry, {})
@@ -52,7 +52,7 @@ class _Instruction:
     shape: str
     op: str
     operands: str
-    attributes: str  # without those that may quote anything: metadata and backend_config
+    attributes: str  # without metadata and backend_config, which may quote anything
     backend: str  # metadata and backend_config
 
 
@@ -65,8 +65,8 @@ class _Program:
     unknown_trips: float
 
 
-# "%name (parameters) -> shape {" opens a computation; "  ROOT %name = shape op(operands), attributes" is a
-# line of one. Only tuples hold spaces: "(f32[2]{0}, /*index=1*/ s32[]{:T(128)})".
+# "%name (parameters) -> shape {" opens a computation, and "  ROOT %name = shape op(operands), attributes" is
+# a line of it. Only the shape of a tuple contains spaces: "(f32[2]{0}, /*index=1*/ s32[]{:T(128)})".
 _OPENING = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*-> .*\{$")
 
 
@@ -94,7 +94,7 @@ def _parse(text: str, unknown_trips: float) -> _Program:
 
 
 def _cost(program: _Program, name: str, known: dict[str, Collectives]) -> Collectives:
-    """Collectives of one computation and all that it calls. `known`: computations already counted."""
+    """Collectives of one computation and all that it calls; `known` has those counted so far."""
     if name not in known:
         total: Collectives = {}
         for i in program.computations[name]:
@@ -115,9 +115,12 @@ def _cost(program: _Program, name: str, known: dict[str, Collectives]) -> Collec
 
 
 def _begins(computations: dict[str, list[_Instruction]]) -> set[str]:
-    """Computations that begin an asynchronous collective, as the TPU compiler writes it: a chain of fusions,
-    of which one begins it, others (in inner loops, too) compute while it runs, and one ends it. Each contains
-    the collective, marked with the chain's number; it is counted where it begins."""
+    """Computations that begin an asynchronous collective.
+
+    The TPU compiler writes one as a chain of fusions: the first begins it, others compute while it runs (also
+    in inner loops), and the last ends it. Each of them contains the collective, marked with the number of the
+    chain, so it is counted only where it begins.
+    """
 
     def chains(names) -> set[str]:
         attributes = (i.attributes for n in names for i in computations[n])
@@ -133,8 +136,8 @@ def _begins(computations: dict[str, list[_Instruction]]) -> set[str]:
 
 
 def _scattered(name: str, inside: Collectives) -> Collectives:
-    """The TPU compiler's fusion "all-reduce-scatter", of an all-reduce and a slice of its result, as what it
-    is: a reduce-scatter."""
+    """Counts the TPU compiler's fusion "all-reduce-scatter", an all-reduce and a slice of its result, as the
+    reduce-scatter that it is."""
     if not name.startswith("all-reduce-scatter") or "all-reduce" not in inside:
         return inside
     whole = inside["all-reduce"]
@@ -157,8 +160,8 @@ def _names(i: _Instruction, attribute: str) -> list[str]:
 
 
 def _trips(program: _Program, loop: _Instruction) -> float:
-    """How often a `while` runs: as the compiler notes or, since that of TPUs does not, as its condition says.
-    That of a scan is `i < constant`, and i counts from 0."""
+    """How often a `while` runs: by the compiler's note or, since the TPU compiler writes none, by its
+    condition. The condition of a scan is `i < constant`, and i counts from 0."""
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.backend):
         return int(noted[1])
     condition = {i.name: i for i in program.computations[_names(loop, "condition")[0]]}
@@ -170,7 +173,7 @@ def _trips(program: _Program, loop: _Instruction) -> float:
 
 
 def _own(i: _Instruction, devices: int) -> Collectives:
-    """What an instruction is itself: one collective or none."""
+    """The collective that an instruction is, if it is one."""
     kind = i.op.removesuffix("-start").removeprefix("ragged-")
     if kind not in KINDS:
         return {}
@@ -206,7 +209,7 @@ def _bytes(shape: str) -> float:
 
 
 def _group_size(attributes: str, devices: int) -> int:
-    """Devices that take part together, in any of the notations for `replica_groups`."""
+    """Number of devices in a group, from any of the notations for `replica_groups`."""
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):  # {{0,1},{2,3}}
         return listed[1].count(",") + 1
     if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=", attributes):  # [groups,size]<=[...]

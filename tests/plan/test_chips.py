@@ -55,7 +55,7 @@ def test_a_device_may_say_its_shape():
         ("v5e:2x2x4", {"fsdp": 16}, "v5e has 2 axes; write v5e:2x2"),
         ("v5p", {"fsdp": -1}, "give that axis a size, or the device a shape"),
         ("v5p", {"fsdp": 6}, "no slice of 6 chips"),
-        ("v6e", {"fsdp": 512}, "multiples of 4 up to 256; choose another mesh"),
+        ("v6e", {"fsdp": 512}, "multiples of 4 up to 256 chips; choose another mesh"),
         ("v5p:2x2x4", {"fsdp": 8}, "does not fit 16 devices"),
         ("v5p:2x2x4", {"model": 16}, "mesh axes ['model'] are unknown"),
     ],
