@@ -68,7 +68,6 @@ CHIPS = {
     )
 }
 
-
 TOPOLOGY = {"v4": {"chip_config_name": "megacore"}}  # without it libtpu makes two devices of a v4 chip
 
 

@@ -68,11 +68,7 @@ class _Program:
 # "%name (parameters) -> shape {" opens a computation, and "  ROOT %name = shape op(operands), attributes" is
 # a line of it. Only the shape of a tuple contains spaces: "(f32[2]{0}, /*index=1*/ s32[]{:T(128)})".
 _OPENING = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*-> .*\{$")
-
-
 _LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([a-z][\w\-]*)\((.*?)\)(?:, (.*)|)$")
-
-
 _QUOTING = re.compile(r"(?:^|, )(?=(?:metadata|backend_config)=)")
 
 

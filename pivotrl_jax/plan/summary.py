@@ -3,13 +3,14 @@
     python -m pivotrl_jax.plan --config=configs/bfcl.py:qwen3_30b_a3b --mesh=fsdp:8,expert:4 --device=v5p
 
 Compiles the run's own update and rollout programs ahead of time for the device, without allocating weights,
-and prints a table and, as its last line, JSON. TPUs (v4, v5e, v5p, v6e) go through the TPU's own compiler
-(pip install 'pivotrl-jax[plan]'); GPUs (a100, h100, h200) through as many TPUs or, without that compiler,
-virtual CPU devices, so what is compiled there is an estimate. The model comes from config.model.checkpoint: a
-directory, or the name of a Qwen3 whose numbers are known here or in the Hugging Face cache.
+and prints a table and, as its last line, JSON. Programs for TPUs (v4, v5e, v5p, v6e) are compiled by the
+TPU's own compiler (pip install 'pivotrl-jax[plan]'). For GPUs (a100, h100, h200) the same number of TPUs
+stands in or, without that compiler, virtual CPU devices, so the result is an estimate. The model comes from
+config.model.checkpoint: a directory, the name of a Qwen3 that this package knows, or a name in the Hugging
+Face cache.
 
-Times are floors: the slowest of arithmetic, device memory and interconnect, each at its published peak and
-all perfectly overlapped, with every prompt and completion as long as the config allows.
+Times are lower bounds: the slowest of arithmetic, device memory and interconnect, each at its published peak
+and all perfectly overlapped, with every prompt and completion as long as the config allows.
 """
 
 import dataclasses
@@ -31,15 +32,11 @@ from pivotrl_jax.run import check_config, cli, hosts
 from pivotrl_jax.run import run as run_lib
 
 MESH = flags.DEFINE_string("mesh", None, "Mesh axes, e.g. fsdp:8,expert:4; the config's own if not given.")
-
-
 DEVICE = flags.DEFINE_string("device", None, "v5p, v5p:4x4x4, h200:8, ...")
-
 
 COMPILER = flags.DEFINE_enum(
     "compiler", "best", ["best", "cpu"], "For GPUs: the TPU's compiler, if installed, or the CPU's."
 )
-
 
 KNOWN = Path(__file__).parents[1] / "assets" / "models"  # config.json of released checkpoints
 
@@ -50,13 +47,13 @@ def parse_mesh(text: str) -> dict[str, int]:
     for part in text.split(","):
         axis, _, size = part.strip().partition(":")
         if not axis or not size.lstrip("-").isdecimal() or axis in sizes:
-            raise InputError(f"--mesh={text}: {part!r} is no axis:size; write e.g. fsdp:8,expert:4")
+            raise InputError(f"--mesh={text}: {part!r} is not axis:size; write e.g. fsdp:8,expert:4")
         sizes[axis] = int(size)
     return sizes
 
 
 def checkpoint_directory(name: str) -> Path:
-    """The directory whose config.json describes a checkpoint; released ones need no download."""
+    """The directory with a checkpoint's config.json; released Qwen3 models need no download."""
     known = KNOWN / Path(name).name
     here = not Path(name).exists() and name.startswith("Qwen/") and known.is_dir()
     return known if here else locate.locate(name, files=["config.json"])
@@ -77,7 +74,7 @@ def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> progr
 
 
 def summarise(plan: programs_lib.Plan, programs: list[programs_lib.Program]) -> dict:
-    """The JSON: bytes and FLOPs per device where not said otherwise, seconds as floors."""
+    """The JSON. Bytes and FLOPs are per device unless a key says otherwise; seconds are lower bounds."""
     resident, (prefix, own) = plan.resident_bytes(), plan.kv_cache_bytes()
     gradient, optimizer, rollouts, *_ = programs
     trained = programs_lib.bytes_per_device(plan.params)
@@ -124,12 +121,12 @@ def summarise(plan: programs_lib.Plan, programs: list[programs_lib.Program]) -> 
 
 
 def readable(n: float) -> str:
-    """Bytes in words."""
+    """Bytes with a unit, e.g. "1.50 GiB"."""
     return f"{n / 2**30:.2f} GiB" if n >= 2**27 or not n else f"{n / 2**20:.2f} MiB"
 
 
 def tables(page: dict) -> list[Table]:
-    """For people: what lies on a device, and what a step costs."""
+    """Two tables: what a device holds, and what a step costs."""
     mesh = ", ".join(f"{axis} {size}" for axis, size in page["mesh"].items()) or "one device"
     note = f" (estimates: compiled for {page['compiled_for']})" if page["estimate"] else ""
     memory = Table(
@@ -169,7 +166,7 @@ def main() -> None:
         raise InputError("no device; name one, e.g. --device=v5p")
     config = cli.CONFIG.value
     mesh = parse_mesh(MESH.value) if MESH.value else {axis: n for axis, n in config.mesh.items()}
-    jax.config.update("jax_enable_compilation_cache", False)  # what comes from there leaves no text to count
+    jax.config.update("jax_enable_compilation_cache", False)  # a cached program has no text to count
     plan = make_plan(config, mesh, DEVICE.value, COMPILER.value)
     page = summarise(plan, plan.compile())
     for table in tables(page):

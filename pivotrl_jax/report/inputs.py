@@ -39,7 +39,8 @@ def _read_object(path: Path) -> dict:
 
 
 def _read_rollouts(folder: Path, pivots: Sequence[Pivot]) -> dict[str, list[Rollout]]:
-    """Samples behind each pivot's profile. A rollout whose reward is not the profile's is another stage's."""
+    """The samples behind each pivot's profile, in order. A rollout whose reward is not the one in the profile
+    belongs to another stage and is left out."""
     profiles = {p.candidate.id: p.profile for p in pivots}
     found: dict[str, dict[int, Rollout]] = {}
     for path in sorted(folder.glob("*.jsonl")):
@@ -61,7 +62,7 @@ def _is_of(rollout: Rollout, sample: int, profile: Profile) -> bool:
     rewards = profile.rewards
     if not 0 <= sample < len(rewards) + profile.abstained:
         return False
-    if profile.abstained:  # abstentions are not among the rewards, so a reward's place is not its sample
+    if profile.abstained:  # abstentions are not in the rewards, so a reward's index is not its sample
         return rollout.reward is None or rollout.reward in rewards
     return rollout.reward == rewards[sample]
 

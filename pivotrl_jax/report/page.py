@@ -16,20 +16,12 @@ from pivotrl_jax.records import Message, Pivot, Rollout
 from pivotrl_jax.report.style import SCRIPT, STYLE
 
 MAX_PIVOTS = 300
-
-
 _MAX_ACTIONS = 16  # distinct actions shown per pivot
-
-
 _TAIL_MESSAGES = 6
 
-
-# Bytes of escaped data text over all pivots; markup and plots come on top, in all under 3 MB.
+# Bytes of escaped text from data, for all pivots; with markup and plots the page stays under 3 MB.
 _PAGE_ROOM = 1_200_000
-
-
-_PIVOT_ROOM = 24_000  # ... and over one
-
+_PIVOT_ROOM = 24_000  # the same, for one pivot
 
 # Characters that hide, reorder or break text: controls (tab and line feed apart), zero-width and bidi ones,
 # lone surrogates, non-characters. They are shown as \uXXXX. Right-to-left letters are text and stay.
@@ -39,7 +31,7 @@ _UNSEEN = re.compile(
 
 
 def visible(value: Any) -> str:
-    """`value` as a string in which nothing hides: every unseen character is written as its \\uXXXX escape."""
+    """`value` as a string in which every unseen character is written as its \\uXXXX escape."""
     return _UNSEEN.sub(lambda m: f"\\u{ord(m.group()):04x}", str(value))
 
 
@@ -112,7 +104,8 @@ def _grade(reward: float | None) -> str:
 
 
 def _level(strings: Iterable[str], room: int) -> int:
-    """The most bytes each string may take so that all take at most `room`; short ones leave theirs over."""
+    """The most bytes each string may take so that all take at most `room`; what short ones do not need goes
+    to the long ones."""
     sizes = sorted(len(text(s[:room]).encode()) for s in strings)
     for i, size in enumerate(sizes):
         if size * (len(sizes) - i) > room:
@@ -122,7 +115,7 @@ def _level(strings: Iterable[str], room: int) -> int:
 
 
 def _merge(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-    """Equal actions together; best reward first, common ones before rare ones."""
+    """Groups of equal actions: the best reward first, and common actions before rare ones."""
     same: dict[tuple, list[Rollout]] = {}
     for rollout in rollouts:
         key = (rollout.reward, rollout.reason, rollout.details, rollout.text, rollout.finished)

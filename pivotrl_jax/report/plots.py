@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from pivotrl_jax.report.inputs import Estimate
 
-# Stand-in colour -> CSS variable of the page. No drawn colour is left that the page does not own.
+# Stand-in colour -> CSS variable of the page. Figures use no other colours.
 _COLOURS = {
     "#010203": "--ink",
     "#010204": "--muted",
@@ -30,10 +30,7 @@ _COLOURS = {
     "#01020a": "--mark",
 }
 
-
 INK, MUTED, LINE, CALL, TEXT, BEFORE, AFTER, MARK = _COLOURS
-
-
 _WIDTH = 4.4  # inches; about what a phone shows, so that labels are not scaled down there
 
 
@@ -90,7 +87,7 @@ MAX_POINTS = 600  # of a curve; longer runs are drawn as means of neighbouring s
 
 
 def smooth(value_S: Sequence[float], window: int) -> np.ndarray:
-    """Centred moving mean over `window` steps, shrinking at the ends, blind to values that are not finite."""
+    """Centred moving mean over `window` steps, shorter at the ends; it ignores values that are not finite."""
     value_S = np.asarray(value_S, float)
     half = window // 2
     means = []
@@ -104,8 +101,8 @@ def smooth(value_S: Sequence[float], window: int) -> np.ndarray:
 def curve(
     step_S: Sequence[float], value_S: Sequence[float], label: str, tall: bool, marks: Sequence[float] = ()
 ) -> str:
-    """One metric over steps: raw values thin, a moving mean over a tenth of the run on top; `marks` are steps
-    with a dashed line."""
+    """One metric over steps: raw values thin, with a moving mean over a tenth of the run on top. `marks` are
+    steps that get a dashed line."""
     value_S = np.where(np.isfinite(np.asarray(value_S, float)), value_S, math.nan)
     thin = -(-len(value_S) // MAX_POINTS)
     value_S, step_S = smooth(value_S, thin)[::thin], step_S[::thin]

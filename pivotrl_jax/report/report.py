@@ -3,10 +3,10 @@
     python -m pivotrl_jax.report --workdir=runs/bfcl
 
 Steps: read what the run left in its working directory, say the verdict in one sentence, plot training,
-profiles and evaluation, list the pivots with their sampled actions, write `report.html`. Only `run.json`
-must be there; a section whose file is missing says so in its place. Nothing is computed that the stages
-have not measured: intervals come from the evaluation, and a change is a change only where the interval
-of the difference is off zero.
+profiles and evaluation, list the pivots with their sampled actions, write `report.html`. Only `run.json` is
+required; a section whose file is missing says so in its place. The report measures nothing itself: outcomes
+come from pivots/selection.py, intervals from the evaluation, and a change counts only where the interval of
+the difference excludes zero.
 
 `run.json` is one object; these keys are read, each may be absent: `config` (object), `model` (text or
 object), `policy` (fingerprint), `versions` (package -> version), `seconds` (stage -> seconds), `counts`
@@ -32,10 +32,7 @@ _IN_DOMAIN = {
     "text_turn_pass": "text-turn pass rate",
 }
 
-
 _OUT_OF_DOMAIN = {"out_of_domain": "out-of-domain accuracy"}
-
-
 _RATES = _IN_DOMAIN | _OUT_OF_DOMAIN
 
 
@@ -64,7 +61,7 @@ def _points(change: float) -> str:
 def verdict(evaluation: dict | None) -> tuple[str, str]:
     """One sentence about what training changed, and "good", "bad" or "open".
 
-    A change counts where the interval of the difference lies off zero; a harmful one makes the verdict "bad".
+    A change counts where the interval of the difference excludes zero; a harmful one makes the verdict "bad".
     """
     if evaluation is None:
         return "There is no evaluation in this directory, so this run has no verdict yet.", "open"

@@ -16,8 +16,8 @@ SCRIPT = """
     let count = 0;
     for (const row of rows) {
       row.words ??= row.node.textContent.toLowerCase();
-
-  row.node.hidden = (kind && row.node.dataset.kind !== kind) || !wanted.every(w => row.words.includes(w));
+      const otherKind = kind && row.node.dataset.kind !== kind;
+      row.node.hidden = otherKind || !wanted.every(w => row.words.includes(w));
       count += !row.node.hidden;
     }
     at("shown").textContent = count + " of " + rows.length;
@@ -31,7 +31,6 @@ SCRIPT = """
   narrow();
 })();
 """
-
 
 STYLE = """
 :root { --ground: #f6f7f9; --card: #ffffff; --ink: #16191d; --muted: #5b6570; --line: #dde2e8;

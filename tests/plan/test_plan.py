@@ -110,7 +110,7 @@ def test_the_numbers_of_released_checkpoints_are_known():
     ("flags", "sentence"),
     [
         (["--mesh=fsdp:2", "--device=abacus"], "--device=abacus names no chip; choose one of v4, v5e"),
-        (["--mesh=fsdp2", "--device=h100"], "--mesh=fsdp2: 'fsdp2' is no axis:size"),
+        (["--mesh=fsdp2", "--device=h100"], "--mesh=fsdp2: 'fsdp2' is not axis:size"),
         (["--mesh=model:2", "--device=h100"], r"mesh axes \['model'\] are unknown"),
         (["--mesh=expert:3", "--device=h100"], "mesh axis expert: 3 does not divide layers"),
         (["--mesh=fsdp:2", "--device=h100", "--config.grpo.steps=0"], "config.grpo.steps is 0; want"),
@@ -130,5 +130,5 @@ def test_bad_input_is_one_sentence(flags, sentence):
 def test_a_mesh_is_read_from_its_flag():
     assert summary.parse_mesh("fsdp:8, expert:4") == {"fsdp": 8, "expert": 4}
     for text in ("", "fsdp", "fsdp:", "fsdp:x", "fsdp:2,fsdp:4"):
-        with pytest.raises(InputError, match="is no axis:size"):
+        with pytest.raises(InputError, match="is not axis:size"):
             summary.parse_mesh(text)
