@@ -1,11 +1,11 @@
-"""What a config can name: something built in, something of the user's own package, or an installed entry point.
+"""What a config can name: something built in, an installed entry point, or something in the user's package.
 
-    find("verifiers", "tool_call", VERIFIERS, "config.data.verifier")     a name of the table
-    find("verifiers", "my_pkg.checks:strict", VERIFIERS, ...)             an attribute of a module of yours
-    find("verifiers", "strict", VERIFIERS, ...)                           entry point in group pivotrl_jax.verifiers
+    find("verifiers", "tool_call", VERIFIERS, "config.data.verifier")    a key of the table VERIFIERS
+    find("verifiers", "same_names", ...)               an entry point in the group pivotrl_jax.verifiers
+    find("verifiers", "my_pkg.checks:same_names", ...)         an attribute of a module
 
-A module is imported only for a name that a config or a command line gives. Names in data files (a row's
-verifier) are looked up with `known`, which imports nothing but installed entry points.
+Only `find` imports a module by name, and only names from a config or a command line may be given to it. Names
+from data files go to `known`, which loads nothing but entry points of installed packages.
 """
 
 import importlib
@@ -21,36 +21,52 @@ _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """The installed entry points of one of GROUPS, by name; nothing is loaded."""
+    """The installed entry points of one of GROUPS, by name; none is loaded."""
     return {point.name: point for point in importlib.metadata.entry_points(group=f"pivotrl_jax.{kind}")}
 
 
 def known(kind: str, name: str, builtin: Mapping[str, Any]) -> Any | None:
-    """What is called `name`: of the table `builtin`, else an installed entry point; None when there is none."""
+    """`builtin[name]`, or else the installed entry point of that name, or None.
+
+    Raises InputError for an entry point that cannot be loaded.
+    """
     if name in builtin:
         return builtin[name]
     point = entry_points(kind).get(name)
-    return point.load() if point else None
+    if point is None:
+        return None
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as e:
+        raise InputError(
+            f"the entry point {name!r} of pivotrl_jax.{kind} cannot be loaded ({e}); "
+            "repair or uninstall the package that declares it"
+        ) from e
 
 
 def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
-    """What `field` (of a config, or a flag) names. Raises InputError that blames the field and lists what
-    there is, or says why a module of the user's could not be loaded."""
+    """What `field` (of a config, or a flag) names: see above.
+
+    Raises InputError that blames `field` and lists the known names, or says why the user's module could not
+    be imported. Other errors that the module raises when it is imported pass through.
+    """
     found = known(kind, name, builtin)
     if found is not None:
         return found
+    names = ", ".join(sorted({*builtin, *entry_points(kind)}))
     if not _PATH.fullmatch(name):
-        there = ", ".join(sorted({*builtin, *entry_points(kind)}))
         raise InputError(
-            f"{field} is {name!r}, which is none of the {kind}; known are {there}; name one of your own as "
+            f"{field} is {name!r}, which is none of the {kind}; known are {names}; name one of your own as "
             "'package.module:name'"
         )
-    module, _, attribute = name.partition(":")
+    path, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(path)
     except ImportError as e:
         raise InputError(
-            f"{field} is {name!r}, but {module} cannot be imported ({e}); check the path"
-        ) from None
-    except AttributeError:
-        raise InputError(f"{field} is {name!r}, but {module} has no {attribute!r}; check the name") from None
+            f"{field} is {name!r}, but {path} cannot be imported ({e}); install its package or put it on "
+            f"PYTHONPATH, or take one of the known {kind}: {names}"
+        ) from e
+    if not hasattr(module, attribute):
+        raise InputError(f"{field} is {name!r}, but the module {path} has no {attribute!r}; check the name")
+    return getattr(module, attribute)

@@ -1,43 +1,95 @@
-"""Verifiers by name: `VERIFIERS["tool_call"].verify(candidate, action) -> Verdict`.
+"""Verifiers by name: `get("tool_call").verify(candidate, action) -> Verdict`. base.py is the contract.
 
-A plain name is our strict mode. "swe:nemo_gym" reproduces the rewards of the verifier that NVIDIA released.
+A module here is the strict verifier of one domain; compare/ decides whether two things do the same;
+nemo_gym/ reproduces the rewards of the verifiers that NVIDIA released ("swe:nemo_gym").
 """
 
+import dataclasses
+from typing import Any
+
+from pivotrl_jax import plugins
 from pivotrl_jax.records import InputError
-from pivotrl_jax.verifiers import bfcl_ast, bfcl_multi_turn, exact, search, tau2, tool_call
-from pivotrl_jax.verifiers import swe as swe_lib
-from pivotrl_jax.verifiers import terminal as terminal_lib
+from pivotrl_jax.verifiers import (
+    bfcl_ast,
+    bfcl_multi_turn,
+    exact,
+    nemo_gym,
+    search,
+    swe,
+    tau2,
+    terminal,
+    tool_call,
+)
 from pivotrl_jax.verifiers.base import Verifier
-from pivotrl_jax.verifiers.nemo_gym import swe, terminal
-from pivotrl_jax.verifiers.nemo_gym import tool_call as tool_call_lib
 
 MODES = ("strict", "nemo_gym")
 
 
-VERIFIERS: dict[str, Verifier] = {
-    verifier.name: verifier
-    for module in (
-        tool_call,
-        exact,
-        bfcl_ast,
-        bfcl_multi_turn,
-        terminal,
-        swe,
-        tool_call_lib,
-        search,
-        swe_lib,
-        tau2,
-        terminal_lib,
-    )
-    for verifier in module.VERIFIERS
-}
+class _Registry(dict[str, Verifier]):
+    """Verifiers by name. An installed entry point is loaded when its name is first looked up."""
+
+    def __missing__(self, name: str) -> Verifier:
+        found = plugins.known("verifiers", name, {})
+        if found is None:
+            raise KeyError(name)
+        self[name] = _as_verifier(found, name, "the entry point")
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in plugins.entry_points("verifiers")
+
+
+VERIFIERS = _Registry(
+    {
+        verifier.name: verifier
+        for module in (
+            *(tool_call, exact, bfcl_ast, bfcl_multi_turn, search, swe, tau2, terminal),
+            *(nemo_gym.tool_call, nemo_gym.swe, nemo_gym.terminal),
+        )
+        for verifier in module.VERIFIERS
+    }
+)
 
 
 def get(name: str, mode: str = "strict") -> Verifier:
-    """The verifier called `name`, in `mode`. Raises InputError that lists the known ones."""
+    """The verifier called `name`, in `mode`: built in, registered, or an installed entry point. It imports
+    nothing else, so that a row of data may give the name. Raises InputError that lists the known names.
+    """
+    full = full_name(name, mode)
+    if full not in VERIFIERS:
+        known = ", ".join(sorted({*VERIFIERS, *plugins.entry_points("verifiers")}))
+        raise InputError(
+            f"no verifier is called {full!r}; known are {known}; one in a module of your own must be named "
+            "by the config or the command line"
+        )
+    return VERIFIERS[full]
+
+
+def register(name: str, field: str) -> Verifier:
+    """The verifier that `field` (of a config, or a flag) names, which `get` finds from now on.
+
+    `name` is what `get` accepts, or "package.module:attribute" for a Verifier or a function
+    verify(candidate, action) -> Verdict of the user's own. Raises InputError that blames `field`.
+    """
+    if name not in VERIFIERS:
+        VERIFIERS[name] = _as_verifier(plugins.find("verifiers", name, VERIFIERS, field), name, field)
+    return VERIFIERS[name]
+
+
+def full_name(name: str, mode: str) -> str:
+    """The name of a verifier in a mode: "swe", or "swe:nemo_gym". Raises InputError for an unknown mode."""
     if mode not in MODES:
         raise InputError(f"no mode is called {mode!r}; known are {', '.join(MODES)}")
-    full = name if mode == "strict" else f"{name}:{mode}"
-    if full not in VERIFIERS:
-        raise InputError(f"no verifier is called {full!r}; known are {', '.join(sorted(VERIFIERS))}")
-    return VERIFIERS[full]
+    return name if mode == "strict" else f"{name}:{mode}"
+
+
+def _as_verifier(found: Any, name: str, field: str) -> Verifier:
+    """What a plugin provides as a Verifier of the name under which it is looked up. Raises InputError."""
+    if isinstance(found, Verifier):
+        return dataclasses.replace(found, name=name)
+    if callable(found) and not isinstance(found, type):
+        return Verifier(name, "0", found)
+    raise InputError(
+        f"{field} {name!r} is a {type(found).__name__}; want a Verifier (see pivotrl_jax/verifiers/base.py) "
+        "or a function verify(candidate, action) -> Verdict"
+    )

@@ -12,8 +12,9 @@ Irrelevance categories need no answers: there any non-empty text without a call 
 from typing import Any
 
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
-from pivotrl_jax.verifiers.base import Verifier, problem, show, text_verdict
+from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import case_candidate, field
+from pivotrl_jax.verifiers.common import problem, show, text_verdict
 from pivotrl_jax.verifiers.compare.literals import JAVA_TYPES, JAVASCRIPT_TYPES, java_value, javascript_value
 
 PYTHON_TYPES = {

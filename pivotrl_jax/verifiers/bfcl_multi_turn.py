@@ -26,8 +26,9 @@ from collections.abc import Iterator
 from pivotrl_jax.environments.episode import Expert, expert_of
 from pivotrl_jax.environments.world import Snapshot, World
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
-from pivotrl_jax.verifiers.base import Verifier, problem, show
+from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import case_candidate, field
+from pivotrl_jax.verifiers.common import problem, show
 
 NAME = "bfcl_multi_turn"
 

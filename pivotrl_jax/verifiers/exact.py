@@ -7,8 +7,9 @@ equal action in other words, in another order, or with a default written out is 
 import json
 
 from pivotrl_jax.records import Action, Call, Candidate, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, problem, show
-from pivotrl_jax.verifiers.cases import read_responses_case
+from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.common import demonstrated_calls, problem, show
 
 
 def canonical(calls: tuple[Call, ...]) -> str:
@@ -40,4 +41,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(1.0, "ok", "the demonstrated text")
 
 
-VERIFIERS = (Verifier("exact", "1", verify, read_responses_case("exact")),)
+VERIFIERS = (Verifier("exact", "1", verify, read_row("exact", lenient=False)),)

@@ -24,8 +24,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Question, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show, text_verdict
-from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
 from pivotrl_jax.verifiers.compare.arguments import (
     as_object,
     count_verdict,
@@ -192,7 +192,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     Raises InputError for a case whose "roles", "query_similarity", "fields" or "calls" cannot be used.
     """
     expected, step = demonstrated_calls(candidate), _Step(candidate)
-    verdict = fault(action, expected)
+    verdict = problem(action, expected)
     if verdict is not None:
         return verdict
     if not expected:
@@ -221,4 +221,4 @@ def _answer_text(call: Call) -> str:
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 
 
-VERIFIERS = (Verifier(NAME, "1", verify, read_row(NAME)),)
+VERIFIERS = (Verifier(NAME, "1", verify),)

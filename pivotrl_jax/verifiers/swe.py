@@ -29,8 +29,9 @@ from collections.abc import Mapping
 
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
 from pivotrl_jax.verifiers import tool_call
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show
+from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import field, read_row
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show
 from pivotrl_jax.verifiers.compare import bash, coding_tools
 from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call
 from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, operation
@@ -224,7 +225,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     `action`; raises InputError for a case that cannot be used.
     """
     expected, rules = demonstrated_calls(candidate), read_rules(candidate)
-    verdict = fault(action, expected)
+    verdict = problem(action, expected)
     if verdict is not None:
         return verdict
     if not expected or not action.calls:

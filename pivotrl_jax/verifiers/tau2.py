@@ -28,8 +28,8 @@ from collections.abc import Hashable
 
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show, text_verdict
-from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
 from pivotrl_jax.verifiers.compare.arguments import (
     Fields,
     as_object,
@@ -173,7 +173,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     Raises InputError for a case whose "task_actions", "fields" or "calls" cannot be used.
     """
     demonstration, state = demonstrated_calls(candidate), _State(candidate)
-    verdict = fault(action, demonstration)
+    verdict = problem(action, demonstration)
     if verdict is not None:
         return verdict
     expected = [call for call in demonstration if not _is_thought(call)]
@@ -193,4 +193,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return _judge(calls, expected, state, candidate.case)
 
 
-VERIFIERS = (Verifier(NAME, "1", verify, read_row(NAME)),)
+VERIFIERS = (Verifier(NAME, "1", verify),)

@@ -26,7 +26,8 @@ import dataclasses
 from pivotrl_jax.chat import json_text
 from pivotrl_jax.records import Action, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
-from pivotrl_jax.verifiers.base import Verifier, show
+from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, harness_of, strokes
 from pivotrl_jax.verifiers.terminal_tools import as_text, compare_typed, verify_tools, worst

@@ -13,7 +13,7 @@ from rapidfuzz.distance import Indel
 
 from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
-from pivotrl_jax.verifiers.base import fault, show
+from pivotrl_jax.verifiers.common import problem, show
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 
@@ -201,7 +201,7 @@ def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict
         arguments = coerced(actual.arguments, schema)
     except ValueError:  # a string of thousands of digits: no list and no object, so as it is
         arguments = actual.arguments
-    if fault(Action(calls=(Call(gold.name, arguments),)), [gold]) is not None:
+    if problem(Action(calls=(Call(gold.name, arguments),)), [gold]) is not None:
         return Verdict(0.0, "malformed", "an argument written as a string holds what is not JSON")
     if schema and not satisfies(arguments, schema):
         return Verdict(0.0, "schema", f"{show(arguments)} breaks the declared schema")
@@ -241,7 +241,7 @@ def verify_tools(candidate: Candidate, action: Action) -> Verdict:
     gold, _ = terminal_cases.gold_calls(candidate)
     if gold is None or not all(isinstance(call.arguments, dict) for call in gold):
         return Verdict(0.0, "expected_action", "the gold's calls cannot be read")
-    verdict = fault(action, gold)
+    verdict = problem(action, gold)
     if verdict is not None:
         return verdict
     if not gold:

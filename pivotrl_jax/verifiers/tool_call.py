@@ -20,8 +20,8 @@ Text beside the calls and reasoning are not compared.
 from collections import Counter
 
 from pivotrl_jax.records import Action, Candidate, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, fault, function_docs, show, text_verdict
-from pivotrl_jax.verifiers.cases import read_row
+from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
 from pivotrl_jax.verifiers.compare.arguments import count_verdict, normal_call, read_fields
 
 NAME = "tool_call"
@@ -33,7 +33,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     Raises InputError for a case whose "fields", "calls" or "max_extra" cannot be used.
     """
     expected, fields = demonstrated_calls(candidate), read_fields(candidate.case)
-    verdict = fault(action, expected)
+    verdict = problem(action, expected)
     if verdict is not None:
         return verdict
     if not expected:
@@ -58,4 +58,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(0.0, "arguments", said)
 
 
-VERIFIERS = (Verifier(NAME, "2", verify, read_row(NAME)),)
+VERIFIERS = (Verifier(NAME, "2", verify),)

@@ -24,7 +24,7 @@ WORK = Call("open_folder", {"folder": "work"})
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(environments.SOURCES, "tiny_", "tiny_world")
+    monkeypatch.setitem(environments.SOURCES, "tiny_", "support.tiny_world")
 
 
 def candidate(row, turn, k, **case):

@@ -10,8 +10,8 @@ from support.paths import SHARED
 from pivotrl_jax import verifiers
 from pivotrl_jax.records import Action, Call, Candidate, InputError
 from pivotrl_jax.verifiers import VERIFIERS
-from pivotrl_jax.verifiers.base import function_docs, show
 from pivotrl_jax.verifiers.cases import calls_message
+from pivotrl_jax.verifiers.common import function_docs, show
 
 NEMO_GYM = SHARED / "conformance/nemo_gym/tool_use.jsonl"
 

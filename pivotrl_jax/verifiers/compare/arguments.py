@@ -24,7 +24,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from pivotrl_jax.records import Call, InputError, Verdict
-from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.common import show
 
 RULES = ("case", "space", "punctuation", "order", "compared")
 

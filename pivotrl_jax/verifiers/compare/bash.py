@@ -12,7 +12,7 @@ import re
 from collections import Counter
 
 from pivotrl_jax.records import Message, Verdict
-from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.edits import (
     compare_files,
     compare_lines,

@@ -13,7 +13,7 @@ import shlex
 from typing import Any
 
 from pivotrl_jax.records import Call, InputError
-from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.paths import WHOLE, Lines, as_int, as_lines
 
 # the names that the released verifier knows, and more

@@ -11,7 +11,7 @@ from collections import Counter
 from rapidfuzz.distance import Indel
 
 from pivotrl_jax.records import Verdict
-from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.paths import same_path
 
 MAX_CHARS = 20_000  # longer texts are compared by lines: rapidfuzz takes time in the product of the lengths

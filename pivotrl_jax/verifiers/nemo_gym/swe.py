@@ -22,8 +22,9 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import nesting
 from pivotrl_jax.records import Action, Call, Candidate, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, show
+from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import case_candidate, field
+from pivotrl_jax.verifiers.common import demonstrated_calls, show
 from pivotrl_jax.verifiers.compare.coding_tools import CATEGORIES, TargetConfig, read_config
 
 NAME = "swe:nemo_gym"

@@ -17,7 +17,8 @@ from typing import Any
 
 from pivotrl_jax.records import Action, Call, Candidate, Verdict
 from pivotrl_jax.verifiers import terminal_cases
-from pivotrl_jax.verifiers.base import Verifier, show
+from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.schemas import _UNSAFE, coerced, satisfies, schemas_of
 from pivotrl_jax.verifiers.nemo_gym import terminus
 from pivotrl_jax.verifiers.nemo_gym.terminus import similar

@@ -19,7 +19,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.records import Action, Candidate, Question, Verdict
-from pivotrl_jax.verifiers.base import show
+from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, harness_of, strokes
 from pivotrl_jax.verifiers.terminal_cases import gold_text, row_of, spoken, task_of
 

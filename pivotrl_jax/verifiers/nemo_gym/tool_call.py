@@ -27,8 +27,9 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import nesting
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
-from pivotrl_jax.verifiers.base import Verifier, demonstrated_calls, show
+from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import calls_message, case_candidate, field
+from pivotrl_jax.verifiers.common import demonstrated_calls, show
 from pivotrl_jax.verifiers.compare.arguments import matched
 
 MODES = ("binary_strict", "fractional", "f1")
