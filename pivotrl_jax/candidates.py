@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
 from pivotrl_jax.trajectories import extract, filters, reading
@@ -237,6 +238,8 @@ def run(paths: Sequence[str]) -> None:
         raise InputError("no output; name one, e.g. --out=candidates.jsonl")
     if FORMAT.value != reading.AUTO:
         reading.reader(FORMAT.value)
+    if VERIFIER.value:
+        verifiers.register(VERIFIER.value, "--verifier")
     for flag in (MAX_REPEATS, MAX_PROMPT_TOKENS):
         if flag.value < 0:
             raise InputError(f"--{flag.name}={flag.value}; want 0 or more")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pivotrl_jax import verifiers
 from pivotrl_jax.environments.toolbox import demonstrations
 from pivotrl_jax.records import InputError
 
@@ -167,13 +168,18 @@ E2E_ALLOWED = {
 
 
 def check(config: Any) -> None:
-    """Raises InputError naming the field, its value and what it should be."""
+    """Raises InputError naming the field, its value and what it should be.
+
+    A verifier of the user's own that the config names is imported here and registered under that name.
+    """
     for name, (test, want) in RULES.items():
         value = config
         for part in name.split("."):
             value = value[part]
         if not test(value):
             raise InputError(f"config.{name} is {value!r}; want {want}")
+    if config.data.verifier:
+        verifiers.register(config.data.verifier, "config.data.verifier")
     row_lengths = config.compute.row_lengths
     if not row_lengths or not all(POSITIVE[0](n) for n in row_lengths):
         raise InputError(

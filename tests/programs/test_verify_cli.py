@@ -51,6 +51,14 @@ def test_an_unknown_verifier_lists_the_known_ones():
     assert "tool_cal" in said and ", ".join(sorted(VERIFIERS)) in said and "Traceback" not in said
 
 
+def test_a_reader_that_leaves_early_is_no_error():
+    lines = "".join(case(str(i), CALL) + "\n" for i in range(3000))
+    command = f"{sys.executable} -m pivotrl_jax.verify --verifier=exact | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], input=lines.encode(), capture_output=True, cwd=ROOT)
+    first, status = done.stdout.splitlines()
+    assert (json.loads(first)["id"], status, done.stderr) == ("0", b"0", b"")
+
+
 @pytest.mark.skipif(not AST.is_file(), reason="the conformance data is not here")
 def test_the_conformance_file_goes_through_line_by_line():
     cases = [json.loads(line) for line in AST.read_text().splitlines()]

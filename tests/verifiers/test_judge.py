@@ -209,7 +209,8 @@ def test_a_reply_is_asked_for_once_whatever_asks(tmp_path):
 
 def test_a_second_process_reads_the_first_ones_cache(tmp_path):
     program = (
-        "import sys; from pivotrl_jax import records\nfrom pivotrl_jax.verifiers import judge, judge_templates\n"
+        "import sys; from pivotrl_jax import records\n"
+        "from pivotrl_jax.verifiers import judge, judge_templates\n"
         "q = [records.Question('answer', 'x', 'g', str(n)) for n in range(3)]\n"
         "j = judge.Judge(sys.argv[1], 'm', judge_templates.load(), cache=judge.Path(sys.argv[2]))\n"
         "print([v.reward for v in j.answer(q)])"
