@@ -90,6 +90,6 @@ def _as_verifier(found: Any, name: str, field: str) -> Verifier:
     if callable(found) and not isinstance(found, type):
         return Verifier(name, "0", found)
     raise InputError(
-        f"{field} {name!r} is of type {type(found).__name__}; want a Verifier (pivotrl_jax/verifiers/base.py) "
+        f"{field} {name!r} is of type {type(found).__name__}; want a Verifier (see verifiers/base.py) "
         "or a function verify(candidate, action) -> Verdict"
     )

@@ -162,6 +162,14 @@ def _strict_arguments(arguments: Any) -> Any:
     return value
 
 
+def output_texts(message: dict) -> list:
+    """The texts of a Responses message as they are given: they may be anything."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return [content]
+    return [p.get("text") for p in content if isinstance(p, dict) and p.get("type") == "output_text"]
+
+
 def _output_text(item: dict) -> str:
     content = item.get("content")
     if isinstance(content, list):

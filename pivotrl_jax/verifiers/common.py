@@ -115,6 +115,12 @@ def text_verdict(action: Action) -> Verdict:
     return Verdict(1.0, "ok", "talks, as the demonstration does")
 
 
+def no_call(expected: Iterable[Call]) -> Verdict:
+    """The verdict on an action without a call where the demonstration makes the calls `expected`."""
+    names = show([call.name for call in expected])
+    return Verdict(0.0, "no_call", f"no call; the demonstration calls {names}")
+
+
 def demonstrated_calls(candidate: Candidate) -> tuple[Call, ...]:
     """The calls of the demonstration."""
     return message_to_action(candidate.demonstration).calls

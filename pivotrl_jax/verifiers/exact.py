@@ -1,7 +1,8 @@
 """exact: string match with the demonstration, the ablation of functional verification.
 
-Calls are compared as one string of canonical JSON (keys sorted, calls in order), text as it is, stripped. An
-equal action in other words, in another order, or with a default written out is rejected: that is the point.
+Calls are compared as one string of canonical JSON (keys sorted, calls in order), text without its outer
+white space. An equivalent action in other words, in another order, or with a default written out is rejected:
+that is what the ablation measures.
 """
 
 import json
@@ -9,7 +10,7 @@ import json
 from pivotrl_jax.records import Action, Call, Candidate, Verdict
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import read_row
-from pivotrl_jax.verifiers.common import demonstrated_calls, problem, show
+from pivotrl_jax.verifiers.common import demonstrated_calls, problem, show, text_verdict
 
 
 def canonical(calls: tuple[Call, ...]) -> str:
@@ -31,11 +32,10 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
                 0.0, "differs", f"{show(canonical(action.calls))}, want {show(canonical(expected))}"
             )
         return Verdict(1.0, "ok", "the demonstrated calls")
-    if action.calls:
-        return Verdict(0.0, "called", f"called {show(action.calls[0].name)} where the demonstration talks")
+    verdict = text_verdict(action)
+    if not verdict.reward:
+        return verdict
     text = (candidate.demonstration.get("content") or "").strip()
-    if not action.content.strip():
-        return Verdict(0.0, "empty", "no text and no call")
     if action.content.strip() != text:
         return Verdict(0.0, "differs", f"{show(action.content)}, want {show(text)}")
     return Verdict(1.0, "ok", "the demonstrated text")

@@ -25,7 +25,14 @@ from typing import Any
 
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Question, Verdict
 from pivotrl_jax.verifiers.base import Verifier
-from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
+from pivotrl_jax.verifiers.common import (
+    demonstrated_calls,
+    function_docs,
+    no_call,
+    problem,
+    show,
+    text_verdict,
+)
 from pivotrl_jax.verifiers.compare.arguments import (
     as_object,
     count_verdict,
@@ -198,7 +205,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not expected:
         return _answer(candidate, action)
     if not action.calls:
-        return Verdict(0.0, "no_call", f"no call; the demonstration calls {show([c.name for c in expected])}")
+        return no_call(expected)
     differences = [[step.difference(want, got) for got in action.calls] for want in expected]
     choices = [[j for j, difference in enumerate(row) if not difference] for row in differences]
     verdict = count_verdict(candidate.case, len(matched(choices)), len(expected), len(action.calls))

@@ -29,7 +29,14 @@ from collections.abc import Hashable
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
 from pivotrl_jax.verifiers.base import Verifier
-from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
+from pivotrl_jax.verifiers.common import (
+    demonstrated_calls,
+    function_docs,
+    no_call,
+    problem,
+    show,
+    text_verdict,
+)
 from pivotrl_jax.verifiers.compare.arguments import (
     Fields,
     as_object,
@@ -189,7 +196,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not expected:
         return text_verdict(action)
     if not calls:
-        return Verdict(0.0, "no_call", f"no call; the demonstration calls {show([c.name for c in expected])}")
+        return no_call(expected)
     return _judge(calls, expected, state, candidate.case)
 
 

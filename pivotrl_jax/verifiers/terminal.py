@@ -29,7 +29,7 @@ from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare import keystrokes
-from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, harness_of, strokes
+from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, strokes
 from pivotrl_jax.verifiers.terminal_tools import as_text, compare_typed, verify_tools, worst
 
 
@@ -54,7 +54,7 @@ def _gold(candidate: Candidate) -> tuple[dict | None, str]:
     gold = _read_answer([text]) if text is not None else None
     if gold is None:
         return None, ""
-    harness = harness_of(candidate, gold)
+    harness = terminal_cases.harness_of(candidate, gold)
     return gold, harness if isinstance(harness, str) else ""
 
 

@@ -13,13 +13,12 @@ Multi-harness, whose actions are tool calls and messages:
 assistant message whose content is the JSON text, or one with tool calls.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.records import Action, Call, Candidate, InputError
-from pivotrl_jax.verifiers.cases import case_candidate
+from pivotrl_jax.verifiers.cases import CaseReader, case_candidate, output_texts
 from pivotrl_jax.verifiers.common import show
 
 TERMINUS = ("terminus_1", "terminus_2")
@@ -59,6 +58,15 @@ def task_of(candidate: Candidate) -> str:
 
 
 # ---- Terminus
+
+
+def harness_of(candidate: Candidate, gold: dict) -> Any:
+    """The row's `metadata.harness`. A demonstration with an empty case names none: the gold's keys tell."""
+    row = row_of(candidate.case)
+    named = (row.get("metadata") or {}).get("harness") or candidate.case.get("harness")
+    if named is None and "row" not in candidate.case and "expected_answer" not in candidate.case:
+        return "terminus_1" if "state_analysis" in gold else "terminus_2"
+    return named
 
 
 def read_text(items: Any) -> Action:
@@ -122,9 +130,7 @@ def read_action(items: Any) -> Action:
         if kind == "function_call":
             calls.append(read_call(item) or Call("", None))
         elif kind == "message" and item.get("role", "assistant") == "assistant" and text is None:
-            content = item.get("content")
-            parts = content if isinstance(content, list) else [{"type": "output_text", "text": content}]
-            texts = [p.get("text") for p in parts if isinstance(p, dict) and p.get("type") == "output_text"]
+            texts = output_texts(item)
             text = texts[0] if texts and isinstance(texts[0], str) else None
     return Action(text or "", calls=tuple(calls), text=text or "")
 
@@ -144,7 +150,7 @@ def is_terminus(candidate: Candidate) -> bool:
 _CASE_FIELDS = ("row", "expected_answer", "metadata", "threshold", "config", "harness", "expected_action")
 
 
-def read_case(verifier: str) -> Callable[[dict], tuple[Candidate, Action]]:
+def read_case(verifier: str) -> CaseReader:
     """A `read_case` for the lines of both: {"id", "candidate", and "row" or "expected_action", ...}."""
 
     def read(case: dict) -> tuple[Candidate, Action]:

@@ -15,6 +15,7 @@ from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.common import problem, show
 from pivotrl_jax.verifiers.compare import keystrokes
+from pivotrl_jax.verifiers.compare.arguments import matched
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 
 OPEN_SIMILARITY = 0.5  # below it a judge is not asked
@@ -220,22 +221,6 @@ def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict
     return worst(verdicts)
 
 
-def _match(verdicts: list[list[Verdict]]) -> bool:
-    """Whether each row has a column of its own with reward 1 (augmenting paths)."""
-    owner: dict[int, int] = {}
-
-    def place(row: int, seen: set[int]) -> bool:
-        for column, verdict in enumerate(verdicts[row]):
-            if verdict.reward and column not in seen:
-                seen.add(column)
-                if column not in owner or place(owner[column], seen):
-                    owner[column] = row
-                    return True
-        return False
-
-    return all(place(row, set()) for row in range(len(verdicts)))
-
-
 def verify_tools(candidate: Candidate, action: Action) -> Verdict:
     """Messages and tool calls, by the rules in terminal.py. Never raises on `action`."""
     gold, _ = terminal_cases.gold_calls(candidate)
@@ -269,5 +254,7 @@ def _compare_calls(candidate: Candidate, gold: list[Call], actual: list[Call]) -
     verdict = worst([_compare_call(want, got, schemas) for want, got in zip(*pairs)])
     if verdict.reward or len(gold) > MAX_BATCH:
         return verdict
-    table = [[_compare_call(want, got, schemas) for got in actual] for want in gold]
-    return OK if _match(table) else verdict
+    choices = [
+        [i for i, got in enumerate(actual) if _compare_call(want, got, schemas).reward] for want in gold
+    ]
+    return OK if len(matched(choices)) == len(gold) else verdict

@@ -21,7 +21,14 @@ from collections import Counter
 
 from pivotrl_jax.records import Action, Candidate, Verdict
 from pivotrl_jax.verifiers.base import Verifier
-from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
+from pivotrl_jax.verifiers.common import (
+    demonstrated_calls,
+    function_docs,
+    no_call,
+    problem,
+    show,
+    text_verdict,
+)
 from pivotrl_jax.verifiers.compare.arguments import count_verdict, normal_call, read_fields
 
 NAME = "tool_call"
@@ -39,7 +46,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not expected:
         return text_verdict(action)
     if not action.calls:
-        return Verdict(0.0, "no_call", f"no call; the demonstration calls {show([c.name for c in expected])}")
+        return no_call(expected)
     docs = function_docs(candidate.tools)
     wanted = [normal_call(c, docs, fields) for c in expected]
     made = [normal_call(c, docs, fields) for c in action.calls]

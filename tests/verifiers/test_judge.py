@@ -351,4 +351,4 @@ def test_the_verify_program_asks_the_judge_it_is_given(tmp_path):
             assert len(heard.requests) == 3
     assert said(run())[1:] == [("a", 0.0, "unlike"), ("b", 0.0, "unlike")]
     done = run("--judge_model=m")
-    assert done.returncode == 1 and "want --judge_url" in done.stderr
+    assert done.returncode == 1 and "need --judge_url" in done.stderr

@@ -1,4 +1,4 @@
-"""Do arguments satisfy a tool's JSON schema, and do two answers of a Terminus harness have its form?"""
+"""JSON schemas: of the arguments of declared tools, and of the answers of the Terminus harnesses."""
 
 import json
 import re
@@ -10,18 +10,16 @@ from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
 from pivotrl_jax.chat.json_text import loads
-from pivotrl_jax.records import Candidate
-from pivotrl_jax.verifiers.terminal_cases import row_of
 
-# raised on bottomless nesting, on integers of thousands of digits, and on values that are no JSON
-_UNSAFE = (RecursionError, ArithmeticError, ValueError, TypeError)
+# raised on too deep nesting, on integers of thousands of digits, and on values that are no JSON
+UNSAFE = (RecursionError, ArithmeticError, ValueError, TypeError)
 
 
-# ---- what all tools share
+# ---- declared tools
 
 
 def schemas_of(tools: list) -> dict[str, dict]:
-    """Name -> parameter schema of the declared tools, with OpenAI's wrapper taken off."""
+    """Name -> parameter schema of the declared tools, without OpenAI's wrapper."""
     schemas = {}
     for tool in tools:
         doc = tool.get("function", tool) if isinstance(tool, dict) else {}
@@ -32,8 +30,10 @@ def schemas_of(tools: list) -> dict[str, dict]:
 
 
 def coerced(arguments: dict, schema: dict) -> dict:
-    """`arguments`, with lists and objects that were written as strings read. Raises ValueError where a string
-    is JSON that Python refuses (thousands of digits): the released code raises there, for any string.
+    """`arguments`, with strings parsed where the schema declares a list or an object.
+
+    Raises ValueError where a string is JSON that Python refuses (thousands of digits), as the released code
+    does for any string.
     """
     properties = schema.get("properties")
     arguments = dict(arguments)
@@ -51,14 +51,17 @@ def coerced(arguments: dict, schema: dict) -> dict:
 
 
 def satisfies(arguments: dict, schema: dict) -> bool:
-    """Whether arguments satisfy a declared schema. Nothing is fetched; a schema that is none satisfies
-    nothing, as released.
+    """Whether arguments satisfy a declared schema. No `$ref` is fetched; an invalid schema is satisfied by
+    nothing, as in the released code.
     """
     try:
         Draft202012Validator.check_schema(schema)
         return Draft202012Validator(schema, registry=REGISTRY).is_valid(arguments)
-    except (jsonschema.SchemaError, Unresolvable, re.error, *_UNSAFE):
+    except (jsonschema.SchemaError, Unresolvable, re.error, *UNSAFE):
         return False
+
+
+# ---- answers of a Terminus harness
 
 
 def _schema(texts: list[str], command: dict, required: list[str], done: str, done_required: bool) -> dict:
@@ -90,25 +93,11 @@ SCHEMAS = {
 }
 
 
-# ---- the rules
-
-
-def harness_of(candidate: Candidate, gold: dict) -> Any:
-    """The row's `metadata.harness`. Where a row says none and no `expected_answer` either (a demonstration
-    with an empty case), the gold's keys tell.
-    """
-    row = row_of(candidate.case)
-    named = (row.get("metadata") or {}).get("harness") or candidate.case.get("harness")
-    if named is None and "row" not in candidate.case and "expected_answer" not in candidate.case:
-        return "terminus_1" if "state_analysis" in gold else "terminus_2"
-    return named
-
-
 def fits(harness: str, answer: Any) -> bool:
     """Whether `answer` satisfies the harness's schema."""
     try:
         return SCHEMAS[harness].is_valid(answer)
-    except RecursionError:  # error messages print the value
+    except RecursionError:  # the error's message prints the value
         return False
 
 

@@ -26,6 +26,7 @@ from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import case_candidate, field
 from pivotrl_jax.verifiers.common import demonstrated_calls, show
 from pivotrl_jax.verifiers.compare.coding_tools import CATEGORIES, TargetConfig, read_config
+from pivotrl_jax.verifiers.nemo_gym.tool_call import NESTING
 
 NAME = "swe:nemo_gym"
 
@@ -40,9 +41,6 @@ COVERED = 0.8  # of the expected range of lines
 
 
 EDIT_CHARS = 500  # an edit of this length pays all of diff_size_alpha
-
-
-NESTING = 800  # deeper JSON exhausts the released code's recursion
 
 
 _CATEGORY = {

@@ -19,7 +19,7 @@ from pivotrl_jax.records import Action, Call, Candidate, Verdict
 from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare.schemas import _UNSAFE, coerced, satisfies, schemas_of
+from pivotrl_jax.verifiers.compare.schemas import UNSAFE, coerced, satisfies, schemas_of
 from pivotrl_jax.verifiers.nemo_gym import terminus
 from pivotrl_jax.verifiers.nemo_gym.terminus import similar
 
@@ -182,7 +182,7 @@ def _compare_call(gold: Call, actual: Call, schemas: dict, harness: Any, thresho
         return Verdict(1.0, "ok", "no rule compares this tool's values")
     try:
         return rule(gold.arguments, arguments, threshold)
-    except _UNSAFE:
+    except UNSAFE:
         return Verdict(0.0, "malformed", "arguments too deep or too large to compare")
 
 
@@ -198,7 +198,7 @@ def _sort_key(call: Call) -> tuple[str, str]:
     try:
         if isinstance(call.arguments, dict):
             return str(call.name), json.dumps(call.arguments, sort_keys=True, separators=(",", ":"))
-    except _UNSAFE:
+    except UNSAFE:
         pass
     return str(call.name), show(call.arguments)
 

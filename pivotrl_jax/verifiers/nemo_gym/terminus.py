@@ -20,8 +20,8 @@ from typing import Any
 from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.records import Action, Candidate, Question, Verdict
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, harness_of, strokes
-from pivotrl_jax.verifiers.terminal_cases import gold_text, row_of, spoken, task_of
+from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, strokes
+from pivotrl_jax.verifiers.terminal_cases import gold_text, harness_of, row_of, spoken, task_of
 
 # the class defaults of the released server, for what a `config` leaves out
 CLASS_DEFAULTS = {

@@ -28,7 +28,7 @@ from typing import Any
 from pivotrl_jax.chat.json_text import nesting
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
 from pivotrl_jax.verifiers.base import Verifier
-from pivotrl_jax.verifiers.cases import calls_message, case_candidate, field
+from pivotrl_jax.verifiers.cases import CaseReader, calls_message, case_candidate, field, output_texts
 from pivotrl_jax.verifiers.common import demonstrated_calls, show
 from pivotrl_jax.verifiers.compare.arguments import matched
 
@@ -266,15 +266,13 @@ def _read_action(items: list) -> Action:
         if item.get("type") == "function_call":
             calls.append(Call(item.get("name"), item.get("arguments")))
         elif item.get("type") == "message":
-            content = item.get("content")
-            parts = content if isinstance(content, list) else [{"type": "output_text", "text": content}]
-            texts += [p.get("text") for p in parts if isinstance(p, dict) and p.get("type") == "output_text"]
+            texts += output_texts(item)
     texts = [text for text in texts if isinstance(text, str)]
     # an empty message is a message: `text` is not empty where there was one
     return Action(texts[0] if texts else "", "", tuple(calls), "", texts[0] or " " if texts else "")
 
 
-def _read_case(name: str) -> Callable[[dict], tuple[Candidate, Action]]:
+def _read_case(name: str) -> CaseReader:
     def read_case(case: dict) -> tuple[Candidate, Action]:
         config = field(case, "config", dict) if case.get("config") is not None else {}
         extra: dict = {"config": config}
