@@ -26,7 +26,6 @@ from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
 from pivotrl_jax.trajectories import extract, filters, reading
-from pivotrl_jax.trajectories.readers import openai_chat
 
 EMBEDDED = Path(__file__).parent / "assets" / "tiny"
 
@@ -79,13 +78,14 @@ class File:
 def read(paths: Sequence[str], progress: Progress) -> list[File]:
     """Every file under the paths, ids unique over all. Raises InputError."""
     sources = list(reading.expand(paths))
-    tools = openai_chat.read_tools_file(TOOLS.value)
+    tools = reading.read_tools_file(TOOLS.value)
+    reader = reading.find_reader(FORMAT.value, "--format")
     files = []
-    for source, given in progress.track(sources, description="reading"):
-        made, why = reading.read_source(source, FORMAT.value, VERIFIER.value, given)
+    for source, by_name in progress.track(sources, description="reading"):
+        made, why = reading.read_source(source, reader, VERIFIER.value, by_name)
         made = [t if t.tools else dataclasses.replace(t, tools=tools) for t in made]
         files.append(File(str(source), made, why))
-    every = reading.checked(
+    every = reading.usable(
         [t for f in files for t in f.trajectories], {w: s for f in files for w, s in f.left_out.items()}
     )
     _hand_back(files, every)
@@ -236,8 +236,7 @@ def run(paths: Sequence[str]) -> None:
         raise InputError("no input; name files, folders or hf:owner/name")
     if not OUT.value:
         raise InputError("no output; name one, e.g. --out=candidates.jsonl")
-    if FORMAT.value != reading.AUTO:
-        reading.reader(FORMAT.value)
+    reading.find_reader(FORMAT.value, "--format")
     if VERIFIER.value:
         verifiers.register(VERIFIER.value, "--verifier")
     for flag in (MAX_REPEATS, MAX_PROMPT_TOKENS):

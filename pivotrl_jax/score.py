@@ -19,8 +19,10 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from pivotrl_jax.chat import messages as messages_lib
 from pivotrl_jax.chat import template
+from pivotrl_jax.chat.json_text import read_object
+from pivotrl_jax.chat.messages import read_messages
+from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.checkpoints import hf, hf_config, locate
 from pivotrl_jax.models import decoder, forest, sharding
 from pivotrl_jax.records import InputError
@@ -28,7 +30,6 @@ from pivotrl_jax.rollouts import progress
 from pivotrl_jax.run import hosts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.training import learner, losses
-from pivotrl_jax.trajectories.readers import files
 
 MODEL = flags.DEFINE_string("model", None, "Checkpoint directory or name on the Hugging Face hub.")
 
@@ -87,17 +88,14 @@ class Scorer:
 
 def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
     """(id, token ids) of one input line. Raises InputError."""
-    row = files.read_row(raw)
+    row = read_object(raw)
     if "id" not in row:
         raise InputError('"id" is missing; give every line one')
     ids = row.get("token_ids")
     if ("messages" in row) == (ids is not None):
         raise InputError('want either "token_ids" or "messages"')
     if ids is None:
-        messages, tools = (
-            messages_lib.read_messages(row["messages"]),
-            messages_lib.read_tools(row.get("tools")),
-        )
+        messages, tools = read_messages(row["messages"]), read_tools(row.get("tools"))
         ids = chat().encode(chat().render(messages, tools, add_generation_prompt=False))
     if not isinstance(ids, list) or not ids:
         raise InputError('"token_ids" is no list of token ids, or an empty one')

@@ -1,13 +1,20 @@
-"""JSON out of model output and files: strict and lenient, with a bound on nesting."""
+"""Every way in which this project decodes JSON:
+
+    strict_json     text written by a model: no NaN, no Infinity, bounded nesting
+    lenient_json    as Python's json decodes it, NaN included, but with bounded nesting
+    loads           as Python's json decodes it
+    read_value      bytes of the user's files: as Python's json, with an InputError that says what is wrong
+
+None of them lets a RecursionError pass.
+"""
 
 import json
 import math
 from typing import Any
 
+from pivotrl_jax.records import InputError
+
 MAX_NESTING = 64  # deeper JSON is refused: comparing or copying it would exhaust the interpreter's stack
-
-
-# ---- JSON written by a model
 
 
 def nesting(value: Any, limit: int = MAX_NESTING) -> int:
@@ -22,7 +29,8 @@ def nesting(value: Any, limit: int = MAX_NESTING) -> int:
     return depth
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
+    """A `parse_constant` for Python's json: refuses NaN and Infinity."""
     raise ValueError(f"{name} is not JSON")
 
 
@@ -33,7 +41,7 @@ def _finite(text: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_constant=no_constant, parse_float=_finite)
 
 
 def strict_json(text: str, start: int = 0) -> tuple[Any, int]:
@@ -54,19 +62,44 @@ def strict_json(text: str, start: int = 0) -> tuple[Any, int]:
 
 
 def lenient_json(text: str) -> Any:
-    """Python's `json.loads`, which reads NaN and Infinity. Raises ValueError and nothing else."""
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+    """`loads` of JSON that is nested at most MAX_NESTING deep. Raises ValueError and nothing else."""
+    value = loads(text)
     if nesting(value) > MAX_NESTING:
         raise ValueError(f"the JSON is nested deeper than {MAX_NESTING} levels")
     return value
 
 
 def loads(text: str) -> Any:
-    """Python's `json.loads`, which reads NaN. Raises ValueError and nothing else."""
+    """Python's `json.loads`, which reads NaN and Infinity. Raises ValueError and nothing else."""
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+
+def read_value(raw: bytes) -> Any:
+    """The JSON value of a file or a line in UTF-8.
+
+    Raises InputError, without a place, for anything else and for texts that cannot be written as UTF-8 again.
+    """
+    try:
+        value = json.loads(raw.decode("utf-8-sig"))
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError("a text holds half of a surrogate pair; repair the text") from None
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"not valid JSON ({e}); fix or remove the line") from None
+    return value
+
+
+def read_object(raw: bytes) -> dict:
+    """`read_value` of a JSON object. Raises InputError."""
+    value = read_value(raw)
+    if not isinstance(value, dict):
+        raise InputError(f"a JSON {type(value).__name__}, want an object; fix or remove the line")
+    return value
+
+
+def same_json(a: Any, b: Any) -> bool:
+    """Whether two values give the same JSON. The order of keys counts, since prompts are rendered in it."""
+    return json.dumps(a) == json.dumps(b)

@@ -5,14 +5,39 @@ from typing import Any
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, strict_json
 from pivotrl_jax.records import InputError, Message
 
+ROLES = ("system", "user", "assistant", "tool")
 
-def call(name: str, arguments: Any, id: Any = None) -> dict:
-    """A tool call in our form. Arguments may be JSON text; what is no object is kept as UNPARSEABLE."""
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": parsed(arguments)}}
+# A call whose arguments are not a JSON object keeps their text under this key, and its turn is skipped.
+UNPARSEABLE = "unparseable"
+
+_TYPE_NAMES = {dict: "an object", list: "a list", str: "a string"}
 
 
-def parsed(arguments: Any) -> dict:
-    """Arguments as an object. An empty text is {}: some APIs send it for functions without parameters."""
+def require(value: Any, kind: type, what: str) -> Any:
+    """`value` if it is a `kind`. Raises InputError that names it `what`."""
+    if not isinstance(value, kind):
+        raise InputError(f"{what} is {found(value)}, want {_TYPE_NAMES[kind]}")
+    return value
+
+
+def found(value: Any) -> str:
+    """What a value is, for an error sentence: "missing", or its type."""
+    return "missing" if value is None else f"a {type(value).__name__}"
+
+
+# ---- lenient: what a reader builds messages from
+
+
+def tool_call(name: str, arguments: Any, id: Any = None) -> dict:
+    """A tool call in the form of records.py; see `parse_arguments`."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": parse_arguments(arguments)}}
+
+
+def parse_arguments(arguments: Any) -> dict:
+    """Arguments, which may be JSON text, as an object; {UNPARSEABLE: their text} for anything else.
+
+    An empty text is {}: some APIs send it for functions without parameters.
+    """
     value = arguments
     if isinstance(arguments, str):
         if not arguments.strip():
@@ -28,22 +53,18 @@ def parsed(arguments: Any) -> dict:
     return value
 
 
-def lenient_calls(calls: Any) -> list[dict]:
-    """OpenAI tool calls with unreadable arguments kept (see `call`). Raises InputError when they are none."""
-    if calls is None:
-        return []
-    if not isinstance(calls, list):
-        raise InputError(f'"tool_calls" is a {type(calls).__name__}, want a list')
-    out = []
-    for i, one in enumerate(calls):
-        function = one.get("function") if isinstance(one, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise InputError(f'tool_calls[{i}] has no "function" with a "name"; add it')
-        out.append(call(function["name"], function.get("arguments"), one.get("id")))
-    return out
+def lenient_tool_calls(calls: Any) -> list[dict]:
+    """OpenAI tool calls; unreadable arguments are kept (see `parse_arguments`).
+
+    Raises InputError for what is not a list of calls.
+    """
+    return [
+        tool_call(function["name"], function.get("arguments"), call.get("id"))
+        for call, function in _functions(calls)
+    ]
 
 
-def text(content: Any) -> str:
+def content_text(content: Any) -> str:
     """The text of a content field: a string, text parts, or nothing. Raises InputError for anything else."""
     if content is None:
         return ""
@@ -57,42 +78,16 @@ def text(content: Any) -> str:
     return content
 
 
-def want(value: Any, kind: type, what: str) -> Any:
-    """`value` if it is a `kind`. Raises InputError."""
-    if not isinstance(value, kind):
-        found = "missing" if value is None else f"a {type(value).__name__}"
-        raise InputError(f"{what} is {found}, want {_KINDS[kind]}")
-    return value
-
-
-_KINDS = {dict: "an object", list: "a list", str: "a string"}
-
-
-ROLES = ("system", "user", "assistant", "tool")
-
-
-def read_tools(tools: Any) -> list[dict]:
-    """Function docs, checked. Raises InputError."""
-    if tools is None:
-        return []
-    if not isinstance(tools, list):
-        raise InputError(f'"tools" is a {type(tools).__name__}, want a list of function docs')
-    for i, tool in enumerate(tools):
-        doc = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(doc, dict) or not isinstance(doc.get("name"), str):
-            raise InputError(f'tools[{i}] is no function doc; want an object with "name" and "parameters"')
-        if not isinstance(doc.get("parameters", {}), dict):
-            kind = type(doc["parameters"]).__name__
-            raise InputError(f'tools[{i}]: "parameters" is a {kind}, want an object (a JSON schema)')
-    return tools
+# ---- strict: what every trajectory goes through
 
 
 def read_messages(messages: Any) -> list[Message]:
-    """Chat messages, checked and in our form (arguments as objects). Raises InputError."""
+    """Chat messages, checked and in the form of records.py: arguments parsed, thinking in
+    `reasoning_content`, every tool result with the id and name of the call it answers. Raises InputError.
+    """
     if not isinstance(messages, list):
-        found = "missing" if messages is None else f"a {type(messages).__name__}"
-        raise InputError(f'"messages" is {found}, want a list of chat messages')
-    read_so_far: list[Message] = []
+        raise InputError(f'"messages" is {found(messages)}, want a list of chat messages')
+    checked: list[Message] = []
     waiting: dict[str, str] = {}  # id of a call that has no result yet -> function name
     for i, message in enumerate(messages):
         try:
@@ -105,8 +100,8 @@ def read_messages(messages: Any) -> list[Message]:
                     raise InputError("two tool calls share an id; make ids unique")
         except InputError as e:
             raise InputError(f"messages[{i}]: {e}") from None
-        read_so_far.append(message)
-    return read_so_far
+        checked.append(message)
+    return checked
 
 
 def _message(message: Any) -> Message:
@@ -115,7 +110,7 @@ def _message(message: Any) -> Message:
     role = "system" if message.get("role") == "developer" else message.get("role")
     if role not in ROLES:
         raise InputError(f"unknown role {message.get('role')!r}; want one of {', '.join(ROLES)}")
-    clean: Message = {"role": role, "content": _text(message.get("content"), role)}
+    clean: Message = {"role": role, "content": _content(message.get("content"), role)}
     if role == "tool":
         for key in ("tool_call_id", "name"):
             if isinstance(message.get(key), str):
@@ -139,7 +134,7 @@ def _message(message: Any) -> Message:
     return clean
 
 
-def _text(content: Any, role: str) -> str:
+def _content(content: Any, role: str) -> str:
     if content is None and role in ("assistant", "tool"):
         return ""
     if isinstance(content, str):
@@ -149,31 +144,38 @@ def _text(content: Any, role: str) -> str:
         if all(isinstance(text, str) for text in texts):
             return "".join(texts)
         raise InputError('"content" holds parts that are not text; only text is supported')
-    found = "missing" if content is None else f"a {type(content).__name__}"
-    raise InputError(f'"content" is {found}, want a string')
+    raise InputError(f'"content" is {found(content)}, want a string')
 
 
 def _tool_calls(calls: Any) -> list[dict]:
-    if calls is None:
-        return []
-    if not isinstance(calls, list):
-        raise InputError(f'"tool_calls" is a {type(calls).__name__}, want a list')
     clean = []
-    for i, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise InputError(f'tool_calls[{i}] has no "function" with a "name"; add it')
+    for i, (call, function) in enumerate(_functions(calls)):
         id = call.get("id") if call.get("id") is not None else f"call_{i}"
         if not isinstance(id, str):
             raise InputError(f'tool_calls[{i}]: "id" is a {type(id).__name__}, want a string')
         try:
             arguments = _arguments(function.get("arguments"))
-        except ValueError as e:
+        except InputError as e:
             raise InputError(f"tool_calls[{i}] ({function['name']}): {e}") from None
         clean.append(
             {"id": id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
         )
     return clean
+
+
+def _functions(calls: Any) -> list[tuple[dict, dict]]:
+    """(call, its "function") for every one of OpenAI's tool calls. Raises InputError."""
+    if calls is None:
+        return []
+    if not isinstance(calls, list):
+        raise InputError(f'"tool_calls" is a {type(calls).__name__}, want a list')
+    functions = []
+    for i, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InputError(f'tool_calls[{i}] has no "function" with a "name"; add it')
+        functions.append((call, function))
+    return functions
 
 
 def _arguments(arguments: Any) -> dict:
@@ -186,8 +188,7 @@ def _arguments(arguments: Any) -> dict:
             raise InputError('"arguments" go on after the JSON; fix them')
         arguments = value
     if not isinstance(arguments, dict):
-        found = "missing" if arguments is None else f"a {type(arguments).__name__}"
-        raise InputError(f'"arguments" are {found}, want an object')
+        raise InputError(f'"arguments" are {found(arguments)}, want an object')
     return arguments
 
 
@@ -199,7 +200,3 @@ def _match_result(message: Message, waiting: dict[str, str]) -> None:
         raise InputError(f"a tool result {named}without a matching tool call before it; add the call")
     message["tool_call_id"] = id
     message["name"] = waiting.pop(id)
-
-
-# A call whose arguments are no JSON object keeps its text under this key, and its turn is skipped.
-UNPARSEABLE = "unparseable"

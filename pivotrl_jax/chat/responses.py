@@ -1,11 +1,12 @@
-"""Chat messages <-> items of OpenAI's Responses API, in the form that NeMo Gym's rows hold them.
+"""Chat messages <-> items of OpenAI's Responses API, as NeMo Gym's rows hold them.
 
     assistant message  ->  reasoning, message, function_call, function_call, ... in this order
     tool result        ->  function_call_output
-    the others         ->  message, with a plain text
+    any other message  ->  message, with a plain text
 
-Back, the items of one model call are one assistant message. Only a tool result or a second message ends a
-model call: reasoning between two calls of one response does not (NeMo Gym's rollouts record it so).
+In the other direction, the items of one model call become one assistant message. A model call ends at a tool
+result or at a second message; reasoning between two calls does not end it, since NeMo Gym's rollouts record
+it there.
 """
 
 import dataclasses
@@ -13,30 +14,24 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from pivotrl_jax.chat import messages as messages_lib
-from pivotrl_jax.chat.messages import UNPARSEABLE
+from pivotrl_jax.chat.messages import UNPARSEABLE, content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import InputError, Message
 
 SPOKEN = ("system", "developer", "user")
 
 
 def argument_text(arguments: dict) -> str:
-    """Arguments as JSON text; those that no reader could parse are the text they were."""
+    """Arguments as JSON text; arguments that could not be parsed are returned as the text they were."""
     if set(arguments) == {UNPARSEABLE} and isinstance(arguments[UNPARSEABLE], str):
         return arguments[UNPARSEABLE]
     return json.dumps(arguments, ensure_ascii=False)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two values are the same JSON. The order of keys counts: prompts are rendered in it."""
-    return json.dumps(a) == json.dumps(b)
 
 
 # ---- messages -> items
 
 
 def output_items(message: Message, tag: str) -> list[dict]:
-    """The items of one assistant message; their ids end in `tag`."""
+    """The items of one assistant message. Their ids end in `tag`."""
     items: list[dict] = []
     calls = message.get("tool_calls") or []
     if message.get("reasoning_content"):
@@ -69,7 +64,7 @@ def items_of(messages: Iterable[Message]) -> list[dict]:
 
 
 def expected_action(message: Message) -> dict:
-    """The label of a whole model call: its calls where it makes any, else its text."""
+    """The `expected_action` of an assistant message: its calls if it makes any, else its text."""
     calls = [
         {
             "type": "function_call",
@@ -87,14 +82,14 @@ def expected_action(message: Message) -> dict:
 
 
 @dataclasses.dataclass
-class _Reading:
-    """The messages so far, and the model call that is still open."""
+class _History:
+    """The messages read so far, and the model call that is still open."""
 
     messages: list[Message] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)  # call id -> function name
-    turn: Message | None = None
+    turn: Message | None = None  # the assistant message of the open model call
     spoken: bool = False  # whether the open turn has a message item
-    thoughts: list[str] = dataclasses.field(default_factory=list)  # not yet given to a turn
+    thoughts: list[str] = dataclasses.field(default_factory=list)  # not yet part of a turn
 
     def begin(self) -> Message:
         self.turn, self.spoken = {"role": "assistant", "content": ""}, False
@@ -102,7 +97,7 @@ class _Reading:
         return self.turn
 
     def think(self) -> None:
-        """Give the waiting thoughts to the open turn, or to one of their own."""
+        """Put the waiting thoughts into the open turn, or into a new one."""
         if self.thoughts:
             turn = self.turn or self.begin()
             before = [turn["reasoning_content"]] if "reasoning_content" in turn else []
@@ -127,106 +122,59 @@ class _Reading:
         calls = turn.setdefault("tool_calls", [])
         id = id if isinstance(id, str) else f"call_{len(calls)}"
         self.names[id] = name
-        calls.append(messages_lib.call(name, arguments, id))
+        calls.append(tool_call(name, arguments, id))
 
     def result(self, output: Any, id: Any) -> None:
         self.close()
         message = {"role": "tool", "tool_call_id": id, "name": self.names.get(id)}
-        message["content"] = messages_lib.text(output)
+        message["content"] = content_text(output)
         self.messages.append({k: v for k, v in message.items() if v is not None})
 
 
 def messages_of(items: Any) -> list[Message]:
-    """The history that `input` holds: items, or a text, which is the user's. Raises InputError.
+    """The messages of a request's `input`: a list of items, or a text, which is a user message.
 
-    Chat messages among the items (`tool_calls`, the role "tool") are read too.
+    Chat messages among the items (with `tool_calls`, or of the role "tool") are read too. Raises InputError.
     """
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
-    reading = _Reading()
-    for i, item in enumerate(messages_lib.want(items, list, '"input"')):
+    history = _History()
+    for i, item in enumerate(require(items, list, '"input"')):
         try:
-            _read(reading, messages_lib.want(item, dict, "an item"))
+            _read(history, require(item, dict, "an item"))
         except InputError as e:
             raise InputError(f"input[{i}]: {e}") from None
-    reading.close()
-    return reading.messages
+    history.close()
+    return history.messages
 
 
-def _read(reading: _Reading, item: dict) -> None:
+def _read(history: _History, item: dict) -> None:
     kind, role = item.get("type") or "message", item.get("role")
     if kind == "reasoning":
-        reading.thoughts += [text] if (text := _thought(item)) else []
+        history.thoughts += [text] if (text := _thought(item)) else []
     elif kind == "function_call":
-        reading.call(item.get("name"), item.get("arguments"), item.get("call_id") or item.get("id"))
+        history.call(item.get("name"), item.get("arguments"), item.get("call_id") or item.get("id"))
     elif kind == "function_call_output":
-        reading.result(item.get("output"), item.get("call_id"))
+        history.result(item.get("output"), item.get("call_id"))
     elif kind != "message":
         raise InputError(f"the type is {kind!r}; want message, reasoning, function_call or its output")
     elif role == "tool":
-        reading.result(item.get("content"), item.get("tool_call_id"))
+        history.result(item.get("content"), item.get("tool_call_id"))
     elif role == "assistant":
-        reading.thoughts += [text] if (text := messages_lib.text(item.get("reasoning_content"))) else []
-        made = messages_lib.lenient_calls(item.get("tool_calls"))
-        text = messages_lib.text(item.get("content"))
-        if text or not made:
-            reading.say(text)
-        for call in made:
-            reading.call(call["function"]["name"], call["function"]["arguments"], call["id"])
+        history.thoughts += [text] if (text := content_text(item.get("reasoning_content"))) else []
+        calls = lenient_tool_calls(item.get("tool_calls"))
+        text = content_text(item.get("content"))
+        if text or not calls:
+            history.say(text)
+        for call in calls:
+            history.call(call["function"]["name"], call["function"]["arguments"], call["id"])
     elif role in SPOKEN:
-        reading.close()
-        reading.messages.append({"role": role, "content": messages_lib.text(item.get("content"))})
+        history.close()
+        history.messages.append({"role": role, "content": content_text(item.get("content"))})
     else:
         raise InputError(f"the role is {role!r}; want one of {', '.join((*SPOKEN, 'assistant', 'tool'))}")
 
 
 def _thought(item: dict) -> str:
-    """The text of a reasoning item: its summary, else its content; what is encrypted stays unread."""
-    return messages_lib.text(item.get("summary")) or messages_lib.text(item.get("content"))
-
-
-# ---- tools
-
-
-def flat_tool(tool: dict) -> dict:
-    """A tool in the Responses form, with OpenAI's chat wrapper taken off."""
-    doc = tool["function"] if isinstance(tool.get("function"), dict) else tool
-    flat = {"type": "function", **{k: v for k, v in doc.items() if k != "type"}}
-    flat.setdefault("parameters", {"type": "object", "properties": {}})
-    flat.setdefault("strict", False)  # the request wants the field; nothing here was declared strict
-    return flat
-
-
-def chat_tool(tool: Any) -> Any:
-    """A row's tool in the chat form. `strict` stays: NeMo Gym's own server shows it to the template too."""
-    if not isinstance(tool, dict):
-        return tool
-    doc = tool["function"] if isinstance(tool.get("function"), dict) else tool
-    return {"type": "function", "function": {k: v for k, v in doc.items() if k != "type" and v is not None}}
-
-
-_FORMS = {
-    "wrapped": lambda doc: {"type": "function", "function": doc},
-    "bare": lambda doc: doc,
-    "flat": lambda doc: {"type": "function", **doc},
-}
-
-
-def tool_shape(tools: list[dict]) -> dict | list[dict]:
-    """What turns `flat_tool`'s results back into `tools`: their form in two words, else the tools."""
-    for form in _FORMS:
-        for added in ([], ["strict"], ["parameters", "strict"]):
-            shape = {"form": form, "added": added}
-            if same(shaped([flat_tool(t) for t in tools], shape), tools):
-                return shape
-    return tools
-
-
-def shaped(flat: list[dict], shape: dict | list[dict]) -> list[dict]:
-    """The tools that `tool_shape` saw. Raises InputError for what is no shape."""
-    if isinstance(shape, list):
-        return shape
-    if not isinstance(shape, dict) or shape.get("form") not in _FORMS:
-        raise InputError(f'"tools" under "pivotrl" is {shape!r}; want a list or a form')
-    drop = {"type", *shape.get("added", [])}
-    return [_FORMS[shape["form"]]({k: v for k, v in t.items() if k not in drop}) for t in flat]
+    """The text of a reasoning item: its summary, or else its content. Encrypted reasoning is not read."""
+    return content_text(item.get("summary")) or content_text(item.get("content"))

@@ -37,6 +37,7 @@ from pivotrl_jax.records import (
     write_records,
 )
 from pivotrl_jax.trajectories.readers import files, nemo_gym
+from pivotrl_jax.trajectories.readers.base import unrolled
 
 WORKDIR = flags.DEFINE_string("workdir", "", "export: the run whose pivots are written.")
 
@@ -155,7 +156,7 @@ def _pivot_rows(path: Path, named: list[str]) -> Iterator[tuple[str, dict]]:
         if isinstance(document, InputError):
             named.append(f"{where}: {document}")
             continue
-        for place, row in nemo_gym.episodes(document, where):
+        for place, row in unrolled(document, where, nemo_gym.recognise):
             if nemo_gym.recognise(row, path):
                 yield place, row
             else:

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pivotrl_jax.chat import responses
+from pivotrl_jax.chat import tools as tools_lib
 from pivotrl_jax.chat.actions import action_to_message, parse_action
+from pivotrl_jax.chat.json_text import same_json
 from pivotrl_jax.pivots.selection import mean_and_variance
 from pivotrl_jax.records import Candidate, InputError, Message, Pivot, Profile, Rollout
 from pivotrl_jax.trajectories import extract
@@ -32,7 +34,7 @@ def row_of(record: Candidate | Pivot, profile: Profile | None, agent: str) -> di
     kept = candidate.case.get("nemo_gym")  # a row of theirs keeps what it said when it came
     kept = dict(kept) if isinstance(kept, dict) else {}
     request = kept.pop("responses_create_params", {})
-    tools = [responses.flat_tool(tool) for tool in candidate.tools]
+    tools = [tools_lib.flat_tool(tool) for tool in candidate.tools]
     several = len(candidate.demonstration.get("tool_calls") or []) > 1
     row = {
         **kept,
@@ -92,12 +94,12 @@ def model_info(profile: Profile) -> dict:
 def _ours(candidate: Candidate, row: dict, profile: Profile | None) -> dict:
     """What the rest of the row does not say."""
     ours = {f: getattr(candidate, f) for f in ("id", "trajectory_id", "turn", "scenario", "verifier", "case")}
-    ours |= {"version": nemo_gym.VERSION, "tools": responses.tool_shape(candidate.tools)}
+    ours |= {"version": nemo_gym.VERSION, "tools": tools_lib.tool_shape(candidate.tools)}
     read_back = responses.messages_of(row["responses_create_params"]["input"])
     changes = nemo_gym.patch(read_back, candidate.messages)
     if changes is not None:
         ours["messages"] = changes
-    if not responses.same(responses.messages_of(row["reference_output"]), [candidate.demonstration]):
+    if not same_json(responses.messages_of(row["reference_output"]), [candidate.demonstration]):
         ours["demonstration"] = candidate.demonstration
     if profile is not None:
         shown = ("candidate_id", "rewards", "mean", "variance")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from pivotrl_jax.records import Message, Trajectory
 from pivotrl_jax.trajectories.readers import terminus
-from pivotrl_jax.trajectories.readers.base import CALL_ERROR, REPEATED
+from pivotrl_jax.trajectories.readers.building import CALL_ERROR, REPEATED
 
 MAX_REPEATS = 50  # what NVIDIA's converter of terminal demonstrations keeps of one group of commands
 

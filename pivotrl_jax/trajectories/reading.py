@@ -1,96 +1,223 @@
-"""Demonstrations out of files, folders and hub datasets: which format is it, and read it.
+"""Demonstrations out of files, folders and hub datasets: recognise the format and read it.
 
-    trajectories, named = read(["runs/", "rows.jsonl", "hf:owner/name"])
+    trajectories, left_out = read(["runs/", "rows.jsonl", "hf:owner/name"])
 
-A reader is a module with `recognise(sample, path)`, where `sample` is the first document of the file, and
-`read(path)`, which returns (trajectories, where -> why). Those that read rows of a hub dataset also have
-`episodes` and `trajectory` (see `files.read_documents`).
+What a reader is, and how to add one: readers/base.py.
 """
 
 import dataclasses
-import importlib
-import importlib.util
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from pivotrl_jax import plugins
+from pivotrl_jax.chat.json_text import loads
+from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.readers import base, files, hf_dataset, openai_chat, terminus
-
-# In the order in which they are asked: what is told by few marks comes last. Loaded when asked for.
-READERS = (
-    "nemo_gym",
-    "atif",
-    "tau_bench",
-    "openhands",
-    "mini_swe_agent",
-    "swe_agent",
-    "terminus",
-    "openai_chat",
+from pivotrl_jax.trajectories.readers import (
+    atif,
+    files,
+    hf_dataset,
+    mini_swe_agent,
+    nemo_gym,
+    openai_chat,
+    openhands,
+    swe_agent,
+    tau_bench,
+    terminus,
 )
+from pivotrl_jax.trajectories.readers.base import Reader, read_documents
 
-
+# In the order in which they are asked to recognise a file: formats with few marks of their own come last.
+READERS: dict[str, Reader] = {
+    "nemo_gym": nemo_gym,
+    "atif": atif,
+    "tau_bench": tau_bench,
+    "openhands": openhands,
+    "mini_swe_agent": mini_swe_agent,
+    "swe_agent": swe_agent,
+    "terminus": terminus,
+    "openai_chat": openai_chat,
+}
+AUTO = "auto"
 ENDINGS = (".json", ".jsonl", ".ndjson", ".parquet", ".traj")
 
-
-AUTO = "auto"
-
-
-Named = dict[str, str]  # where -> why something there was left out
+LeftOut = dict[str, str]  # place -> why what is there was left out
 
 
-def reader(name: str) -> ModuleType:
-    """The reader called `name`. Raises InputError that lists the known ones."""
-    if name not in available():
-        raise InputError(f"no format is called {name!r}; known are {', '.join((AUTO, *available()))}")
-    return importlib.import_module(f"pivotrl_jax.trajectories.readers.{name}")
+# ---- readers
 
 
-def available() -> list[str]:
-    """The names of the readers that are installed."""
-    return [
-        n for n in READERS if importlib.util.find_spec(f"pivotrl_jax.trajectories.readers.{n}") is not None
-    ]
+def find_reader(format: str, field: str) -> Reader | None:
+    """The reader that `field`, of a config or a flag, names; None for "auto", which recognises every file.
+
+    Names are those of READERS, of entry points in the group pivotrl_jax.readers, and "package.module:object".
+    Raises InputError, which blames `field`, for an unknown name and for an object that is no reader.
+    """
+    if format == AUTO:
+        return None
+    reader = plugins.find("readers", format, {AUTO: None, **READERS}, field)
+    missing = [name for name in ("recognise", "trajectory") if not callable(getattr(reader, name, None))]
+    if missing:
+        raise InputError(
+            f"{field} is {format!r}, which has no function {' and no '.join(missing)}; "
+            "a reader needs recognise(sample, path) and trajectory(document, where)"
+        )
+    return reader
+
+
+def _readers() -> Iterator[tuple[str, Reader]]:
+    """(name, reader): the built-in ones, then the installed ones, which are loaded when they are reached."""
+    yield from READERS.items()
+    for name in plugins.entry_points("readers"):
+        if name not in READERS:
+            yield name, find_reader(name, f"the entry point {name} of pivotrl_jax.readers")
+
+
+def recognise(path: Path) -> str:
+    """The name of the format of a file, by its content. Raises InputError that lists the known formats."""
+    return _recognise(path)[0]
+
+
+def _recognise(path: Path) -> tuple[str, Reader]:
+    if path.is_dir():
+        return "terminus", terminus
+    first = bad = None
+    for _, document in files.documents(path):
+        if not isinstance(document, InputError):
+            first = document
+            break
+        bad = bad or document
+    else:
+        raise InputError(f"{path}: no readable document in it" + (f"; the first fault: {bad}" if bad else ""))
+    return _recognise_sample(first, path)
+
+
+def _recognise_sample(sample: Any, path: Path) -> tuple[str, Reader]:
+    """(name, reader) of the format whose first document is `sample`. Raises InputError."""
+    inner = [sample[0]] if isinstance(sample, list) and sample else []  # a list of documents of any format
+    for name, reader in _readers():
+        if any(reader.recognise(candidate, path) for candidate in (sample, *inner)):
+            return name, reader
+    names = ", ".join((*READERS, *sorted(set(plugins.entry_points("readers")) - set(READERS))))
+    raise InputError(f"{path}: the format is not known; known are {names}")
+
+
+# ---- reading
 
 
 def read(
-    paths: Sequence[str | Path] | str | Path, format: str = AUTO, verifier: str = "", on_bad_row: str = "skip"
-) -> tuple[list[Trajectory], Named]:
-    """(trajectories with unique ids in the order of `paths`, where -> why a row or file was left out).
+    paths: Sequence[str | Path] | str | Path,
+    format: str = AUTO,
+    verifier: str = "",
+    on_bad_row: str = "skip",
+    field: str = "format",
+) -> tuple[list[Trajectory], LeftOut]:
+    """(trajectories with unique ids in the order of `paths`, place -> why a row or file was left out).
 
-    `verifier` "" leaves each reader's own choice. Raises InputError for a path that is not there, a file
-    given by name whose format is unknown, the first bad row if `on_bad_row` is "stop", and when nothing is
-    usable.
+    `verifier` "" leaves the choice to each reader. `field` is what errors call `format`: the config's field
+    or the flag it comes from. Raises InputError for an unknown `format`, for a path that does not exist,
+    for a file given by name whose format is not recognised, for the first bad row if `on_bad_row` is "stop",
+    and when nothing is usable.
     """
     if on_bad_row not in ("skip", "stop"):
         raise InputError(f'on_bad_row is {on_bad_row!r}; want "skip" or "stop"')
+    reader = find_reader(format, field)
     trajectories: list[Trajectory] = []
-    named: Named = {}
-    for source, given in expand([paths] if isinstance(paths, (str, Path)) else paths):
-        made, why = read_source(source, format, verifier, given)
-        for where, sentence in why.items():
+    left_out: LeftOut = {}
+    for source, by_name in expand([paths] if isinstance(paths, (str, Path)) else paths):
+        found, faults = read_source(source, reader, verifier, by_name)
+        for where, sentence in faults.items():
             if on_bad_row == "stop":
                 raise InputError(f"{where}: {sentence}")
-            named[where] = sentence
-        trajectories += made
-    return checked(trajectories, named), named
+            left_out[where] = sentence
+        trajectories += found
+    return usable(trajectories, left_out), left_out
 
 
-def checked(trajectories: list[Trajectory], named: Named) -> list[Trajectory]:
-    """The trajectories with unique ids. Raises InputError when there is none."""
+def usable(trajectories: list[Trajectory], left_out: LeftOut) -> list[Trajectory]:
+    """The trajectories, with unique ids. Raises InputError when there is none."""
     if not trajectories:
-        first = next((f"; the first that was left out: {w}: {s}" for w, s in named.items()), "")
+        first = next((f"; the first that was left out: {w}: {s}" for w, s in left_out.items()), "")
         raise InputError(f"no usable trajectory; give at least one{first}")
     return unique(trajectories)
 
 
-def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, bool]]:
-    """(a file, a folder of Terminus episodes or a hub dataset, whether it was given by name), in order.
+def unique(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    """The same trajectories; an id that is taken gets "~2", "~3", ... in the given order."""
+    taken: set[str] = set()
+    count: dict[str, int] = {}
+    result = []
+    for trajectory in trajectories:
+        id = trajectory.id
+        while id in taken:
+            count[trajectory.id] = count.get(trajectory.id, 1) + 1
+            id = f"{trajectory.id}~{count[trajectory.id]}"
+        taken.add(id)
+        result.append(trajectory if id == trajectory.id else dataclasses.replace(trajectory, id=id))
+    return result
 
-    A file that is reached twice counts once. Raises InputError for a path that is not there.
+
+def read_source(
+    source: str | Path, reader: Reader | None, verifier: str, by_name: bool
+) -> tuple[list[Trajectory], LeftOut]:
+    """One of `expand`'s sources; `reader` None recognises it.
+
+    Raises InputError for a source that cannot be read at all, if the user gave it `by_name`; one that was
+    found in a folder is left out.
+    """
+    try:
+        if isinstance(source, str):
+            trajectories, left_out = _read_dataset(source, reader)
+        elif not by_name and source.is_file() and source.suffix not in ENDINGS:
+            raise InputError(f"a file that does not end in {', '.join(ENDINGS)} is only read if it is named")
+        else:
+            reader = reader or _recognise(source)[1]
+            documents = getattr(reader, "documents", files.documents)
+            trajectories, left_out = read_documents(reader, documents(source))
+    except InputError as e:
+        sentence = str(e)
+        if by_name:
+            raise InputError(sentence if str(source) in sentence else f"{source}: {sentence}") from None
+        return [], {str(source): sentence.removeprefix(f"{source}: ")}
+    except OSError as e:
+        raise InputError(f"{source}: cannot be read ({e.strerror or type(e).__name__})") from None
+    if not trajectories and not left_out:
+        left_out = {str(source): "no episode in it"}
+    if verifier:
+        trajectories = [dataclasses.replace(t, verifier=verifier) for t in trajectories]
+    return trajectories, left_out
+
+
+def _read_dataset(name: str, reader: Reader | None) -> tuple[list[Trajectory], LeftOut]:
+    rows = hf_dataset.documents(name)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{name}: the dataset has no rows")
+    reader = reader or _recognise_sample(first[1], Path(name))[1]
+    return read_documents(reader, itertools.chain([first], rows))
+
+
+def read_tools_file(path: str) -> list[dict]:
+    """Function docs for episodes that bring none: a JSON list. "" gives an empty one. Raises InputError."""
+    if not path:
+        return []
+    try:
+        return read_tools(loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as e:  # InputError is a ValueError
+        raise InputError(f"{path}: {e}") from None
+
+
+# ---- paths
+
+
+def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, bool]]:
+    """(source, whether the user gave it by name), in order.
+
+    A source is a file, a folder of Terminus episodes, or the name of a hub dataset. A file that is reached
+    twice counts once. Raises InputError for a path that does not exist.
     """
     seen = set()
     for path in paths:
@@ -119,95 +246,3 @@ def _walk(path: Path) -> Iterator[Path]:
         inner[:] = [d for d in inner if d not in episodes and not d.startswith(".")]
         yield from (Path(folder) / d for d in episodes)
         yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
-
-
-def read_source(
-    source: str | Path, format: str, verifier: str, given: bool
-) -> tuple[list[Trajectory], Named]:
-    """One of `expand`'s sources. Raises InputError if it was `given` by name and cannot be read at all."""
-    try:
-        if isinstance(source, str):
-            made, why = _dataset(source, format)
-        elif not given and source.is_file() and source.suffix not in ENDINGS:
-            raise InputError(
-                f"a file that does not end in {', '.join(ENDINGS)} is read only when it is named"
-            )
-        else:
-            name = recognise(source) if format == AUTO else format
-            made, why = _pairs(reader(name).read(source), source) if name != "openai_chat" else _chat(source)
-    except InputError as e:
-        sentence = str(e)
-        if given:
-            raise InputError(sentence if str(source) in sentence else f"{source}: {sentence}") from None
-        return [], {str(source): sentence.removeprefix(f"{source}: ")}
-    except OSError as e:
-        raise InputError(f"{source}: cannot be read ({e.strerror or type(e).__name__})") from None
-    if not made and not why:
-        why = {str(source): "no episode in it"}
-    return [dataclasses.replace(t, verifier=verifier) if verifier else t for t in made], why
-
-
-def _chat(path: Path) -> tuple[list[Trajectory], Named]:
-    return base.read_documents(files.documents(path), openai_chat.episodes, openai_chat.trajectory)
-
-
-def _dataset(name: str, format: str) -> tuple[list[Trajectory], Named]:
-    rows = hf_dataset.documents(name)
-    first = next(rows, None)
-    if first is None:
-        raise InputError(f"{name}: the dataset has no rows")
-    module = reader(recognise_sample(first[1], Path(name)) if format == AUTO else format)
-    if not hasattr(module, "trajectory"):
-        raise InputError(
-            f"{name}: rows of the format {module.__name__.rpartition('.')[2]} are read from files"
-        )
-    return base.read_documents(itertools.chain([first], rows), module.episodes, module.trajectory)
-
-
-def _pairs(result: Any, path: Path) -> tuple[list[Trajectory], Named]:
-    """A reader's result; sentences that begin with their place are taken apart."""
-    trajectories, why = result
-    if isinstance(why, openai_chat.Skipped):
-        split = (sentence.partition(": ") for sentence in why.sentences)
-        why = {where: sentence for where, _, sentence in split}
-    return trajectories, dict(why)
-
-
-def recognise(path: Path) -> str:
-    """The name of the format of a file, by its content. Raises InputError that lists the known formats."""
-    if path.is_dir():
-        return "terminus"
-    first = bad = None
-    for _, document in files.documents(path):
-        if not isinstance(document, InputError):
-            first = document
-            break
-        bad = bad or document
-    else:
-        raise InputError(f"{path}: no readable document in it" + (f"; the first fault: {bad}" if bad else ""))
-    return recognise_sample(first, path)
-
-
-def recognise_sample(sample: Any, path: Path) -> str:
-    """The name of the format whose first document is `sample`. Raises InputError."""
-    inner = [sample[0]] if isinstance(sample, list) and sample else []  # a list of any format's documents
-    for name in available():
-        for candidate in (sample, *inner):
-            if reader(name).recognise(candidate, path):
-                return name
-    raise InputError(f"{path}: the format is not known; known are {', '.join(available())}")
-
-
-def unique(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
-    """The same trajectories; an id that is taken gets "~2", "~3", ... in the given order."""
-    taken: set[str] = set()
-    count: dict[str, int] = {}
-    out = []
-    for trajectory in trajectories:
-        id = trajectory.id
-        while id in taken:
-            count[trajectory.id] = count.get(trajectory.id, 1) + 1
-            id = f"{trajectory.id}~{count[trajectory.id]}"
-        taken.add(id)
-        out.append(trajectory if id == trajectory.id else dataclasses.replace(trajectory, id=id))
-    return out

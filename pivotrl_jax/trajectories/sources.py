@@ -14,7 +14,6 @@ from pivotrl_jax.environments.toolbox import demonstrations as demonstrations_li
 from pivotrl_jax.environments.toolbox import users
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories import filters, reading
-from pivotrl_jax.trajectories.readers import openai_chat
 from pivotrl_jax.trajectories.split import split
 
 
@@ -91,8 +90,10 @@ def from_files(config, seed: int) -> Data:
     and actions demonstrated too often are history that is not imitated.
     """
     paths = config.source.split(",")
-    trajectories, skipped = reading.read(paths, config.format, config.verifier, config.on_bad_row)
-    tools = openai_chat.read_tools_file(config.tools)
+    trajectories, skipped = reading.read(
+        paths, config.format, config.verifier, config.on_bad_row, field="config.data.format"
+    )
+    tools = reading.read_tools_file(config.tools)
     trajectories = [t if t.tools else dataclasses.replace(t, tools=tools) for t in trajectories]
     trajectories, failed, _ = filters.successes(trajectories, config.min_reward)
     skipped |= {t.id: f"its reward is {t.reward}, below {config.min_reward}" for t in failed}

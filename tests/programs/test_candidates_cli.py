@@ -81,7 +81,7 @@ def test_long_prompts_are_left_out(folder, tmp_path):
         (["x.json"], "no output; name one"),
         (["missing.json", "--out=x"], "missing.json: no such file or folder"),
         (["README.md", "--out=x"], "README.md: not valid JSON"),
-        (["README.md", "--out=x", "--format=xml"], "no format is called 'xml'; known are auto, "),
+        (["README.md", "--out=x", "--format=xml"], "--format is 'xml', which is none of the readers"),
         (["README.md", "--out=x", "--max_repeats=-1"], "--max_repeats=-1; want 0 or more"),
         (["README.md", "--out=x", "--tools=none.json"], "none.json: "),
         (["README.md", "--out=x", "--nonsense=1"], "Unknown command line flag 'nonsense'"),

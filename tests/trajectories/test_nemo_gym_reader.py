@@ -104,7 +104,7 @@ def test_the_reader_is_recognised_and_reads_files(tmp_path):
     assert list(named) == [f"{path}:2"] and '"expected_action" has the type' in named[f"{path}:2"]
     assert made[0].scenario == made[1].scenario and made[0].id != made[1].id
     with pytest.raises(InputError, match=r"rows\.jsonl:2: "):
-        nemo_gym.read(path, on_bad_row="stop")
+        reading.read(path, on_bad_row="stop")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
-"""Reading OpenAI chat messages; candidates; the split."""
+"""Rows of OpenAI chat messages: what they become, and what is wrong with a bad one."""
 
 import json
 
 import pytest
 
-from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.extract import extract, limit_prompts
-from pivotrl_jax.trajectories.readers import openai_chat
-from pivotrl_jax.trajectories.split import split
+from pivotrl_jax.records import InputError
+from pivotrl_jax.trajectories import reading
 
 USER = {"role": "user", "content": "what is here?"}
 DONE = {"role": "assistant", "content": "Only a."}
@@ -37,18 +35,19 @@ def write(tmp_path, *rows):
     return path
 
 
+def read(path, **options):
+    return reading.read(path, "openai_chat", **options)
+
+
 def read_one(tmp_path, *messages, **more):
-    (trajectory,), _ = openai_chat.read(
-        write(tmp_path, {"messages": list(messages), **more}), "tool_call", "stop"
-    )
+    (trajectory,), _ = read(write(tmp_path, {"messages": list(messages), **more}), on_bad_row="stop")
     return trajectory
 
 
 def test_a_row_becomes_a_trajectory(tmp_path):
     path = write(tmp_path, {**GOOD, "id": "t", "scenario": 7}, "", GOOD)
-    trajectories, skipped = openai_chat.read(path, "tool_call", "stop")
-    first, second = trajectories
-    assert skipped.count == 0
+    (first, second), left_out = read(path)
+    assert left_out == {}
     assert (first.id, first.scenario, first.source, first.verifier) == ("t", "7", "openai", "tool_call")
     assert first.origin == f"{path}:1" and first.tools == [{"name": "ls"}]
     assert (second.id, second.scenario) == ("data:3", "data:3")
@@ -137,100 +136,20 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_skipped_and_named_or_stops(name, tmp_path):
+def test_a_bad_row_is_left_out_and_named_or_stops(name, tmp_path):
     row, words = BAD[name]
     path = write(tmp_path, GOOD, row, GOOD)
-    trajectories, skipped = openai_chat.read(path, "tool_call", "skip")
+    trajectories, left_out = read(path)
     assert [t.id for t in trajectories] == ["data:1", "data:3"]
-    assert skipped.count == 1 and skipped.sentences[0].startswith(f"{path}:2: ")
+    ((where, sentence),) = left_out.items()
+    assert where == f"{path}:2" and "\n" not in sentence
     with pytest.raises(InputError, match=words) as stopped:
-        openai_chat.read(path, "tool_call", "stop")
-    assert str(stopped.value) == skipped.sentences[0]
-    assert "\n" not in skipped.sentences[0]
-
-
-def test_an_id_used_twice_names_the_first_place(tmp_path):
-    path = write(tmp_path, {**GOOD, "id": "t"}, {**GOOD, "id": "t"})
-    with pytest.raises(InputError, match=r"data\.jsonl:2: the id .t. is taken by .*data\.jsonl:1"):
-        openai_chat.read(path, "tool_call", "stop")
+        read(path, on_bad_row="stop")
+    assert str(stopped.value) == f"{where}: {sentence}"
 
 
 def test_bytes_that_are_no_text_are_a_bad_row(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_bytes(json.dumps(GOOD).encode() + b"\n\xff\xfe{}\n")
-    _, skipped = openai_chat.read(path, "tool_call", "skip")
-    assert skipped.count == 1 and "data.jsonl:2: not valid JSON" in skipped.sentences[0]
-
-
-def test_what_always_stops(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        openai_chat.read(tmp_path / "none.jsonl", "tool_call", "skip")
-    with pytest.raises(InputError, match='want "skip" or "stop"'):
-        openai_chat.read(write(tmp_path, GOOD), "tool_call", "ignore")
-    with pytest.raises(InputError, match=r"no usable row among 1; .*data\.jsonl:1"):
-        openai_chat.read(write(tmp_path, "{"), "tool_call", "skip")
-    with pytest.raises(InputError, match="no usable row"):
-        openai_chat.read(write(tmp_path), "tool_call", "skip")
-
-
-# ---- candidates
-
-
-def test_every_assistant_turn_is_a_candidate(tmp_path):
-    (trajectory,), _ = openai_chat.read(write(tmp_path, {**GOOD, "id": "t"}), "tool_call", "stop")
-    first, second = extract([trajectory])
-    assert (first.id, first.turn, first.is_call) == ("t@1", 0, True)
-    assert first.messages == trajectory.messages[:1] and first.demonstration == trajectory.messages[1]
-    assert (second.id, second.turn, second.is_call) == ("t@3", 1, False)
-    assert second.messages == trajectory.messages[:3]
-    assert (second.trajectory_id, second.scenario, second.verifier) == ("t", "t", "tool_call")
-
-
-def test_cases_go_to_their_turns_and_a_greeting_gives_no_candidate():
-    messages = [DONE, USER, DONE, USER, DONE]
-    trajectory = Trajectory("t", messages, [], "bfcl", "s", "bfcl_multi_turn", {4: {"k": 1}})
-    assert [(c.id, c.turn, c.case) for c in extract([trajectory])] == [("t@2", 1, {}), ("t@4", 2, {"k": 1})]
-
-
-def test_a_long_prompt_is_left_out_with_its_length():
-    trajectory = Trajectory("t", [USER, DONE, USER, DONE], [], "openai", "s", "tool_call")
-    candidates = extract([trajectory])
-    kept, skipped = limit_prompts(candidates, lambda c: 10 * len(c.messages), 10)
-    assert [c.id for c in kept] == ["t@1"]
-    assert list(skipped) == ["t@3"] and "30 tokens, more than the limit of 10" in skipped["t@3"]
-
-
-# ---- split
-
-
-def many(count, per_scenario=3):
-    return [
-        Trajectory(f"t{i}", [USER, DONE], [], "openai", f"s{i // per_scenario}", "tool_call")
-        for i in range(count)
-    ]
-
-
-def test_no_scenario_is_on_both_sides():
-    trajectories = many(60)
-    train, held_out = split(trajectories, 0.25, seed=0)
-    assert {t.scenario for t in train}.isdisjoint(t.scenario for t in held_out)
-    assert len({t.scenario for t in held_out}) == 5 and len(train) + len(held_out) == 60
-    assert train == [t for t in trajectories if t in train]
-
-
-def test_the_split_depends_on_the_seed_and_on_nothing_else():
-    trajectories = many(60)
-    held_out = {t.id for t in split(trajectories, 0.25, seed=0)[1]}
-    assert held_out == {t.id for t in split(trajectories[::-1], 0.25, seed=0)[1]}
-    assert held_out != {t.id for t in split(trajectories, 0.25, seed=1)[1]}
-    assert {t.scenario for t in split(many(12), 0.25, 0)[1]} == {"s1"}  # the same on every machine
-
-
-def test_shares_at_the_edges():
-    assert split(many(6), 0, seed=0) == (many(6), [])
-    assert [len(side) for side in split(many(6), 0.01, seed=0)] == [3, 3]
-    assert [len(side) for side in split(many(6), 0.99, seed=0)] == [3, 3]
-    with pytest.raises(InputError, match="cannot be split"):
-        split(many(3), 0.5, seed=0)
-    with pytest.raises(InputError, match="held_out_share is 1"):
-        split(many(6), 1, seed=0)
+    _, left_out = read(path)
+    assert left_out.keys() == {f"{path}:2"} and "not valid JSON" in left_out[f"{path}:2"]

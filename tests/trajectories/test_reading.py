@@ -109,7 +109,7 @@ def test_bad_rows_are_named_or_stop(tmp_path):
         reading.read(path, on_bad_row="never")
     with pytest.raises(InputError, match="no such file or folder"):
         reading.read(tmp_path / "none")
-    with pytest.raises(InputError, match="no format is called 'xml'; known are auto, "):
+    with pytest.raises(InputError, match="format is 'xml', which is none of the readers; known are atif, "):
         reading.read(path, format="xml")
 
 

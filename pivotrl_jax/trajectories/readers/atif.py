@@ -17,11 +17,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import messages as messages_lib
-from pivotrl_jax.chat.messages import want
+from pivotrl_jax.chat.json_text import read_object
+from pivotrl_jax.chat.messages import content_text, require, tool_call
+from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files, openai_chat
-from pivotrl_jax.trajectories.readers.base import CONTEXT
+from pivotrl_jax.trajectories.readers import base, building, openai_chat
+from pivotrl_jax.trajectories.readers.building import CONTEXT
+from pivotrl_jax.trajectories.readers.files import Document
 
 NEWEST = 8
 
@@ -37,12 +39,7 @@ def recognise(sample: Any, path: Path) -> bool:
     return isinstance(sample, dict) and str(sample.get("schema_version", "")).startswith("ATIF")
 
 
-def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing)."""
-    return base.read_documents(files.documents(path), episodes, trajectory)
-
-
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
+def episodes(document: Any, where: str) -> Iterable[Document]:
     """The trajectory, or those of a list, and those of their subagents, which the newest versions embed."""
     open_documents = list(base.unrolled(document, where, recognise))[::-1]
     while open_documents:
@@ -55,24 +52,26 @@ def episodes(document: Any, where: str) -> Iterable[files.Document]:
 
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
-    version = str(want(document, dict, "a trajectory").get("schema_version"))
+    version = str(require(document, dict, "a trajectory").get("schema_version"))
     match = re.fullmatch(r"ATIF-v1\.(\d{1,3})", version)
     if not match or int(match[1]) > NEWEST:
         raise InputError(f"schema_version is {version!r}; read are ATIF-v1.0 to ATIF-v1.{NEWEST}")
     agent = document.get("agent") if isinstance(document.get("agent"), dict) else {}
-    messages, skip = _messages(want(document.get("steps"), list, '"steps"'))
+    messages, skip = _messages(require(document.get("steps"), list, '"steps"'))
     tools = agent.get("tool_definitions")
     name = _name(document, where)
-    return base.trajectory(
-        messages,
-        id=name,
-        origin=where,
-        source="atif",
-        scenario=name.partition("__")[0] if _trial(where) else name,
-        verifier=_verifier(str(agent.get("name", "")), messages, tools),
-        tools=tools,
-        reward=_reward(document, where),
-        skip=skip,
+    return building.checked(
+        Trajectory(
+            messages=messages,
+            id=name,
+            origin=where,
+            source="atif",
+            scenario=name.partition("__")[0] if _trial(where) else name,
+            verifier=_verifier(str(agent.get("name", "")), messages, tools),
+            tools=tools,
+            reward=_reward(document, where),
+            skip=skip,
+        )
     )
 
 
@@ -84,7 +83,7 @@ def _name(document: dict, where: str) -> str:
     for key in ("trajectory_id", "session_id"):
         if isinstance(document.get(key), str) and document[key]:
             return document[key]
-    return base.stem(where)
+    return building.stem(where)
 
 
 def _trial(where: str) -> Path | None:
@@ -97,13 +96,13 @@ def _messages(steps: list) -> tuple[list[Message], dict[int, str]]:
     messages: list[Message] = []
     skip: dict[int, str] = {}
     for i, step in enumerate(steps):
-        source = want(step, dict, f"steps[{i}]").get("source")
+        source = require(step, dict, f"steps[{i}]").get("source")
         if not isinstance(source, str) or source not in SOURCES:
             raise InputError(f"steps[{i}]: unknown source {source!r}; want one of {', '.join(SOURCES)}")
-        message: Message = {"role": SOURCES[source], "content": messages_lib.text(step.get("message"))}
+        message: Message = {"role": SOURCES[source], "content": content_text(step.get("message"))}
         calls = []
         if source == "agent":
-            calls = [_call(c) for c in want(step.get("tool_calls") or [], list, f"steps[{i}]: tool_calls")]
+            calls = [_call(c) for c in require(step.get("tool_calls") or [], list, f"steps[{i}]: tool_calls")]
             message["tool_calls"] = calls
             if isinstance(step.get("reasoning_content"), str):
                 message["reasoning_content"] = step["reasoning_content"]
@@ -117,17 +116,18 @@ def _messages(steps: list) -> tuple[list[Message], dict[int, str]]:
 def _call(call: Any) -> dict:
     if not isinstance(call, dict) or not isinstance(call.get("function_name"), str):
         raise InputError("a tool call has no function_name")
-    return messages_lib.call(call["function_name"], call.get("arguments"), call.get("tool_call_id"))
+    return tool_call(call["function_name"], call.get("arguments"), call.get("tool_call_id"))
 
 
 def _results(step: dict, calls: list[dict]) -> list[Message]:
     observation = step.get("observation")
     if observation is None:
         return []
-    results = want(want(observation, dict, "an observation").get("results"), list, "an observation's results")
+    results = require(observation, dict, "an observation").get("results")
+    results = require(results, list, "an observation's results")
     messages, unanswered = [], [c["id"] for c in calls]
     for result in results:
-        content = messages_lib.text(want(result, dict, "a result").get("content"))
+        content = content_text(require(result, dict, "a result").get("content"))
         id = result.get("source_call_id") or (unanswered[0] if unanswered else None)
         if id not in unanswered:
             messages.append({"role": "user", "content": content})
@@ -146,20 +146,20 @@ def _verifier(agent: str, messages: list[Message], tools: Any) -> str:
     shell = [n for n in names if set(re.split(r"[^a-z]+", n.lower())) & set(SHELLS)]
     if "terminus" in agent.lower() or len(shell) * 2 > len(names):
         return "terminal"
-    return openai_chat.verifier_for(messages, messages_lib.read_tools(tools))
+    return openai_chat.verifier_for(messages, read_tools(tools))
 
 
 def _reward(document: dict, where: str) -> float | None:
     extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
     trial = _trial(where)
     if "reward" in extra or trial is None:
-        return base.number(extra.get("reward"))
+        return building.number(extra.get("reward"))
     try:
         if (trial / "result.json").is_file():
-            result = files.read_row((trial / "result.json").read_bytes()).get("verifier_result")
+            result = read_object((trial / "result.json").read_bytes()).get("verifier_result")
             rewards = result.get("rewards") if isinstance(result, dict) else None
-            if isinstance(rewards, dict) and base.number(rewards.get("reward")) is not None:
-                return base.number(rewards["reward"])
+            if isinstance(rewards, dict) and building.number(rewards.get("reward")) is not None:
+                return building.number(rewards["reward"])
         return float((trial / "verifier" / "reward.txt").read_text(encoding="utf-8").strip()[:40])
     except (InputError, ValueError, OSError):
         return None  # unknown, which the success filter counts

@@ -1,159 +1,107 @@
-"""What all readers share: from loosely typed messages to a checked Trajectory."""
+'''How to add a reader, and the loop that runs every reader.
 
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+A reader reads the files of one format. It is a module, or any other object, with two functions:
+
+    recognise(sample, path) -> bool              does `sample`, the first document of `path`, have the format?
+    trajectory(document, where) -> Trajectory    one episode; `where` is its place, "file" or "file:number"
+
+A document is one JSON value: a whole file, a line of JSONL, or a row of parquet or of a hub dataset. This is
+a complete reader:
+
+    """Acme's logs: {"ticket": "...", "log": [{"who": "customer", "says": "..."}, ...], "solved": true}."""
+
+    from pivotrl_jax.chat.messages import require
+    from pivotrl_jax.records import Trajectory
+    from pivotrl_jax.trajectories.readers import building
+
+    ROLES = {"customer": "user", "clerk": "assistant"}
+
+
+    def recognise(sample, path):
+        return isinstance(sample, dict) and "ticket" in sample and "log" in sample
+
+
+    def trajectory(document, where):
+        log = require(require(document, dict, "a row").get("log"), list, '"log"')
+        messages = [{"role": ROLES.get(line["who"]), "content": line["says"]} for line in log]
+        return building.checked(
+            Trajectory(
+                id=building.stem(where),
+                messages=messages,
+                tools=[],
+                source="acme",
+                scenario=document["ticket"],
+                verifier="tool_call",
+                origin=where,
+                reward=building.number(document.get("solved")),
+            )
+        )
+
+`building.checked` validates messages and tools, and adds the turns that are no candidates in any format
+(greetings, empty turns, unreadable calls) to `Trajectory.skip`. A reader that sees other turns which should
+not be imitated puts them there itself, under one of the reasons in building.py.
+
+Whatever cannot be read raises InputError with a sentence that says what was wrong and what to do. The episode
+is then left out and the user is told. Two more functions are optional:
+
+    episodes(document, where)    (where, episode) pairs, for a document that holds several episodes
+    documents(path)              (where, document) pairs, for a file that is not JSON, or a folder
+
+Without `episodes`, a document is one episode, or a list of them. To use a reader, give its name as
+config.data.format, or as `candidates --format`: "package.module:object", or "package:module" for a module.
+Installed under the entry point group "pivotrl_jax.readers", it also recognises files by itself. A reader of
+this package is a file in this folder and a line in `reading.READERS`.
+'''
+
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from pivotrl_jax.chat import messages as messages_lib
-from pivotrl_jax.chat.messages import UNPARSEABLE
-from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers.files import Document
 
-BASH_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "bash",
-        "description": "Run a command in the shell of the environment.",
-        "parameters": {
-            "type": "object",
-            "properties": {"command": {"type": "string", "description": "The command to run."}},
-            "required": ["command"],
-        },
-    },
-}
+
+class Reader(Protocol):
+    """The two functions that every reader has; `episodes` and `documents` are optional."""
+
+    def recognise(self, sample: Any, path: Path) -> bool:
+        """Whether `sample`, the first document of a file, is in this reader's format."""
+
+    def trajectory(self, document: Any, where: str) -> Trajectory:
+        """One episode. Raises InputError."""
 
 
-def number(value: Any) -> float | None:
-    """A reward as recorded: a number, or a yes or no; None for anything else."""
-    return float(value) if isinstance(value, (bool, int, float)) and abs(value) < 1e9 else None
-
-
-def trajectory(
-    raw: list[Message],
-    *,
-    id: str,
-    origin: str,
-    source: str,
-    scenario: str,
-    verifier: str,
-    tools: Any = None,
-    reward: float | None = None,
-    skip: Mapping[int, str] | None = None,
-    case: dict | None = None,
-) -> Trajectory:
-    """Check `raw` messages and build the Trajectory. Raises InputError.
-
-    A result message may carry "error": True, which stays: the source itself says that the call failed. `skip`
-    counts in `raw`; turns that answer nothing, say nothing, or hold an unreadable call are added to it.
-    `case` goes to every assistant turn.
-    """
-    if any(isinstance(m, dict) and m.get("role") == "tool" for m in raw[:1]):
-        raise InputError("the first message is a tool result; the call before it is missing")
-    messages = messages_lib.read_messages(raw)
-    for message, loose in zip(messages, raw):
-        if message["role"] == "tool" and loose.get("error") is True:
-            message["error"] = True
-    turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-    if not turns:
-        raise InputError("no assistant turn, so nothing is demonstrated")
-    try:
-        json.dumps(messages, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except (ValueError, RecursionError) as e:  # UnicodeEncodeError is a ValueError
-        raise InputError(f"the messages cannot be written as JSON ({type(e).__name__})") from None
-    return Trajectory(
-        id,
-        messages,
-        messages_lib.read_tools(tools),
-        source,
-        scenario,
-        verifier,
-        {i: case for i in turns} if case else {},
-        origin,
-        reward,
-        plain_skips(messages, turns) | dict(skip or {}),
-    )
-
-
-def read_documents(
-    source: Iterable[Document],
-    episodes: Callable[[Any, str], Iterable[Document]],
-    trajectory: Callable[[Any, str], Trajectory],
-) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing).
-
-    `episodes` takes a document apart, `trajectory` reads one episode; both may raise InputError, and an
-    episode may be one.
-    """
+def read_documents(reader: Reader, documents: Iterable[Document]) -> tuple[list[Trajectory], dict[str, str]]:
+    """(trajectories, where -> why an episode was left out). A document may be the InputError it raised."""
     trajectories: list[Trajectory] = []
-    named: dict[str, str] = {}
-    for where, document in source:
+    left_out: dict[str, str] = {}
+    for where, episode in _episodes(reader, documents):
+        try:
+            if isinstance(episode, InputError):
+                raise episode
+            trajectories.append(reader.trajectory(episode, where))
+        except InputError as e:
+            left_out[where] = str(e)
+    return trajectories, left_out
+
+
+def _episodes(reader: Reader, documents: Iterable[Document]) -> Iterator[Document]:
+    for where, document in documents:
         try:
             if isinstance(document, InputError):
                 raise document
-            parts = list(episodes(document, where))
+            if hasattr(reader, "episodes"):
+                episodes = list(reader.episodes(document, where))
+            else:
+                episodes = list(unrolled(document, where, reader.recognise))
         except InputError as e:
-            named[where] = str(e)
-            continue
-        if not parts:
-            named[where] = "no episode in it"
-        for place, episode in parts:
-            try:
-                if isinstance(episode, InputError):
-                    raise episode
-                trajectories.append(trajectory(episode, place))
-            except InputError as e:
-                named[place] = str(e)
-    return trajectories, named
+            episodes = [(where, e)]
+        yield from episodes or [(where, InputError("no episode in it"))]
 
 
 def unrolled(document: Any, where: str, recognise: Callable[[Any, Path], bool]) -> Iterator[Document]:
-    """The `episodes` of a format whose documents are single episodes, or lists of them."""
+    """The document itself; or each of its items, if it is a list that `recognise` does not take for one."""
     if isinstance(document, list) and not recognise(document, Path(where)):
-        yield from ((f"{where}:{i}", one) for i, one in enumerate(document, 1))
+        yield from ((f"{where}:{i}", episode) for i, episode in enumerate(document, 1))
     else:
         yield where, document
-
-
-def stem(where: str) -> str:
-    """What a place is called in ids: the file's name without its endings, and the numbers if there are any.
-
-    >>> stem("runs/django__django-1.traj.json"), stem("rows.jsonl:3")
-    ('django__django-1', 'rows:3')
-    """
-    path, numbers = re.fullmatch(r"(.*?)((?::\d+)*)", where, re.DOTALL).groups()
-    return re.sub(r"(\.(json|jsonl|ndjson|parquet|traj|trajectory))+$", "", Path(path).name) + numbers
-
-
-GREETING = "greeting"  # it answers nobody: no user has spoken yet
-
-
-NO_ACTION = "no_action"  # it says and does nothing, or its format wants an action and it has none
-
-
-UNPARSEABLE_CALL = "unparseable_call"  # its action cannot be read
-
-
-CALL_ERROR = "call_error"  # the environment answered with an error
-
-
-REPEATED = "repeated"  # the same action was demonstrated often enough
-
-
-CONTEXT = "context"  # given to the policy, not demonstrated: an example, or a copy of an earlier episode
-
-
-def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]:
-    """The turns among `turns` that are no candidates whatever the source."""
-    spoken = next((i for i, m in enumerate(messages) if m["role"] in ("user", "tool")), len(messages))
-    skip = {}
-    for i in turns:
-        calls = messages[i].get("tool_calls") or []
-        if i == 0 or (i < spoken and not calls):
-            skip[i] = GREETING
-        elif any(UNPARSEABLE in c["function"]["arguments"] for c in calls):
-            skip[i] = UNPARSEABLE_CALL
-        elif not calls and not messages[i]["content"].strip():
-            skip[i] = NO_ACTION
-    return skip

@@ -1,4 +1,4 @@
-"""Datasets on the Hugging Face hub: "hf:owner/name[:split]", rows of any format that is read here."""
+"""Rows of a dataset on the Hugging Face hub, "hf:owner/name[:split]", in any format that has a reader."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?::([\w.\[\]%:+-]+))?")
 def documents(name: str) -> Iterator[files.Document]:
     """The rows, each at "hf:owner/name:split:number". Keys that are null in a row are left out.
 
-    Raises InputError for a malformed name, a dataset that cannot be loaded, or without the package datasets.
+    Raises InputError for a malformed name, for a dataset that cannot be loaded, and if the package `datasets`
+    is not installed.
     """
     match = NAME.fullmatch(name)
     if not match:

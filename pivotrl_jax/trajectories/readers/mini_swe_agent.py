@@ -11,15 +11,13 @@ passed is decided elsewhere.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import messages as messages_lib
-from pivotrl_jax.chat.messages import want
+from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files
-from pivotrl_jax.trajectories.readers.base import UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers.building import UNPARSEABLE_CALL
 
 VERIFIER = "swe"
 
@@ -43,35 +41,27 @@ def recognise(sample: Any, path: Path) -> bool:
     return any("```mswea_bash_command" in c or RETURN_CODE.match(c) for c in contents)
 
 
-def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing)."""
-    return base.read_documents(files.documents(path), episodes, trajectory)
-
-
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
-    """The episode of a document, or those of a list."""
-    return base.unrolled(document, where, recognise)
-
-
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
     if isinstance(document, list):
         document = {"messages": document}
-    want(document, dict, "a trajectory")
+    require(document, dict, "a trajectory")
     info = document.get("info") if isinstance(document.get("info"), dict) else {}
-    messages, skip = _messages(want(document.get("messages"), list, '"messages"'))
+    messages, skip = _messages(require(document.get("messages"), list, '"messages"'))
     name = document.get("instance_id") or info.get("instance_id")
-    name = name if isinstance(name, str) else base.stem(where)
-    return base.trajectory(
-        messages,
-        id=name,
-        origin=where,
-        source="mini_swe_agent",
-        scenario=name,
-        verifier=VERIFIER,
-        tools=[base.BASH_TOOL],
-        reward=base.number(info.get("resolved", document.get("resolved"))),
-        skip=skip,
+    name = name if isinstance(name, str) else building.stem(where)
+    return building.checked(
+        Trajectory(
+            messages=messages,
+            id=name,
+            origin=where,
+            source="mini_swe_agent",
+            scenario=name,
+            verifier=VERIFIER,
+            tools=[building.BASH_TOOL],
+            reward=building.number(info.get("resolved", document.get("resolved"))),
+            skip=skip,
+        )
     )
 
 
@@ -80,18 +70,18 @@ def _messages(raw: list) -> tuple[list[Message], dict[int, str]]:
     skip: dict[int, str] = {}
     waiting = False  # whether the last turn made a fenced call that has no result yet
     for i, message in enumerate(raw):
-        role = want(message, dict, f"messages[{i}]").get("role")
+        role = require(message, dict, f"messages[{i}]").get("role")
         extra = message.get("extra") if isinstance(message.get("extra"), dict) else {}
         if role == "exit":  # version 2 closes with what was submitted
             continue
-        content = messages_lib.text(message.get("content"))
+        content = content_text(message.get("content"))
         if role == "assistant":
-            calls = messages_lib.lenient_calls(message.get("tool_calls"))
+            calls = lenient_tool_calls(message.get("tool_calls"))
             waiting = False
             if not calls:
                 fences = FENCE.findall(content)
                 if len(fences) == 1:
-                    calls = [messages_lib.call("bash", {"command": fences[0]})]
+                    calls = [tool_call("bash", {"command": fences[0]})]
                     content = FENCE.sub("", content).strip()
                     waiting = True
                 else:

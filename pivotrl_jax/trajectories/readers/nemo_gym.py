@@ -20,16 +20,18 @@ Everything else that a row says is kept in the case under "nemo_gym". A row that
 first is read. Left out are rows whose servers are no pivot's: string_match, equivalence judges, images.
 """
 
-import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import messages as messages_lib
 from pivotrl_jax.chat import responses
-from pivotrl_jax.chat.json_text import strict_json
+from pivotrl_jax.chat import tools as tools_lib
+from pivotrl_jax.chat.json_text import same_json, strict_json
+from pivotrl_jax.chat.messages import require
 from pivotrl_jax.records import Candidate, InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files
+from pivotrl_jax.trajectories.readers import building, files
+from pivotrl_jax.trajectories.readers.building import CONTEXT
+from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.cases import responses_message
 
@@ -73,21 +75,8 @@ def recognise(sample: Any, path: Path) -> bool:
     return isinstance(params, dict) and "input" in params and any(key in sample for key in GOLDS)
 
 
-def read(path: Path, on_bad_row: str = "skip") -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why a row is missing). "stop" raises InputError at the first bad row."""
-    made, named = base.read_documents(_first_rollouts(Path(path)), episodes, trajectory)
-    if on_bad_row == "stop" and named:
-        where, why = next(iter(named.items()))
-        raise InputError(f"{where}: {why}")
-    return made, named
-
-
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
-    """The rows of a document: it is one, or a list of them."""
-    return base.unrolled(document, where, recognise)
-
-
-def _first_rollouts(path: Path) -> Iterator[files.Document]:
+def documents(path: Path) -> Iterator[Document]:
+    """The documents of a file, but of several rollouts of one task only the first."""
     seen = set()
     for where, row in files.documents(path):
         task = row.get("_ng_task_index") if isinstance(row, dict) else None
@@ -107,21 +96,21 @@ def trajectory(row: Any, where: str) -> Trajectory:
         messages = [*ours.messages, ours.demonstration]
         turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
         return Trajectory(
-            ours.trajectory_id,
-            messages,
-            ours.tools,
-            "nemo_gym",
-            ours.scenario,
-            ours.verifier,
-            {turns[-1]: ours.case},
-            where,
-            skip={i: base.CONTEXT for i in turns[:-1]},
+            id=ours.trajectory_id,
+            messages=messages,
+            tools=ours.tools,
+            source="nemo_gym",
+            scenario=ours.scenario,
+            verifier=ours.verifier,
+            cases={turns[-1]: ours.case},
+            origin=where,
+            skip={i: CONTEXT for i in turns[:-1]},
         )
     return _foreign(row, where)
 
 
 def _foreign(row: dict, where: str) -> Trajectory:
-    params = messages_lib.want(row.get("responses_create_params"), dict, '"responses_create_params"')
+    params = require(row.get("responses_create_params"), dict, '"responses_create_params"')
     verifier, case, demonstration = expectation(row)
     try:
         messages = responses.messages_of(params.get("input"))
@@ -135,24 +124,26 @@ def _foreign(row: dict, where: str) -> Trajectory:
             demonstration["reasoning_content"] = messages.pop()["reasoning_content"]
     if not messages:
         raise InputError("responses_create_params.input is empty; want the state before the action")
-    id = row["uuid"] if isinstance(row.get("uuid"), str) and row["uuid"] else base.stem(where)
+    id = row["uuid"] if isinstance(row.get("uuid"), str) and row["uuid"] else building.stem(where)
     earlier = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-    made = base.trajectory(
-        [*messages, demonstration],
-        id=id,
-        origin=where,
-        source="nemo_gym",
-        scenario=_scenario(row) or id,
-        verifier=verifier,
-        tools=_tools(row, params),
-        skip={i: base.CONTEXT for i in earlier},
+    return building.checked(
+        Trajectory(
+            id=id,
+            messages=[*messages, demonstration],
+            tools=_tools(row, params),
+            source="nemo_gym",
+            scenario=_scenario(row) or id,
+            verifier=verifier,
+            cases={len(messages): {**case, "nemo_gym": _provenance(row, params)}},
+            origin=where,
+            skip={i: CONTEXT for i in earlier},
+        )
     )
-    return dataclasses.replace(made, cases={len(messages): {**case, "nemo_gym": _kept(row, params)}})
 
 
 def _tools(row: dict, params: dict) -> list:
     tools = params.get("tools") or row.get("declared_tools") or []
-    return [responses.chat_tool(t) for t in messages_lib.want(tools, list, '"tools"')]
+    return [tools_lib.chat_tool(t) for t in require(tools, list, '"tools"')]
 
 
 def _scenario(row: dict) -> str:
@@ -170,7 +161,7 @@ _READ = ("responses_create_params", "declared_tools", "reference_output", OURS, 
 _READ += ("response", "reward", "category", "_ng_task_index", "_ng_rollout_index")  # of one rollout
 
 
-def _kept(row: dict, params: dict) -> dict:
+def _provenance(row: dict, params: dict) -> dict:
     """What a row says besides state, action and options: provenance, profiles, the request's other fields."""
     kept = {k: v for k, v in row.items() if k not in _READ and v is not None}
     request = {k: v for k, v in params.items() if k not in ("input", "tools") and v is not None}
@@ -193,7 +184,7 @@ def expectation(row: dict) -> tuple[str, dict, Message]:
     options = {k: row[k] for k in ("harness", "threshold", "config") if row.get(k) is not None}
     expected = row.get("expected_action")
     if expected is not None:
-        expected = messages_lib.want(expected, dict, '"expected_action"')
+        expected = require(expected, dict, '"expected_action"')
         if "type" not in expected and isinstance(expected.get("name"), str):
             expected = {"type": "function_call", **expected}
         demonstration = responses_message(expected)
@@ -211,7 +202,7 @@ def expectation(row: dict) -> tuple[str, dict, Message]:
 
 
 def _terminus(row: dict, options: dict) -> tuple[str, dict, Message]:
-    answer = messages_lib.want(row.get("expected_answer"), str, '"expected_answer"')
+    answer = require(row.get("expected_answer"), str, '"expected_answer"')
     metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
     if metadata.get("harness") is None and not _terminus_json(answer):
         raise InputError(
@@ -263,29 +254,27 @@ def own_candidate(row: dict) -> Candidate | None:
             trajectory_id=ours["trajectory_id"],
             turn=ours["turn"],
             messages=_patched(responses.messages_of(params["input"]), ours.get("messages")),
-            tools=responses.shaped(params["tools"], ours["tools"]),
+            tools=tools_lib.shaped(params["tools"], ours["tools"]),
             demonstration=ours.get("demonstration") or responses.messages_of(row["reference_output"])[0],
             verifier=ours["verifier"],
             case=ours["case"],
             scenario=ours["scenario"],
         )
-        shown = responses.items_of(candidate.messages), [responses.flat_tool(t) for t in candidate.tools]
+        shown = responses.items_of(candidate.messages), [tools_lib.flat_tool(t) for t in candidate.tools]
         gold = gold_fields(candidate)
     except (KeyError, TypeError, AttributeError, IndexError) as e:
         raise InputError(
             f'"{OURS}" cannot be read ({type(e).__name__}: {e}); remove it, or repair it'
         ) from None
-    same = responses.same(shown, (params["input"], params["tools"]))
-    return candidate if same and all(responses.same(row.get(k), v) for k, v in gold.items()) else None
+    same = same_json(shown, (params["input"], params["tools"]))
+    return candidate if same and all(same_json(row.get(k), v) for k, v in gold.items()) else None
 
 
 def patch(read_back: list[Message], messages: list[Message]) -> dict | list | None:
     """What `_patched` needs to make `messages` of what a row's items read as; None: nothing."""
     if len(read_back) != len(messages):
         return messages
-    return {
-        str(i): b for i, (a, b) in enumerate(zip(read_back, messages)) if not responses.same(a, b)
-    } or None
+    return {str(i): b for i, (a, b) in enumerate(zip(read_back, messages)) if not same_json(a, b)} or None
 
 
 def _patched(read_back: list[Message], changes: dict | list | None) -> list[Message]:

@@ -10,89 +10,70 @@ Also read: "conversations" for "messages", with `from` and `value` (human, gpt) 
 messages or tools as JSON text; "weight": 0 on an assistant message, which makes it context.
 """
 
-import dataclasses
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import read_messages, read_tools
+from pivotrl_jax.chat.json_text import loads
+from pivotrl_jax.chat.messages import read_messages
+from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files
+from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers.files import Document
 
 MESSAGE_FIELDS = ("messages", "conversations")
 
 
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-    """The rows that were left out: one sentence each, beginning with file and line."""
-
-    sentences: tuple[str, ...] = ()
-
-    @property
-    def count(self) -> int:
-        """How many rows were left out."""
-        return len(self.sentences)
-
-
-def read(path: str | Path, verifier: str, on_bad_row: str) -> tuple[list[Trajectory], Skipped]:
-    """All trajectories of a file; their turns are to be scored by `verifier`.
-
-    A bad row is skipped and named (on_bad_row "skip"), or raises InputError ("stop"). A missing file, an
-    unknown `on_bad_row`, and a file without any usable row raise InputError in either case.
-    """
-    path = Path(path)
-    if on_bad_row not in ("skip", "stop"):
-        raise InputError(f'on_bad_row is {on_bad_row!r}; want "skip" or "stop"')
-    trajectories: dict[str, Trajectory] = {}
-    sentences: list[str] = []
-    for origin, row in rows(files.documents(path)):
-        try:
-            if isinstance(row, InputError):
-                raise row
-            made = trajectory(row, origin, f"{path.stem}:{origin.rpartition(':')[2]}", verifier)
-            if made.id in trajectories:
-                first = trajectories[made.id].origin
-                raise InputError(f"the id {made.id!r} is taken by {first}; make ids unique")
-        except InputError as e:
-            sentences.append(f"{origin}: {e}")
-            if on_bad_row == "stop":
-                raise InputError(sentences[-1]) from None
-            continue
-        trajectories[made.id] = made
-    if not trajectories:
-        why = f"; the first bad row: {sentences[0]}" if sentences else ""
-        raise InputError(f"{path}: no usable row among {len(sentences)}; give at least one{why}")
-    return list(trajectories.values()), Skipped(tuple(sentences))
-
-
 def recognise(sample: Any, path: Path) -> bool:
     """Whether a document looks like a row, rows, or the messages of one conversation."""
+    if _is_conversation(sample):
+        return True
     if isinstance(sample, list):
-        if sample and _is_message(sample[0]):
-            return True
         sample = sample[0] if sample else None
     return isinstance(sample, dict) and any(isinstance(sample.get(k), (list, str)) for k in MESSAGE_FIELDS)
 
 
-def rows(documents: Iterable[files.Document]) -> Iterator[files.Document]:
-    """The rows of documents, each at "file:number", counted from 1."""
-    for where, document in documents:
-        numbered = where.rpartition(":")[2].isdigit()
-        if isinstance(document, list) and document and not numbered and not _is_message(document[0]):
-            yield from ((f"{where}:{i}", row) for i, row in enumerate(document, 1))
-        else:
-            yield where if numbered else f"{where}:1", document
+def episodes(document: Any, where: str) -> Iterator[Document]:
+    """The rows of one document, each at "file:number", counted from 1."""
+    numbered = where.rpartition(":")[2].isdigit()
+    if isinstance(document, list) and document and not numbered and not _is_conversation(document):
+        yield from ((f"{where}:{i}", row) for i, row in enumerate(document, 1))
+    else:
+        yield where if numbered else f"{where}:1", document
 
 
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
-    """The rows of one document."""
-    return rows([(where, document)])
+def _is_conversation(value: Any) -> bool:
+    """Whether a value is a list of messages (judged by its first), not a list of rows."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and ("role" in first or "from" in first) and "messages" not in first
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and ("role" in value or "from" in value) and "messages" not in value
+def trajectory(document: Any, where: str) -> Trajectory:
+    """One row, or the messages of one conversation. Raises InputError."""
+    row = {"messages": document} if _is_conversation(document) else document
+    if not isinstance(row, dict):
+        raise InputError(f"a JSON {type(row).__name__}, want an object; fix or remove the line")
+    id = _name(row, "id", building.stem(where))
+    raw = messages_of(row)
+    messages = read_messages(raw)
+    turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    if not turns:
+        raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
+    tools = row.get("tools")
+    tools = read_tools(_decoded(tools, "tools") if isinstance(tools, str) else tools)
+    context = {i: building.CONTEXT for i in turns if raw[i].get("weight") == 0}
+    return Trajectory(
+        id=id,
+        messages=messages,
+        tools=tools,
+        source="openai",
+        scenario=_name(row, "scenario", id),
+        verifier=verifier_for(messages, tools),
+        origin=where,
+        reward=_reward(row),
+        skip=building.plain_skips(messages, turns) | context,
+    )
 
 
 def messages_of(row: dict) -> Any:
@@ -110,8 +91,8 @@ def messages_of(row: dict) -> Any:
 
 def _decoded(value: str, key: str) -> Any:
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as e:
+        return loads(value)
+    except ValueError as e:
         raise InputError(f'"{key}" is text but not valid JSON ({e}); fix it') from None
 
 
@@ -136,35 +117,6 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
     return "search" if looks and searches else "tool_call"
 
 
-def trajectory(row: Any, origin: str, default_id: str = "", verifier: str = "") -> Trajectory:
-    """One row, checked. `verifier` "" chooses "search" or "tool_call" by the tools. Raises InputError."""
-    if isinstance(row, list) and row and _is_message(row[0]):
-        row = {"messages": row}
-    if not isinstance(row, dict):
-        raise InputError(f"a JSON {type(row).__name__}, want an object; fix or remove the line")
-    id = _name(row, "id", default_id or base.stem(origin))
-    raw = messages_of(row)
-    messages = read_messages(raw)
-    turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-    if not turns:
-        raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
-    tools = row.get("tools")
-    tools = read_tools(_decoded(tools, "tools") if isinstance(tools, str) else tools)
-    skip = base.plain_skips(messages, turns) | {i: base.CONTEXT for i in turns if raw[i].get("weight") == 0}
-    return Trajectory(
-        id,
-        messages,
-        tools,
-        "openai",
-        _name(row, "scenario", id),
-        verifier or verifier_for(messages, tools),
-        {},
-        origin,
-        _reward(row),
-        skip,
-    )
-
-
 def _reward(row: dict) -> float | None:
     values = [row[k] for k in ("reward", "resolved", "success") if isinstance(row.get(k), (bool, int, float))]
     return float(values[0]) if values else None
@@ -177,13 +129,3 @@ def _name(row: dict, field: str, default: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise InputError(f'"{field}" is a {type(value).__name__}, want a string')
     return str(value)
-
-
-def read_tools_file(path: str) -> list[dict]:
-    """Function docs for episodes that bring none: a JSON list; "" for no file. Raises InputError."""
-    if not path:
-        return []
-    try:
-        return read_tools(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as e:  # InputError is a ValueError
-        raise InputError(f"{path}: {e}") from None

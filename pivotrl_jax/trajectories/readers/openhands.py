@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import messages
-from pivotrl_jax.chat.messages import want
+from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files
+from pivotrl_jax.trajectories.readers import building
 
 VERIFIER = "swe"
 
@@ -44,47 +43,39 @@ def recognise(sample: Any, path: Path) -> bool:
     return isinstance(first, dict) and "source" in first and ("action" in first or "observation" in first)
 
 
-def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing)."""
-    return base.read_documents(files.documents(path), episodes, trajectory)
-
-
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
-    """The episode of a document, or those of a list."""
-    return base.unrolled(document, where, recognise)
-
-
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
-    row = {"history": document} if isinstance(document, list) else want(document, dict, "a row")
+    row = {"history": document} if isinstance(document, list) else require(document, dict, "a row")
     events = _Events()
-    for event in _flat(want(row.get("history"), list, '"history"')):
+    for event in _flat(require(row.get("history"), list, '"history"')):
         events.add(event)
     name = row.get("instance_id")
-    name = name if isinstance(name, str) else base.stem(where)
-    return base.trajectory(
-        events.messages,
-        id=name,
-        origin=where,
-        source="openhands",
-        scenario=name,
-        verifier=VERIFIER,
-        tools=events.tools,
-        reward=_reward(row),
+    name = name if isinstance(name, str) else building.stem(where)
+    return building.checked(
+        Trajectory(
+            messages=events.messages,
+            id=name,
+            origin=where,
+            source="openhands",
+            scenario=name,
+            verifier=VERIFIER,
+            tools=events.tools,
+            reward=_reward(row),
+        )
     )
 
 
 def _flat(history: list) -> Iterable[dict]:
     for i, event in enumerate(history):
         for one in event if isinstance(event, list) else [event]:
-            yield want(one, dict, f"event {i}")
+            yield require(one, dict, f"event {i}")
 
 
 def _reward(row: dict) -> float | None:
     result = row.get("test_result") if isinstance(row.get("test_result"), dict) else {}
     for place in (row, row.get("report"), result, result.get("report")):
-        if isinstance(place, dict) and base.number(place.get("resolved")) is not None:
-            return base.number(place["resolved"])
+        if isinstance(place, dict) and building.number(place.get("resolved")) is not None:
+            return building.number(place["resolved"])
     return None
 
 
@@ -104,14 +95,14 @@ class _Events:
         if isinstance(event.get("observation"), str):
             self._observation(event)
         elif isinstance(event.get("action"), str):
-            args = want(event.get("args", {}), dict, "an action's args")
+            args = require(event.get("args", {}), dict, "an action's args")
             if event["action"] == "system":
-                self.messages.append({"role": "system", "content": messages.text(args.get("content"))})
+                self.messages.append({"role": "system", "content": content_text(args.get("content"))})
                 self.tools = args.get("tools")
             elif event.get("source") == "agent":
                 self._action(event, args)
             elif event["action"] == "message":
-                self.messages.append({"role": "user", "content": messages.text(args.get("content"))})
+                self.messages.append({"role": "user", "content": content_text(args.get("content"))})
             # what else a user does (running a command by hand) is seen through its observation
         else:
             raise InputError(f"the event {event.get('id')!r} is neither an action nor an observation")
@@ -126,17 +117,17 @@ class _Events:
             if id in self.responses:
                 return
             self.responses.add(id)
-            calls = messages.lenient_calls(message.get("tool_calls"))
+            calls = lenient_tool_calls(message.get("tool_calls"))
             spoken = {
                 "role": "assistant",
-                "content": messages.text(message.get("content")),
+                "content": content_text(message.get("content")),
                 "tool_calls": calls,
             }
             if isinstance(message.get("reasoning_content"), str):
                 spoken["reasoning_content"] = message["reasoning_content"]
             self.messages.append(spoken)
         elif event["action"] == "message":
-            self.messages.append({"role": "assistant", "content": messages.text(args.get("content"))})
+            self.messages.append({"role": "assistant", "content": content_text(args.get("content"))})
         else:
             id = f"event_{event.get('id')}"
             if isinstance(event.get("id"), (int, str)):
@@ -145,8 +136,8 @@ class _Events:
             self.messages.append(
                 {
                     "role": "assistant",
-                    "content": messages.text(args.get("thought")),
-                    "tool_calls": [messages.call(event["action"], arguments, id)],
+                    "content": content_text(args.get("thought")),
+                    "tool_calls": [tool_call(event["action"], arguments, id)],
                 }
             )
 
@@ -155,7 +146,7 @@ class _Events:
         id = self.calls.get(cause) if isinstance(cause, (int, str)) else None
         if id is None and isinstance(metadata, dict):
             id = metadata.get("tool_call_id")
-        content = messages.text(event.get("content"))
+        content = content_text(event.get("content"))
         if id is None or id not in self.calls.values():  # nobody's call: the platform or the user did it
             self.messages.append({"role": "user", "content": content})
             return

@@ -16,15 +16,13 @@ elsewhere. The docs of SWE-agent's own commands are in its system prompt, not in
 import ast
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import messages as messages_lib
-from pivotrl_jax.chat.messages import UNPARSEABLE, want
+from pivotrl_jax.chat.messages import UNPARSEABLE, content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files
-from pivotrl_jax.trajectories.readers.base import CONTEXT, NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers.building import CONTEXT, NO_ACTION, UNPARSEABLE_CALL
 
 VERIFIER = "swe"
 
@@ -42,37 +40,29 @@ def recognise(sample: Any, path: Path) -> bool:
     return bool(lists) and all(isinstance(v, list) for v in lists)
 
 
-def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing)."""
-    return base.read_documents(files.documents(path), episodes, trajectory)
-
-
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
-    """The episode of a document, or those of a list."""
-    return base.unrolled(document, where, recognise)
-
-
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
-    history = want(want(document, dict, "a trajectory").get("history"), list, '"history"')
-    history = [want(m, dict, f"history[{i}]") for i, m in enumerate(history)]
+    history = require(require(document, dict, "a trajectory").get("history"), list, '"history"')
+    history = [require(m, dict, f"history[{i}]") for i, m in enumerate(history)]
     agent = history[0].get("agent") if history else None
     history = [m for m in history if m.get("agent", agent) == agent]  # subroutines keep their own history
     native = any(m.get("tool_calls") for m in history)
     messages, skip = _messages(history, native)
     info = document.get("info") if isinstance(document.get("info"), dict) else {}
     name = document.get("instance_id")
-    name = name if isinstance(name, str) else base.stem(where)
-    return base.trajectory(
-        messages,
-        id=name,
-        origin=where,
-        source="swe_agent",
-        scenario=name,
-        verifier=VERIFIER,
-        tools=None if native else [base.BASH_TOOL],
-        reward=base.number(info.get("resolved", document.get("resolved"))),
-        skip=skip,
+    name = name if isinstance(name, str) else building.stem(where)
+    return building.checked(
+        Trajectory(
+            messages=messages,
+            id=name,
+            origin=where,
+            source="swe_agent",
+            scenario=name,
+            verifier=VERIFIER,
+            tools=None if native else [building.BASH_TOOL],
+            reward=building.number(info.get("resolved", document.get("resolved"))),
+            skip=skip,
+        )
     )
 
 
@@ -81,7 +71,7 @@ def _messages(history: list[dict], native: bool) -> tuple[list[Message], dict[in
     skip: dict[int, str] = {}
     waiting = False  # whether the last turn made a fenced call that has no result yet
     for message in history:
-        role, content = message.get("role"), messages_lib.text(message.get("content"))
+        role, content = message.get("role"), content_text(message.get("content"))
         demo = message.get("is_demo") is True
         if role == "assistant":
             calls, why = _calls(message), ""
@@ -89,7 +79,7 @@ def _messages(history: list[dict], native: bool) -> tuple[list[Message], dict[in
                 why = NO_ACTION
             elif not calls:
                 content, command = _thought_and_command(message, content)
-                calls = [messages_lib.call("bash", {"command": command})] if command else []
+                calls = [tool_call("bash", {"command": command})] if command else []
                 why = "" if command else UNPARSEABLE_CALL
             waiting = bool(calls) and not native
             why = CONTEXT if demo else why
@@ -113,8 +103,8 @@ def _calls(message: dict) -> list[dict]:
     if isinstance(calls, str):
         text, calls = calls, _literal(calls)
         if not isinstance(calls, list):
-            return [messages_lib.call("unreadable", {UNPARSEABLE: text})]
-    return messages_lib.lenient_calls(calls)
+            return [tool_call("unreadable", {UNPARSEABLE: text})]
+    return lenient_tool_calls(calls)
 
 
 def _literal(text: str) -> Any:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import messages as messages_lib
-from pivotrl_jax.chat.messages import want
+from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files
+from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers.files import Document
 
 VERIFIER = "tau2"
 
@@ -31,12 +31,7 @@ def recognise(sample: Any, path: Path) -> bool:
     return ("traj" in sample and "task_id" in sample) or {"tasks", "simulations"} <= sample.keys()
 
 
-def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing)."""
-    return base.read_documents(files.documents(path), episodes, trajectory)
-
-
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
+def episodes(document: Any, where: str) -> Iterable[Document]:
     """The episodes of a result file, each at "file:number"."""
     if isinstance(document, dict) and "simulations" in document:
         yield from _simulations(document, where)
@@ -52,32 +47,34 @@ def episodes(document: Any, where: str) -> Iterable[files.Document]:
 
 def trajectory(episode: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
-    want(episode, dict, "an episode")
+    require(episode, dict, "an episode")
     task_id, trial = _key(episode, "task_id"), _key(episode, "trial")
     if "traj" in episode:
-        info = want(episode.get("info"), dict, '"info"')
-        task = want(info.get("task"), dict, '"info.task"')
+        info = require(episode.get("info"), dict, '"info"')
+        task = require(info.get("task"), dict, '"info.task"')
         messages, tools, reward = episode["traj"], None, episode.get("reward")
         actions = _actions(task.get("actions"), "kwargs")
         scenario = f"tau:{task.get('user_id', '')}:{task_id}"
-        messages = [_tau_message(m) for m in want(messages, list, '"traj"')]
+        messages = [_tau_message(m) for m in require(messages, list, '"traj"')]
     else:
-        messages = _tau2_messages(want(episode.get("messages"), list, '"messages"'))
+        messages = _tau2_messages(require(episode.get("messages"), list, '"messages"'))
         if episode.get("policy"):
             messages = [{"role": "system", "content": episode["policy"]}, *messages]
         info = episode.get("reward_info")
         reward = info.get("reward") if isinstance(info, dict) else None
         tools, actions = episode.get("tools"), episode.get("actions", [])
         scenario = f"tau2:{episode.get('domain', '')}:{task_id}"
-    return base.trajectory(
-        messages,
-        id=f"{base.stem(where).rpartition(':')[0] or base.stem(where)}:{task_id}:{trial}",
-        origin=where,
-        source="tau_bench",
-        scenario=scenario,
-        verifier=VERIFIER,
-        tools=tools,
-        reward=base.number(reward),
+    return building.checked(
+        Trajectory(
+            messages=messages,
+            id=f"{building.stem(where).rpartition(':')[0] or building.stem(where)}:{task_id}:{trial}",
+            origin=where,
+            source="tau_bench",
+            scenario=scenario,
+            verifier=VERIFIER,
+            tools=tools,
+            reward=building.number(reward),
+        ),
         case={"task_actions": actions},
     )
 
@@ -92,12 +89,12 @@ def _key(episode: dict, name: str) -> str:
 def _actions(actions: Any, arguments: str) -> list[dict]:
     """Expected actions: the agent's own, by name and arguments only. A task without any expects none."""
     kept = []
-    for i, action in enumerate(want([] if actions is None else actions, list, "the task's actions")):
+    for i, action in enumerate(require([] if actions is None else actions, list, "the task's actions")):
         if not isinstance(action, dict) or not isinstance(action.get("name"), str):
             raise InputError(f"the task's action {i} has no name")
         if action.get("requestor", "assistant") == "assistant":
             given = action.get(arguments)
-            given = {} if given is None else want(given, dict, f"{arguments} of the task's action {i}")
+            given = {} if given is None else require(given, dict, f"{arguments} of the task's action {i}")
             kept.append({"name": action["name"], arguments: given})
             if isinstance(action.get("compare_args"), list):  # the arguments that count; the others are free
                 kept[-1]["compare_args"] = action["compare_args"]
@@ -107,17 +104,17 @@ def _actions(actions: Any, arguments: str) -> list[dict]:
 def _tau_message(message: Any) -> Any:
     """OpenAI's messages but for calls whose arguments are no JSON, which are kept and skipped."""
     if isinstance(message, dict) and message.get("role") == "assistant" and message.get("tool_calls"):
-        return {**message, "tool_calls": messages_lib.lenient_calls(message["tool_calls"])}
+        return {**message, "tool_calls": lenient_tool_calls(message["tool_calls"])}
     return message
 
 
 # ---- tau2-bench
 
 
-def _simulations(document: dict, where: str) -> Iterable[files.Document]:
+def _simulations(document: dict, where: str) -> Iterable[Document]:
     """Simulations, each with what it shares with others: its task's actions, the policy, the tools."""
     tasks = {}
-    for task in want(document.get("tasks"), list, '"tasks"'):
+    for task in require(document.get("tasks"), list, '"tasks"'):
         if isinstance(task, dict) and isinstance(task.get("id"), (str, int)):
             tasks[str(task["id"])] = task
     info = document.get("info")
@@ -125,14 +122,14 @@ def _simulations(document: dict, where: str) -> Iterable[files.Document]:
     world = world if isinstance(world, dict) else {}
     policy = world.get("policy") if isinstance(world.get("policy"), str) else ""
     tools = _tools(world.get("tool_defs"))
-    for i, simulation in enumerate(want(document.get("simulations"), list, '"simulations"'), 1):
+    for i, simulation in enumerate(require(document.get("simulations"), list, '"simulations"'), 1):
         place = f"{where}:{i}"
         try:
-            task = tasks.get(_key(want(simulation, dict, "a simulation"), "task_id"))
+            task = tasks.get(_key(require(simulation, dict, "a simulation"), "task_id"))
             if task is None:
                 raise InputError(f'no task has the id {simulation.get("task_id")!r}; "tasks" must hold it')
             criteria = task.get("evaluation_criteria")
-            criteria = {} if criteria is None else want(criteria, dict, "evaluation_criteria")
+            criteria = {} if criteria is None else require(criteria, dict, "evaluation_criteria")
             actions = _actions(criteria.get("actions"), "arguments")
         except InputError as e:
             yield place, e
@@ -174,9 +171,9 @@ def _tau2_messages(raw: list) -> list[Message]:
                 messages.append({**result, "error": True} if message.get("error") is True else result)
         elif role == "user":
             if not message.get("tool_calls"):
-                messages.append({"role": "user", "content": messages_lib.text(message.get("content"))})
+                messages.append({"role": "user", "content": content_text(message.get("content"))})
         elif role == "assistant":
-            calls = [_tau2_call(c) for c in want(message.get("tool_calls") or [], list, '"tool_calls"')]
+            calls = [_tau2_call(c) for c in require(message.get("tool_calls") or [], list, '"tool_calls"')]
             messages.append({"role": role, "content": message.get("content"), "tool_calls": calls})
         else:
             messages.append(message)
@@ -186,16 +183,16 @@ def _tau2_messages(raw: list) -> list[Message]:
 def _flat(raw: list) -> Iterable[dict]:
     """Messages, with the results that one message bundles taken apart."""
     for message in raw:
-        bundle = want(message, dict, "a message").get("tool_messages")
-        for one in want(bundle, list, '"tool_messages"') if bundle is not None else [message]:
+        bundle = require(message, dict, "a message").get("tool_messages")
+        for one in require(bundle, list, '"tool_messages"') if bundle is not None else [message]:
             yield (
-                want(one, dict, "a message")
+                require(one, dict, "a message")
                 if bundle is None
-                else {"role": "tool", **want(one, dict, "a result")}
+                else {"role": "tool", **require(one, dict, "a result")}
             )
 
 
 def _tau2_call(call: Any) -> dict:
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         raise InputError("a tool call has no name")
-    return messages_lib.call(call["name"], call.get("arguments"), call.get("id") or None)
+    return tool_call(call["name"], call.get("arguments"), call.get("id") or None)

@@ -10,15 +10,17 @@ the model wrote it. A turn without such JSON, or with anything around it but a t
 not finish (no_action).
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.json_text import strict_json
+from pivotrl_jax.chat.json_text import read_object, strict_json
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import base, files, openai_chat
-from pivotrl_jax.trajectories.readers.base import NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers import building, files, openai_chat
+from pivotrl_jax.trajectories.readers.building import NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.files import Document
 
 VERIFIER = "terminal"
 
@@ -69,50 +71,38 @@ def recognise(sample: Any, path: Path) -> bool:
     return False
 
 
-def read(path: Path) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode is missing)."""
-    if path.is_dir():
-        try:
-            return [_folder(path)], {}
-        except InputError as e:
-            return [], {str(path): str(e)}
-    return base.read_documents(files.documents(path), episodes, trajectory)
+def documents(path: Path) -> Iterable[Document]:
+    """The documents of a file. A folder of episodes is one document: its path."""
+    return [(str(path), path)] if path.is_dir() else files.documents(path)
 
 
-def episodes(document: Any, where: str) -> Iterable[files.Document]:
-    """The rows of a document, each at "file:number"."""
-    return openai_chat.episodes(document, where)
+def episodes(document: Any, where: str) -> Iterable[Document]:
+    """The rows of a document, each at "file:number"; a folder is one episode."""
+    return [(where, document)] if isinstance(document, Path) else openai_chat.episodes(document, where)
 
 
-def trajectory(row: Any, where: str) -> Trajectory:
-    """One row of chat messages. Raises InputError."""
-    made = openai_chat.trajectory(row, where, base.stem(where), VERIFIER)
-    task = row.get("task") if isinstance(row, dict) else None
-    scenario = task if isinstance(task, str) and made.scenario == made.id else made.scenario
-    return _terminal(made.messages, made.id, where, scenario, made.reward, made.skip)
+def trajectory(document: Any, where: str) -> Trajectory:
+    """One row of chat messages, or one folder. Raises InputError."""
+    if isinstance(document, Path):
+        return _typed(_folder(document))
+    row = openai_chat.trajectory(document, where)
+    task = document.get("task") if isinstance(document, dict) else None
+    scenario = task if isinstance(task, str) and row.scenario == row.id else row.scenario
+    return _typed(dataclasses.replace(row, scenario=scenario, tools=[]))
 
 
-def _terminal(
-    messages: list[Message], id: str, where: str, scenario: str, reward: float | None, skip: dict[int, str]
-) -> Trajectory:
-    why = {}
-    for i, message in enumerate(messages):
+def _typed(trajectory: Trajectory) -> Trajectory:
+    """The trajectory, checked, its turns that type nothing or cannot be read skipped."""
+    skip = {}
+    for i, message in enumerate(trajectory.messages):
         if message["role"] == "assistant":
             typed = turn(message["content"])
             if typed is None:
-                why[i] = UNPARSEABLE_CALL
+                skip[i] = UNPARSEABLE_CALL
             elif not any(typed[0]) and not typed[1]:
-                why[i] = NO_ACTION
-    return base.trajectory(
-        messages,
-        id=id,
-        origin=where,
-        source="terminus",
-        scenario=scenario,
-        verifier=VERIFIER,
-        reward=reward,
-        skip=why | skip,
-    )
+                skip[i] = NO_ACTION
+    skip |= trajectory.skip
+    return building.checked(dataclasses.replace(trajectory, source="terminus", verifier=VERIFIER, skip=skip))
 
 
 # ---- folders
@@ -133,11 +123,20 @@ def _folder(path: Path) -> Trajectory:
             except (OSError, UnicodeDecodeError) as e:
                 raise InputError(f"{episode / name} cannot be read ({type(e).__name__})") from None
     trial = path.parent if path.name == "agent-logs" else path
-    return _terminal(messages, trial.name, str(path), trial.name.partition(".")[0], _resolved(trial), {})
+    return Trajectory(
+        id=trial.name,
+        messages=messages,
+        tools=[],
+        source="terminus",
+        scenario=trial.name.partition(".")[0],
+        verifier=VERIFIER,
+        origin=str(path),
+        reward=_resolved(trial),
+    )
 
 
 def _resolved(trial: Path) -> float | None:
     try:
-        return base.number(files.read_row((trial / "results.json").read_bytes()).get("is_resolved"))
+        return building.number(read_object((trial / "results.json").read_bytes()).get("is_resolved"))
     except (InputError, OSError):
         return None
