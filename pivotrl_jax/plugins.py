@@ -20,6 +20,11 @@ GROUPS = ("verifiers", "readers", "environments", "losses")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
+def is_path(name: str) -> bool:
+    """Whether `name` has the form "package.module:name"."""
+    return _PATH.fullmatch(name) is not None
+
+
 def entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     """The installed entry points of one of GROUPS, by name; none is loaded."""
     return {point.name: point for point in importlib.metadata.entry_points(group=f"pivotrl_jax.{kind}")}
@@ -54,7 +59,7 @@ def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
     if found is not None:
         return found
     names = ", ".join(sorted({*builtin, *entry_points(kind)}))
-    if not _PATH.fullmatch(name):
+    if not is_path(name):
         raise InputError(
             f"{field} is {name!r}, which is none of the {kind}; known are {names}; name one of your own as "
             "'package.module:name'"

@@ -48,7 +48,7 @@ def main() -> None:
         if config.method == "sft":
             params, totals = sft.train(run, data.demonstrations, validate)
         elif config.method == "e2e_rl":
-            params, totals = e2e_rl.train(run, data.train_rows, validate)
+            params, totals = e2e_rl.train(run, data.train_tasks, validate)
         else:
             turns = [p.candidate for p in selection.pivots(candidates)] if selection else candidates
             params, totals = pivotrl.train(run, turns, candidates, validate)

@@ -30,12 +30,13 @@ import numpy as np
 
 from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import hf, hf_config, locate
+from pivotrl_jax.environments import toolbox
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.rollouts.actor import Actor, Completion, Request
 from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches, learner, losses, optimizer
-from pivotrl_jax.trajectories import extract, sources
+from pivotrl_jax.trajectories import extract
 
 PACKAGES = ("jax", "torch", "transformers", "trl")
 LEARNING_RATE, CLIP_LOW, CLIP_HIGH, EPS = 1e-6, 0.2, 0.28, 1e-6
@@ -147,7 +148,9 @@ def prompts_of(count: int, length: int) -> list[list[int]]:
     embedded world, one after another, cut at the end. Each begins with an episode of its own."""
     talk = embedded_chat()
     per_prompt = 1 + length // 200  # an episode's prompt has at least that many tokens
-    turns = extract.extract(sources.from_toolbox(count * per_prompt, 1, 0, 0).demonstrations)
+    turns = extract.extract(
+        [toolbox.demonstrate(task) for task in toolbox.tasks("train", count * per_prompt, 0)]
+    )
     last = {turn.trajectory_id: turn for turn in turns}
     texts = [talk.prompt_ids(turn.messages, turn.tools) for turn in last.values()]
     joined = (itertools.chain(*texts[i * per_prompt : (i + 1) * per_prompt]) for i in range(count))

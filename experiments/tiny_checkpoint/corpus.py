@@ -23,7 +23,7 @@ import numpy as np
 import words as language
 from tokenizers import Tokenizer
 
-from pivotrl_jax.environments.toolbox import users
+from pivotrl_jax.environments import toolbox
 from pivotrl_jax.evaluation import skills
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,12 +150,10 @@ class Toolbox:
         self.seed, self.block, self.waiting = seed, 0, []
 
     def __call__(self) -> Example:
-        from pivotrl_jax.environments import episode
-
         if not self.waiting:
             self.block += 1
-            rows = users.rows("pretrain", 64, self.seed * 1_000_003 + self.block)
-            self.waiting = [episode.replay(row) for row in rows]
+            tasks = toolbox.tasks("pretrain", 64, self.seed * 1_000_003 + self.block)
+            self.waiting = [toolbox.demonstrate(task) for task in tasks]
         trajectory = self.waiting.pop()
         return trajectory.messages, trajectory.tools
 

@@ -1,39 +1,70 @@
-"""Multi-turn worlds: rows in BFCL's format, executed by small stateful backends.
+"""Environments: tasks that an expert demonstrates and a policy plays. Start with base.py, the contract.
 
-A row id's prefix names the module that owns it. Such a module exports `find_row(row_id) -> Row` and
-`BACKENDS: Mapping[str, type]` (class name -> backend class), and is imported only when one of its rows is
-asked for.
+`config.data.source` names an environment: one of ENVIRONMENTS, an installed entry point of the group
+`pivotrl_jax.environments`, or "package.module:name". A task id finds its environment again by its prefix.
 """
 
-import importlib
 from collections.abc import Mapping
-from types import ModuleType
-from typing import TYPE_CHECKING
 
+from pivotrl_jax import plugins
+from pivotrl_jax.environments.base import Environment, Task
 from pivotrl_jax.records import InputError
 
-if TYPE_CHECKING:
-    from pivotrl_jax.environments.tasks import Task
-
-
-SOURCES: dict[str, str] = {
-    "toolbox_": "pivotrl_jax.environments.toolbox",
-    "multi_turn_": "pivotrl_jax.environments.bfcl",
+# imported when asked for: these modules import this one
+ENVIRONMENTS: dict[str, str] = {
+    "toolbox": "pivotrl_jax.environments.toolbox:environment",
+    "bfcl": "pivotrl_jax.environments.bfcl:environment",
 }
+_named: dict[str, Environment] = {}  # by source, those that this process's configs named
 
 
-def _source(row_id: str) -> ModuleType:
-    for prefix, module in SOURCES.items():
-        if row_id.startswith(prefix):
-            return importlib.import_module(module)
-    raise InputError(f"row id {row_id!r}: no world owns it; ids start with one of {sorted(SOURCES)}")
+def find(source: str) -> Environment:
+    """The environment that `config.data.source` names. Raises InputError when there is none."""
+    if source not in _named:
+        found = plugins.find("environments", source, ENVIRONMENTS, "config.data.source")
+        if isinstance(found, str):  # the place of a built-in one
+            found = plugins.find("environments", found, {}, "config.data.source")
+        if not isinstance(found, Environment):
+            raise InputError(
+                f"config.data.source is {source!r}, whose type is {type(found).__name__}; an environment is "
+                "an instance of a subclass of pivotrl_jax.environments.base.Environment"
+            )
+        _named[source] = found
+    return _named[source]
 
 
-def find_row(row_id: str) -> "Task":
-    """The row of this id. Raises InputError for an id that no world has."""
-    return _source(row_id).find_row(row_id)
+def names() -> list[str]:
+    """The built-in and the installed environments, sorted."""
+    return sorted({*ENVIRONMENTS, *plugins.entry_points("environments")})
 
 
-def backends_for(row_id: str) -> Mapping[str, type]:
-    """The backend classes for rows with this prefix. Raises InputError for an unknown prefix."""
-    return _source(row_id).BACKENDS
+def is_name(source: str) -> bool:
+    """Whether `config.data.source` has the form of an environment's name. Otherwise it is paths of files."""
+    return source in names() or (plugins.is_path(source) and not source.startswith("hf:"))
+
+
+def environment_of(task_id: str) -> Environment:
+    """The environment that owns this task: a built-in one, or one that a config has named in this process.
+
+    Ids come from data files too, so nothing else is imported for them. Raises InputError when none owns it.
+    """
+    candidates = [*_named.values(), *(find(name) for name in ENVIRONMENTS)]
+    for environment in candidates:
+        if task_id.startswith(environment.prefixes):
+            return environment
+    prefixes = sorted({prefix for environment in candidates for prefix in environment.prefixes})
+    raise InputError(f"task id {task_id!r} belongs to no environment; ids start with {' or '.join(prefixes)}")
+
+
+def find_task(task_id: str) -> Task:
+    """The task of this id. Raises InputError for an id that no environment has."""
+    return environment_of(task_id).find_task(task_id)
+
+
+def backends_for(task_id: str) -> Mapping[str, type]:
+    """Class name -> backend class, for a task in BFCL's format. Raises InputError when its environment has
+    none."""
+    environment = environment_of(task_id)
+    if not hasattr(environment, "backends"):
+        raise InputError(f"task id {task_id!r}: the environment {environment.name!r} executes no BFCL tasks")
+    return environment.backends

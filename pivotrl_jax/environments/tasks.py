@@ -1,4 +1,4 @@
-"""The row: one scripted multi-turn task in BFCL's format, and the one way to read it.
+"""A scripted task: one multi-turn task in BFCL's format, and the one way to read it.
 
 Source of the format: `BFCL_v4_multi_turn_*.json` of bfcl-eval (user turns, initial state, classes involved)
 with the ground truth of `possible_answer/` and the function docs of `multi_turn_func_doc/` joined in.
@@ -10,6 +10,7 @@ import dataclasses
 import re
 from typing import Any
 
+from pivotrl_jax.environments import base
 from pivotrl_jax.records import InputError, Message
 
 # BFCL's wording (constants/default_prompts.py) for functions that become available in the middle of an
@@ -18,8 +19,8 @@ NEW_FUNCTIONS = "{functions}\nI have updated some more functions you can choose 
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """One task: what the user says, the world it starts in, and the expert's calls per user turn."""
+class ScriptedTask:
+    """What the user says at every turn, the state the backends start in, and the expert's calls."""
 
     id: str
     category: str  # "multi_turn_base", "toolbox_base", ...
@@ -31,11 +32,17 @@ class Task:
     missed_function: dict[int, list[str]] = dataclasses.field(
         default_factory=dict
     )  # user turn -> functions first offered there
-    scenario: str = ""  # rows that share a scenario stay on one side of a split
+    scenario: str = ""  # tasks that share a scenario stay on one side of a split
     replies: list[str] = dataclasses.field(default_factory=list)  # expert's final text per user turn
     bundles: list[list[int]] = dataclasses.field(
         default_factory=list
     )  # per user turn: calls per action; [] = one call per action
+
+    def start(self, max_steps: int) -> base.Episode:
+        """An episode that fails after more than `max_steps` calling actions in one user turn."""
+        from pivotrl_jax.environments.episode import ScriptedEpisode  # that module imports this one
+
+        return ScriptedEpisode(self, max_steps)
 
     def offered(self, turn: int) -> list[dict]:
         """The docs of the functions that the assistant has been shown by user turn `turn` (from 0)."""
@@ -75,7 +82,7 @@ def _need(condition: bool, origin: str, field: str, want: str, got: Any) -> None
     if not condition:
         shown = repr(got)
         raise InputError(
-            f"{origin}: field {field!r} must be {want}, got {shown[:120]}; fix the row or leave it out"
+            f"{origin}: field {field!r} must be {want}, got {shown[:120]}; fix the task or leave it out"
         )
 
 
@@ -118,8 +125,8 @@ def _missed(d: dict, names: set[str], turns: int, origin: str) -> dict[int, list
     return {int(turn): list(late) for turn, late in missed.items()}
 
 
-def task_from_dict(d: dict, origin: str) -> Task:
-    """Read one row in BFCL's format, docs under `function` and the calls under `ground_truth`.
+def task_from_dict(d: dict, origin: str) -> ScriptedTask:
+    """Read one task in BFCL's format, docs under `function` and the calls under `ground_truth`.
 
     `origin` ("file:line") opens every error sentence. Raises InputError naming the field and the value.
     """
@@ -157,32 +164,15 @@ def task_from_dict(d: dict, origin: str) -> Task:
     _need(isinstance(category, str), origin, "category", "a string", category)
     _need(isinstance(scenario, str), origin, "scenario", "a string", scenario)
     missed = _missed(d, {doc["name"] for doc in docs}, turns, origin)
-    return Task(
+    return ScriptedTask(
         d["id"], category, user_turns, config, classes, truth, docs, missed, scenario, replies, bundles
     )
 
 
-def task_to_dict(row: Task) -> dict:
-    """The JSON object that `row_from_dict` reads back to an equal row."""
-    return {
-        "id": row.id,
-        "category": row.category,
-        "question": row.user_turns,
-        "initial_config": row.initial_config,
-        "involved_classes": row.involved_classes,
-        "ground_truth": row.ground_truth,
-        "function": row.docs,
-        "missed_function": {str(turn): names for turn, names in row.missed_function.items()},
-        "scenario": row.scenario,
-        "replies": row.replies,
-        "bundles": row.bundles,
-    }
-
-
-def scenario_of(row_id: str) -> str:
+def scenario_of(task_id: str) -> str:
     """The split key. BFCL's four multi-turn categories share 200 scenarios, told apart by number alone.
 
     "multi_turn_miss_func_49" -> "bfcl_multi_turn_49"; any other id is its own scenario.
     """
-    match = re.fullmatch(r"multi_turn_[a-z_]+?_(\d+)", row_id)
-    return f"bfcl_multi_turn_{match[1]}" if match else row_id
+    match = re.fullmatch(r"multi_turn_[a-z_]+?_(\d+)", task_id)
+    return f"bfcl_multi_turn_{match[1]}" if match else task_id

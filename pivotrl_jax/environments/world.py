@@ -1,10 +1,10 @@
-"""A world: one row's backends, alive. Calls go in as data, texts come out as BFCL's executor would print
-them.
+"""A world: the live backends of one scripted task. Calls go in as data; texts come out as BFCL's executor
+would print them.
 
-What a call may touch: a function is found by its name among the row's docs, never by evaluating or looking up
-what a model wrote. What leaves no trace elsewhere: the configuration is copied before loading, the loaded
-state is copied again (BFCL backends share module-level dicts between instances), and mutable defaults are
-copied per call.
+A call reaches only functions of the task's docs, which are found by name: nothing that a model wrote is
+evaluated or looked up. Nor does a call leave traces outside its world: the configuration is copied before it
+is loaded, the loaded state is copied again (BFCL backends share module-level dicts between instances), and
+mutable defaults are copied per call.
 """
 
 import copy
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pivotrl_jax.environments import backends_for
-from pivotrl_jax.environments.tasks import Task, parse_call
+from pivotrl_jax.environments.tasks import ScriptedTask, parse_call
 from pivotrl_jax.records import Call, InputError
 
 # Parameters that set the size of a computation (MathAPI's power, logarithm, square_root, round_number): a
@@ -52,57 +52,57 @@ class _Function:
 class Snapshot:
     """A world frozen as bytes: cheap to keep, safe to share, thawed any number of times."""
 
-    row: Task
+    task: ScriptedTask
     functions: dict[str, _Function]
     frozen: bytes
 
     def world(self) -> "World":
         """A fresh world in this state."""
         # The bytes are our own: backends whose state may hold JSON values that a model sent.
-        return World._make(self.row, self.functions, pickle.loads(self.frozen))
+        return World._make(self.task, self.functions, pickle.loads(self.frozen))
 
 
 class World:
-    """The row's backends. `call` changes it; `copy` and `snapshot` protect it."""
+    """The task's backends. `call` changes it; `copy` and `snapshot` protect it."""
 
-    def __init__(self, row: Task, backends: Mapping[str, type] | None = None):
-        """Load the row's initial state. `backends` maps class names to classes; None: those of the row's
+    def __init__(self, task: ScriptedTask, backends: Mapping[str, type] | None = None):
+        """Load the task's initial state. `backends` maps class names to classes; None: those of the task's
         world.
 
         Raises InputError when a class is unknown, a doc has no function, or the initial state does not load.
         """
-        backends = backends_for(row.id) if backends is None else backends
-        long_context = "long_context" in row.category or "composite" in row.category
+        backends = backends_for(task.id) if backends is None else backends
+        long_context = "long_context" in task.category or "composite" in task.category
         instances = {}
-        for name in row.involved_classes:
+        for name in task.involved_classes:
             if name not in backends:
                 raise InputError(
-                    f"row {row.id}: field 'involved_classes' names {name!r}, want one of {sorted(backends)}"
+                    f"task {task.id}: field 'involved_classes' names {name!r}, want one of {sorted(backends)}"
                 )
             instances[name] = backends[name]()
             load = getattr(instances[name], "_load_scenario", None)  # stateless classes have none
             if load is not None:
-                config = copy.deepcopy(row.initial_config.get(name, {}))
+                config = copy.deepcopy(task.initial_config.get(name, {}))
                 try:
                     load(config, long_context=long_context)
-                except Exception as e:  # whatever a backend says about a row's state is the row's error
+                except Exception as e:  # whatever a backend says about a task's state is the task's error
                     raise InputError(
-                        f"row {row.id}: field 'initial_config' does not load into {name} "
-                        f"({type(e).__name__}: {e}); fix the row"
+                        f"task {task.id}: field 'initial_config' does not load into {name} "
+                        f"({type(e).__name__}: {e}); fix the task"
                     ) from e
-        self.row = row
-        self._functions = _functions(row, instances)
+        self.task = task
+        self._functions = _functions(task, instances)
         self._instances = copy.deepcopy(instances)
 
     @classmethod
-    def _make(cls, row: Task, functions: dict[str, _Function], instances: dict[str, Any]) -> "World":
+    def _make(cls, task: ScriptedTask, functions: dict[str, _Function], instances: dict[str, Any]) -> "World":
         world = object.__new__(cls)
-        world.row, world._functions, world._instances = row, functions, instances
+        world.task, world._functions, world._instances = task, functions, instances
         return world
 
     def snapshot(self) -> Snapshot:
         """This moment, frozen."""
-        return Snapshot(self.row, self._functions, pickle.dumps(self._instances, pickle.HIGHEST_PROTOCOL))
+        return Snapshot(self.task, self._functions, pickle.dumps(self._instances, pickle.HIGHEST_PROTOCOL))
 
     def copy(self) -> "World":
         """An independent world in the same state."""
@@ -110,7 +110,7 @@ class World:
 
     def offered(self, turn: int) -> list[dict]:
         """Docs of the functions offered by user turn `turn`."""
-        return self.row.offered(turn)
+        return self.task.offered(turn)
 
     def documented(self, call: Call) -> bool:
         """Whether the function exists here and every argument is one that its doc names."""
@@ -129,7 +129,7 @@ class World:
         name, positional, named = parse_call(text)
         function = self._functions.get(name)
         if function is None or len(positional) > len(function.parameters):
-            raise InputError(f"row {self.row.id}: ground-truth call {text!r} fits no documented function")
+            raise InputError(f"task {self.task.id}: ground-truth call {text!r} fits no documented function")
         return Call(name, {**dict(zip(function.parameters, positional)), **named})
 
     def key(self, call: Call) -> tuple | None:
@@ -194,13 +194,13 @@ class World:
             return False
 
 
-def _functions(row: Task, instances: dict[str, Any]) -> dict[str, _Function]:
+def _functions(task: ScriptedTask, instances: dict[str, Any]) -> dict[str, _Function]:
     functions = {}
-    for doc in row.docs:
+    for doc in task.docs:
         name = doc["name"]
         owners = [c for c, x in instances.items() if inspect.ismethod(getattr(x, name, None))]
         if not owners or name.startswith("_"):
-            raise InputError(f"row {row.id}: doc {name!r} names no public function of {list(instances)}")
+            raise InputError(f"task {task.id}: doc {name!r} names no public function of {list(instances)}")
         signature = inspect.signature(getattr(instances[owners[-1]], name)).parameters.values()
         functions[name] = _Function(
             owner=owners[-1],  # as in BFCL's executor, the class loaded last wins

@@ -15,7 +15,7 @@ import numpy as np
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat
-from pivotrl_jax.environments.tasks import Task
+from pivotrl_jax.environments.base import Task
 from pivotrl_jax.evaluation import intervals, skills
 from pivotrl_jax.evaluation import skills as skills_lib
 from pivotrl_jax.models import lora
@@ -245,7 +245,7 @@ def held_out_tasks(run: Run, data: sources.Data) -> Tasks:
         if c.skill_items
         else []
     )
-    return Tasks(data.rows[: c.tasks], turns, prompts, items)
+    return Tasks(data.held_out_tasks[: c.tasks], turns, prompts, items)
 
 
 def evaluate_policy(run: Run, params, tasks: Tasks, name: str, policy: str) -> Results:

@@ -41,7 +41,7 @@ def make(run: run_lib.Run, held: ValidationSet) -> Validate:
             f"config.data.max_prompt_tokens, {run.config.data.max_prompt_tokens}; raise it, or set "
             "config.validation.every to 0"
         )
-    tasks = evaluation.Tasks(held.rows if c.attempts else [], turns, prompts, [])
+    tasks = evaluation.Tasks(held.tasks if c.attempts else [], turns, prompts, [])
     actor = make_actor(run, c.batch, run.trained_config)
 
     def validate(steps: int, params: dict) -> dict[str, float]:

@@ -5,8 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from pivotrl_jax.chat.template import Chat
-from pivotrl_jax.environments.episode import Episode
-from pivotrl_jax.environments.tasks import Task
+from pivotrl_jax.environments.base import Task
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.rollouts.actor import Actor, Completion, Request
 
@@ -43,7 +42,7 @@ def play(
         for _ in range(attempts):  # a row that occurs twice is played on, with keys of its own
             played.append(EpisodeResult(f"{row.id}#{seen[row.id]}", row))
             seen[row.id] += 1
-    live = [(one, Episode(one.row, max_steps)) for one in played]
+    live = [(one, one.row.start(max_steps)) for one in played]
     with progress.bar(len(played), title, "episodes") as bar:
         while live:
             playing, requests = [], []
@@ -63,7 +62,7 @@ def play(
                 one.turns.append((list(request.prompt), drawn))
                 episode.step(chat.parse(chat.decode(drawn.token_ids)))
                 if episode.done:
-                    verdict = episode.verdict()
+                    verdict = episode.check()
                     one.success, one.reason = verdict.reward, verdict.reason
                     bar.update(1)
                 else:

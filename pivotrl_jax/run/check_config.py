@@ -5,8 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pivotrl_jax import verifiers
-from pivotrl_jax.environments.toolbox import demonstrations
+from pivotrl_jax import environments, verifiers
 from pivotrl_jax.records import InputError
 
 
@@ -54,7 +53,6 @@ RULES = {
     "data.on_bad_row": _one_of("skip", "stop"),
     "data.held_out_share": _number(lambda x: 0 <= x < 1, "a number from 0 up and below 1"),
     "data.held_out_seed": COUNT,
-    "data.style": _one_of(*demonstrations.STYLES),
     "data.detours": _number(lambda x: 0 <= x <= 1, "a chance from 0 to 1"),
     "data.limit": COUNT,
     "data.max_prompt_tokens": POSITIVE,
@@ -191,12 +189,8 @@ def check(config: Any) -> None:
             f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the longest "
             f"row of config.compute.row_lengths, {max(row_lengths)}; a prompt and its completion must fit one row"
         )
-    validation = config.validation
-    if validation.every and config.data.source == "toolbox" and validation.seed == config.data.held_out_seed:
-        raise InputError(
-            f"config.validation.seed is {validation.seed}, and so is config.data.held_out_seed: these are "
-            "the held-out tasks themselves; take another number"
-        )
+    if environments.is_name(config.data.source):
+        environments.find(config.data.source).check_config(config)
 
 
 def _check_reprofiling(config: Any) -> None:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
-from pivotrl_jax.environments.tasks import Task
+from pivotrl_jax.environments.base import Task
 from pivotrl_jax.models import lora
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import episodes
@@ -29,7 +29,7 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
     if not rows:
         raise InputError(
             f"config.data.source {run.config.data.source!r} has no tasks that can be played, which "
-            'config.method "e2e_rl" needs; take "toolbox" or "bfcl", or another method'
+            'config.method "e2e_rl" needs; name an environment, such as "toolbox", or take another method'
         )
     c, e2e = run.config.grpo, run.config.e2e
     learner = recipe.make_learner(run)

@@ -1,4 +1,4 @@
-"""BFCL's rows: found without downloading, replayed exactly, and never split across a scenario."""
+"""BFCL's tasks: found without downloading, replayed exactly, and never split across a scenario."""
 
 import importlib.util
 import sys
@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from support.bfcl_reference import ast_checker, bfcl_outputs, bfcl_passes, need_bfcl
 
-from pivotrl_jax.environments import find_row
-from pivotrl_jax.environments.bfcl import demonstrations, rows
-from pivotrl_jax.environments.episode import Episode, play_expert
+from pivotrl_jax.environments import find_task
+from pivotrl_jax.environments.bfcl import demonstrations, tasks
+from pivotrl_jax.environments.episode import ScriptedEpisode, play_expert, replay
 from pivotrl_jax.environments.world import World
 from pivotrl_jax.records import Action, Call, InputError
 
@@ -31,87 +31,92 @@ def test_without_bfcl_the_error_quotes_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("BFCL_ROOT", str(tmp_path))
     with pytest.raises(InputError) as error:
-        rows.root.__wrapped__()
+        tasks.root.__wrapped__()
     assert "pip install --no-deps bfcl-eval==2026.3.23 mpmath==1.3.0" in str(error.value)
     assert str(tmp_path) in str(error.value)
 
 
 @pytest.mark.parametrize("id", ["multi_turn_base_900", "multi_turn_x_1", "weather_3"])
-def test_an_unknown_row_is_one_sentence(installed, id):
+def test_an_unknown_task_is_one_sentence(installed, id):
     with pytest.raises(InputError, match=id):
-        find_row(id)
+        find_task(id)
 
 
-@pytest.mark.parametrize(
-    "read", [demonstrations.multi_turn, demonstrations.single_turn, demonstrations.excluded]
-)
+@pytest.mark.parametrize("read", [tasks.tasks, tasks.read_category])
 def test_an_unknown_category_is_one_sentence(installed, read):
+    with pytest.raises(InputError, match=r"'web_search' .* known: "):
+        read("web_search")
+
+
+@pytest.mark.parametrize("read", [demonstrations.single_turn, demonstrations.excluded])
+def test_an_unknown_single_turn_category_is_one_sentence(installed, read):
     with pytest.raises(InputError, match=r"'web_search' .* known: "):
         read(["web_search"])
 
 
-@pytest.mark.parametrize("category", rows.MULTI_TURN)
-def test_every_row_of_a_category_replays(installed, category):
-    trajectories = demonstrations.multi_turn([category])
+@pytest.mark.parametrize("category", tasks.MULTI_TURN)
+def test_every_task_of_a_category_replays(installed, category):
+    trajectories = [replay(task) for task in tasks.tasks(category)]
     count = Counter()
     for trajectory in trajectories:
-        row = find_row(trajectory.id)
+        task = find_task(trajectory.id)
         assert not any('{"error":' in m["content"] for m in trajectory.messages if m["role"] == "tool")
-        count["turns"] += len(row.user_turns)
+        count["turns"] += len(task.user_turns)
         for i, case in trajectory.cases.items():
-            call, due = trajectory.messages[i].get("tool_calls"), row.ground_truth[case["turn"]]
+            call, due = trajectory.messages[i].get("tool_calls"), task.ground_truth[case["turn"]]
             count["call" if call else "final" if due else "abstain"] += 1
     assert len(trajectories) == 200
     assert tuple(count[k] for k in ("turns", "call", "final", "abstain")) == REPLAYED[category]
 
 
 def test_outputs_are_those_of_bfcls_executor(installed):
-    for category in rows.MULTI_TURN:
-        for row in rows.rows(category)[::10]:
-            assert play_expert(row).outputs == bfcl_outputs(row), row.id
+    for category in tasks.MULTI_TURN:
+        for task in tasks.tasks(category)[::10]:
+            assert play_expert(task).outputs == bfcl_outputs(task), task.id
 
 
 @pytest.mark.slow
-def test_outputs_of_all_rows_are_those_of_bfcls_executor(installed):
-    for category in rows.MULTI_TURN:
-        for row in rows.rows(category):
-            assert play_expert(row).outputs == bfcl_outputs(row), row.id
+def test_outputs_of_all_tasks_are_those_of_bfcls_executor(installed):
+    for category in tasks.MULTI_TURN:
+        for task in tasks.tasks(category):
+            assert play_expert(task).outputs == bfcl_outputs(task), task.id
 
 
 def test_the_four_categories_share_200_scenarios(installed):
-    scenarios = [{row.scenario for row in rows.rows(category)} for category in rows.MULTI_TURN]
+    scenarios = [{task.scenario for task in tasks.tasks(category)} for category in tasks.MULTI_TURN]
     assert all(len(s) == 200 for s in scenarios) and set.union(*scenarios) == scenarios[0]
 
 
 def test_new_functions_are_announced_as_bfcl_announces_them(installed):
-    row = find_row("multi_turn_miss_func_0")
-    assert row.missed_function == {3: ["sort"]} and row.user_turns[3] == []
-    assert "sort" not in [doc["name"] for doc in row.offered(2)]
-    assert row.messages(3)[0]["content"].startswith("[{'name': 'sort', 'description': ")
+    task = find_task("multi_turn_miss_func_0")
+    assert task.missed_function == {3: ["sort"]} and task.user_turns[3] == []
+    assert "sort" not in [doc["name"] for doc in task.offered(2)]
+    assert task.messages(3)[0]["content"].startswith("[{'name': 'sort', 'description': ")
 
 
 def test_response_schemas_are_left_out(installed):
-    tools = demonstrations.multi_turn(["multi_turn_base"], limit=2)[0].tools
+    tools = tasks.tasks("multi_turn_base")[0].offered(0)
     assert all(set(tool) == {"name", "description", "parameters"} for tool in tools)
 
 
 def test_no_vendor_module_and_no_network_backend_is_imported(installed):
-    demonstrations.multi_turn(limit=1)
+    for category in tasks.MULTI_TURN:
+        replay(tasks.tasks(category)[0])
     banned = ("web_search", "memory_vector", "memory_kv", "eval_config", "bfcl_eval.utils")
     assert not [name for name in sys.modules if name.startswith("bfcl_eval") and name.endswith(banned)]
 
 
 def test_worlds_do_not_leak_into_each_other(installed):
     """The two leaks of reference/bfcl.md: shared credit cards, and default lists of post_tweet."""
-    row = next(r for r in rows.rows("multi_turn_long_context") if "TravelAPI" in r.involved_classes)
-    a, fresh = World(row), World(row).state()["TravelAPI"]
+    task = next(r for r in tasks.tasks("multi_turn_long_context") if "TravelAPI" in r.involved_classes)
+    a, fresh = World(task), World(task).state()["TravelAPI"]
     cards = a.state()["TravelAPI"]["credit_card_list"]
     for card in cards.values():
         card["balance"] = -1
-    assert World(row).state()["TravelAPI"]["credit_card_list"] == fresh["credit_card_list"] != cards
+    assert World(task).state()["TravelAPI"]["credit_card_list"] == fresh["credit_card_list"] != cards
 
-    row = find_row("multi_turn_base_0")
-    a, b = World(row), World(row)
+    task = find_task("multi_turn_base_0")
+    a, b = World(task), World(task)
     login = Call("authenticate_twitter", {"username": "analyst_pro", "password": "Kj8#mP9$vL2"})
     for world in (a, b):
         world.call(login)
@@ -130,12 +135,12 @@ def test_worlds_do_not_leak_into_each_other(installed):
     ],
 )
 def test_sampled_mathematics_cannot_hang_the_run(installed, name, arguments):
-    row = next(r for r in rows.rows("multi_turn_base") if "MathAPI" in r.involved_classes)
-    assert World(row).execute(Call(name, arguments))[1]
+    task = next(r for r in tasks.tasks("multi_turn_base") if "MathAPI" in r.involved_classes)
+    assert World(task).execute(Call(name, arguments))[1]
 
 
 def test_a_directory_that_contains_itself_breaks_nothing(installed):
-    world = World(find_row("multi_turn_base_0"))
+    world = World(find_task("multi_turn_base_0"))
     world.call(Call("mkdir", {"dir_name": "a"}))
     world.call(Call("cp", {"source": "a", "destination": "a"}))
     assert not world.copy().same_state(world)  # comparing would never end
@@ -155,15 +160,15 @@ def _variants(expert):
 
 def _agreement(step: int) -> Counter:
     count = Counter()
-    for category in rows.MULTI_TURN:
-        for row in rows.rows(category)[::step]:
-            for turns in _variants(play_expert(row)):
-                episode = Episode(row)
+    for category in tasks.MULTI_TURN:
+        for task in tasks.tasks(category)[::step]:
+            for turns in _variants(play_expert(task)):
+                episode = ScriptedEpisode(task)
                 for action in [a for turn in turns for a in [*turn, []]]:
                     if not episode.done:
                         episode.step(Action(content="" if action else "ok", calls=tuple(action)))
-                ours, theirs = bool(episode.verdict().reward), bfcl_passes(row, turns)
-                assert ours == theirs, (row.id, turns)
+                ours, theirs = bool(episode.check().reward), bfcl_passes(task, turns)
+                assert ours == theirs, (task.id, turns)
                 count[ours] += 1
     return count
 
@@ -198,7 +203,7 @@ def test_every_single_turn_demonstration_passes_bfcls_checker(installed):
     }  # fmt: skip
 
 
-def test_rows_that_cannot_be_demonstrated_are_counted(installed):
+def test_tasks_that_cannot_be_demonstrated_are_counted(installed):
     reasons = Counter(demonstrations.excluded().values())
     assert sorted(reasons.values()) == [4, 8, 16]
     assert demonstrations.excluded(["live_simple"]) == {
@@ -206,7 +211,7 @@ def test_rows_that_cannot_be_demonstrated_are_counted(installed):
     }
 
 
-def test_single_turn_rows_with_the_same_functions_share_a_scenario(installed):
+def test_single_turn_tasks_with_the_same_functions_share_a_scenario(installed):
     sides = {}
     for trajectory in demonstrations.single_turn():
         names = tuple(sorted(tool["name"] for tool in trajectory.tools))

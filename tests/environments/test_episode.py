@@ -1,9 +1,9 @@
 """Episodes: the expert's replay, and BFCL's rule on what a policy plays."""
 
 import pytest
-from support.tiny_world import BACKENDS, LATE, make_row
+from support.tiny_world import BACKENDS, LATE, make_task
 
-from pivotrl_jax.environments.episode import Episode, play_expert, replay
+from pivotrl_jax.environments.episode import ScriptedEpisode, play_expert, replay
 from pivotrl_jax.environments.tasks import task_from_dict
 from pivotrl_jax.records import Action, Call, InputError
 
@@ -20,14 +20,14 @@ def calls(*made):
 
 
 def play(*actions, **options):
-    episode = Episode(make_row(), backends=BACKENDS, **options)
+    episode = ScriptedEpisode(make_task(), backends=BACKENDS, **options)
     for action in actions:
         episode.step(action)
     return episode
 
 
 def test_the_replay_is_one_call_per_action_then_a_text():
-    trajectory = replay(make_row(replies=["noted", "", ""]), BACKENDS)
+    trajectory = replay(make_task(replies=["noted", "", ""]), backends=BACKENDS)
     roles = [message["role"] for message in trajectory.messages]
     steps = ["assistant", "tool"]
     assert roles == ["user", *steps * 3, "assistant", "user", "assistant", "user", *steps, "assistant"]
@@ -43,7 +43,7 @@ def test_the_replay_is_one_call_per_action_then_a_text():
 
 
 def test_bundles_group_the_experts_calls():
-    trajectory = replay(make_row(bundles=[[2, 1], [], []]), BACKENDS)
+    trajectory = replay(make_task(bundles=[[2, 1], [], []]), backends=BACKENDS)
     sizes = [len(m.get("tool_calls", [])) for m in trajectory.messages if m["role"] == "assistant"]
     assert sizes == [2, 1, 0, 0, 1, 0]
     assert [case["k"] for case in trajectory.cases.values()] == [0, 2, 3, 0, 0, 1]
@@ -52,16 +52,16 @@ def test_bundles_group_the_experts_calls():
 
 
 def test_late_functions_are_announced_and_not_among_the_tools():
-    trajectory = replay(task_from_dict(LATE, "x:1"), BACKENDS)
+    trajectory = replay(task_from_dict(LATE, "x:1"), backends=BACKENDS)
     assert "open_folder" not in [tool["name"] for tool in trajectory.tools]
     assert "What about now?" in trajectory.messages[8]["content"]
 
 
 def test_ground_truth_that_fails_is_refused_with_its_call():
-    row = make_row(ground_truth=[["add_note('tea')"], [], []])
-    assert play_expert(row, BACKENDS).failures
+    task = make_task(ground_truth=[["add_note('tea')"], [], []])
+    assert play_expert(task, BACKENDS).failures
     with pytest.raises(InputError, match=r"tiny_0: ground truth fails at turn 0, call 0: add_note\('tea'\)"):
-        replay(row, BACKENDS)
+        replay(task, backends=BACKENDS)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_ground_truth_that_fails_is_refused_with_its_call():
 )
 def test_what_bfcl_passes(actions):
     episode = play(*actions)
-    assert episode.done and episode.verdict().reward == 1.0
+    assert episode.done and episode.check().reward == 1.0
 
 
 @pytest.mark.parametrize(
@@ -93,19 +93,19 @@ def test_what_bfcl_passes(actions):
 def test_what_bfcl_fails(actions, reason):
     episode = play(*actions)
     assert episode.done
-    assert (episode.verdict().reward, episode.verdict().reason) == (0.0, reason)
+    assert (episode.check().reward, episode.check().reason) == (0.0, reason)
 
 
 def test_an_unfinished_episode_has_no_reward_and_a_finished_one_takes_no_steps():
     episode = play(calls(MILK))
-    assert (episode.verdict().reward, episode.verdict().reason, episode.done) == (0.0, "unfinished", False)
+    assert (episode.check().reward, episode.check().reason, episode.done) == (0.0, "unfinished", False)
     with pytest.raises(ValueError, match="is done"):
         play(TEXT, TEXT)
 
 
 def test_more_calling_actions_than_allowed_in_one_user_turn_fail():
     assert not play(*[calls(LIST)] * 3, max_steps=3).done
-    assert play(*[calls(LIST)] * 4, max_steps=3).verdict().reason == "too_many_steps"
+    assert play(*[calls(LIST)] * 4, max_steps=3).check().reason == "too_many_steps"
 
 
 def test_turns_and_calls_are_counted_and_messages_answer_every_call():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivotrl_jax.environments import episode, find_row
+from pivotrl_jax.environments import episode, find_task
 from pivotrl_jax.environments.toolbox import docs as docs_lib
 from pivotrl_jax.environments.toolbox import users
 from pivotrl_jax.records import Action, Call
@@ -42,7 +42,7 @@ ACTIONS = st.builds(
 
 @functools.cache
 def candidates():
-    return extract([episode.replay(row) for row in users.rows("train", 12, seed=5)])
+    return extract([episode.replay(task) for task in users.tasks("train", 12, seed=5)])
 
 
 def judge(index: int, action: Action) -> None:
@@ -69,11 +69,11 @@ def test_no_action_makes_the_executing_verifier_raise_slow(index, action):
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 11), st.lists(ACTIONS, max_size=6))
 def test_no_action_makes_an_episode_raise(index, actions):
-    played = episode.Episode(find_row(users.rows("train", 12, seed=5)[index].id), max_steps=6)
+    played = episode.ScriptedEpisode(find_task(users.tasks("train", 12, seed=5)[index].id), max_steps=6)
     for action in actions:
         if not played.done:
             played.step(action)
-    assert played.verdict().reward in (0.0, 1.0)
+    assert played.check().reward in (0.0, 1.0)
 
 
 def test_gold_is_still_accepted_after_all_that():

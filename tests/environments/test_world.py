@@ -5,7 +5,7 @@ import math
 
 import pytest
 from support import tiny_world
-from support.tiny_world import BACKENDS, make_row
+from support.tiny_world import BACKENDS, make_task
 
 from pivotrl_jax.environments.world import World
 from pivotrl_jax.records import Call, InputError
@@ -13,7 +13,7 @@ from pivotrl_jax.records import Call, InputError
 
 @pytest.fixture
 def world():
-    return World(make_row(), BACKENDS)
+    return World(make_task(), BACKENDS)
 
 
 def test_results_read_as_bfcls_executor_prints_them(world):
@@ -95,17 +95,17 @@ def test_numbers_that_json_cannot_print_are_a_failed_call(world):
 def test_mutable_defaults_do_not_leak_between_calls_or_worlds(world):
     world.call(Call("add_note", {"text": "a"}))
     world.call(Call("add_note", {"text": "b"}))
-    other = World(make_row(), BACKENDS)
+    other = World(make_task(), BACKENDS)
     other.call(Call("add_note", {"text": "c"}))
     tags = [note["tags"] for w in (world, other) for note in w.state()["Notes"]["notes"][1:]]
     assert tags == [["new"], ["new"], ["new"]]
 
 
-def test_neither_row_nor_module_nor_the_models_arguments_are_changed(world):
-    row, arguments = make_row(), {"text": "x", "tags": ["t"]}
-    World(row, BACKENDS).call(Call("add_note", arguments))
+def test_neither_task_nor_module_nor_the_models_arguments_are_changed(world):
+    task, arguments = make_task(), {"text": "x", "tags": ["t"]}
+    World(task, BACKENDS).call(Call("add_note", arguments))
     assert arguments == {"text": "x", "tags": ["t"]}
-    assert row == make_row()
+    assert task == make_task()
     assert tiny_world.SHARED == {"total": 0}
 
 
@@ -122,12 +122,12 @@ def test_state_is_public_attributes_and_the_working_directory(world):
     assert set(world.state()["Notes"]) == {"notes", "shared", "long_context", "_current_dir"}
     assert world.state()["Notes"]["_current_dir"] == ["work", "home"]
     assert "_current_dir" not in world.state(private=False)["Notes"]
-    fresh = World(make_row(), BACKENDS)
+    fresh = World(make_task(), BACKENDS)
     assert world.same_state(fresh, private=False) and not world.same_state(fresh)
 
 
 def test_long_context_is_told_to_the_backend():
-    assert World(make_row(category="tiny_long_context"), BACKENDS).state()["Notes"]["long_context"]
+    assert World(make_task(category="tiny_long_context"), BACKENDS).state()["Notes"]["long_context"]
 
 
 def test_positional_ground_truth_gets_its_names_from_the_signature(world):
@@ -157,10 +157,10 @@ def test_equal_calls_have_equal_keys(world):
         ({"initial_config": {"Notes": {"notes": {}}}, "involved_classes": ["Broken"]}, "does not load"),
     ],
 )
-def test_a_row_that_does_not_fit_its_backends_is_refused(changes, what):
+def test_a_task_that_does_not_fit_its_backends_is_refused(changes, what):
     class Broken:
         def _load_scenario(self, config, long_context=False):
             raise KeyError("root")
 
     with pytest.raises(InputError, match=what):
-        World(make_row(**changes), {**BACKENDS, "Broken": Broken})
+        World(make_task(**changes), {**BACKENDS, "Broken": Broken})

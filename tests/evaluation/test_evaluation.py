@@ -6,10 +6,10 @@ import json
 import jax
 import pytest
 from support import tiny_run
+from support.configs import CONFIGS
 
 from pivotrl_jax.chat import template
-from pivotrl_jax.environments import episode
-from pivotrl_jax.environments.toolbox import users
+from pivotrl_jax.environments import toolbox
 from pivotrl_jax.evaluation import evaluation, skills
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts.actor import Completion
@@ -48,7 +48,7 @@ def expert(chat, rows):
     """An actor that plays the experts' trajectories by prompt: a prompt it does not know is an error."""
     answers = {}
     for row in rows:
-        t = episode.replay(row)
+        t = toolbox.demonstrate(row)
         for i, message in enumerate(t.messages):
             if message["role"] == "assistant":
                 prompt = chat.prompt_ids(t.messages[:i], t.tools)
@@ -64,7 +64,7 @@ def assert_experts_succeed(chat, rows):
     found = play(expert(chat, rows), chat, rows)
     assert [e["row"] for e in found] == [row.id for row in rows]
     assert {(e["success"], e["reason"]) for e in found} == {(1.0, "ok")}
-    actions = [sum(m["role"] == "assistant" for m in episode.replay(row).messages) for row in rows]
+    actions = [sum(m["role"] == "assistant" for m in toolbox.demonstrate(row).messages) for row in rows]
     assert [e["turns"] for e in found] == actions
 
 
@@ -73,24 +73,24 @@ def assert_experts_succeed(chat, rows):
 
 def test_experts_succeed(chat):
     """Also: a played episode renders to the very prompts that the expert's trajectory was cut at."""
-    assert_experts_succeed(chat, users.rows("test", 12, 0))
+    assert_experts_succeed(chat, toolbox.tasks("test", 12, 0))
 
 
 @pytest.mark.slow
 def test_experts_succeed_on_every_held_out_row(chat):
-    assert_experts_succeed(chat, users.rows("test", 200, 0))
+    assert_experts_succeed(chat, toolbox.tasks("test", 200, 0))
 
 
 @pytest.mark.parametrize("text", GARBAGE)
 def test_garbage_fails(chat, text):
-    rows = users.rows("test", 8, 0)
+    rows = toolbox.tasks("test", 8, 0)
     found = play(Scripted(chat, lambda name, prompt: text), chat, rows, max_steps=3)
     assert [e["success"] for e in found] == [0.0] * 8
     assert all(e["reason"] in ("no_call", "too_many_steps", "state") for e in found)
 
 
 def test_one_wrong_action_fails_its_episode_alone(chat):
-    rows = users.rows("test", 4, 0)
+    rows = toolbox.tasks("test", 4, 0)
     actor = expert(chat, rows)
     right = actor.answer
     actor.answer = lambda name, prompt: "no" if name.startswith(rows[1].id) else right(name, prompt)
@@ -98,7 +98,7 @@ def test_one_wrong_action_fails_its_episode_alone(chat):
 
 
 def test_an_episode_that_outgrows_the_prompt_limit_fails_as_too_long(chat):
-    rows = users.rows("test", 3, 0)
+    rows = toolbox.tasks("test", 3, 0)
     actor = expert(chat, rows)
     play(actor, chat, rows)
     lengths = [len(r.prompt) for r in actor.requests]
@@ -111,7 +111,7 @@ def test_an_episode_that_outgrows_the_prompt_limit_fails_as_too_long(chat):
 
 
 def test_attempts_are_episodes_of_their_own(chat):
-    rows = users.rows("test", 2, 0)
+    rows = toolbox.tasks("test", 2, 0)
     actor = expert(chat, rows)
     found = play(actor, chat, rows, attempts=2)
     assert [e["id"] for e in found] == [f"{row.id}#{n}" for row in rows for n in range(2)]
@@ -123,8 +123,8 @@ def test_attempts_are_episodes_of_their_own(chat):
 
 
 def test_turns_and_skills_are_scored_by_what_was_said(chat):
-    rows = users.rows("test", 3, 0)
-    candidates = extract.extract([episode.replay(row) for row in rows])
+    rows = toolbox.tasks("test", 3, 0)
+    candidates = extract.extract([toolbox.demonstrate(row) for row in rows])
     prompts = [chat.prompt_ids(c.messages, c.tools) for c in candidates]
     found = evaluation.score_turns(expert(chat, rows), None, chat, candidates, prompts, 2, STREAM)
     assert [t["id"] for t in found] == [c.id for c in candidates]
@@ -145,15 +145,21 @@ def test_turns_and_skills_are_scored_by_what_was_said(chat):
 
 def test_tasks_and_keys_are_the_same_before_and_after(chat):
     """Two policies get the same requests under the same names while they act alike; tasks ignore the seed."""
-    one, other = sources.from_toolbox(2, 4, 0, seed=0), sources.from_toolbox(2, 4, 0, seed=1)
-    assert one.rows == other.rows and [t.id for t in one.held_out] == [t.id for t in other.held_out]
+    data = CONFIGS.get_config().data
+    data.demonstrations, data.held_out_tasks = 2, 4
+    one, other = sources.load(data, seed=0), sources.load(data, seed=1)
+    assert one.held_out_tasks == other.held_out_tasks and [t.id for t in one.held_out] == [
+        t.id for t in other.held_out
+    ]
     assert one.demonstrations != other.demonstrations
     candidates = extract.extract(one.held_out)
     prompts = [chat.prompt_ids(c.messages, c.tools) for c in candidates]
-    tasks = evaluation.Tasks(one.rows, candidates, prompts, skills.items(skills.families()[0], "test", 2, 0))
+    tasks = evaluation.Tasks(
+        one.held_out_tasks, candidates, prompts, skills.items(skills.families()[0], "test", 2, 0)
+    )
 
     def evaluate():
-        actor = expert(chat, one.rows)
+        actor = expert(chat, one.held_out_tasks)
         inner = actor.answer
         item_prompts = {tuple(chat.prompt_ids(i.messages, [])) for i in tasks.skills}
         actor.answer = lambda name, p: "x" if tuple(p) in item_prompts else inner(name, p)

@@ -41,20 +41,20 @@ def config_of(**changes):
 # ---- which items
 
 
-def said(rows):
-    return {str(row.user_turns) for row in rows}
+def said(tasks):
+    return {str(task.user_turns) for task in tasks}
 
 
 def test_the_toolbox_writes_other_tasks():
     config = config_of(data__held_out_tasks=200, validation__tasks=200)
     found, held = sources.load_with_validation(config)
     assert found == sources.load(config.data, config.seed), "nothing is taken from training"
-    assert len(held.rows) == len(held.trajectories) == 200
-    assert not said(held.rows) & (said(found.rows) | said(found.train_rows))
+    assert len(held.tasks) == len(held.trajectories) == 200
+    assert not said(held.tasks) & (said(found.held_out_tasks) | said(found.train_tasks))
     assert not {t.id for t in held.trajectories} & {t.id for t in [*found.held_out, *found.demonstrations]}
     assert (
-        sources.load_with_validation(config_of(validation__seed=2))[1].rows
-        != sources.load_with_validation(config_of())[1].rows
+        sources.load_with_validation(config_of(validation__seed=2))[1].tasks
+        != sources.load_with_validation(config_of())[1].tasks
     )
 
 
@@ -75,7 +75,7 @@ def test_other_sources_give_scenarios_that_are_not_trained_on(tmp_path):
     plain, (found, held) = sources.load(config.data, config.seed), sources.load_with_validation(config)
     parts = [{t.scenario for t in part} for part in (found.demonstrations, held.trajectories, found.held_out)]
     assert [len(part) for part in parts] == [3, 3, 2] and len(set.union(*parts)) == 8
-    assert found.held_out == plain.held_out and held.rows == []
+    assert found.held_out == plain.held_out and held.tasks == []
     assert len(held.trajectories) == 6, "whole scenarios"
     config.validation.every = 0
     assert sources.load_with_validation(config) == (plain, sources.ValidationSet([], []))
@@ -83,14 +83,14 @@ def test_other_sources_give_scenarios_that_are_not_trained_on(tmp_path):
 
 def test_tasks_that_can_be_played_go_with_their_trajectories(monkeypatch):
     demonstrations = [trajectory(name, name) for name in "abcdef"]
-    rows = [SimpleNamespace(id=name) for name in "abcd"]  # not all sources' turns can be played
-    loaded = sources.Data(demonstrations, [], [], {}, rows)
+    tasks = [SimpleNamespace(id=name) for name in "abcd"]  # not all sources' turns can be played
+    loaded = sources.Data(demonstrations, [], [], {}, tasks)
     monkeypatch.setattr(sources, "load", lambda *_: loaded)
     found, held = sources.load_with_validation(config_of(data__source="bfcl", validation__share=0.5))
     taken = {t.id for t in held.trajectories}
     assert len(taken) == 3 and taken.isdisjoint(t.id for t in found.demonstrations)
-    assert {row.id for row in held.rows} == taken & set("abcd")
-    assert {row.id for row in found.train_rows} == set("abcd") - taken
+    assert {task.id for task in held.tasks} == taken & set("abcd")
+    assert {task.id for task in found.train_tasks} == set("abcd") - taken
 
 
 def test_one_scenario_cannot_be_divided(monkeypatch):

@@ -21,7 +21,7 @@ from support.paths import TESTS
 from support.train_cli import CONFIG, MICRO, micro, subprocess_of
 
 from pivotrl_jax import evaluate, find_pivots, train
-from pivotrl_jax.environments.bfcl import rows as rows_lib
+from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
 from pivotrl_jax.run import cli
 
 PROGRAMS = {"train": train.main, "find_pivots": find_pivots.main, "evaluate": evaluate.main}
@@ -149,12 +149,12 @@ def test_missing_bfcl_data_is_one_sentence_with_the_command_that_gets_it(program
     monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / "bfcl_eval").exists()])
     for name in [name for name in sys.modules if name.split(".")[0] == "bfcl_eval"]:
         monkeypatch.delitem(sys.modules, name)
-    rows_lib.root.cache_clear()
+    bfcl_tasks.root.cache_clear()
     try:
         found = sentence(program("train", "data.source=bfcl"))
     finally:
-        rows_lib.root.cache_clear()
-    assert "bfcl_eval is not installed" in found and rows_lib.INSTALL in found
+        bfcl_tasks.root.cache_clear()
+    assert "bfcl_eval is not installed" in found and bfcl_tasks.INSTALL in found
 
 
 def test_work_of_another_run_is_refused_and_kept(program, tmp_path):
@@ -180,10 +180,11 @@ BAD_ROWS = {
 
 
 def test_a_missing_data_file_is_one_sentence(program):
-    assert (
-        sentence(program("train", "data.source=nosuch.jsonl"))
-        == "nosuch.jsonl: no such file or folder; check the path"
+    found = sentence(program("train", "data.source=nosuch.jsonl"))
+    assert found.startswith(
+        "config.data.source is 'nosuch.jsonl', which is neither an environment (bfcl, toolbox"
     )
+    assert found.endswith("an environment of your own as 'package.module:name'")
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pivotrl_jax.environments.bfcl import rows
+from pivotrl_jax.environments.bfcl import tasks
 from pivotrl_jax.records import Call, InputError
 
 _RUN = (
@@ -18,8 +18,8 @@ _RUN = (
 @functools.cache
 def _missing() -> str:
     try:
-        rows.root()
-        list(rows.BACKENDS.values())
+        tasks.root()
+        list(tasks.BACKENDS.values())
     except InputError as e:
         return str(e)
     return ""
@@ -36,33 +36,33 @@ def call_text(call: Call) -> str:
 
 
 def _utils():
-    rows.root()
+    tasks.root()
     from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_checker, multi_turn_utils
 
     return multi_turn_checker, multi_turn_utils
 
 
-def bfcl_passes(row, turns: list[list[list[Call]]]) -> bool:
+def bfcl_passes(task, turns: list[list[list[Call]]]) -> bool:
     """BFCL's verdict on an episode: per user turn, per action, calls."""
     checker, utils = _utils()
     texts = [[[call_text(call) for call in action] for action in turn] for turn in turns]
-    entry = {"id": row.id, "initial_config": row.initial_config, "involved_classes": row.involved_classes}
+    entry = {"id": task.id, "initial_config": task.initial_config, "involved_classes": task.involved_classes}
     try:
-        result = checker.multi_turn_checker(texts, row.ground_truth, entry, row.category, f"m{next(_RUN)}")
+        result = checker.multi_turn_checker(texts, task.ground_truth, entry, task.category, f"m{next(_RUN)}")
     finally:
         _forget(utils)
     return result["valid"]
 
 
-def bfcl_outputs(row) -> list[list[str]]:
+def bfcl_outputs(task) -> list[list[str]]:
     """What BFCL's executor prints for the ground truth, per user turn."""
     _, utils = _utils()
     name = f"m{next(_RUN)}"
     outputs = [
         utils.execute_multi_turn_func_call(
-            calls, row.initial_config, row.involved_classes, name, row.id, "long_context" in row.category
+            calls, task.initial_config, task.involved_classes, name, task.id, "long_context" in task.category
         )[0]
-        for calls in row.ground_truth
+        for calls in task.ground_truth
     ]
     _forget(utils)
     return outputs
@@ -75,7 +75,7 @@ def _forget(utils):
 
 def ast_checker():
     """BFCL's single-turn checker as f(docs, calls, possible_answer, category) -> bool."""
-    rows.root()
+    tasks.root()
     module = type(os)("bfcl_eval.constants.model_config")  # the real one imports every vendor's SDK
 
     class NoDots(dict):

@@ -1,11 +1,13 @@
-"""A backend small enough to check by eye, for tests of rows, worlds, episodes and their verifier.
+"""A backend small enough to check by eye, for tests of tasks, worlds, episodes and their verifier.
 
-Register it with `monkeypatch.setitem(environments.SOURCES, "tiny_", "tiny_world")`.
+A test registers it with `environments.find("support.tiny_world:environment")`, as a config would.
 """
 
 import copy
 
-from pivotrl_jax.environments.tasks import Task, task_from_dict
+from pivotrl_jax.environments.base import Environment
+from pivotrl_jax.environments.episode import replay
+from pivotrl_jax.environments.tasks import ScriptedTask, task_from_dict
 
 SHARED = {"total": 0}  # module-level state that instances alias, as BFCL's long_context TravelAPI does
 
@@ -75,7 +77,7 @@ DOCS = [
 ]
 
 
-ROW = {
+TASK = {
     "id": "tiny_0",
     "category": "tiny_base",
     "question": [
@@ -96,16 +98,48 @@ ROW = {
 
 # The same world, but `open_folder` is first offered at user turn 1, where the user has nothing else to say.
 LATE = {
-    **ROW,
+    **TASK,
     "id": "tiny_late_1",
-    "question": [ROW["question"][0], [], ROW["question"][2]],
+    "question": [TASK["question"][0], [], TASK["question"][2]],
     "missed_function": {"1": ["open_folder"]},
 }
 
 
-def make_row(**changes) -> Task:
-    return task_from_dict({**copy.deepcopy(ROW), **changes}, "rows.jsonl:7")
+def make_task(**changes) -> ScriptedTask:
+    return task_from_dict({**copy.deepcopy(TASK), **changes}, "rows.jsonl:7")
 
 
-def find_row(row_id: str) -> Task:
-    return {"tiny_0": make_row(), "tiny_late_1": task_from_dict(copy.deepcopy(LATE), "late")}[row_id]
+class TinyWorld(Environment):
+    """Two scripted tasks in Notes; neither is trained on."""
+
+    name, prefixes, backends = "tiny", ("tiny_",), BACKENDS
+
+    def train_tasks(self, data, seed):
+        return []
+
+    def find_task(self, task_id: str) -> ScriptedTask:
+        tasks = {"tiny_0": make_task(), "tiny_late_1": task_from_dict(copy.deepcopy(LATE), "late")}
+        return tasks[task_id]
+
+    def demonstrate(self, task, data=None):
+        return replay(task, self.name)
+
+
+environment = TinyWorld()
+
+
+def task_to_dict(task: ScriptedTask) -> dict:
+    """The JSON object that `task_from_dict` reads back to an equal task."""
+    return {
+        "id": task.id,
+        "category": task.category,
+        "question": task.user_turns,
+        "initial_config": task.initial_config,
+        "involved_classes": task.involved_classes,
+        "ground_truth": task.ground_truth,
+        "function": task.docs,
+        "missed_function": {str(turn): names for turn, names in task.missed_function.items()},
+        "scenario": task.scenario,
+        "replies": task.replies,
+        "bundles": task.bundles,
+    }

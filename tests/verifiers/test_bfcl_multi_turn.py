@@ -8,8 +8,8 @@ from support.paths import SHARED
 
 from pivotrl_jax import environments
 from pivotrl_jax.chat.actions import message_to_action
-from pivotrl_jax.environments.bfcl import demonstrations, rows
-from pivotrl_jax.environments.episode import expert_of
+from pivotrl_jax.environments.bfcl import tasks
+from pivotrl_jax.environments.episode import expert_of, replay
 from pivotrl_jax.records import Action, Call, Candidate, InputError
 from pivotrl_jax.verifiers import bfcl_multi_turn, get
 
@@ -24,7 +24,8 @@ WORK = Call("open_folder", {"folder": "work"})
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(environments.SOURCES, "tiny_", "support.tiny_world")
+    monkeypatch.setattr(environments, "_named", {})
+    environments.find("support.tiny_world:environment")
 
 
 def candidate(row, turn, k, **case):
@@ -156,8 +157,8 @@ def test_conformance():
 def _accepted_and_bfcl(step: int) -> tuple[int, int]:
     """Actions accepted here, and for how many of them BFCL passes the spliced episode (for some M)."""
     accepted = passed = 0
-    for category in rows.MULTI_TURN:
-        for row in rows.rows(category)[::step]:
+    for category in tasks.MULTI_TURN:
+        for row in tasks.tasks(category)[::step]:
             expert = expert_of(row.id)
             for turn, calls in enumerate(expert.calls):
                 for k in range(len(calls)):
@@ -200,8 +201,8 @@ def test_bfcl_passes_every_accepted_splice_of_many_rows():
 def test_the_expert_is_accepted_at_every_pivot_but_the_known_one():
     need_bfcl()
     total, rejected = 0, []
-    for category in rows.MULTI_TURN:
-        for trajectory in demonstrations.multi_turn([category]):
+    for category in tasks.MULTI_TURN:
+        for trajectory in map(replay, tasks.tasks(category)):
             for i, case in trajectory.cases.items():
                 message = trajectory.messages[i]
                 verdict = VERIFIER.verify(candidate(**case), message_to_action(message))

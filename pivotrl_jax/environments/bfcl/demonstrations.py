@@ -1,7 +1,6 @@
-"""BFCL rows -> expert trajectories. Multi-turn rows are replayed; single-turn rows are answered from
-possible_answer.
+"""BFCL's single-turn rows -> expert trajectories, answered from possible_answer.
 
-BFCL has no expert prose: final texts, and the refusals of irrelevance rows, are placeholders.
+BFCL has no expert prose: the refusals of irrelevance rows are placeholders.
 """
 
 import functools
@@ -9,8 +8,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from pivotrl_jax.environments.bfcl import rows
-from pivotrl_jax.environments.episode import ABSTAIN_REPLY, assistant_message, replay
+from pivotrl_jax.environments.base import assistant_message
+from pivotrl_jax.environments.bfcl import tasks
+from pivotrl_jax.environments.episode import ABSTAIN_REPLY
 from pivotrl_jax.records import Action, Call, InputError, Trajectory
 
 # Rows whose possible_answer accepts no answer at all (found by running BFCL's own checker over every choice).
@@ -19,16 +19,7 @@ DEFECTIVE = frozenset(
 )
 
 
-def multi_turn(categories: Sequence[str] = rows.MULTI_TURN, limit: int | None = None) -> list[Trajectory]:
-    """Expert trajectories of the first `limit` rows (None: all 200) of each category.
-
-    The row with a known defect (multi_turn_miss_func_49 calls `tail` before it is offered) is among them: the
-    self-check finds its one bad turn. Raises InputError when bfcl_eval is not there or a category is unknown.
-    """
-    return [replay(row) for category in categories for row in rows.rows(category)[:limit]]
-
-
-def single_turn(categories: Sequence[str] = rows.SINGLE_TURN, limit: int | None = None) -> list[Trajectory]:
+def single_turn(categories: Sequence[str] = tasks.SINGLE_TURN, limit: int | None = None) -> list[Trajectory]:
     """One-turn trajectories of the first `limit` usable rows (None: all) of each category.
 
     The demonstration makes the first admissible call(s) of possible_answer; in irrelevance rows it declines
@@ -38,19 +29,19 @@ def single_turn(categories: Sequence[str] = rows.SINGLE_TURN, limit: int | None 
     return [trajectory for category in categories for trajectory in _single(category)[0][:limit]]
 
 
-def excluded(categories: Sequence[str] = rows.SINGLE_TURN) -> dict[str, str]:
+def excluded(categories: Sequence[str] = tasks.SINGLE_TURN) -> dict[str, str]:
     """Row id -> why `single_turn` leaves it out."""
     return {id: why for category in categories for id, why in _single(category)[1].items()}
 
 
 @functools.cache
 def _single(category: str) -> tuple[list[Trajectory], dict[str, str]]:
-    if category not in rows.SINGLE_TURN:
+    if category not in tasks.SINGLE_TURN:
         raise InputError(
-            f"BFCL category {category!r} is not single-turn; known: {', '.join(rows.SINGLE_TURN)}"
+            f"BFCL category {category!r} is not single-turn; known: {', '.join(tasks.SINGLE_TURN)}"
         )
     trajectories, left_out = [], {}
-    for origin, row in rows.read_category(category):
+    for origin, row in tasks.read_category(category):
         why = _unusable(row, category)
         if why:
             left_out[row["id"]] = why

@@ -1,22 +1,63 @@
-"""The toolbox world: six small services, scripted users and an expert, in BFCL's row format.
+"""The toolbox world: six small services, scripted users and an expert, in BFCL's task format.
 
-`rows("train", 200, seed=0)` writes rows; `row(id)` writes one again from its id alone. The splits "pretrain",
-"train" and "test" share functions and closed sets (days, rooms) but no value words, and "test" combines verb
-phrases and sentence frames that the others never combine.
+`tasks("train", 200, seed=0)` writes tasks; `find_task(id)` writes one again from its id alone. The splits
+"pretrain", "train" and "test" share functions and closed sets (days, rooms) but no value words, and "test"
+combines verb phrases and sentence frames that the others never combine.
 """
 
 import re
+from typing import Any
 
+from pivotrl_jax.environments.base import Environment
+from pivotrl_jax.environments.tasks import ScriptedTask
 from pivotrl_jax.environments.toolbox import phrases, values
 from pivotrl_jax.environments.toolbox.demonstrations import STYLES, demonstrate
 from pivotrl_jax.environments.toolbox.docs import DOCS
 from pivotrl_jax.environments.toolbox.services import BACKENDS
-from pivotrl_jax.environments.toolbox.users import row, rows
+from pivotrl_jax.environments.toolbox.users import find_task, tasks
+from pivotrl_jax.records import InputError, Trajectory
 
-__all__ = ["BACKENDS", "DOCS", "STYLES", "all_words", "demonstrate", "find_row", "row", "rows"]
+
+class Toolbox(Environment):
+    """Tasks of the "train" split to learn from; of the "test" split to evaluate and to validate on.
+
+    The test tasks do not depend on the run's seed, so runs with different seeds are compared on the same
+    tasks.
+    """
+
+    name, prefixes, backends = "toolbox", ("toolbox_",), BACKENDS
+
+    def train_tasks(self, data: Any, seed: int) -> list[ScriptedTask]:
+        count = min(data.demonstrations, data.limit) if data.limit else data.demonstrations
+        return tasks("train", count, seed)
+
+    def held_out_tasks(self, data: Any, seed: int) -> list[ScriptedTask]:
+        return tasks("test", data.held_out_tasks, data.held_out_seed)
+
+    def validation_tasks(self, validation: Any) -> list[ScriptedTask]:
+        return tasks("test", validation.tasks, validation.seed)
+
+    def find_task(self, task_id: str) -> ScriptedTask:
+        return find_task(task_id)
+
+    def demonstrate(self, task: ScriptedTask, data: Any = None) -> Trajectory:
+        return demonstrate(task) if data is None else demonstrate(task, data.style, data.detours)
+
+    def check_config(self, config: Any) -> None:
+        data, validation = config.data, config.validation
+        if data.style not in STYLES:
+            raise InputError(f"config.data.style is {data.style!r}; want {' or '.join(map(repr, STYLES))}")
+        for field in ("demonstrations", "held_out_tasks"):
+            if data[field] < 1:
+                raise InputError(f"config.data.{field} is {data[field]}; it must be positive")
+        if validation.every and validation.seed == data.held_out_seed:
+            raise InputError(
+                f"config.validation.seed is {validation.seed}, and so is config.data.held_out_seed: these "
+                "are the held-out tasks themselves; take another number"
+            )
 
 
-find_row = row  # the name that `environments.find_row` looks for
+environment = Toolbox()
 
 
 # In results and errors, and nowhere else.
@@ -27,7 +68,7 @@ _RESULT_WORDS = """
 
 
 def all_words() -> list[str]:
-    """Every word of the rows, sorted: templates, functions, parameters, results, values of all splits."""
+    """Every word of the tasks, sorted: templates, functions, parameters, results, values of all splits."""
     texts = [_RESULT_WORDS, *phrases.OPENERS, *phrases.CONNECTORS]
     for phrase in phrases.PHRASES.values():
         texts += [*phrase.verbs, *phrase.frames, *phrase.miss_verbs, *phrase.miss_frames]

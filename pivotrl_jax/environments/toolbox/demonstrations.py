@@ -1,4 +1,4 @@
-"""How an expert demonstrates a row: with one habit or many, straight or with detours.
+"""How an expert demonstrates a task: with one habit or many, straight or with detours.
 
 Every demonstration ends well: it does what the ground truth does, so filters by success keep it. A detour is
 an action that brings nothing nearer: a slip (a wrong value, answered by an error, then put right) or a look
@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 
 from pivotrl_jax.environments.episode import Step, expert_of, replay
-from pivotrl_jax.environments.tasks import Task
+from pivotrl_jax.environments.tasks import ScriptedTask
 from pivotrl_jax.environments.toolbox.docs import DEFAULTS
 from pivotrl_jax.environments.toolbox.intents import KINDS
 from pivotrl_jax.environments.world import World
@@ -19,10 +19,10 @@ from pivotrl_jax.records import Call, InputError, Trajectory
 STYLES = ("diverse", "clean")  # of demonstrations
 
 
-def demonstrate(row: Task, style: str = "diverse", detours: float = 0.0) -> Trajectory:
-    """The expert's trajectory through a row.
+def demonstrate(task: ScriptedTask, style: str = "diverse", detours: float = 0.0) -> Trajectory:
+    """The expert's trajectory through a task.
 
-    style: "diverse", the row's own habits (calls bundled or not, defaults spelled out or not, arguments in
+    style: "diverse", the task's own habits (calls bundled or not, defaults spelled out or not, arguments in
     either order); "clean", one habit for all: a call per action, no defaults, arguments in the docs' order.
     detours: the chance that a detour comes before a calling action. Raises InputError for other values.
     """
@@ -30,7 +30,7 @@ def demonstrate(row: Task, style: str = "diverse", detours: float = 0.0) -> Traj
         raise InputError(f"data.style is {style!r}; use one of {', '.join(STYLES)}")
     if not 0 <= detours <= 1:
         raise InputError(f"data.detours is {detours}; it is a chance, from 0 to 1")
-    chance = random.Random(f"{row.id} detours").random  # the same stream in every Python version
+    chance = random.Random(f"{task.id} detours").random  # the same stream in every Python version
 
     def retell(turn: int, steps: list[Step]) -> list[Step]:
         if style == "clean":
@@ -38,11 +38,11 @@ def demonstrate(row: Task, style: str = "diverse", detours: float = 0.0) -> Traj
         told = []
         for step in steps:
             if chance() < detours:
-                told += _detour(row, turn, step, chance)
+                told += _detour(task, turn, step, chance)
             told.append(step)
         return told
 
-    return replay(row, retell=retell)
+    return replay(task, "toolbox", retell=retell)
 
 
 def tidied(step: Step, i: int) -> Step:
@@ -57,9 +57,9 @@ def tidied(step: Step, i: int) -> Step:
     return Step([Call(call.name, arguments)], [step.outputs[i]], step.done + i)
 
 
-def _detour(row: Task, turn: int, step: Step, chance) -> list[Step]:
+def _detour(task: ScriptedTask, turn: int, step: Step, chance) -> list[Step]:
     """No or one detour before the step: a slip or a look, whichever comes first and can be had."""
-    expert = expert_of(row.id)
+    expert = expert_of(task.id)
     world = expert.starts[turn].world()
     for call in expert.calls[turn][: step.done]:
         world.execute(call)

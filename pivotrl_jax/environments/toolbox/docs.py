@@ -1,6 +1,6 @@
 """Function docs of the toolbox services in BFCL's form, written as one signature per line.
 
-`DOCS[service]` is a list of five `{"name", "description", "parameters"}` docs. Rows share these objects:
+`DOCS[service]` is a list of five `{"name", "description", "parameters"}` docs. Tasks share these objects:
 read only.
 """
 

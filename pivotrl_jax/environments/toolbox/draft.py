@@ -1,4 +1,4 @@
-"""The state of a row while it is being written: its live services, what was said so far, and the dice."""
+"""The state of a task while it is being written: its live services, what was said so far, and the dice."""
 
 import random
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Draft:
         return options[int(self._random() * len(options))]
 
     def word(self, kind: str) -> str:
-        """A value word of the split that this row has not used."""
+        """A value word of the split that this task has not used."""
         pool = self._pools[kind]
         i = int(self._random() * len(pool))
         pool[i], pool[-1] = pool[-1], pool[i]

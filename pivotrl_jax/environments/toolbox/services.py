@@ -37,7 +37,7 @@ class Service:
         self._salt = config.get("salt", 0)
 
     def _identify(self, word: str, taken: list[int]) -> int:
-        """An id from 10 to 98 that depends on the word and the row, not on what was made before."""
+        """An id from 10 to 98 that depends on the word and the task, not on what was made before."""
         number = self._salt + sum((i + 1) * ord(c) for i, c in enumerate(word))
         while 10 + number % 89 in taken:
             number += 1

@@ -1,11 +1,11 @@
-"""Rows: scripted users who want things from two services, and the expert who does them.
+"""Tasks of scripted users who want things from two services, and the expert who does them.
 
-A row is written turn by turn against live services, so every ground truth is executable by construction.
+A task is written turn by turn against live services, so every ground truth is executable by construction.
 """
 
 import re
 
-from pivotrl_jax.environments.tasks import Task
+from pivotrl_jax.environments.tasks import ScriptedTask
 from pivotrl_jax.environments.toolbox.docs import DOCS
 from pivotrl_jax.environments.toolbox.draft import Draft
 from pivotrl_jax.environments.toolbox.intents import INTENTS, Plan
@@ -25,7 +25,7 @@ TURNS = (2, 2, 2, 2, 2, 3, 3, 3, 4, 5)  # drawn from
 BUNDLES, DEFAULTS, REVERSED = 0.5, 0.2, 0.2  # shares of experts with these habits
 
 
-MISSING = 0.3  # share of rows with a missing parameter
+MISSING = 0.3  # share of tasks with a missing parameter
 
 
 COMPOUND = 0.5  # share of call turns that try for a second wish
@@ -56,10 +56,10 @@ _SERVICES = tuple(DOCS)
 
 
 class _Writer:
-    """Writes one row."""
+    """Writes one task."""
 
-    def __init__(self, row_id: str, split: str):
-        self.draft, self.side = Draft(row_id, split), _SIDES[split]
+    def __init__(self, task_id: str, split: str):
+        self.draft, self.side = Draft(task_id, split), _SIDES[split]
         chance = self.draft.chance
         self.style = {"bundle": chance(BUNDLES), "defaults": chance(DEFAULTS), "reversed": chance(REVERSED)}
         first = self.draft.pick(_SERVICES)
@@ -169,37 +169,37 @@ class _Writer:
         return [doc for doc in docs if doc["name"] not in spare]
 
 
-def _row(split: str, seed: int, index: int) -> Task:
-    row_id = f"toolbox_{split}_{seed}_{index}"
-    writer = _Writer(row_id, split)
+def _write(split: str, seed: int, index: int) -> ScriptedTask:
+    task_id = f"toolbox_{split}_{seed}_{index}"
+    writer = _Writer(task_id, split)
     category = writer.write()
-    return Task(
-        id=row_id,
+    return ScriptedTask(
+        id=task_id,
         category=category,
         user_turns=[[{"role": "user", "content": text}] for text in writer.users],
         initial_config=writer.draft.config,
         involved_classes=writer.services,
         ground_truth=writer.truth,
         docs=writer.docs(),
-        scenario=row_id,
+        scenario=task_id,
         replies=writer.replies,
         bundles=writer.bundles,
     )
 
 
-def rows(split: str, count: int, seed: int) -> list[Task]:
-    """The first `count` rows of a split under a seed: the same on every machine.
+def tasks(split: str, count: int, seed: int) -> list[ScriptedTask]:
+    """The first `count` tasks of a split under a seed: the same on every machine.
 
     Raises InputError for an unknown split.
     """
     if split not in SPLITS:
         raise InputError(f"toolbox split {split!r} does not exist; use one of {', '.join(SPLITS)}")
-    return [_row(split, seed, index) for index in range(count)]
+    return [_write(split, seed, index) for index in range(count)]
 
 
-def row(row_id: str) -> Task:
-    """The row of an id such as "toolbox_train_0_17", written again. Raises InputError for any other id."""
-    match = re.fullmatch(r"toolbox_([a-z]+)_(\d+)_(\d+)", row_id)
+def find_task(task_id: str) -> ScriptedTask:
+    """The task of an id such as "toolbox_train_0_17", written again. Raises InputError for any other id."""
+    match = re.fullmatch(r"toolbox_([a-z]+)_(\d+)_(\d+)", task_id)
     if not match or match[1] not in SPLITS:
-        raise InputError(f"row id {row_id!r} is not of the toolbox; ids look like toolbox_train_0_17")
-    return _row(match[1], int(match[2]), int(match[3]))
+        raise InputError(f"task id {task_id!r} is not of the toolbox; ids look like toolbox_train_0_17")
+    return _write(match[1], int(match[2]), int(match[3]))

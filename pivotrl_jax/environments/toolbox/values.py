@@ -1,7 +1,7 @@
 """The words of the toolbox world: values that differ between splits, and closed sets that all splits share.
 
 Every value is one lower-case word of letters or an integer below 100. No value word of one split occurs in
-another, so a test row can only be solved by copying from the conversation.
+another, so a test task can only be solved by copying from the conversation.
 """
 
 SPLITS = ("pretrain", "train", "test")

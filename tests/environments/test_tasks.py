@@ -1,23 +1,23 @@
-"""Rows: what is read, what is written back, and the sentence for each way a row can be wrong."""
+"""Tasks: what is read, what is written back, and the sentence for each way a task can be wrong."""
 
 import json
 
 import pytest
-from support.tiny_world import LATE, ROW, make_row
+from support.tiny_world import LATE, TASK, make_task, task_to_dict
 
-from pivotrl_jax.environments.tasks import parse_call, scenario_of, task_from_dict, task_to_dict
+from pivotrl_jax.environments.tasks import parse_call, scenario_of, task_from_dict
 from pivotrl_jax.records import InputError
 
 
-def test_a_row_survives_json():
-    row = task_from_dict({**LATE, "replies": ["a", "b", "c"], "bundles": [[2, 1], [], []]}, "x:1")
-    assert task_from_dict(json.loads(json.dumps(task_to_dict(row))), "x:1") == row
-    assert row.missed_function == {1: ["open_folder"]}
+def test_a_task_survives_json():
+    task = task_from_dict({**LATE, "replies": ["a", "b", "c"], "bundles": [[2, 1], [], []]}, "x:1")
+    assert task_from_dict(json.loads(json.dumps(task_to_dict(task))), "x:1") == task
+    assert task.missed_function == {1: ["open_folder"]}
 
 
 def test_category_and_scenario_come_from_the_id_when_absent():
-    row = task_from_dict({k: v for k, v in ROW.items() if k != "category"}, "x:1")
-    assert (row.category, row.scenario) == ("tiny", "tiny_0")
+    task = task_from_dict({k: v for k, v in TASK.items() if k != "category"}, "x:1")
+    assert (task.category, task.scenario) == ("tiny", "tiny_0")
 
 
 def test_bfcl_categories_share_scenarios_by_number():
@@ -27,16 +27,16 @@ def test_bfcl_categories_share_scenarios_by_number():
 
 
 def test_late_functions_are_offered_from_their_turn_on_and_announced_there():
-    row = task_from_dict(LATE, "x:1")
-    names = [[doc["name"] for doc in row.offered(turn)] for turn in range(3)]
+    task = task_from_dict(LATE, "x:1")
+    names = [[doc["name"] for doc in task.offered(turn)] for turn in range(3)]
     assert "open_folder" not in names[0] and "open_folder" in names[1] and names[1] == names[2]
-    (message,) = row.messages(1)
+    (message,) = task.messages(1)
     assert message["role"] == "user"
     assert message["content"].startswith("[{'name': 'open_folder'")
     assert message["content"].endswith(
         "\nI have updated some more functions you can choose from. What about now?"
     )
-    assert row.messages(0) == ROW["question"][0]
+    assert task.messages(0) == TASK["question"][0]
 
 
 def test_calls_are_parsed_as_literals():
@@ -77,7 +77,7 @@ def test_anything_but_a_plain_call_is_refused(text):
 )
 def test_a_wrong_field_is_named_with_file_and_line(field, value):
     with pytest.raises(InputError, match=r"^rows\.jsonl:7") as error:
-        make_row(**{field: value})
+        make_task(**{field: value})
     assert field in str(error.value) or "call" in str(error.value)
 
 
@@ -86,4 +86,4 @@ def test_a_wrong_field_is_named_with_file_and_line(field, value):
 )
 def test_a_missing_field_is_named(field):
     with pytest.raises(InputError, match=f"^x:1.*{field}"):
-        task_from_dict({k: v for k, v in ROW.items() if k != field}, "x:1")
+        task_from_dict({k: v for k, v in TASK.items() if k != field}, "x:1")

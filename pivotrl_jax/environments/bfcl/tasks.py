@@ -1,4 +1,4 @@
-"""BFCL's rows and backends, from `bfcl-eval` wherever it lies. Nothing is downloaded and no vendor SDK is
+"""BFCL's tasks and backends, from `bfcl-eval` wherever it lies. Nothing is downloaded and no vendor SDK is
 imported.
 
 bfcl-eval pins numpy 1.26 and cannot be installed beside jax with its dependencies, so it is looked for as an
@@ -14,15 +14,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pivotrl_jax.environments.tasks import Task, task_from_dict
+from pivotrl_jax.environments.tasks import ScriptedTask, task_from_dict
 from pivotrl_jax.records import InputError, read_jsonl
 
 INSTALL = "pip install --no-deps bfcl-eval==2026.3.23 mpmath==1.3.0"
-
-
 MULTI_TURN = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
-
-
 SINGLE_TURN = (
     "simple_python",
     "multiple",
@@ -37,7 +33,6 @@ SINGLE_TURN = (
     "live_relevance",
 )
 
-
 # Class -> module and docs file of the same name. Only these are ever imported: the other backends need the
 # network.
 _MODULES = {
@@ -50,8 +45,6 @@ _MODULES = {
     "TravelAPI": "travel_booking",
     "VehicleControlAPI": "vehicle_control",
 }
-
-
 _BACKENDS = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code"
 
 
@@ -133,12 +126,14 @@ def read_category(category: str) -> list[tuple[str, dict]]:
 
 
 @functools.cache
-def rows(category: str) -> tuple[Task, ...]:
-    """All rows of one multi-turn category, docs joined. Raises InputError as `read_category` and
-    `row_from_dict`.
+def tasks(category: str) -> tuple[ScriptedTask, ...]:
+    """All tasks of one multi-turn category, docs joined. Raises InputError as `read_category` and
+    `task_from_dict`.
     """
     if category not in MULTI_TURN:
-        raise InputError(f"BFCL category {category!r} has no multi-turn rows; known: {', '.join(MULTI_TURN)}")
+        raise InputError(
+            f"BFCL category {category!r} has no multi-turn tasks; known: {', '.join(MULTI_TURN)}"
+        )
     loaded = []
     for origin, row in read_category(category):
         classes = [name for name in row.get("involved_classes", []) if name in _MODULES]
@@ -148,16 +143,16 @@ def rows(category: str) -> tuple[Task, ...]:
 
 
 @functools.cache
-def _by_id(category: str) -> dict[str, Task]:
-    return {row.id: row for row in rows(category)}
+def _by_id(category: str) -> dict[str, ScriptedTask]:
+    return {task.id: task for task in tasks(category)}
 
 
-def find_row(row_id: str) -> Task:
-    """One multi-turn row by its id. Raises InputError for an id that BFCL does not have."""
-    category = row_id.rsplit("_", 1)[0]
-    row = _by_id(category).get(row_id) if category in MULTI_TURN else None
-    if row is None:
+def find_task(task_id: str) -> ScriptedTask:
+    """One multi-turn task by its id. Raises InputError for an id that BFCL does not have."""
+    category = task_id.rsplit("_", 1)[0]
+    task = _by_id(category).get(task_id) if category in MULTI_TURN else None
+    if task is None:
         raise InputError(
-            f"row id {row_id!r}: BFCL has no such multi-turn row; ids look like multi_turn_base_0"
+            f"task id {task_id!r}: BFCL has no such multi-turn task; ids look like multi_turn_base_0"
         )
-    return row
+    return task

@@ -1,0 +1,163 @@
+"""The contract of an environment: what to write so that its tasks can be demonstrated, played and trained on.
+
+An environment is three classes. A `Task` says what is to be done, an `Episode` is one attempt at it, and the
+`Environment` says which tasks there are and how an expert does them. A complete one, in a module of yours:
+
+    class Riddle:                                       # a Task: any object with these three
+        def __init__(self, number):
+            self.id, self.scenario, self.number = f"riddle_{number}", f"riddle_{number}", number
+
+        def start(self, max_steps):
+            return Guessing(self.number)
+
+    class Guessing(Episode):
+        def __init__(self, number):
+            super().__init__([{"role": "user", "content": f"What is {number} + 1?"}], tools=[])
+            self.number, self.right = number, False
+
+        def respond(self, action):                      # one action in, the new observation out
+            self.right, self.done = action.content == str(self.number + 1), True
+            return []
+
+        def check(self):
+            return Verdict(1.0, "ok") if self.right else Verdict(0.0, "wrong")
+
+    class Riddles(Environment):
+        name, prefixes = "riddles", ("riddle_",)
+
+        def train_tasks(self, data, seed):
+            return [Riddle(n) for n in range(data.demonstrations)]
+
+        def find_task(self, task_id):
+            return Riddle(int(task_id.removeprefix("riddle_")))
+
+        def demonstrate(self, task, data=None):
+            answer = {"role": "assistant", "content": str(task.number + 1)}
+            messages = [*task.start(1).messages, answer]
+            return Trajectory(task.id, messages, [], self.name, task.scenario, verifier="exact")
+
+    riddles = Riddles()
+
+`config.data.source = "my_package.my_module:riddles"` trains on it; so does its name alone, once the package
+declares `riddles = "my_package.my_module:riddles"` in the entry-point group `pivotrl_jax.environments`. Each
+turn of a demonstration is scored by the verifier that the trajectory names (verifiers/base.py).
+"""
+
+import abc
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from pivotrl_jax.chat.actions import action_to_message
+from pivotrl_jax.records import Action, Call, Message, Trajectory, Verdict
+
+
+class Episode(abc.ABC):
+    """One attempt at a task: a policy reads `messages` and `tools` and acts by `step`, until `done`.
+
+    Public state: `messages` (all that was said so far), `tools` (docs of the functions on offer), `done`,
+    `turns` (actions so far) and `calls` (tool calls answered so far).
+    """
+
+    def __init__(self, messages: Sequence[Message], tools: Sequence[dict]):
+        """`messages` and `tools` are the initial observation."""
+        self.messages, self.tools = list(messages), list(tools)
+        self.done, self.turns, self.calls = False, 0, 0
+
+    def step(self, action: Action) -> list[Message]:
+        """Play one action: it and the answer to it join `messages`; the answer is returned. Raises ValueError
+        when the episode is done; an action, however odd, raises nothing."""
+        if self.done:
+            raise ValueError("this episode is done; start another")
+        self.turns += 1
+        self.messages.append(assistant_message(action, self.calls))
+        observation = self.respond(action)
+        self.messages += observation
+        return observation
+
+    @abc.abstractmethod
+    def respond(self, action: Action) -> list[Message]:
+        """Execute the action and return what comes back: `tool_message`s, the user's next words, or nothing.
+        Sets `done` when the episode ends. Must not raise on an action: a policy may write anything."""
+
+    @abc.abstractmethod
+    def check(self) -> Verdict:
+        """How the episode ended: reward 1 is success, the reason is a short word for the metrics."""
+
+    def tool_message(self, call: Call, output: str) -> Message:
+        """The message that answers the next call of the current action; answer them in order."""
+        self.calls += 1
+        return tool_message(self.calls - 1, call, output)
+
+
+class Task(Protocol):
+    """What is to be done. The same id always means the same task."""
+
+    id: str
+    scenario: str  # tasks that share a scenario stay on one side of a split
+
+    def start(self, max_steps: int) -> Episode:
+        """A new attempt, in which the policy may act `max_steps` times per user turn."""
+
+
+class Environment(abc.ABC):
+    """A source of tasks; `config.data.source` names it. `data` is that section of the config."""
+
+    name: ClassVar[str]  # the `source` of its trajectories
+    prefixes: ClassVar[
+        tuple[str, ...]
+    ]  # every task's id starts with one of these, no other environment's does
+
+    @abc.abstractmethod
+    def train_tasks(self, data: Any, seed: int) -> Sequence[Task | Trajectory]:
+        """The tasks to learn from, all of them different. What can be demonstrated but not played may stand
+        here as the demonstration itself."""
+
+    @abc.abstractmethod
+    def find_task(self, task_id: str) -> Task:
+        """The task of an id with one of the `prefixes`. Raises InputError when there is none."""
+
+    @abc.abstractmethod
+    def demonstrate(self, task: Task, data: Any = None) -> Trajectory:
+        """An expert's trajectory through a task, as `data` wants it told; None: the plain way, which held-out
+        turns are measured on. Its id is the task's. Raises InputError when the task cannot be done."""
+
+    def held_out_tasks(self, data: Any, seed: int) -> Sequence[Task | Trajectory] | None:
+        """The tasks to evaluate on. None: a share `data.held_out_share` of the training scenarios."""
+        return None
+
+    def validation_tasks(self, validation: Any) -> Sequence[Task] | None:
+        """The tasks of `config.validation`. None: its `share` of the training scenarios."""
+        return None
+
+    def left_out(self, data: Any) -> dict[str, str]:
+        """Name -> reason, for what `data` asks for but cannot be demonstrated."""
+        return {}
+
+    def check_config(self, config: Any) -> None:
+        """Raises InputError for values of the run's config that do not fit this environment."""
+        return
+
+
+def assistant_message(action: Action, first: int) -> Message:
+    """`chat.action_to_message`, calls numbered from `first`. Arguments that JSON cannot show become {}."""
+    message = action_to_message(action)
+    for i, call in enumerate(message.get("tool_calls", [])):
+        call["id"] = f"call_{first + i}"
+        call["function"]["arguments"] = _showable(call["function"]["arguments"])
+    return message
+
+
+def tool_message(number: int, call: Call, output: str) -> Message:
+    """The answer to the call of this number."""
+    return {"role": "tool", "tool_call_id": f"call_{number}", "name": call.name, "content": output}
+
+
+def _showable(arguments: object) -> dict:
+    if not isinstance(arguments, dict):
+        return {}
+    try:
+        json.dumps(arguments, ensure_ascii=False).encode("utf-8")
+    except (TypeError, ValueError, RecursionError):  # lone surrogates are a ValueError
+        return {}
+    return arguments
