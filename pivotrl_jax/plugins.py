@@ -3,6 +3,7 @@
     find("verifiers", "tool_call", VERIFIERS, "config.data.verifier")    a key of the table VERIFIERS
     find("verifiers", "same_names", ...)               an entry point in the group pivotrl_jax.verifiers
     find("verifiers", "my_pkg.checks:same_names", ...)         an attribute of a module
+    find("readers", "my_pkg.acme:", ...)               the module itself
 
 Only `find` imports a module by name, and only names from a config or a command line may be given to it. Names
 from data files go to `known`, which loads nothing but entry points of installed packages.
@@ -17,7 +18,7 @@ from typing import Any
 from pivotrl_jax.records import InputError
 
 GROUPS = ("verifiers", "readers", "environments", "losses")
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:([A-Za-z_]\w*)?")
 
 
 def is_path(name: str) -> bool:
@@ -72,6 +73,8 @@ def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
             f"{field} is {name!r}, but {path} cannot be imported ({e}); install its package or put it on "
             f"PYTHONPATH, or take one of the known {kind}: {names}"
         ) from e
+    if not attribute:
+        return module
     if not hasattr(module, attribute):
         raise InputError(f"{field} is {name!r}, but the module {path} has no {attribute!r}; check the name")
     return getattr(module, attribute)

@@ -53,7 +53,8 @@ LeftOut = dict[str, str]  # place -> why what is there was left out
 def find_reader(format: str, field: str) -> Reader | None:
     """The reader that `field`, of a config or a flag, names; None for "auto", which recognises every file.
 
-    Names are those of READERS, of entry points in the group pivotrl_jax.readers, and "package.module:object".
+    Names are those of READERS and of entry points in the group pivotrl_jax.readers, "package.module:", and
+    "package.module:object".
     Raises InputError, which blames `field`, for an unknown name and for an object that is no reader.
     """
     if format == AUTO:

@@ -47,10 +47,12 @@ is then left out and the user is told. Two more functions are optional:
     episodes(document, where)    (where, episode) pairs, for a document that holds several episodes
     documents(path)              (where, document) pairs, for a file that is not JSON, or a folder
 
-Without `episodes`, a document is one episode, or a list of them. To use a reader, give its name as
-config.data.format, or as `candidates --format`: "package.module:object", or "package:module" for a module.
-Installed under the entry point group "pivotrl_jax.readers", it also recognises files by itself. A reader of
-this package is a file in this folder and a line in `reading.READERS`.
+Without `episodes`, a document is one episode, or a list of them.
+
+To use a reader, name it in config.data.format, or in `candidates --format`: "package.module:" is a module,
+"package.module:object" an object in it. A reader that is installed as an entry point in the group
+"pivotrl_jax.readers" goes by its short name, and also recognises files by itself. A reader of this package is
+a file in this folder and a line in `reading.READERS`.
 '''
 
 from collections.abc import Callable, Iterable, Iterator
