@@ -6,7 +6,7 @@
 
 In the other direction, the items of one model call become one assistant message. A model call ends at a tool
 result or at a second message; reasoning between two calls does not end it, since NeMo Gym's rollouts record
-it there.
+it there. `action_of_items` reads what a model answered, as `parse_action` reads a completion.
 """
 
 import dataclasses
@@ -14,8 +14,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from pivotrl_jax.chat.json_text import strict_json
 from pivotrl_jax.chat.messages import UNPARSEABLE, content_text, lenient_tool_calls, require, tool_call
-from pivotrl_jax.records import InputError, Message
+from pivotrl_jax.records import Action, Call, InputError, Message
 
 SPOKEN = ("system", "developer", "user")
 
@@ -178,3 +179,51 @@ def _read(history: _History, item: dict) -> None:
 def _thought(item: dict) -> str:
     """The text of a reasoning item: its summary, or else its content. Encrypted reasoning is not read."""
     return content_text(item.get("summary")) or content_text(item.get("content"))
+
+
+# ---- output items -> action
+
+
+def action_of_items(items: list) -> Action:
+    """The action of a model's output items. Never raises: what the model got wrong makes it malformed."""
+    calls, texts, malformed = [], [], ""
+    for item in items:
+        if not isinstance(item, dict):
+            malformed = malformed or f"an output item is a {type(item).__name__}, want an object"
+        elif item.get("type") == "function_call":
+            try:
+                calls.append(Call(item.get("name"), _strict_arguments(item.get("arguments"))))
+            except ValueError as e:
+                malformed = malformed or f"arguments are not valid JSON ({str(e)[:120]})"
+        elif item.get("type") == "message":
+            texts.append(output_text(item))
+    content = "\n".join(texts)
+    if "<tool_call>" in content:
+        malformed = malformed or "a tool call that could not be parsed was left in the text"
+    return Action(content.strip(), "", tuple(calls), malformed, content)
+
+
+def _strict_arguments(arguments: Any) -> Any:
+    """Arguments, decoded if they are a string. Raises ValueError."""
+    if not isinstance(arguments, str):
+        return arguments
+    value, end = strict_json(arguments)
+    if arguments[end:].strip():
+        raise ValueError("text after the JSON")
+    return value
+
+
+def output_text(message: dict) -> str:
+    """All text of a message item; "" where there is none."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+    return content if isinstance(content, str) else ""
+
+
+def output_texts(message: dict) -> list:
+    """The texts of a message item as they are given, unchecked: the content, or its `output_text` parts'."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return [content]
+    return [p.get("text") for p in content if isinstance(p, dict) and p.get("type") == "output_text"]

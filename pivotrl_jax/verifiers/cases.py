@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from pivotrl_jax.chat.json_text import lenient_json, strict_json
-from pivotrl_jax.records import Action, Call, Candidate, InputError, Message
+from pivotrl_jax.chat.json_text import lenient_json
+from pivotrl_jax.chat.responses import action_of_items, output_text
+from pivotrl_jax.records import Action, Candidate, InputError, Message
 from pivotrl_jax.verifiers.common import is_nonstandard, problem, show
 
 CaseReader = Callable[[dict], tuple[Candidate, Action]]
@@ -40,7 +41,7 @@ def read_row(verifier: str, lenient: bool = True) -> CaseReader:
         extra = field(case, "case", dict) if case.get("case") is not None else {}
         candidate = case_candidate(case, verifier, demonstration, tools, extra)
         candidate = dataclasses.replace(candidate, messages=[_message(m) for m in messages])
-        return candidate, responses_action([_decoded(item) for item in items] if decode else items)
+        return candidate, action_of_items([_decoded(item) for item in items] if decode else items)
 
     return read_case
 
@@ -117,7 +118,7 @@ def responses_message(expected: dict) -> Message:
     """
     kind = expected.get("type")
     if kind == "message":
-        return {"role": "assistant", "content": _output_text(expected)}
+        return {"role": "assistant", "content": output_text(expected)}
     if kind not in ("function_call", "function_call_batch"):
         raise InputError(
             f'"expected_action" has the type {show(kind)}; want function_call, function_call_batch or message'
@@ -126,55 +127,11 @@ def responses_message(expected: dict) -> Message:
     if not isinstance(items, list) or not items:
         raise InputError('"expected_action" is a function_call_batch without "calls"; list them')
     items = [{**item, "type": "function_call"} if isinstance(item, dict) else item for item in items]
-    action = responses_action(items)
+    action = action_of_items(items)
     rejected = problem(action)
     if rejected is not None:
         raise BadDemonstration(f'"expected_action" cannot be read: {rejected.details}; fix it')
     return calls_message([(call.name, call.arguments) for call in action.calls])
-
-
-def responses_action(items: list) -> Action:
-    """An action from Responses output items. Never raises: what the model got wrong makes it malformed."""
-    calls, texts, malformed = [], [], ""
-    for item in items:
-        if not isinstance(item, dict):
-            malformed = malformed or f"an output item is {show(item)}, want an object"
-        elif item.get("type") == "function_call":
-            try:
-                calls.append(Call(item.get("name"), _strict_arguments(item.get("arguments"))))
-            except ValueError as e:
-                malformed = malformed or f"arguments are not valid JSON ({str(e)[:120]})"
-        elif item.get("type") == "message":
-            texts.append(_output_text(item))
-    content = "\n".join(texts)
-    if "<tool_call>" in content:
-        malformed = malformed or "a tool call that could not be parsed was left in the text"
-    return Action(content.strip(), "", tuple(calls), malformed, content)
-
-
-def _strict_arguments(arguments: Any) -> Any:
-    """Arguments decoded where they are a string. Raises ValueError."""
-    if not isinstance(arguments, str):
-        return arguments
-    value, end = strict_json(arguments)
-    if arguments[end:].strip():
-        raise ValueError("text after the JSON")
-    return value
-
-
-def output_texts(message: dict) -> list:
-    """The texts of a Responses message as they are given: they may be anything."""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return [content]
-    return [p.get("text") for p in content if isinstance(p, dict) and p.get("type") == "output_text"]
-
-
-def _output_text(item: dict) -> str:
-    content = item.get("content")
-    if isinstance(content, list):
-        return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-    return content if isinstance(content, str) else ""
 
 
 # ---- demonstrations that strict JSON cannot hold

@@ -17,8 +17,9 @@ from typing import Any
 
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.json_text import loads
+from pivotrl_jax.chat.responses import output_texts
 from pivotrl_jax.records import Action, Call, Candidate, InputError
-from pivotrl_jax.verifiers.cases import CaseReader, case_candidate, output_texts
+from pivotrl_jax.verifiers.cases import CaseReader, case_candidate
 from pivotrl_jax.verifiers.common import show
 
 TERMINUS = ("terminus_1", "terminus_2")

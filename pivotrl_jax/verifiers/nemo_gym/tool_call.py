@@ -26,9 +26,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.chat.json_text import nesting
+from pivotrl_jax.chat.responses import output_texts
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
 from pivotrl_jax.verifiers.base import Verifier
-from pivotrl_jax.verifiers.cases import CaseReader, calls_message, case_candidate, field, output_texts
+from pivotrl_jax.verifiers.cases import CaseReader, calls_message, case_candidate, field
 from pivotrl_jax.verifiers.common import demonstrated_calls, show
 from pivotrl_jax.verifiers.compare.arguments import matched
 
