@@ -1,8 +1,9 @@
-"""bfcl_ast: BFCL's rule for single-turn categories, call against lists of possible answers.
+"""bfcl_ast: BFCL's rule for single-turn categories, which compares calls with lists of possible answers.
 
-The rule of `bfcl_eval/eval_checker/ast_eval/ast_checker.py` (bfcl-eval 2026.3.23, Apache-2.0), written anew;
-the quirks that decide verdicts are kept, marked "quirk". What differs: model output never raises (BFCL's code
-does on odd types), and an action with an unreadable call is rejected whole (BFCL drops the block).
+The rule of `bfcl_eval/eval_checker/ast_eval/ast_checker.py` (bfcl-eval 2026.3.23, Apache-2.0), written
+anew. Quirks that decide verdicts are reproduced and marked "quirk". Two things differ: no action raises
+(BFCL's code raises on unexpected types), and an action with an unreadable call is rejected as a whole (BFCL
+drops the call).
 
 `candidate.case` = {"category", "function_docs", "possible_answer"}. `possible_answer` is a list of
 {function: {argument: [alternatives]}}; "" among the alternatives means that the argument may be left out.
@@ -34,16 +35,16 @@ PYTHON_TYPES = {
 _DROPPED = str.maketrans("", "", " ,./-_*^")
 
 
-Fault = tuple[str, str] | None  # (reason slug, details), or None when all is well
+Fault = tuple[str, str] | None  # (reason, details) of a rejection, None for an accepted call
 
 
 def _standard(value: Any) -> Any:
-    """BFCL's string standardisation; other values pass. Tabs, line breaks and `!:;?` are kept (quirk)."""
+    """A string as BFCL standardises it; other values unchanged. Tabs, line breaks and `!:;?` stay: quirk."""
     return value.translate(_DROPPED).lower().replace("'", '"') if type(value) is str else value
 
 
 def _standard_list(value: Any) -> list | None:
-    """A list, its strings standardised one level down; a string counts as its characters (quirk)."""
+    """A list with its own strings standardised; a string counts as the list of its characters (quirk)."""
     return [_standard(v) for v in value] if isinstance(value, (list, str)) else None
 
 
@@ -55,13 +56,16 @@ def _answer_type(answers: list) -> type | None:
 
 
 def _type_check(value: Any, answers: list, expected: type, nested: type | None) -> tuple[bool, bool]:
-    """(type accepted, value is a variable): a variable has the answers' type, not the documented one."""
+    """(whether the type is accepted, whether the value is a variable).
+
+    A variable has the type of the answers and not the documented one.
+    """
     answer_type = _answer_type(answers)
     variable = answer_type is not None and answer_type is not expected
     if type(value) is expected:
         if nested is None:
             return True, variable
-        # each item against one answer's items; an answer that is no list asks for nothing (quirk)
+        # each item against one answer's items; an answer that is no list accepts any item (quirk)
         fits = any(
             type(answer) is not list or all(_type_check(v, answer, nested, None)[0] for v in value)
             for answer in answers
@@ -78,7 +82,7 @@ def _python_type(doc: dict) -> tuple[type, type | None]:
 
 
 def _typed(value: Any, doc: dict, language: str) -> tuple[Any, type, type | None] | None:
-    """(value as its documented type, that type, item type); None when a literal's string is missing."""
+    """(value as its documented type, that type, item type); None where a literal is not given as a string."""
     kind = doc.get("type")
     if language == "python":
         expected, nested = _python_type(doc)
@@ -100,7 +104,7 @@ def _typed(value: Any, doc: dict, language: str) -> tuple[Any, type, type | None
 
 
 def _dict_matches(value: Any, answers: list) -> bool:
-    """A dict against answers {key: [alternatives]}: no other keys; a key is left out only if "" is listed."""
+    """A dict against answers {key: [alternatives]}: no other key, and none left out unless "" is listed."""
     if not isinstance(value, dict):
         return False
     for answer in answers:
@@ -140,7 +144,7 @@ def _value_matches(value: Any, answers: list, expected: type, nested: type | Non
 
 
 def _call_fault(call: Call, doc: dict, answer: dict, language: str) -> Fault:
-    """One call against one function doc and one possible answer."""
+    """Why one call is rejected against one function doc and one possible answer."""
     answers = next(iter(answer.values()))
     parameters = doc["parameters"]
     if call.name != doc["name"]:
@@ -201,7 +205,7 @@ def _calls_fault(calls: tuple[Call, ...], case: dict) -> Fault:
 
 
 def _check_case(case: dict) -> None:
-    """Raises InputError when the case cannot be verified against: it is the user's data."""
+    """Raises InputError for a case that cannot be used: it is the user's data."""
     category = field(case, "category", str)
     if "relevance" in category:
         return
@@ -220,7 +224,7 @@ def _check_case(case: dict) -> None:
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
-    """Reward 1 iff BFCL's checker accepts. Never raises on `action`; InputError on an unusable case."""
+    """Reward 1 iff BFCL's checker accepts. Never raises on `action`; InputError for an unusable case."""
     _check_case(candidate.case)
     verdict = problem(action)
     if verdict is not None:
@@ -231,7 +235,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not action.calls:
         return Verdict(0.0, "no_call", "no call where one is needed")
     if "relevance" in category:
-        return Verdict(1.0, "ok", "calls, as it should")
+        return Verdict(1.0, "ok", "makes a call, as is needed")
     fault = _calls_fault(action.calls, candidate.case)
     return Verdict(1.0, "ok", "a possible answer") if fault is None else Verdict(0.0, *fault)
 
@@ -239,7 +243,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
 def read_case(case: dict) -> tuple[Candidate, Action]:
     """A line of {"id", "category", "function_docs", "possible_answer", "candidate": [{function: arguments}]}.
 
-    Raises InputError for missing or wrong fields, save inside "candidate": that is model output.
+    Raises InputError for missing or wrong fields, except inside "candidate", which is model output.
     """
     _check_case(case)
     calls, malformed = [], ""
@@ -249,7 +253,7 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
         else:
             malformed = malformed or f"a decoded call is {show(item)}, want {{function: arguments}}"
     extra = {k: case.get(k, []) for k in ("category", "function_docs", "possible_answer")}
-    # decoded calls come without their text: an empty list is an action that talked
+    # decoded calls come without their text: an empty list stands for an action that only talked
     content = "" if calls or malformed else "(text)"
     action = Action(content, "", tuple(calls), malformed, content)
     tools = [d for d in extra["function_docs"] if isinstance(d, dict)]

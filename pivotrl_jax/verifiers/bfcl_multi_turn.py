@@ -1,19 +1,18 @@
-"""`bfcl_multi_turn`: does the episode still come out as the expert's when this action is played instead?
+"""bfcl_multi_turn: the episode still ends as the expert's when this action is played instead.
 
-A pivot is a point in a row's episode: user turn t, k expert calls of it already done. R are the expert's
-remaining calls of t, C the calls of the action.
+A candidate is a point in a row's episode: user turn t, of which the expert has made k calls. R are the
+expert's remaining calls of t, and C the calls of the action.
 
-1. R empty (the expert talks): accepted iff the action makes no call and says something. (BFCL's own checker
-   does not mind calls here.)
-2. C empty; a function not offered by turn t; an argument that the doc does not name: rejected.
-3. C is executed on a copy of the world at (t, k). A failed call: rejected. (BFCL tolerates it.)
-4. Accepted iff some non-empty M, a part of R, can be left out: C, then R without M in the expert's order,
-   then all later expert turns, give at the end of every user turn the expert's public state and working
-   directory, with the expert's outputs of that turn among all outputs so far (counted). Tried for M: the
-   calls of R that are also in C (defaults filled in, 5.0 the same as 5), and every prefix of R; largest
-   first.
-5. C may hold at most `max_extra` calls (case field, default 1) more than M: reading twice is fine,
-   spamming is not.
+1. If R is empty (the expert talks), the action is accepted iff it makes no call and says something. (BFCL's
+own checker accepts calls here.) 2. Otherwise the action is rejected if C is empty, calls a function not
+offered at turn t, or gives an argument that the function's doc does not name. 3. C is executed on a copy of
+the world at (t, k). If a call fails, the action is rejected. (BFCL accepts it.) 4. The action is accepted
+iff some non-empty subset M of R can be left out: C, then R without M in the expert's order, then all later
+expert turns give, at the end of every user turn, the expert's public state and working directory, and the
+expert's outputs of that turn are among all outputs so far (counted). Tried as M, largest first, are the
+calls of R that are also in C (defaults filled in, 5.0 equal to 5), and every prefix of R. 5. C may hold at
+most `max_extra` calls (a field of the case, 1 by default) more than M: reading something twice is allowed,
+trying out many calls is not.
 
 In short: BFCL passes the spliced episode, and the expert has less left to do.
 """
@@ -38,14 +37,14 @@ MAX_EXTRA = 1
 
 @dataclasses.dataclass(frozen=True)
 class _Point:
-    """What every action at (row, t, k) is measured against. Never changed; shared by all who ask."""
+    """What every action at (row, t, k) is compared with. Immutable and cached."""
 
     expert: Expert
     turn: int
     world: Snapshot  # after k expert calls of the turn
-    seen: Counter[str]  # all outputs so far
+    outputs: Counter[str]  # all outputs so far
     remaining: list[Call]  # R
-    keys: list[tuple | None]  # of R, for matching
+    keys: list[tuple | None]  # the calls of R in comparable form
     offered: frozenset[str]
 
 
@@ -63,7 +62,7 @@ def _point(row_id: str, turn: int, k: int) -> _Point:
         expert=expert,
         turn=turn,
         world=world.snapshot(),
-        seen=Counter(o for outputs in expert.outputs[:turn] for o in outputs)
+        outputs=Counter(o for outputs in expert.outputs[:turn] for o in outputs)
         + Counter(expert.outputs[turn][:k]),
         remaining=remaining,
         keys=[world.key(call) for call in remaining],
@@ -74,13 +73,13 @@ def _point(row_id: str, turn: int, k: int) -> _Point:
 def verify(candidate: Candidate, action: Action) -> Verdict:
     """Score an action at the point that `candidate.case` = {"row", "turn", "k", "max_extra"?} names.
 
-    Never raises on an action. Raises InputError for a case that names no row or no point of it.
+    Never raises on an action. Raises InputError for a case that names no row, or no point of its episode.
     """
     row_id, turn, k, max_extra = _case(candidate.case)
     point = _point(row_id, turn, k)
-    fault = problem(action)
-    if fault is not None:
-        return fault
+    rejected = problem(action)
+    if rejected is not None:
+        return rejected
     if not point.remaining:
         if action.calls:
             return Verdict(0.0, "call_when_expert_answers", f"called {show(action.calls[0].name)}")
@@ -108,19 +107,19 @@ def _judge(point: _Point, calls: list[Call], max_extra: int) -> Verdict:
         if not world.documented(call):
             return Verdict(0.0, "bad_arguments", f"{call.name} does not take {show(list(call.arguments))}")
     keys = [world.key(call) for call in calls]
-    seen = point.seen.copy()
+    outputs = point.outputs.copy()
     for call in calls:
         output, failed = world.execute(call)
         if failed:
             return Verdict(0.0, "call_failed", f"{call.name}: {output[:200]}")
-        seen[output] += 1
+        outputs[output] += 1
     try:
         after = world.snapshot()
-    except RecursionError:  # state nested beyond what can be copied cannot be the expert's
+    except RecursionError:  # too deeply nested to be copied, so not the expert's state
         return Verdict(0.0, "state", "the state cannot be compared")
     verdict = Verdict(0.0, "state")
     for left_out in _savings(point.keys, keys):
-        failure = _continue(point, after.world(), seen.copy(), left_out)
+        failure = _continue(point, after.world(), outputs.copy(), left_out)
         if not failure:
             extra = len(calls) - len(left_out)
             if extra > max_extra:
@@ -143,18 +142,18 @@ def _savings(expert: list[tuple | None], action: list[tuple | None]) -> Iterator
 
 
 def _continue(
-    point: _Point, world: World, seen: Counter[str], left_out: frozenset[int]
+    point: _Point, world: World, outputs: Counter[str], left_out: frozenset[int]
 ) -> tuple[str, str] | None:
-    """Play on as the expert, but for the calls `left_out`. None when all comes out as the expert's."""
+    """Why the episode ends differently when the expert goes on without the calls `left_out`, or None."""
     expert = point.expert
     rest = [call for i, call in enumerate(point.remaining) if i not in left_out]
     for turn in range(point.turn, len(expert.calls)):
         for call in rest if turn == point.turn else expert.calls[turn]:
-            seen[world.call(call)] += 1
+            outputs[world.call(call)] += 1
         if not world.same_state(expert.ends[turn]):
             return "state", f"user turn {turn} would end in another state"
         for output, count in Counter(expert.outputs[turn]).items():
-            if seen[output] < count:
+            if outputs[output] < count:
                 return "response", f"user turn {turn} would lack the output {output[:200]}"
     return None
 
@@ -172,7 +171,7 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
         if isinstance(item, dict) and len(item) == 1:
             calls += [Call(name, arguments) for name, arguments in item.items()]
         else:
-            calls.append(Call("", item))  # what the model wrote: malformed, not the user's mistake
+            calls.append(Call("", item))  # malformed model output, which is not the user's mistake
     candidate = case_candidate(case, NAME, {"role": "assistant", "content": ""}, [], extra)
     return candidate, Action(content="" if calls else "(text)", calls=tuple(calls))
 

@@ -1,10 +1,11 @@
-"""A language model that decides where rules do not: any OpenAI-compatible endpoint, asked once per question.
+"""A language model that decides where rules cannot: any OpenAI-compatible endpoint, asked once per question.
 
-A verifier that cannot decide leaves a `Question` in its verdict; `settle` asks all of them at once and puts
-the answers in their place. A reply without a label is an abstention (reward None), never a silent 0.
+A verifier that cannot decide leaves a `Question` in its verdict; `resolve_with_judge` asks all of them at
+once and replaces the verdicts by the answers. A reply without a label is an abstention (reward None), not a
+0.
 
-Replies are kept on disk by the content of what was asked, so a run that goes on, or starts over, asks nothing
-twice. The key is read from the environment when a request is sent and written nowhere.
+Replies are stored on disk, keyed by the request, so that a resumed or repeated run asks no question again.
+The API key is read from the environment when a request is sent, and is written nowhere.
 """
 
 import concurrent.futures
@@ -30,24 +31,25 @@ from pivotrl_jax.verifiers.judge_templates import Template
 ABSTAINED = "judge_abstained"
 
 
-RETRIED = (408, 409, 425, 429)  # and every 5xx: of the moment, not of the request
+RETRIED = (408, 409, 425, 429)  # and every 5xx: these may pass, other errors are of the request itself
 
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of backoff
 
 
-LONGEST_RETRY_AFTER = 600.0  # an endpoint that asks for more is down
+LONGEST_RETRY_AFTER = 600.0  # seconds; an endpoint that asks for more counts as down
 
 
 class _Stopped(Exception):
-    """Another question has failed; this one is not asked any more."""
+    """Another question has failed, so this one is no longer asked."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """An endpoint, a model and how they are asked. `cache`: a directory for replies, None for memory alone.
+    """An endpoint, a model, and how they are asked.
 
-    `once` runs what comes from outside: in several processes, in the first of them for all (`hosts.once`).
+    `cache` is a directory for replies; None keeps them in memory only. `on_first_process` runs a function and
+    returns its result: with several processes, in the first one on behalf of all (`hosts.on_first_process`).
     """
 
     base_url: str
@@ -57,23 +59,23 @@ class Judge:
     swap: bool = True
     reward_if_swap_fails: float = 0.0
     concurrency: int = 16
-    timeout: float = 60.0  # seconds a request may be silent
+    timeout: float = 60.0  # seconds without a byte from the endpoint
     retries: int = 5
     cache: Path | None = None
-    once: Callable[[Callable[[], Any]], Any] = lambda compute: compute()
+    on_first_process: Callable[[Callable[[], Any]], Any] = lambda compute: compute()
 
     def __post_init__(self):
         parts = urllib.parse.urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"the judge's base_url is {self.base_url!r}; want http(s)://host/v1")
-        if "@" in parts.netloc:  # it is written into run.json
+        if "@" in parts.netloc:  # they would be written to run.json
             raise InputError("the judge's base_url holds credentials; leave them out and name api_key_env")
         if not self.model:
             raise InputError(f"no model is named for the judge at {self.base_url}")
 
     @property
     def settings(self) -> dict:
-        """What its verdicts depend on, for settings and provenance: not where it runs, nor how fast."""
+        """What its verdicts depend on, to be recorded beside them: neither the endpoint nor its speed."""
         return {
             "model": self.model,
             "templates": judge_templates.templates_fingerprint(self.templates),
@@ -84,10 +86,10 @@ class Judge:
     def answer(self, questions: Sequence[Question]) -> list[Verdict]:
         """The judge's verdict on every question, in order; equal questions are asked once.
 
-        Raises InputError when one cannot be asked; replies that came are kept.
+        Raises InputError when a question cannot be asked; replies received before that stay in the cache.
         """
         unique = list(dict.fromkeys(questions))
-        found = self.once(lambda: [dataclasses.asdict(v) for v in self._answer_all(unique)])
+        found = self.on_first_process(lambda: [dataclasses.asdict(v) for v in self._answer_all(unique)])
         verdicts = {question: Verdict(**value) for question, value in zip(unique, found)}
         return [verdicts[question] for question in questions]
 
@@ -98,19 +100,20 @@ class Judge:
                     f"the judge has no template for questions of the kind {question.kind!r}; add "
                     f"[{question.kind}] to a file and name it in config.judge.templates"
                 )
-        _ = self._replies, self._client  # made once, not in every thread
+        _ = self._replies, self._client  # created here, not in every thread
         stop = threading.Event()
         pool = concurrent.futures.ThreadPoolExecutor(self.concurrency, "judge")
         try:
             futures = [pool.submit(self._decide, question, stop) for question in questions]
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
-        finally:  # also on Ctrl-C: requests under way end and are kept, no further one is sent
+        finally:  # also on Ctrl-C: requests under way finish and are stored, no other is sent
             stop.set()
             pool.shutdown(cancel_futures=True)
         errors = [f.exception() for f in futures if not f.cancelled() and f.exception()]
         for error in errors:
             if not isinstance(error, _Stopped):
-                raise InputError(f"{error}; {self._replies.kept()}") if type(error) is InputError else error
+                refused = type(error) is InputError
+                raise InputError(f"{error}; {self._replies.summary()}") if refused else error
         return [future.result() for future in futures]
 
     def _decide(self, question: Question, stop: threading.Event) -> Verdict:
@@ -134,9 +137,9 @@ class Judge:
 
     @functools.cached_property
     def _client(self):
-        import openai  # a second that runs without a judge need not pay
+        import openai  # takes a second, which runs without a judge need not spend
 
-        key = os.environ.get(self.api_key_env) or "none"  # servers of one's own ask for none
+        key = os.environ.get(self.api_key_env) or "none"  # self-hosted servers need no key
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
 
     def _reply(self, messages: list[dict], stop: threading.Event) -> str:
@@ -156,13 +159,12 @@ class Judge:
                 backoff = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1.0)
                 stop.wait(max(outcome.wait, backoff))
         raise InputError(
-            f"the judge at {self.base_url} does not answer ({outcome.why}), {self.retries + 1} times over; "
-            "start again when it does"
+            f"the judge at {self.base_url} did not answer ({outcome.why}) in {self.retries + 1} tries; "
+            "start again when it is back"
         )
 
-    def _request(self, messages: list[dict]) -> "str | Trouble":
-        """One request: the reply's text, or what went wrong if another try may go better. Raises InputError
-        where none will."""
+    def _request(self, messages: list[dict]) -> "str | Failure":
+        """One request: the reply's text, or a failure that may pass. InputError for one that will not."""
         import openai
 
         try:
@@ -170,46 +172,46 @@ class Judge:
                 model=self.model, messages=messages, temperature=0
             )
         except openai.APITimeoutError:
-            return Trouble(f"nothing within {self.timeout:g} s")
+            return Failure(f"nothing within {self.timeout:g} s")
         except openai.APIConnectionError as e:
-            return Trouble(f"{e} {e.__cause__ or ''}".strip())
+            return Failure(f"{e} {e.__cause__ or ''}".strip())
         except openai.APIStatusError as e:
             why = f"HTTP {e.status_code}: {self._shown(e.message)}"
             wait = retry_after(e.response.headers.get("retry-after", ""))
             if (e.status_code in RETRIED or e.status_code >= 500) and wait <= LONGEST_RETRY_AFTER:
-                return Trouble(why, wait)
+                return Failure(why, wait)
             then = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
             advice = then.get(e.status_code, "check config.judge")
             if e.status_code in RETRIED or e.status_code >= 500:
-                advice = f"it wants {wait:g} s of rest: start again then"
+                advice = f"it asks for a pause of {wait:g} s: start again after that"
             raise InputError(f"the judge at {self.base_url} refuses ({why}); {advice}") from None
         return reply_text(raw.content)
 
     def _shown(self, message: str) -> str:
-        """A server's message in a sentence, without the key should the server repeat it."""
+        """A server's message for use in a sentence, without the API key should the server repeat it."""
         key = os.environ.get(self.api_key_env)
         message = message.replace(key, "***") if key else message
         return " ".join(message.split())[:200]
 
 
 @dataclasses.dataclass(frozen=True)
-class Trouble:
-    """A request that failed for now, and the seconds the endpoint asks to be left alone."""
+class Failure:
+    """Why a request failed, and the seconds that the endpoint asks to wait before the next."""
 
     why: str
     wait: float = 0.0
 
 
-def reply_text(raw: bytes) -> "str | Trouble":
-    """The text of a chat completion. A choice without text, or no choice (a content filter), is an empty
-    reply: the model has spoken. What is no chat completion is trouble on the way."""
+def reply_text(raw: bytes) -> str | Failure:
+    """The text of a chat completion, or a failure if `raw` is none. A choice without text, or no choice (a
+    content filter), is an empty reply."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
-        return Trouble(f"not JSON: {raw[:80]!r}")
+        return Failure(f"not JSON: {raw[:80]!r}")
     choices = value.get("choices") if isinstance(value, dict) else None
     if not isinstance(choices, list):
-        return Trouble(f"no chat completion: {raw[:80]!r}")
+        return Failure(f"no chat completion: {raw[:80]!r}")
     message = choices[0].get("message") if choices and isinstance(choices[0], dict) else None
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):  # parts
@@ -219,7 +221,7 @@ def reply_text(raw: bytes) -> "str | Trouble":
 
 
 def retry_after(header: str) -> float:
-    """Seconds that a Retry-After header asks for, given as seconds or as a date; 0 where it says nothing."""
+    """The seconds of a Retry-After header, which holds seconds or a date; 0 where it holds neither."""
     try:
         seconds = float(header)
     except ValueError:
@@ -231,9 +233,9 @@ def retry_after(header: str) -> float:
 
 
 class Replies:
-    """Key -> reply, in memory and in `directory`/replies.jsonl: a line per reply, appended as it comes.
+    """Key -> reply, in memory and in `directory`/replies.jsonl, one line per reply.
 
-    A kill leaves at most a torn last line, which is skipped and costs one question.
+    A killed process leaves at most an incomplete last line. It is skipped, and its question asked again.
     """
 
     def __init__(self, directory: Path | None):
@@ -251,7 +253,7 @@ class Replies:
         return self._known.get(key)
 
     def add(self, key: str, reply: str) -> None:
-        """Keep a reply. Raises InputError when it cannot be written."""
+        """Store a reply. Raises InputError when it cannot be written."""
         line = json.dumps({"key": key, "reply": reply}).encode() + b"\n"
         with self._lock:
             self._known[key] = reply
@@ -261,37 +263,39 @@ class Replies:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("ab+") as f:  # one write at the end of the file
                     if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
-                        line = b"\n" + line  # a torn line stays alone
+                        line = b"\n" + line  # an incomplete line stays a line of its own
                     f.write(line)
             except OSError as e:
-                raise InputError(f"{self._file}: {e.strerror}; the judge's replies are kept there") from None
+                raise InputError(
+                    f"{self._file}: {e.strerror}; the judge's replies must be stored there"
+                ) from None
 
-    def kept(self) -> str:
-        """A clause about what is not lost."""
+    def summary(self) -> str:
+        """A clause that says how many replies are stored, and where."""
         if not self._file:
-            return f"the {len(self._known)} replies so far were in memory alone"
-        return f"{len(self._known)} replies are kept in {self._file} and will not be asked for again"
+            return f"the {len(self._known)} replies so far were in memory only"
+        return f"{len(self._known)} replies are stored in {self._file} and will not be asked for again"
 
 
 def resolve_with_judge(verdicts: Sequence[Verdict], judge: Judge | None) -> list[Verdict]:
-    """Verdicts with every open question answered: the judge's reward and reason replace the rules'.
+    """The verdicts, with the judge's reward and reason where a verdict holds a question.
 
-    Without a judge they stay as they are. Raises InputError when the judge cannot be asked.
+    Without a judge they are returned as they are. Raises InputError when the judge cannot be asked.
     """
     asked = [verdict.question for verdict in verdicts if verdict.question is not None]
     if judge is None or not asked:
         return list(verdicts)
     answers = iter(judge.answer(asked))
-    return [v if v.question is None else _settled(v, next(answers)) for v in verdicts]
+    return [v if v.question is None else _answered(v, next(answers)) for v in verdicts]
 
 
-def _settled(verdict: Verdict, answer: Verdict) -> Verdict:
+def _answered(verdict: Verdict, answer: Verdict) -> Verdict:
     before = f"{verdict.reason}{': ' if verdict.details else ''}{verdict.details}"
     return dataclasses.replace(answer, details=f"{answer.details} (rules: {before})")
 
 
-def make_judge(c: Any, directory: Path | None, once: Callable | None = None) -> Judge | None:
-    """The judge of `config.judge`; None without a base_url. Raises InputError."""
+def make_judge(c: Any, directory: Path | None, on_first_process: Callable | None = None) -> Judge | None:
+    """The judge of `config.judge`, which is `c`; None without a base_url. Raises InputError."""
     if not c.base_url:
         return None
     return Judge(
@@ -305,5 +309,5 @@ def make_judge(c: Any, directory: Path | None, once: Callable | None = None) -> 
         timeout=c.timeout,
         retries=c.retries,
         cache=directory,
-        **({"once": once} if once else {}),
+        **({"on_first_process": on_first_process} if on_first_process else {}),
     )

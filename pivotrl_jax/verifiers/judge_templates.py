@@ -1,4 +1,4 @@
-"""What a judge is asked and how its reply is read: prompt templates by kind of question, and labels."""
+"""Prompt templates by kind of question for a judge, and the reading of its replies."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ from pivotrl_jax.records import InputError, Question
 DEFAULT = Path(__file__).parents[1] / "assets" / "judge.toml"
 
 
-WINDOW = 200  # characters at a reply's end where "last" looks for its label
+WINDOW = 200  # characters at a reply's end in which "last" looks for a label
 
 
 READS = ("first", "last")
@@ -20,38 +20,38 @@ READS = ("first", "last")
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """How one kind of question is put; assets/judge.toml explains the fields."""
+    """The prompt for one kind of question; assets/judge.toml explains the fields."""
 
     system: str
     prompt: str
-    equal: str  # the label of a positive verdict
+    equal: str  # the label of the verdict "equal"
     different: str
-    read: str  # one of READS: which label counts
+    read: str  # one of READS: which label decides
 
     def messages(self, question: Question, swapped: bool) -> list[dict]:
-        """Chat messages that ask `question`, gold and actual exchanged when `swapped`.
+        """Chat messages that ask `question`, with gold and actual exchanged if `swapped`.
 
-        An action could hold a label, for the judge to quote; a space breaks it there, since a policy must not
-        write its own verdict.
+        A label inside an action is broken by a space: the judge might quote it, and a policy must not write
+        its own verdict.
         """
         gold, actual = question.gold, question.actual
         filled = {"task": question.task, "gold": gold, "actual": actual}
         if swapped:
             filled |= {"gold": actual, "actual": gold}
-        # a lone surrogate, which a model can sample and no request can carry, becomes a question mark
+        # a lone surrogate can be sampled but not sent: it becomes a question mark
         filled = {name: text.encode("utf-8", "replace").decode() for name, text in filled.items()}
         for label in (self.equal, self.different):
             filled = {name: text.replace(label, f"{label[0]} {label[1:]}") for name, text in filled.items()}
-        # in one pass: what was filled in is not looked through again
+        # in one pass, so that placeholders in the texts are not filled in
         prompt = re.sub(r"\{(task|gold|actual)\}", lambda m: filled[m[1]], self.prompt)
         asked = [{"role": "system", "content": self.system.strip()}] if self.system.strip() else []
         return [*asked, {"role": "user", "content": prompt.strip()}]
 
     def verdict(self, reply: str) -> bool | None:
-        """Whether the reply says equal; None when it says neither.
+        """Whether the reply says "equal"; None if it holds no label.
 
-        Labels are case sensitive. One that holds the other (INCORRECT, CORRECT) is not taken for it. A
-        reasoning model's thoughts do not count.
+        Labels are case sensitive, and one that contains the other (INCORRECT, CORRECT) is not mistaken for
+        it. A reasoning model's thoughts are ignored.
         """
         reply = _answer(reply)
         labels = sorted((self.equal, self.different), key=len, reverse=True)
@@ -64,7 +64,7 @@ class Template:
 
 
 def _answer(reply: str) -> str:
-    """What follows the thoughts, where a server leaves them in the text; "" while they have not ended."""
+    """The reply after the thoughts, if the server left them in the text; "" if they never end."""
     _, closed, after = reply.rpartition("</think>")
     if closed:
         return after
@@ -72,14 +72,14 @@ def _answer(reply: str) -> str:
 
 
 def templates_fingerprint(templates: dict[str, Template]) -> str:
-    """Changes whenever a question would be put, or a reply read, in another way."""
+    """A hash that changes whenever a prompt, or the reading of replies, changes."""
     text = json.dumps({kind: dataclasses.asdict(t) for kind, t in templates.items()}, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def load(path: str = "") -> dict[str, Template]:
-    """Templates by kind: ours, with those of the user's file in their place. Raises InputError naming file,
-    kind and field."""
+    """Templates by kind: the built-in ones, replaced or extended by those of the user's file. Raises
+    InputError naming file, kind and field."""
     templates = _read(DEFAULT)
     return templates | _read(Path(path)) if path else templates
 
@@ -100,12 +100,12 @@ def _template(path: Path, kind: str, value: object) -> Template:
         got = sorted(value) if isinstance(value, dict) else value
         raise InputError(f"{path}: [{kind}] has {got}; want {', '.join(want)}")
     if wrong := [name for name in want if not isinstance(value[name], str)]:
-        raise InputError(f"{path}: [{kind}] {wrong[0]} is {value[wrong[0]]!r}; want a text")
+        raise InputError(f"{path}: [{kind}] {wrong[0]} is {value[wrong[0]]!r}; want a string")
     t = Template(**value)
     if t.read not in READS:
         raise InputError(f"{path}: [{kind}] read is {t.read!r}; want {' or '.join(map(repr, READS))}")
     if min(len(t.equal), len(t.different)) < 2 or t.equal == t.different:
         raise InputError(f"{path}: [{kind}] the labels are {t.equal!r} and {t.different!r}; want two words")
     if missing := [name for name in ("{gold}", "{actual}") if name not in t.prompt]:
-        raise InputError(f"{path}: [{kind}] prompt lacks {' and '.join(missing)}; name what is compared")
+        raise InputError(f"{path}: [{kind}] prompt lacks {' and '.join(missing)}; add what is compared")
     return t

@@ -1,22 +1,23 @@
-"""search: is the action the same step of a search as the demonstrated one?
+"""search: the same step of a search as the demonstrated one.
 
-The tool must be the same, and each argument is compared by its role, which its name tells (ROLES), or
+The tool must be the same. Each argument is compared by its role, which follows from its name (ROLES) or from
 `candidate.case["roles"]` = {"argument" or "tool.argument": role}:
 
-- `query`: the same topic, numbers, quoted phrases, operators and negations (`search_text.query_difference`;
-  `case["query_similarity"]` is its threshold); a list of queries in any order, one to one;
-- `page`: an address of the same page (`search_text.page`); a value that is no address exactly;
-- `evidence`: what is looked for or quoted in a page: one text contains the other, and what is longer than the
-  demonstrated one must stand in a tool's output so far, where there is one;
-- `answer`: an answer given by a tool, as below;
-- `free`: what a reader is told to look for in a page: not compared, it may be left out;
-- `exact`, and every other argument: as tool_call compares it (ids, result indices, cursors, page numbers).
+- `query`: the same topic, numbers, quoted phrases, operators and negations (`web.query_difference`;
+  `case["query_similarity"]` is its threshold). Lists of queries are matched one to one in any order.
+- `page`: an address of the same page (`web.page`). A value that is no address is compared exactly.
+- `evidence`: what is looked for or quoted in a page. One text contains the other; a text longer than the
+  demonstrated one must occur in an earlier tool output, if there is any.
+- `answer`: an answer given through a tool, compared as below.
+- `free`: instructions to a reader of pages. They are not compared and may be left out.
+- `exact`, and every other argument (ids, result indices, cursors, page numbers): as tool_call compares it.
 
-Several calls are matched one to one and counted by `case["calls"]` (see `arguments`).
+Several calls are matched one to one and counted by `case["calls"]` (compare/arguments.py).
 
-A turn that only talks is the final answer. It is right when the marked answer, or the whole text, is the
-same after normalisation of numbers, dates, case and articles as `case["answer"]` (a string or a list of them)
-or as the demonstration. Else the reward is 0 with a `question` of the kind "answer": a judge may know better.
+A turn that only talks is the final answer. It is right if the marked answer, or the whole text, equals
+`case["answer"]` (a string or a list of them) or the demonstration, after normalisation of numbers, dates,
+case and articles. Otherwise the reward is 0 with a `question` of the kind "answer", so that a judge can
+decide.
 """
 
 import functools
@@ -76,7 +77,7 @@ _REASONS = {
 }
 
 
-MAX_QUESTION = 20_000  # characters of an answer that a judge is shown
+MAX_QUESTION = 20_000  # characters of an answer in a judge's prompt
 
 
 @functools.lru_cache(maxsize=64)  # the rollouts of a group share their history
@@ -85,7 +86,7 @@ def _page_words(text: str) -> str:
 
 
 class _Step:
-    """What the calls of an action are measured against: the tools, the case and the pages seen so far."""
+    """What calls are compared under: the tools, the rules of the case, and the outputs of tools so far."""
 
     def __init__(self, candidate: Candidate):
         case = candidate.case
@@ -103,14 +104,14 @@ class _Step:
         self._pages: str | None = None
 
     def pages(self) -> str | None:
-        """The words of all tools' outputs so far, None when there are none."""
+        """The words of all outputs of tools so far; None without any."""
         if self._pages is None:
-            seen = [m["content"] for m in self.messages if m.get("role") == "tool"]
-            self._pages = " ".join(_page_words(text) for text in seen if isinstance(text, str))
+            outputs = [m["content"] for m in self.messages if m.get("role") == "tool"]
+            self._pages = " ".join(_page_words(text) for text in outputs if isinstance(text, str))
         return self._pages or None
 
     def role(self, tool: str, argument: str, want: Any) -> str:
-        """The role of an argument, which the demonstration's value must be fit for."""
+        """The role of an argument; "exact" where the demonstrated value `want` does not suit the role."""
         role = self.roles.get(f"{tool}.{argument}", self.roles.get(argument, _ROLE.get(argument, "exact")))
         if role == "free":
             return role
@@ -118,7 +119,7 @@ class _Step:
         if not texts or not all(isinstance(text, str) for text in texts):
             return "exact"
         if role == "exact" and argument not in self.roles and all("://" in t and page(t) for t in texts):
-            return "page"  # browsers whose `id` is a result's number or an address
+            return "page"  # in some browsers `id` is a result's number or an address
         return role
 
     def same(self, role: str, want: str, got: str) -> bool:
@@ -142,7 +143,7 @@ class _Step:
         return len(matched(_choices(want, got, lambda a, b: self.same(role, a, b)))) < len(want)
 
     def difference(self, want: Call, got: Call) -> str:
-        """The rule by which `got` is not the demonstrated call, "" when it is."""
+        """The role or rule by which `got` differs from the demonstrated call, "" if it does not."""
         if want.name != got.name:
             return "name"
         if not isinstance(want.arguments, dict) or not isinstance(got.arguments, dict):
@@ -189,8 +190,8 @@ def _answer(candidate: Candidate, action: Action) -> Verdict:
         if isinstance(want, str) and (same_answer(want, given) or same_answer(want, action.content)):
             return Verdict(1.0, "ok", "the same answer after normalisation")
     gold = next((k for k in known if isinstance(k, str)), final_answer(demonstrated))
-    said = f"the answer {show(given)}, want {show(gold)}"
-    return Verdict(0.0, "answer", said, _question(candidate, gold, given))
+    details = f"the answer {show(given)}, want {show(gold)}"
+    return Verdict(0.0, "answer", details, _question(candidate, gold, given))
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
@@ -213,17 +214,17 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         return verdict
     row = next((row for row, fits in zip(differences, choices) if not fits), differences[0])
     near = next((d for d in row if d not in ("", "name")), "name")
-    said = f"called {show([(c.name, c.arguments) for c in action.calls])}"
-    said += f", want {show([(c.name, c.arguments) for c in expected])}"
+    details = f"called {show([(c.name, c.arguments) for c in action.calls])}"
+    details += f", want {show([(c.name, c.arguments) for c in expected])}"
     question = None
     if near == "answer" and len(expected) == len(action.calls) == 1:
         texts = [_answer_text(call) for call in (expected[0], action.calls[0])]
         question = _question(candidate, *texts) if all(texts) else None
-    return Verdict(0.0, _REASONS.get(near, near), said, question)
+    return Verdict(0.0, _REASONS.get(near, near), details, question)
 
 
 def _answer_text(call: Call) -> str:
-    """The answer among a call's arguments, "" when it is no text."""
+    """The answer among a call's arguments, "" if there is none or it is not a string."""
     arguments = as_object(call.arguments)
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 

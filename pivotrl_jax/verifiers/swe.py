@@ -1,27 +1,29 @@
 """swe: software engineering; the demonstrated call, or one that does the same to the same place.
 
-As many calls as demonstrated, each matching one, in layers that `candidate.case["level"]` bounds:
+The action makes as many calls as demonstrated, and each matches one of those, one to one. How closely is
+set by `candidate.case["level"]`; each level includes those above it:
 
 | level | what must agree |
 |---|---|
 | name | the tool (the paper's verifier, deliberately coarse) |
 | file | the editor's sub-command, and the file |
-| target | lines seen or replaced, where a text is inserted, what is searched, the commands of a shell |
+| target | the lines viewed or replaced, the place of an insertion, the search pattern, the shell's commands |
 | all (default) | the texts of an edit, a patch or a file; a command's words; all other arguments |
 
-The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known (swe_tools.py); a tool of
-another name passes for the demonstrated one when it is of the same family and is declared, if any tool is.
-Other tools, and turns that talk, are compared as tool_call does.
+The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known (compare/coding_tools.py). A
+tool may stand for the demonstrated one if it is of the same family and, where tools are declared, declared.
+Other tools, and turns that only talk, are compared as tool_call does.
 
-Accepted: foo.py for /w/proj/foo.py; a few lines more or less of a view; an edit with more or fewer lines
-around it; `python3` for `python`, NAME=value in front, and what swe_bash.py says. Rejected, by reason:
-"malformed" and "empty" (no arguments where there should be), "incomplete" (one is missing), "count" (surplus
-calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head", "operators", "operands",
-"flags", "no_op" (an edit that changes nothing), "old_text", "new_text", "change", "content", "arguments".
+Accepted: foo.py for /w/proj/foo.py; a view of a few lines more or less; an edit with more or fewer lines
+of context; `python3` for `python`, NAME=value before a command, and more in compare/bash.py. Rejected, by
+reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is missing), "count"
+(surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head", "operators",
+"operands", "flags", "no_op" (an edit that changes nothing), "old_text", "new_text", "change", "content",
+"arguments".
 
-`case["similarity"]` is the least similarity of texts (0.8). Of NeMo Gym's options in `case["config"]` those
-count that say which layers are on: `enable_target_match`, `enable_argument_similarity`; and
-`similarity_full_credit`.
+`case["similarity"]` is the least similarity of texts (0.8). Three of NeMo Gym's options in `case["config"]`
+are read: `enable_target_match` and `enable_argument_similarity` switch levels, and `similarity_full_credit`
+is the least similarity where the case gives none.
 """
 
 import dataclasses
@@ -55,7 +57,7 @@ LEVELS = {
 }
 
 
-WORDS = ("think", "finish", "planning")  # families of thoughts, reports and plans
+WORDS = ("think", "finish", "planning")  # families whose arguments are the agent's own words
 
 
 MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
@@ -63,7 +65,7 @@ MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What a case says."""
+    """What a case asks for, and the candidate's tools and history."""
 
     layers: frozenset[str]
     threshold: float
@@ -72,7 +74,7 @@ class Rules:
 
 
 def read_rules(candidate: Candidate) -> Rules:
-    """Raises InputError for a level or a similarity that does not exist."""
+    """The rules of a candidate's case. Raises InputError for an unknown level or an unusable similarity."""
     case, config = candidate.case, coding_tools.read_config(candidate.case)
     layers = LEVELS["all"]
     if not config.enable_target_match:
@@ -93,11 +95,11 @@ def _no(reason: str, said: str) -> Verdict:
     return Verdict(0.0, reason, said)
 
 
-# ---- one layer after the other; each says why not, or None
+# ---- the levels: each function returns the verdict that rejects, or None
 
 
 def _compare_name(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict | None:
-    """The same tool, or one of its family that the agent has."""
+    """The tools are the same, or of one family and declared."""
     if gold.name == actual.name:
         return None
     known = family(gold.name)
@@ -109,7 +111,7 @@ def _compare_name(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict
 
 
 def _compare_schema(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict | None:
-    """The arguments have names that the tool declares; where the gold's have."""
+    """The arguments' names are declared, if the gold's are; and none that the tool requires is missing."""
     schema = as_object(docs.get(actual.name, {}).get("parameters"))
     properties, required = as_object(schema.get("properties")), schema.get("required")
     required = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
@@ -132,7 +134,7 @@ def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
         if verdict is not None:
             return verdict
     paths = [operation.path for operation in (gold, actual)]
-    if gold.family == "search":  # which look in the working directory where nothing is said
+    if gold.family == "search":  # these search the working directory by default
         paths = [path or "." for path in paths]
     if paths[0] is not None and paths[1] is None:
         return _no("incomplete", "no file is named")
@@ -172,7 +174,7 @@ def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verd
 
 
 def _given(rest: dict) -> dict:
-    """Without what stands for nothing: false, "" and empty lists."""
+    """Without empty values: false, "", [] and {}."""
     return {name: value for name, value in rest.items() if value not in ("", [], {}) and value is not False}
 
 
@@ -190,7 +192,7 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
         return _no("empty", f"{show(actual.name)} without arguments")
     want, got = operation(gold), operation(actual)
     if want.family in WORDS and rules.layers and gold.arguments:
-        # their words are the agent's own, but there must be some
+        # any words will do, but there must be some
         if not any(actual.arguments.get(name) not in ("", None, [], {}) for name in gold.arguments):
             return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
     verdict = _compare_schema(gold, actual, rules.docs) if rules.layers else None
@@ -199,7 +201,7 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
     if verdict is None and "target" in rules.layers:
         verdict = _compare_target(want, got, rules)
     if verdict is not None or "arguments" not in rules.layers or want.family in WORDS:
-        return verdict  # a thought, a report and a plan are in the agent's own words
+        return verdict
     if want.kind != got.kind:
         return _no("operation", f"to {show(got.kind)}, want to {show(want.kind)}")
     verdict = _compare_texts(want, got, rules.threshold)
@@ -233,15 +235,13 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if len(action.calls) != len(expected) or len(expected) > MAX_CALLS:
         return _no("count", f"{len(action.calls)} calls, want {len(expected)}")
     found = [[_compare(want, got, rules) for want in expected] for got in action.calls]
-    pairs = matched([[i for i, why in enumerate(row) if why is None] for row in found])
+    pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in found])
     if len(pairs) == len(expected):
-        return Verdict(
-            1.0, "ok", f"the demonstration's, up to {', '.join(sorted(rules.layers)) or 'the name'}"
-        )
+        return Verdict(1.0, "ok", f"as demonstrated, compared by {', '.join(sorted(rules.layers)) or 'name'}")
     wrong = next(i for i in range(len(found)) if i not in pairs)
-    # what is said of the call is what the nearest of the demonstrated ones says
-    whys = [why for why in found[wrong] if why is not None]
-    return next((why for why in whys if why.reason != "name"), whys[0])
+    # the reason given is that of a demonstrated call of the same name, if there is one
+    rejections = [rejection for rejection in found[wrong] if rejection is not None]
+    return next((r for r in rejections if r.reason != "name"), rejections[0])
 
 
 # ---- cases
@@ -250,7 +250,7 @@ _read_row = read_row(NAME)
 
 
 def read_case(case: dict) -> tuple[Candidate, Action]:
-    """A row of single-step tool use (see action_rows.py), with NeMo Gym's options in "config"."""
+    """A row of single-step tool use (see cases.py), with NeMo Gym's options in "config"."""
     candidate, action = _read_row(case)
     if case.get("config") is not None:
         extra = {**candidate.case, "config": field(case, "config", dict)}

@@ -1,26 +1,26 @@
 """tau2: conversational tool use as in tau2-Bench; a call or a reply that keeps the episode on course.
 
-Where the demonstration calls, every call of the action must be right, each for one reason of its own:
+Where the demonstration calls, each call of the action must do one of two things, and no two calls the same
+one:
 
-- it equals a demonstrated call, compared as tool_call compares (`case["fields"]` included);
-- or it is one of the episode's expected actions that is still to be done. `candidate.case["task_actions"]`
-  lists them: {"name", "arguments" (or "kwargs"), "compare_args"?: names, "requestor"?: "user" for his own}.
-  An action is done when the history holds the call and its output is no error. Of a write (all but the
-  look-ups below) every string counts exactly; of a look-up as tool_call compares it.
+- equal a demonstrated call, compared as tool_call compares (`case["fields"]` included);
+- do one of the episode's expected actions that is still open. `candidate.case["task_actions"]` lists them:
+  {"name", "arguments" (or "kwargs"), "compare_args"?: names, "requestor"?: "user" for the user's actions}. An
+  action is done once the history holds the call and an output that is no error. Strings of a look-up (below)
+  are compared as tool_call compares them, strings of any other call exactly.
 
-There must be as many calls as demonstrated (more or fewer by `case["calls"]`, see `arguments`).
+There must be as many calls as demonstrated, unless `case["calls"]` counts otherwise (compare/arguments.py).
 
-- Look-ups (`get_`, `find_`, `search_`, `list_`, `calculate`) change nothing, and yet another look-up than the
-  demonstrated or an expected one is not right: if any were, looking up would be a reward for doing nothing.
-- A transfer to a human is right only where it is demonstrated, expected action or not; its summary is in the
-  agent's own words and is not compared.
-- Where the demonstration talks, the action must talk: an early call may act before the user agreed.
-- `think` is neither a call nor talk: such calls are taken off both sides, and text beside one reaches no
-  user. Where the demonstration only thinks, thinking alone is right.
+- A look-up (`get_`, `find_`, `search_`, `list_`, `calculate`) changes nothing, but only a demonstrated or an
+  expected one is right: otherwise the policy would be paid for doing nothing.
+- A transfer to a human is right only where it is demonstrated, even if it is an expected action. Its
+  summary is not compared.
+- Where the demonstration talks, the action must talk: a call may act before the user has agreed.
+- `think` is neither a call nor talk. Such calls are removed on both sides, and text beside one does not reach
+  the user. Where the demonstration only thinks, an action that only thinks is right.
 
-The reason of a rejected call says which rule: "transfer", "lookup", "write", "arguments" (right tool, other
-arguments), "repeated" (an expected action that is done), "count", "spray"; of an accepted one "ok" or
-"task_action".
+Reasons of rejected calls: "transfer", "lookup", "write", "arguments" (right tool, other arguments),
+"repeated" (an expected action that is done), "count", "spray"; of accepted ones: "ok" and "task_action".
 """
 
 import re
@@ -72,7 +72,7 @@ def _is_thought(call: Call) -> bool:
 
 
 class _State:
-    """Where the episode stands: tools, field rules, and the expected actions that are still to be done."""
+    """The state of the episode: tools, field rules, and the expected actions with those that are done."""
 
     def __init__(self, candidate: Candidate):
         self.docs = function_docs(candidate.tools)
@@ -81,26 +81,26 @@ class _State:
         self.done = self._done(candidate.messages) if self.actions else frozenset()
 
     def same(self, want: Call, got: Call) -> bool:
-        """tool_call's comparison, but for a transfer's summary."""
+        """Whether the calls are equal as tool_call compares them. A transfer's summary is not compared."""
         if want.name != got.name:
             return False
         return bool(_TRANSFER.match(want.name)) or self._form(want) == self._form(got)
 
     def expects(self, action: dict, call: Call) -> bool:
-        """Whether `call` does what an expected action says."""
+        """Whether `call` does an expected action."""
         if call.name != action["name"]:
             return False
-        names, wanted, made = action.get("compare_args"), action["arguments"], as_object(call.arguments)
-        if names is not None:  # tau2 compares these alone
-            wanted, made = ({k: v for k, v in each.items() if k in names} for each in (wanted, made))
+        names, want, got = action.get("compare_args"), action["arguments"], as_object(call.arguments)
+        if names is not None:  # tau2 compares only these
+            want, got = ({k: v for k, v in each.items() if k in names} for each in (want, got))
         exactly = not is_lookup(call.name)
-        return self._form(Call(call.name, wanted), exactly) == self._form(Call(call.name, made), exactly)
+        return self._form(Call(call.name, want), exactly) == self._form(Call(call.name, got), exactly)
 
     def _form(self, call: Call, exactly: bool = False) -> Hashable:
         return normal(call.arguments, parameters(call.name, self.docs), call.name, self.fields, exactly)
 
     def _done(self, messages: list[Message]) -> frozenset[int]:
-        """Indices of the expected actions that calls in the history did, each call at most one."""
+        """Indices of the expected actions that the history's calls have done; a call does at most one."""
         failed = {
             m.get("tool_call_id")
             for m in messages
@@ -139,22 +139,22 @@ def _task_actions(case: dict) -> list[dict]:
 
 
 def _wrong(call: Call, expected: list[Call], state: _State) -> Verdict:
-    """The verdict on a call that is neither demonstrated nor expected: which rule it breaks."""
-    said = f"{show(call.name)} with {show(call.arguments)}"
+    """The verdict on a call that is neither demonstrated nor expected: its reason is the rule it breaks."""
+    details = f"{show(call.name)} with {show(call.arguments)}"
     if any(state.expects(state.actions[i], call) for i in state.done):
-        return Verdict(0.0, "repeated", f"{said}: an expected action that is done already")
+        return Verdict(0.0, "repeated", f"{details}: an expected action that is done already")
     same_tool = next((c for c in expected if c.name == call.name), None)
     if same_tool is not None:
-        return Verdict(0.0, "arguments", f"{said}, want {show(same_tool.arguments)}")
+        return Verdict(0.0, "arguments", f"{details}, want {show(same_tool.arguments)}")
     kind = "lookup" if is_lookup(call.name) else "write"
-    return Verdict(0.0, kind, f"{said}, want a call of {show(sorted(c.name for c in expected))}")
+    return Verdict(0.0, kind, f"{details}, want a call of {show(sorted(c.name for c in expected))}")
 
 
 def _judge(calls: list[Call], expected: list[Call], state: _State, case: dict) -> Verdict:
-    shown = {c.name for c in expected}
+    names = {c.name for c in expected}
     for call in calls:
-        if _TRANSFER.match(call.name) and call.name not in shown:
-            return Verdict(0.0, "transfer", f"{show(call.name)} where the demonstration helps on")
+        if _TRANSFER.match(call.name) and call.name not in names:
+            return Verdict(0.0, "transfer", f"{show(call.name)} where the demonstration goes on helping")
     open_actions = [
         a for i, a in enumerate(state.actions) if i not in state.done and not _TRANSFER.match(a["name"])
     ]
@@ -170,7 +170,7 @@ def _judge(calls: list[Call], expected: list[Call], state: _State, case: dict) -
         wrong = next((call for i, call in enumerate(calls) if i not in pairs), calls[0])
         return _wrong(wrong, expected, state)
     if verdict.reward == 1 and len(found) < len(pairs):
-        return Verdict(1.0, "task_action", f"{len(pairs) - len(found)} of the expected actions to be done")
+        return Verdict(1.0, "task_action", f"does {len(pairs) - len(found)} of the open expected actions")
     return verdict
 
 
@@ -192,7 +192,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         reason = "called" if calls else "no_call"
         return Verdict(0.0, reason, "the demonstration only thinks")
     if thinks and not calls:
-        return Verdict(0.0, "only_thinks", "a thought alone does nothing and reaches no user")
+        return Verdict(0.0, "only_thinks", "a thought alone does nothing and does not reach the user")
     if not expected:
         return text_verdict(action)
     if not calls:

@@ -1,24 +1,26 @@
-"""terminal: the demonstrated step in a terminal, Terminus JSON or the tools of a coding agent. Strict mode.
+"""terminal: the demonstrated step in a terminal, as Terminus JSON or a call of a coding agent's tools.
 
-Terminus (see terminal_rows.py for what is Terminus):
-- the action is one JSON object, alone or after a think block; a code fence or prose around it is rejected, as
-  NVIDIA's verifier rejects it (the agent that runs would warn, and the model would learn to be warned);
-- it satisfies the schema of its harness; it claims completion exactly where the gold does;
-- it types the same: what all commands type together is compared in the normal form of terminal_shell.py, with
-  the Enter at the end and the special keys (C-c) between. Analysis, plan, durations and blocking are free.
+Terminus (`terminal_cases.is_terminus`):
+- The action is one JSON object, alone or after a think block. A code fence or prose around it is rejected, as
+  NVIDIA's verifier rejects it: the running agent would answer with a warning.
+- It satisfies the schema of its harness, and claims completion exactly where the gold does.
+- It types the same: the keystrokes of all commands together are compared in the normal form of
+  compare/keystrokes.py, including the final Enter and the special keys (C-c) between. The analysis, the plan,
+  durations and blocking are not compared.
 
-Tools (codex, opencode, agent006, stirrup and others; the name of the harness changes nothing):
-- where the gold is a message, any message that is not blank, without a call;
-- the same calls, in any order; a batch of one is a call; the declared schema holds where one is declared;
-- no argument that the gold lacks; one left out equals its default, or nothing at all ("", [], false, null);
-- commands (`cmd`, `command`) as what is typed above; paths after normalisation; the content of files, edits,
-  patches and programs exactly, but for \\r\\n and outer blank lines; queries and reasons as prose;
-- plans and a subagent's prompt are free but not empty; of todos the status and priority count; the
-  description and the time limit beside a command are free.
+Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on the harness):
+- Where the gold is a message, any message that is not blank and comes without a call.
+- Otherwise the same calls in any order, each satisfying its tool's schema if one is declared.
+- No argument that the gold lacks. An argument left out equals its default, or "", [], {}, false or null.
+- Commands (`cmd`, `command`) are compared as keystrokes are, and paths after normalisation. The content of
+  files, edits, patches and programs must be equal but for \\r\\n and outer blank lines. Queries and reasons
+  are compared as prose.
+- Plans and a subagent's prompt may be anything but empty. Of todos, status and priority are compared. The
+  description and the time limit beside a command are not compared.
 
-Similarity never accepts a command. Where the rules contradict each other's text (other numbers, flags, quoted
-text, files) the action is rejected; where they leave it open (another tool for the same end) and the texts
-have half of their characters in common, the verdict is "undecided", reward 0, with a question for a judge.
+Similarity never accepts a command. If two commands differ in what decides their effect (numbers, flags,
+quoted text, files), the action is rejected. If they may have the same effect (another tool for the same
+end) and share half of their characters, the verdict is "undecided": reward 0, with a question for a judge.
 """
 
 import dataclasses
@@ -34,8 +36,8 @@ from pivotrl_jax.verifiers.terminal_tools import as_text, compare_typed, verify_
 
 
 def _read_answer(texts: list[str]) -> dict | None:
-    """The JSON object that one of `texts` is. The gold and the action may begin with a think block, and a
-    `</think>` may also be typed: the text as it is, after the first one and after the last one are tried.
+    """The first of `texts` that is a JSON object. A text may begin with a think block, and a `</think>` may
+    also be typed, so each is tried whole, after its first `</think>` and after its last.
     """
     for text in texts:
         for part in (text, text.partition("</think>")[2], text.rpartition("</think>")[2]):
@@ -49,7 +51,7 @@ def _read_answer(texts: list[str]) -> dict | None:
 
 
 def _gold(candidate: Candidate) -> tuple[dict | None, str]:
-    """(the gold, its harness). None: the row is not usable."""
+    """(the gold, its harness); the gold is None for a row that cannot be used."""
     text = terminal_cases.gold_text(candidate)
     gold = _read_answer([text]) if text is not None else None
     if gold is None:
@@ -61,7 +63,7 @@ def _gold(candidate: Candidate) -> tuple[dict | None, str]:
 def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
     gold, harness = _gold(candidate)
     if gold is None:
-        return Verdict(0.0, "expected_answer", "the gold is no JSON object in a string")
+        return Verdict(0.0, "expected_answer", "the gold is not a JSON object in a string")
     if harness not in SCHEMAS:
         return Verdict(0.0, "unknown_harness", f"want one of {list(SCHEMAS)} in metadata.harness")
     if not fits(harness, gold):
@@ -70,7 +72,7 @@ def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
         return Verdict(0.0, "called", f"called {show(action.calls[0].name)}; want a JSON text")
     answer = _read_answer([action.content, action.text])
     if answer is None:
-        return Verdict(0.0, "not_json", f"no JSON object alone: {show(action.content or action.text)}")
+        return Verdict(0.0, "not_json", f"not a single JSON object: {show(action.content or action.text)}")
     if not fits(harness, answer):
         return Verdict(0.0, "schema", f"does not satisfy the schema of {harness}")
     done = [bool(x.get("task_complete") or x.get("is_task_complete")) for x in (gold, answer)]

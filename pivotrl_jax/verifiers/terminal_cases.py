@@ -1,4 +1,4 @@
-"""Rows of the terminal verifiers -> (candidate, action), and what the gold of a candidate is.
+"""Rows of the terminal verifiers -> (candidate, action), and the gold action of a candidate.
 
 Terminus, whose actions are JSON texts (the released row is `row`, or the line itself):
 
@@ -31,7 +31,7 @@ def row_of(case: dict) -> dict:
 
 
 def gold_text(candidate: Candidate) -> str | None:
-    """The gold's JSON text; None where the released server refuses the row."""
+    """The gold's JSON text; None for a row that the released server refuses."""
     row = row_of(candidate.case)
     expected, metadata = row.get("expected_answer"), row.get("metadata")
     if not isinstance(expected, str | None) or not isinstance(metadata, dict | None):
@@ -46,14 +46,14 @@ def gold_text(candidate: Candidate) -> str | None:
 
 
 def spoken(action: Action) -> str:
-    """The assistant's text. What looks like a broken tool call is text too, as it is to the released code."""
+    """The assistant's text. A broken tool call is text too, as in the released code."""
     if action.malformed and "<tool_call>" in action.text:
         return action.text.rpartition("</think>")[2]
     return action.content
 
 
 def task_of(candidate: Candidate) -> str:
-    """The instruction that a judge is shown: the first thing the user says."""
+    """The instruction for a judge's prompt: the first user message."""
     texts = [m.get("content") for m in candidate.messages if m.get("role") == "user"]
     return texts[0] if texts and isinstance(texts[0], str) else ""
 
@@ -71,7 +71,7 @@ def harness_of(candidate: Candidate, gold: dict) -> Any:
 
 
 def read_text(items: Any) -> Action:
-    """An action from a text or Responses items: every text of every assistant message, a newline between."""
+    """An action from a text or Responses items: all texts of the assistant's messages, joined by newlines."""
     if isinstance(items, str):
         return Action(items, text=items)
     texts = []
@@ -91,7 +91,7 @@ def read_text(items: Any) -> Action:
 
 
 def read_call(item: Any) -> Call | None:
-    """A function_call item; arguments that are no JSON stay the string they are. None for another thing."""
+    """A function_call item as a call, or None. Arguments that are not JSON remain a string."""
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         return None
     arguments = item.get("arguments")
@@ -104,7 +104,7 @@ def read_call(item: Any) -> Call | None:
 
 
 def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
-    """(the gold's calls, whether it is a batch). No calls: a message. None: it cannot be read."""
+    """(the gold's calls, whether they are a batch): no calls for a message, None for what cannot be read."""
     expected = candidate.case.get("expected_action")
     if expected is None:
         calls = list(message_to_action(candidate.demonstration).calls)
@@ -119,9 +119,10 @@ def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
 
 
 def read_action(items: Any) -> Action:
-    """An action from a text or Responses items: all calls, and the first text of the first message with one.
+    """An action from a text or Responses items: all calls, and the first text of the first message that has
+    one.
 
-    An item that cannot be read becomes a call without arguments, which nothing accepts.
+    An item that cannot be read becomes a call without arguments, which no verifier accepts.
     """
     if isinstance(items, str):
         return Action(items, text=items)
@@ -137,7 +138,7 @@ def read_action(items: Any) -> Action:
 
 
 def is_terminus(candidate: Candidate) -> bool:
-    """Whether the Terminus rules apply: by what the case holds, else by the demonstration."""
+    """Whether the Terminus rules apply. The case decides, or else the demonstration."""
     if "expected_action" in candidate.case or candidate.is_call:
         return False
     if "expected_answer" in candidate.case or isinstance(candidate.case.get("row"), dict):
@@ -152,7 +153,7 @@ _CASE_FIELDS = ("row", "expected_answer", "metadata", "threshold", "config", "ha
 
 
 def read_case(verifier: str) -> CaseReader:
-    """A `read_case` for the lines of both: {"id", "candidate", and "row" or "expected_action", ...}."""
+    """A reader of both kinds of rows, for the verifier of that name."""
 
     def read(case: dict) -> tuple[Candidate, Action]:
         if "candidate" not in case:
@@ -161,7 +162,7 @@ def read_case(verifier: str) -> CaseReader:
         if not isinstance(extra.get("config", {}), dict):
             raise InputError(f'the field "config" is {show(extra["config"])}; want an object')
         if not {"expected_action", "row", "expected_answer", "metadata"} & case.keys():
-            raise InputError('no "expected_answer" (Terminus) and no "expected_action"; add one')
+            raise InputError('neither "expected_answer" (Terminus) nor "expected_action" is there; add one')
         tools = case.get("tools") or case.get("declared_tools")
         tools = tools if isinstance(tools, list) else []
         if "expected_action" in case:

@@ -1,4 +1,4 @@
-"""What the strict terminal verifier compares: two texts that are typed, two values of a tool, two calls.
+"""Comparisons of the strict terminal verifier: two typed texts, two values of an argument, two calls.
 
 The rules are in terminal.py.
 """
@@ -18,16 +18,16 @@ from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 
-OPEN_SIMILARITY = 0.5  # below it a judge is not asked
+OPEN_SIMILARITY = 0.5  # of two texts; below it no judge is asked
 
 
-MAX_SIMILARITY_CHARS = 50_000  # of both texts, for the similarity: a tenth of a second
+MAX_SIMILARITY_CHARS = 50_000  # of both texts together: a tenth of a second
 
 
-MAX_BATCH = 16  # calls that are matched in any order; more are compared in the order of their text
+MAX_BATCH = 16  # calls matched in any order; longer batches are compared in the order of their text
 
 
-# not compared beside one of ACTS: what is shown to people, and how long to wait
+# arguments not compared beside one of ACTS: texts for people, and time limits
 FREE = {"description", "timeout", "timeout_ms", "yield_time_ms", "max_output_tokens", "justification"}
 
 
@@ -59,7 +59,7 @@ def _similarity(gold: str, actual: str) -> float:
 
 
 def _open(gold: str, actual: str, reason: str) -> Verdict:
-    """The verdict where no rule decides."""
+    """The verdict where no rule decides: "undecided" for similar texts, else `reason`."""
     similarity = _similarity(gold, actual)
     if similarity >= OPEN_SIMILARITY:
         return Verdict(0.0, "undecided", f"similarity {similarity:.2f}, and no rule decides")
@@ -86,7 +86,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _prose(gold: str, actual: str) -> Verdict:
-    """Queries and reasons: the words in order count; case, spaces and punctuation do not."""
+    """Queries and reasons are equal if their words are, in order, whatever their case and punctuation."""
     words = [re.findall(r"[^\W_]+", text.casefold()) for text in (gold, actual)]
     if words[0] == words[1] and words[0]:
         return OK
@@ -98,13 +98,13 @@ def _plain(text: str) -> str:
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """All must hold: the first that is rejected, else the first that is open, else ok."""
+    """The first rejection, or else the first undecided verdict, or else ok."""
     failed = [verdict for verdict in verdicts if not verdict.reward]
     return next((v for v in failed if v.reason != "undecided"), failed[0] if failed else OK)
 
 
 def as_text(answer: dict) -> str:
-    """An answer or a call as a judge is shown it."""
+    """An answer or a call as text, for a judge's prompt."""
     return json.dumps(answer, ensure_ascii=False)
 
 
@@ -112,7 +112,7 @@ def as_text(answer: dict) -> str:
 
 
 def _number(value: Any) -> Any:
-    """Integers written as floats become integers, so that 5 equals 5.0 and never true."""
+    """`value` with whole floats as integers, so that 5 equals 5.0 (and, as JSON text, never true)."""
     if isinstance(value, dict):
         return {name: _number(v) for name, v in value.items()}
     if isinstance(value, list):
@@ -130,7 +130,7 @@ def _path(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    """A page's address; scheme and host know no case."""
+    """A page's address with scheme and host in lower case."""
     return re.sub(r"^\w+://[^/]*", lambda m: m[0].lower(), value.strip()).rstrip("/")
 
 
@@ -184,7 +184,7 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
 
 
 def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
-    """An argument that the gold gives and the action does not."""
+    """The verdict on an argument that the gold gives and the action does not."""
     properties = schema.get("properties")
     declared = properties.get(name) if isinstance(properties, dict) else None
     if isinstance(declared, dict) and "default" in declared:
@@ -200,10 +200,10 @@ def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict
     schema = schemas.get(actual.name, {})
     try:
         arguments = coerced(actual.arguments, schema)
-    except ValueError:  # a string of thousands of digits: no list and no object, so as it is
+    except ValueError:  # a string of thousands of digits, which is no list and no object
         arguments = actual.arguments
     if problem(Action(calls=(Call(gold.name, arguments),)), [gold]) is not None:
-        return Verdict(0.0, "malformed", "an argument written as a string holds what is not JSON")
+        return Verdict(0.0, "malformed", "an argument written as a string is not JSON")
     if schema and not satisfies(arguments, schema):
         return Verdict(0.0, "schema", f"{show(arguments)} breaks the declared schema")
     surplus = sorted(arguments.keys() - gold.arguments.keys())

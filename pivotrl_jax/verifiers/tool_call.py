@@ -1,18 +1,17 @@
 """tool_call: the same calls as the demonstration, by name and normalised arguments.
 
-Accepted is what means the same under the tools' schemas, and nothing else:
-- call or talk: where the demonstration talks, any non-empty text without a call; where it calls, calls;
-- parallel calls in any order, matched one to one: no missing call, no surplus call, unless
-  `candidate.case["calls"]` counts otherwise (see `arguments.count_verdict`);
-- names exactly equal; unknown or missing arguments differ;
-- an optional argument left out equals its schema default, or null where the schema has none;
-- numbers by value: 5 equals 5.0, but never true, and never "5"; NaN and Infinity equal themselves;
-- strings of one word exactly (ids, paths, tickers); of several words without regard to case and to runs of
-  spaces; with a line break exactly (code, letters);
-- a string that the schema lists in an enum exactly;
-- lists in order, or in any order where the schema says `uniqueItems`; objects by keys, recursively, with the
-  nested schemas;
-- a field may have rules of its own: `candidate.case["fields"]` (see `arguments`).
+An action is accepted if it means the same under the tools' schemas:
+- Call or talk: where the demonstration talks, any non-empty text without a call; where it calls, calls.
+- Parallel calls are matched one to one in any order. None may be missing and none surplus, unless
+  `candidate.case["calls"]` counts otherwise (compare/arguments.py, `count_verdict`).
+- Names are exactly equal; unknown and missing arguments differ.
+- An optional argument left out equals its schema default, or null where the schema has none.
+- Numbers are compared by value: 5 equals 5.0, but neither true nor "5". NaN and Infinity equal themselves.
+- Strings of one word (ids, paths, tickers), strings with a line break (code, letters) and strings whose
+  schema has an enum are compared exactly; other strings without regard to case and runs of spaces.
+- Lists are compared in order, or in any order where the schema says `uniqueItems`; objects by keys,
+  recursively, with the nested schemas.
+- `candidate.case["fields"]` may give a field rules of its own (compare/arguments.py).
 
 Text beside the calls and reasoning are not compared.
 """
@@ -35,7 +34,7 @@ NAME = "tool_call"
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
-    """Reward 1 iff the action's calls mean what the demonstration's do. Never raises on `action`.
+    """Reward 1 iff the action's calls mean the same as the demonstration's. Never raises on `action`.
 
     Raises InputError for a case whose "fields", "calls" or "max_extra" cannot be used.
     """
@@ -49,20 +48,20 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         return no_call(expected)
     docs = function_docs(candidate.tools)
     wanted = [normal_call(c, docs, fields) for c in expected]
-    made = [normal_call(c, docs, fields) for c in action.calls]
-    want, got = Counter(wanted), Counter(made)
-    verdict = count_verdict(candidate.case, (want & got).total(), len(wanted), len(made))
+    actual = [normal_call(c, docs, fields) for c in action.calls]
+    want, got = Counter(wanted), Counter(actual)
+    verdict = count_verdict(candidate.case, (want & got).total(), len(wanted), len(actual))
     if verdict.reward or verdict.reason != "arguments":
         return verdict
     names, called = sorted(c.name for c in expected), sorted(c.name for c in action.calls)
     if set(called) - set(names) or (len(called) == len(names) and called != names):
         return Verdict(0.0, "name", f"called {show(called)}, want {show(names)}")
-    wrong = next((c for c, form in zip(action.calls, made) if form in got - want), action.calls[0])
+    wrong = next((c for c, form in zip(action.calls, actual) if form in got - want), action.calls[0])
     right = next(
         (c for c, form in zip(expected, wanted) if c.name == wrong.name and form in want - got), expected[0]
     )
-    said = f"{wrong.name}: arguments {show(wrong.arguments)}, want {show(right.arguments)}"
-    return Verdict(0.0, "arguments", said)
+    details = f"{wrong.name}: arguments {show(wrong.arguments)}, want {show(right.arguments)}"
+    return Verdict(0.0, "arguments", details)
 
 
 VERIFIERS = (Verifier(NAME, "2", verify),)

@@ -266,7 +266,7 @@ def test_a_judge_that_goes_down_in_training_costs_no_step(monkeypatch, tmp_path)
         def down(step):
             heard.behave = lambda n, prompt: (503, {}, b"")
 
-        with pytest.raises(InputError, match=r"does not answer .* are kept in"):
+        with pytest.raises(InputError, match=r"did not answer .* are stored in"):
             learn("cut", url, lambda step: (steps.append(step), down(step) if step == 3 else None))
         heard.behave = by_first_token
         again, totals_again = learn("cut", url, steps.append)
@@ -290,7 +290,7 @@ def test_a_config_without_an_address_has_no_judge(tmp_path):
     assert judge.make_judge(c.judge, tmp_path) is None
     c.judge.base_url, c.judge.model, c.judge.retries = "http://host/v1", "m", 2
     made = judge.make_judge(c.judge, tmp_path)
-    assert made == Judge("http://host/v1", "m", TEMPLATES, retries=2, cache=tmp_path, once=made.once)
+    assert made == Judge("http://host/v1", "m", TEMPLATES, retries=2, cache=tmp_path, on_first_process=made.on_first_process)
     c.judge.model = ""
     with pytest.raises(InputError, match="no model is named"):
         judge.make_judge(c.judge, tmp_path)

@@ -4,7 +4,8 @@ import functools
 import math
 import time
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl_jax.chat.actions import parse_action
@@ -162,3 +163,13 @@ few = functools.partial(settings, max_examples=200, deadline=None)
 
 
 many = functools.partial(settings, max_examples=20_000, deadline=None)
+
+
+def fast_and_slow(strategy: st.SearchStrategy, body):
+    """Two tests of `body` on values of `strategy`: hundreds of them, and very many in a slow test."""
+    return few()(given(strategy)(body)), pytest.mark.slow(many()(given(strategy)(body)))
+
+
+def act(*calls, content: str = "") -> Action:
+    """An action of (name, arguments) pairs, or a message."""
+    return Action(content, "", tuple(Call(*c) for c in calls), "", content)

@@ -292,7 +292,7 @@ def test_a_file_of_ones_own_replaces_whole_kinds(tmp_path):
         ("[poem]\nprompt = 'x'", r"\[poem\] has \['prompt'\]; want system, prompt, equal"),
         ("poem = 3", r"\[poem\] has 3; want"),
         (f"[p]\n{GOOD}prompt = '{{gold}}'", "prompt lacks {actual}"),
-        (f"[p]\n{GOOD}prompt = 3", "prompt is 3; want a text"),
+        (f"[p]\n{GOOD}prompt = 3", "prompt is 3; want a string"),
         (f"[p]\n{GOOD.replace('first', 'mid')}prompt = ''", "read is 'mid'; want 'first' or 'last'"),
         (f"[p]\n{GOOD.replace('NO', 'YES')}prompt = ''", "the labels are 'YES' and 'YES'"),
     ],

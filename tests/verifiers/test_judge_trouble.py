@@ -70,7 +70,7 @@ def test_trouble_that_passes_is_asked_through(name):
 @pytest.mark.parametrize("name", PASSING)
 def test_trouble_that_stays_is_a_sentence_after_all_retries(name, tmp_path):
     with serve(lambda n, prompt: PASSING[name]) as (heard, url):
-        with pytest.raises(InputError, match=r"does not answer \(.+\), 3 times over; start again") as stopped:
+        with pytest.raises(InputError, match=r"did not answer \(.+\) in 3 tries; start again") as stopped:
             ask(url, [question()], timeout=0.2, cache=tmp_path)
     assert len(heard.requests) == 3
     assert KEY not in str(stopped.value) and "\n" not in str(stopped.value)
@@ -79,7 +79,7 @@ def test_trouble_that_stays_is_a_sentence_after_all_retries(name, tmp_path):
 def test_no_endpoint_at_all():
     with serve(lambda n, prompt: SAME) as (_, url):
         pass
-    with pytest.raises(InputError, match=r"does not answer \(.*[Cc]onnection.*in memory alone"):
+    with pytest.raises(InputError, match=r"did not answer \(.*[Cc]onnection.*in memory only"):
         ask(url, [question()], retries=0)
 
 
@@ -141,7 +141,7 @@ def test_retry_after_headers(header, seconds):
 
 def test_an_endpoint_that_wants_hours_of_rest_stops_the_run():
     with serve(lambda n, prompt: (429, {"retry-after": "7200"}, b"{}")) as (heard, url):
-        with pytest.raises(InputError, match="wants 7200 s of rest"):
+        with pytest.raises(InputError, match="asks for a pause of 7200 s"):
             ask(url, [question()])
     assert len(heard.requests) == 1
 
@@ -170,10 +170,10 @@ def test_what_came_before_a_failure_is_kept_and_not_asked_again(tmp_path):
         return SAME
 
     with serve(behave) as (heard, url):
-        with pytest.raises(InputError, match=r"(\d+) replies are kept in .*replies.jsonl") as stopped:
+        with pytest.raises(InputError, match=r"(\d+) replies are stored in .*replies.jsonl") as stopped:
             ask(url, [question(n) for n in range(10)], concurrency=2, cache=tmp_path)
         kept = len((tmp_path / "replies.jsonl").read_text().splitlines())
-        assert f"{kept} replies are kept" in str(stopped.value) and kept >= 5
+        assert f"{kept} replies are stored" in str(stopped.value) and kept >= 5
         before = len(heard.requests)
         heard.behave = lambda n, prompt: SAME
         assert rewards(ask(url, [question(n) for n in range(10)], cache=tmp_path)) == [1.0] * 10

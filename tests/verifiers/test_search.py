@@ -1,21 +1,12 @@
 """search: tables of steps that are the demonstrated one and steps that are not; and actions of any kind."""
 
 import pytest
-from hypothesis import given
-from support.hostile_actions import LONG, actions, check, few, hostile, many
+from support.hostile_actions import LONG, act, actions, check, fast_and_slow, hostile
 
 from pivotrl_jax.chat.actions import parse_action
-from pivotrl_jax.records import Action, Call, Candidate, InputError, Question
+from pivotrl_jax.records import Candidate, InputError, Question
 from pivotrl_jax.verifiers import VERIFIERS
 from pivotrl_jax.verifiers.cases import calls_message
-from pivotrl_jax.verifiers.compare.web import (
-    final_answer,
-    page,
-    query_difference,
-    same_answer,
-    same_page,
-    same_passage,
-)
 
 SEARCH, RELEASED = VERIFIERS["search"], VERIFIERS["search:nemo_gym"]
 TOOLS = [
@@ -37,186 +28,6 @@ HISTORY = [
 def candidate(*calls, content="", case=None, messages=HISTORY):
     message = calls_message(list(calls)) if calls else {"role": "assistant", "content": content}
     return Candidate("t@1", "t", 0, messages, TOOLS, message, "search", case or {}, "t")
-
-
-def act(*calls, content=""):
-    return Action(content, "", tuple(Call(*c) for c in calls), "", content)
-
-
-# ---- queries
-
-SAME_QUERIES = [
-    ("population of Lagos 2020 census", "Lagos population census 2020"),
-    ("population of Lagos 2020 census", "What is the population of Lagos? 2020 census"),
-    ("Population of Lagos", "POPULATION LAGOS"),
-    ("São Paulo mayors", "sao paulo mayor"),
-    ("race of 1,000 km", "1000 km race"),
-    ("rain 3.50 mm Oslo", "rain 3.5 mm oslo"),
-    ('history of "Deep Learning"', "“deep learning” history"),
-    ("largest city Nigeria population", "largest city Nigeria population estimate"),  # 2 * 4 / 9
-    ("largest city Nigeria population", "largest city Nigeria"),  # 2 * 3 / 7
-    ("flights from Paris to Rome", "flights to Rome from Paris"),
-    ("site:gov.uk income tax", "income tax site:gov.uk"),
-    ("Einstein's letters", "einstein letters"),
-    ("the who", "The Who"),
-    ("!!", " !! "),
-]
-OTHER_QUERIES = [
-    ("population of Lagos 2020 census", "Lagos population growth statistics Nigeria", "other numbers"),
-    ("population of Lagos", "population of Laos", "words replaced"),
-    ("population of Lagos 2020", "population of Lagos 2021", "other numbers"),
-    ("population of Lagos 2020", "population of Lagos", "other numbers"),
-    ('"deep learning" history', "deep learning history", "other quoted phrases"),
-    ('"deep learning" history', '"learning deep" history', "other quoted phrases"),
-    ("flights from Paris to Rome", "flights from Rome to Paris", "another direction"),
-    ("films before the war", "films before the flood war", "another direction"),
-    ("diet without sugar", "diet sugar", "other negations"),
-    ("site:gov.uk tax", "site:gov.us tax", "other operators"),
-    ("jaguar -car", "jaguar car", "other operators"),
-    ("Lagos population", "Lagos", "too few words in common"),
-    ("Lagos", "Lagos one two three four five", "too few words in common"),
-    ("Lagos population", "Lagos population " + "spam " * 2 + "of eggs ham toast", "too few words in common"),
-    ("Lagos", "", "no words in common"),
-    ("!!", "??", "no words in common"),
-]
-
-
-@pytest.mark.parametrize(("want", "got"), SAME_QUERIES)
-def test_queries_that_ask_the_same(want, got):
-    assert query_difference(want, got) == query_difference(got, want) == ""
-
-
-@pytest.mark.parametrize(("want", "got", "why"), OTHER_QUERIES)
-def test_queries_that_ask_something_else(want, got, why):
-    assert query_difference(want, got) == why
-    assert query_difference(got, want)
-
-
-# ---- addresses
-
-SAME_PAGES = [
-    ("https://www.example.com/a/b/", "http://example.com/a/b"),
-    ("https://example.com:443/a", "http://example.com:80/a"),
-    ("https://example.com/a#part", "https://example.com/a#:~:text=x"),
-    ("https://example.com/?b=2&a=1", "https://example.com?a=1&b=2"),
-    ("https://example.com/a?utm_source=x&gclid=1&fbclid=2", "https://example.com/a"),
-    ("https://example.com/Foo_%28bar%29", "https://example.com/Foo_(bar)"),
-    ("https://example.com/caf%c3%a9?q=a+b", "https://example.com/café?q=a%20b"),
-    ("https://EXAMPLE.com/a", "example.com/a"),
-    ("https://example.com/a/../b/./c", "https://example.com/b/c"),
-]
-OTHER_PAGES = [
-    ("https://example.com/a", "https://example.org/a"),
-    ("https://example.com/a", "https://sub.example.com/a"),
-    ("https://example.com/a", "https://example.com/A"),
-    ("https://example.com/a", "https://example.com/a/b"),
-    ("https://example.com/?id=1", "https://example.com/?id=2"),
-    ("https://example.com/?id=1", "https://example.com/"),
-    ("https://example.com/?a=1&a=2", "https://example.com/?a=2&a=1"),
-    ("https://example.com:8080/", "https://example.com/"),
-    ("https://example.com/a%2Fb", "https://example.com/a/b"),
-    ("https://example.com/?q=a%2Bb", "https://example.com/?q=a+b"),
-    ("ftp://example.com/a", "https://example.com/a"),
-    ("https://example.com/a", "the page"),
-]
-
-
-@pytest.mark.parametrize(("want", "got"), SAME_PAGES)
-def test_addresses_of_one_page(want, got):
-    assert same_page(want, got) and same_page(got, want)
-
-
-@pytest.mark.parametrize(("want", "got"), OTHER_PAGES)
-def test_addresses_of_two_pages(want, got):
-    assert not same_page(want, got) and not same_page(got, want)
-
-
-@pytest.mark.parametrize(
-    "text", ["http://[::1", "http://\ud800.com/%ff", "mailto:a@b.c", "localhost", "", "a b.c"]
-)
-def test_what_is_no_address_is_compared_as_it_is(text):
-    page(text)
-    assert same_page(text, text) and not same_page(text, text + "x")
-
-
-# ---- quotes and answers
-
-
-@pytest.mark.parametrize(
-    ("want", "got", "same"),
-    [
-        ("largest city in Nigeria", "Largest  city, in NIGERIA", True),
-        ("largest city in Nigeria", "city in Nigeria", True),
-        ("largest city in Nigeria", "the largest city in Nigeria ever", False),  # the page does not say so
-        ("largest city in Nigeria", "is the largest city in Nigeria", True),
-        ("largest city in Nigeria", "Nigeria", False),  # too little of it
-        ("largest city in Nigeria", "largest city of Nigeria", False),
-        ("large", "larger", False),  # whole words
-        ("--", "--", True),
-        ("--", "-", False),
-    ],
-)
-def test_quotes_of_one_passage(want, got, same):
-    assert same_passage(want, got, "lagos is the largest city in nigeria with 15 million people") == same
-
-
-def test_a_longer_quote_is_taken_at_its_word_where_no_page_is_known():
-    assert same_passage("largest city", "the largest city ever", None)
-
-
-SAME_ANSWERS = [
-    ("May 1, 2024", "2024-05-01"),
-    ("1st of May 2024", "may 1 2024"),
-    ("1,234", "1234.0"),
-    ("three", "3"),
-    ("The Beatles", "beatles"),
-    ("an apple", "Apple."),
-    ("$5 million", "5 million dollars"),
-    ("5 %", "5 percent"),
-    ("-3", "minus 3"),
-    ("São Paulo", "sao paulo"),
-    ("?", "?"),
-]
-OTHER_ANSWERS = [
-    ("May 1, 2024", "2024-05-02"),
-    ("1 May 2024", "5 January 2024"),
-    ("1,234", "1,235"),
-    ("3", "-3"),
-    ("3.5", "35"),
-    ("1999", "2000"),
-    ("Vitamin A", "vitamin"),
-    ("Paris", "Paris, France"),
-    ("yes", "no"),
-    ("50 %", "50"),
-    ("$5", "5"),
-    ("?", "!"),
-    ("x", "?"),
-]
-
-
-@pytest.mark.parametrize(("want", "got"), SAME_ANSWERS)
-def test_answers_that_are_the_same(want, got):
-    assert same_answer(want, got) and same_answer(got, want)
-
-
-@pytest.mark.parametrize(("want", "got"), OTHER_ANSWERS)
-def test_answers_that_are_not(want, got):
-    assert not same_answer(want, got) and not same_answer(got, want)
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("Explanation: a river.\nExact Answer: **The Nile**\nConfidence: 90%", "The Nile"),
-        ("I think <answer> Nile </answer>", "Nile"),
-        ("Answer: Po\nNo, wait.\nFinal answer: Nile", "Nile"),
-        ("It is the Nile. ", "It is the Nile."),
-        ("The answer: Nile", "The answer: Nile"),
-        ("<answer>never closed", "<answer>never closed"),
-    ],
-)
-def test_the_final_answer_is_found(text, answer):
-    assert final_answer(text) == answer
 
 
 # ---- steps
@@ -374,17 +185,7 @@ def any_action(action):
             check(verifier, state, action)
 
 
-@given(ACTIONS)
-@few()
-def test_any_action_gets_a_verdict(action):
-    any_action(action)
-
-
-@pytest.mark.slow
-@given(ACTIONS)
-@many()
-def test_any_action_gets_a_verdict_slow(action):
-    any_action(action)
+test_any_action_gets_a_verdict, test_any_action_gets_a_verdict_slow = fast_and_slow(ACTIONS, any_action)
 
 
 HOSTILE = {

@@ -1,12 +1,11 @@
 """tau2: tables of actions that keep an episode on course and actions that do not; and actions of any kind."""
 
 import pytest
-from hypothesis import given
-from support.hostile_actions import actions, check, few, hostile, many
+from support.hostile_actions import act, actions, check, fast_and_slow, hostile
 
 from pivotrl_jax.chat.actions import parse_action
 from pivotrl_jax.pivots.candidates import self_check
-from pivotrl_jax.records import Action, Call, Candidate, InputError
+from pivotrl_jax.records import Candidate, InputError
 from pivotrl_jax.verifiers import VERIFIERS
 from pivotrl_jax.verifiers.cases import calls_message
 
@@ -31,10 +30,6 @@ def candidate(*calls, content="", actions=None, messages=(), case=None):
     message = calls_message(list(calls)) if calls else {"role": "assistant", "content": content}
     case = {**(case or {}), **({} if actions is None else {"task_actions": actions})}
     return Candidate("t@1", "t", 0, list(messages), TOOLS, message, "tau2", case, "t")
-
-
-def act(*calls, content=""):
-    return Action(content, "", tuple(Call(*c) for c in calls), "", content)
 
 
 def task(call, key="arguments", **more):
@@ -227,17 +222,7 @@ def any_action(action):
         check(TAU2, state, action)
 
 
-@given(ACTIONS)
-@few()
-def test_any_action_gets_a_verdict(action):
-    any_action(action)
-
-
-@pytest.mark.slow
-@given(ACTIONS)
-@many()
-def test_any_action_gets_a_verdict_slow(action):
-    any_action(action)
+test_any_action_gets_a_verdict, test_any_action_gets_a_verdict_slow = fast_and_slow(ACTIONS, any_action)
 
 
 HOSTILE = hostile("cancel_order", "reason", CANCEL[1])

@@ -1,4 +1,4 @@
-"""swe, both modes: tables of actions that do what was demonstrated and of others; and actions of any kind."""
+"""swe: tables of actions that do what was demonstrated and of others; actions of any kind, in both modes."""
 
 import dataclasses
 import json
@@ -26,7 +26,6 @@ from support.swe_cases import (
     act,
     bash,
     candidate,
-    codex,
     edit,
 )
 
@@ -34,8 +33,7 @@ from pivotrl_jax.chat.actions import parse_action
 from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Call, InputError
 from pivotrl_jax.verifiers import VERIFIERS, get
-from pivotrl_jax.verifiers.compare.paths import same_path
-from pivotrl_jax.verifiers.compare.shell import commands, heads
+from pivotrl_jax.verifiers.compare.shell import commands
 
 STRICT, NEMO = get("swe"), get("swe", "nemo_gym")
 CONFORMANCE = SHARED / "conformance/nemo_gym/swe_pivot.jsonl"
@@ -123,44 +121,7 @@ def test_demonstrations_pass_the_self_check():
     assert self_check([candidate(gold) for gold in golds], VERIFIERS).left_out == {}
 
 
-# ---- paths and shell text
-
-
-def test_paths():
-    assert same_path("foo.py", "/w/proj/foo.py") and same_path("/w/proj/foo.py", "proj/foo.py")
-    assert same_path("./a//b/", "a/b") and same_path("a/../b", "b")
-    for other in ("/w/proj/Foo.py", "/x/proj/foo.py", "oo.py", "", ".", "/"):
-        assert not same_path("/w/proj/foo.py", other)
-    assert not same_path("foo.py", "src/foo.py")
-
-
-@pytest.mark.parametrize(
-    "text, names",
-    [
-        ("cd /w && FOO=1 sudo -E python3.11 -m pytest -q 2>&1 | tail -3", ("pytest", "tail")),
-        ("cat <<'EOF' > a.py\nrm -rf /; x\nEOF\npython a.py", ("cat", "python")),
-        ("for f in a b; do rm $f; done", ("for", "rm")),
-        ('(cd a; ls) && echo "a; b | c" # d; e', ("ls", "echo")),
-        ("case $x in a) ls;; esac", ("case", "ls")),
-        ("[[ -f a ]] && /usr/bin/git status", ("[[", "git")),
-        ("bash -lc 'timeout 5 make all'", ("make",)),
-        ("cd /w", ("cd",)),
-        ("echo 'open", ("echo",)),
-        ("echo $((1+2))", ("echo",)),
-        ("", ()),
-    ],
-)
-def test_heads(text, names):
-    assert heads(text) == names
-
-
-def test_what_a_command_holds():
-    [cat, wc] = commands("A=1 cat 'a b' <<EOF | wc -l > n.txt\nx\nEOF")
-    assert (cat.head, cat.words, cat.env, cat.heredoc) == ("cat", ("a b",), ("A=1",), "x")
-    assert (wc.operator, wc.words, wc.redirects) == ("|", ("-l",), ((">", "n.txt"),))
-
-
-# ---- NeMo Gym's cases
+# ---- conformance
 
 
 def rows():
@@ -169,43 +130,12 @@ def rows():
     return [json.loads(line) for line in CONFORMANCE.read_text().splitlines()]
 
 
-def test_nemo_gym_rewards_are_reproduced():
-    for row in rows():
-        verdict = NEMO.verify(*NEMO.read_case(row))
-        assert verdict.reward == pytest.approx(row["reward"], abs=1e-12), (row["id"], verdict)
-        named = {"ok": "none", "partial": "none"}.get(verdict.reason, verdict.reason)
-        assert named == row["failure_reason"], row["id"]
-
-
 def test_strict_closes_what_is_tagged_a_defect():
     for row in rows():
         verdict = STRICT.verify(*STRICT.read_case(row))
         want = {"false_accept": 0, "false_reject": 1}.get(row.get("defect"))
         want = 1 if row["id"].endswith("/gold") else want
         assert want in (None, verdict.reward), (row["id"], verdict)
-
-
-def nemo(gold, actual, **config):
-    return NEMO.verify(candidate(gold, config=config), act(actual)).reward
-
-
-def test_nemo_gym_rules_beyond_the_sample():
-    assert nemo(PYTEST, ("terminal", "garbage")) == 1
-    assert nemo(PYTEST, ("terminal", "[]")) == 1 and nemo(PYTEST, ("terminal", "3")) == 0
-    assert nemo(FIX, ("edit", "[]")) == 0 and nemo(VIEW, edit("view")) == 1
-    assert nemo(edit("view", view_range=[50, -1]), edit("view", view_range=[50, -1])) == 0
-    assert nemo(VIEW, edit("view", view_range=[48, 90])) == 1
-    assert nemo(VIEW, edit("view", view_range=[49, 90])) == 0
-    assert nemo(PATCH, codex("another patch")) == 1
-    assert nemo(bash("python a.py"), bash("python3 a.py")) == 0
-    assert nemo(bash("pytest a/b/c.py x"), bash("pytest z/b/c.py x")) == 0
-    assert nemo(bash("pytest /w/a/b/c.py x"), bash("pytest /z/a/b/c.py x")) == 1
-    assert nemo(FIX, FIX, reward_mode="continuous") == pytest.approx(1 - 0.1 * 41 / 500)
-    assert nemo(FIX, FIX, reward_mode="continuous", diff_size_alpha=1.0) == pytest.approx(1 - 41 / 500)
-    assert nemo(("a_tool", {}), ("A_TOOL", {"x": 1})) == 1
-    assert NEMO.verify(candidate(FIX, PYTEST), act(FIX)).reason == "expected_action_invalid"
-    huge = "{" + '"command": ' + "1" * 5000 + "}"
-    assert NEMO.verify(candidate(PYTEST), act(("bash", huge))).reason == "unknown_error"
 
 
 # ---- actions of any kind

@@ -1,16 +1,13 @@
-"""tool_call, strict and as released: rules beyond test_verifiers.py, conformance, and actions of any kind."""
+"""tool_call: what a schema and a case may say of values and counts; conformance; actions of any kind."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from hypothesis import given
-from support.hostile_actions import actions, check, completions, few, hostile, many
+from support.hostile_actions import act, actions, check, completions, fast_and_slow, hostile
 from support.paths import SHARED
 
 from pivotrl_jax.chat.actions import parse_action
-from pivotrl_jax.records import Action, Call, Candidate, InputError
+from pivotrl_jax.records import Candidate, InputError
 from pivotrl_jax.verifiers import VERIFIERS, get
 from pivotrl_jax.verifiers.cases import calls_message
 from pivotrl_jax.verifiers.compare.arguments import matched
@@ -46,10 +43,6 @@ SEND = ("send", GOLD)
 def candidate(*calls, case=None, content="", verifier="tool_call"):
     message = calls_message(list(calls)) if calls else {"role": "assistant", "content": content}
     return Candidate("t@1", "t", 0, [], TOOLS, message, verifier, case or {}, "t")
-
-
-def act(*calls, content=""):
-    return Action(content, "", tuple(Call(*c) for c in calls), "", content)
 
 
 def changed(**arguments):
@@ -192,116 +185,11 @@ def test_the_matching_is_maximal():
     assert len(matched(chain)) == 2001
 
 
-# ---- as released
-
-
-def config(**options):
-    return {"config": {"tool_call_comparator_config": {"word_count_similarity_threshold": 0.1, **options}}}
-
-
-@pytest.mark.parametrize(
-    ("want", "got", "threshold", "reward", "reason"),
-    [
-        ({"n": 1}, {"n": True}, 0.1, 1, "ok"),
-        ({"n": True}, {"n": 1}, 0.1, 0, "type"),
-        ({"n": 1}, {"n": 1.0}, 0.1, 0, "type"),
-        ({"n": 1.0}, {"n": 1}, 0.1, 0, "type"),
-        ({"n": 1.0}, {"n": 1.0000009}, 0.1, 1, "ok"),
-        ({"n": 1.0}, {"n": 1.000002}, 0.1, 0, "value"),
-        ({"n": float("inf")}, {"n": float("inf")}, 0.1, 0, "value"),
-        ({"n": None}, {"n": None}, 0.1, 1, "ok"),
-        ({"n": None}, {}, 0.1, 0, "keys"),
-        ({"n": [1, 2]}, {"n": [1]}, 0.1, 0, "length"),
-        ({"n": [1, 2]}, {"n": [2, 1]}, 0.1, 0, "value"),
-        ({"s": "a b"}, {"s": "a b"}, 0.5, 1, "ok"),
-        ({"s": "a b"}, {"s": "a b"}, 0.51, 0, "value"),  # a released defect: no string reaches more than 0.5
-        ({"s": "a a b c"}, {"s": "A x y z"}, 0.125, 1, "ok"),
-        ({"s": "a a b c"}, {"s": "A x y z"}, 0.126, 0, "value"),
-        ({"s": "a b"}, {"s": "c d"}, 0.0, 1, "ok"),
-        ({"s": "a"}, {"s": "b"}, 0.0, 0, "value"),
-        ({"s": "a"}, {"s": "a b"}, 0.0, 0, "value"),
-        ({"s": "a"}, {"s": "a "}, 0.0, 0, "value"),
-    ],
-)
-def test_released_rules_for_values(want, got, threshold, reward, reason):
-    state = candidate(("f", want), case=config(word_count_similarity_threshold=threshold))
-    verdict = RELEASED.verify(state, act(("f", got)))
-    assert (verdict.reward, verdict.reason) == (reward, reason)
-
-
-ON = {"parallel_tool_call_rewarding": True}
-BOTH = {**ON, "allow_subset": True, "allow_superset": True}
-
-
-@pytest.mark.parametrize(
-    ("options", "made", "reward"),
-    [
-        ({}, [A, B, C, X, X], 1),
-        ({}, [A, B], 0),
-        ({"allow_subset": True, "parallel_tool_call_reward_mode": "f1"}, [A, B], 0),  # not on: without effect
-        (ON, [C, A, B], 1),
-        (ON, [A, B, C, X], 0),
-        (ON, [A, B, X], 0),
-        ({**ON, "allow_superset": True}, [A, B, C, X], 1),
-        ({**ON, "allow_superset": True}, [A, B], 0),
-        ({**ON, "allow_subset": True}, [A, B], 1),
-        ({**ON, "allow_subset": True}, [A, X], 0),
-        ({**ON, "parallel_tool_call_reward_mode": "fractional"}, [A, B, X], 2 / 3),
-        ({**ON, "parallel_tool_call_reward_mode": "fractional"}, [A, B], 0),
-        ({**BOTH, "parallel_tool_call_reward_mode": "fractional"}, [A, X], 1 / 2),
-        ({**BOTH, "parallel_tool_call_reward_mode": "fractional"}, [A, B, X, X], 2 / 3),
-        ({**BOTH, "parallel_tool_call_reward_mode": "f1"}, [A], 2 / 4),
-        ({**BOTH, "parallel_tool_call_reward_mode": "f1"}, [A, B, C, X], 6 / 7),
-        ({**BOTH, "parallel_tool_call_reward_mode": "f1"}, [X], 0),
-    ],
-)
-def test_released_rules_for_counts(options, made, reward):
-    verdict = RELEASED.verify(candidate(A, B, C, case=config(**options)), act(*made))
-    assert verdict.reward == pytest.approx(reward)
-    assert (verdict.reason == "ok") == (reward == 1)
-
-
-def test_released_call_or_talk():
-    talks, calls = candidate(content="Hi"), candidate(A)
-    assert RELEASED.verify(talks, act(content="anything")).reward == 1
-    assert (
-        RELEASED.verify(talks, parse_action("<tool_call>{broken")).reward == 1
-    )  # a server returns it as text
-    assert RELEASED.verify(talks, act(A, content="Hi")).reason == "called"
-    assert RELEASED.verify(talks, Action()).reason == "no_action"
-    assert RELEASED.verify(talks, parse_action("<think>never closed")).reason == "no_action"
-    assert RELEASED.verify(calls, act(content="Hi")).reason == "no_call"
-    broken = 'x<tool_call>{"name": "look", "arguments": {"at": "a"}}</tool_call><tool_call>{</tool_call>'
-    assert RELEASED.verify(calls, parse_action(broken)).reason == "no_call"
-
-
-def test_an_option_that_the_released_code_has_not_is_said():
-    for options in ({"threshold": 1}, {"word_count_similarity_threshold": "x"}, {"allow_subset": 1}):
-        with pytest.raises(InputError):
-            RELEASED.verify(candidate(A, case=config(**options)), act(A))
-    with pytest.raises(InputError, match="f1"):
-        RELEASED.verify(candidate(A, case=config(parallel_tool_call_reward_mode="half")), act(A))
-
-
 # ---- conformance
 
 
 def rows(name):
     return [json.loads(line) for line in (DATA / name).read_text().splitlines()]
-
-
-@needs_data
-@pytest.mark.parametrize("name", ["tool_use.jsonl", "xlam_fc.jsonl"])
-def test_released_rewards_agree_on_every_case(name):
-    command = [sys.executable, "-m", "pivotrl_jax.verify", "--verifier=tool_call", "--mode=nemo_gym"]
-    done = subprocess.run(command, input=(DATA / name).read_bytes(), capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [v["id"] for v in verdicts] == [row["id"] for row in rows(name)]
-    for row, verdict in zip(rows(name), verdicts):
-        crashed = row.get("defect") == "crash"
-        assert verdict["reward"] == pytest.approx(0 if crashed else row["reward"]), row["id"]
-        assert verdict["reason"] == "crash" if crashed else verdict["reason"]
 
 
 @needs_data
@@ -332,6 +220,7 @@ def test_every_readable_demonstration_verifies_against_itself(name):
 
 # ---- any action at all
 
+
 STATES = [
     candidate(SEND),
     candidate(A, B, C, case={"calls": "f1"}),
@@ -349,17 +238,7 @@ def any_action(action):
             check(verifier, state, action)
 
 
-@given(ACTIONS)
-@few()
-def test_any_action_gets_a_verdict(action):
-    any_action(action)
-
-
-@pytest.mark.slow
-@given(ACTIONS)
-@many()
-def test_any_action_gets_a_verdict_slow(action):
-    any_action(action)
+test_any_action_gets_a_verdict, test_any_action_gets_a_verdict_slow = fast_and_slow(ACTIONS, any_action)
 
 
 COMPLETIONS = completions(['{"name": "look", "arguments": {"at": "a"}}', "Hi", '"a"', "[", "NaN", "\\ud800"])
@@ -372,17 +251,9 @@ def any_completion(text):
         any_action(action)
 
 
-@given(COMPLETIONS)
-@few()
-def test_any_completion_is_parsed_and_gets_a_verdict(text):
-    any_completion(text)
-
-
-@pytest.mark.slow
-@given(COMPLETIONS)
-@many()
-def test_any_completion_is_parsed_and_gets_a_verdict_slow(text):
-    any_completion(text)
+test_any_completion_gets_a_verdict, test_any_completion_gets_a_verdict_slow = fast_and_slow(
+    COMPLETIONS, any_completion
+)
 
 
 HOSTILE = hostile("send", "subject", GOLD)
