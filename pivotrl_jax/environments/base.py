@@ -44,11 +44,10 @@ turn of a demonstration is scored by the verifier that the trajectory names (ver
 """
 
 import abc
-import json
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
-from pivotrl_jax.chat.actions import action_to_message
+from pivotrl_jax.environments.messages import assistant_message, tool_message
 from pivotrl_jax.records import Action, Call, Message, Trajectory, Verdict
 
 
@@ -137,27 +136,3 @@ class Environment(abc.ABC):
     def check_config(self, config: Any) -> None:
         """Raises InputError for values of the run's config that do not fit this environment."""
         return
-
-
-def assistant_message(action: Action, first: int) -> Message:
-    """`chat.action_to_message`, calls numbered from `first`. Arguments that JSON cannot show become {}."""
-    message = action_to_message(action)
-    for i, call in enumerate(message.get("tool_calls", [])):
-        call["id"] = f"call_{first + i}"
-        call["function"]["arguments"] = _showable(call["function"]["arguments"])
-    return message
-
-
-def tool_message(number: int, call: Call, output: str) -> Message:
-    """The answer to the call of this number."""
-    return {"role": "tool", "tool_call_id": f"call_{number}", "name": call.name, "content": output}
-
-
-def _showable(arguments: object) -> dict:
-    if not isinstance(arguments, dict):
-        return {}
-    try:
-        json.dumps(arguments, ensure_ascii=False).encode("utf-8")
-    except (TypeError, ValueError, RecursionError):  # lone surrogates are a ValueError
-        return {}
-    return arguments

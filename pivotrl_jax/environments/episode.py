@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from pivotrl_jax.environments import base, find_task
-from pivotrl_jax.environments.base import assistant_message, tool_message
+from pivotrl_jax.environments.messages import assistant_message, tool_message
 from pivotrl_jax.environments.tasks import ScriptedTask
 from pivotrl_jax.environments.world import Snapshot, World
 from pivotrl_jax.records import Action, Call, InputError, Message, Trajectory, Verdict
@@ -62,25 +62,25 @@ def _bundles(task: ScriptedTask, turn: int) -> list[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A calling action of a demonstration, and what its calls returned."""
+    """An action with calls in a demonstration, and what the calls returned."""
 
     calls: list[Call]
     outputs: list[str]
-    done: int  # the ground truth's calls of this user turn that were made before
+    done: int  # how many of the ground truth's calls of this user turn were made before it
 
 
 def replay(
     task: ScriptedTask,
     source: str = "bfcl",
     backends: Mapping[str, type] | None = None,
-    retell: Callable[[int, list[Step]], list[Step]] | None = None,
+    rewrite: Callable[[int, list[Step]], list[Step]] | None = None,
 ) -> Trajectory:
     """The expert's trajectory: one call per action unless `task.bundles` says otherwise, then a text per user
     turn.
 
     The texts are `task.replies`, or placeholders. In a user turn without ground truth the expert only talks.
-    `retell(user turn, steps)` may return other calling actions for a user turn. `source` is the trajectory's.
-    Raises InputError when a ground-truth call fails or does not fit the backends.
+    `rewrite(user turn, steps)` may return other calling actions for a user turn; `source` is the
+    trajectory's. Raises InputError when a ground-truth call fails or does not fit the backends.
     """
     expert = play_expert(task, backends)
     if expert.failures:
@@ -94,7 +94,7 @@ def replay(
         for size in _bundles(task, turn):
             done = sum(len(step.calls) for step in steps)
             steps.append(Step(calls[done : done + size], expert.outputs[turn][done : done + size], done))
-        for step in retell(turn, steps) if retell else steps:
+        for step in rewrite(turn, steps) if rewrite else steps:
             cases[len(messages)] = {"row": task.id, "turn": turn, "k": step.done}
             messages.append(assistant_message(Action(calls=tuple(step.calls)), number))
             for call, output in zip(step.calls, step.outputs, strict=True):

@@ -126,9 +126,9 @@ def _missed(d: dict, names: set[str], turns: int, origin: str) -> dict[int, list
 
 
 def task_from_dict(d: dict, origin: str) -> ScriptedTask:
-    """Read one task in BFCL's format, docs under `function` and the calls under `ground_truth`.
+    """Read one task in BFCL's format, with the docs under `function` and the calls under `ground_truth`.
 
-    `origin` ("file:line") opens every error sentence. Raises InputError naming the field and the value.
+    Every error sentence starts with `origin` ("file:line"). Raises InputError naming the field and the value.
     """
     _need(isinstance(d.get("id"), str) and bool(d["id"]), origin, "id", "a non-empty string", d.get("id"))
     origin = f"{origin} ({d['id']})"

@@ -24,17 +24,9 @@ from pivotrl_jax.records import Call, InputError
 # Parameters that set the size of a computation (MathAPI's power, logarithm, square_root, round_number): a
 # sampled exponent of 10**9 would hang the run. The largest in BFCL's ground truth is far below.
 SIZE_PARAMETERS = frozenset({"exponent", "precision", "decimal_places"})
-
-
 SIZE_LIMIT = 1_000
-
-
 BASE_LIMIT = 2**64
-
-
 REPEAT_LIMIT = 1_000_000  # of a text or list, by Python's `*`
-
-
 NUMBER_TYPES = frozenset({"integer", "float", "number"})
 
 

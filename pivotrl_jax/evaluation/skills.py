@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pivotrl_jax.records import InputError, Message
 
 SPLITS = ("pretrain", "test")
-
-
 WORDS = """apple arrow autumn bamboo banjo barn basket beach bell bench bird blanket board boot branch brick
 bridge brush bucket button cabin cake candle canoe carpet castle cedar chain chair cherry circle cliff cloud
 coat coin comet copper coral cotton cousin crown curtain desert diamond dragon drum eagle engine fabric
@@ -25,22 +23,16 @@ otter oven owl paddle panda pearl pencil pepper piano pillow pine planet plum po
 raven ribbon river rocket rope saddle salt sand shell shoe silver spoon stone storm sugar swan temple tiger
 tower tulip tunnel turtle valley violin wagon walnut whale wheel willow window winter wolf wool yarn
 zebra""".split()
-
-
 ENTITIES = """arvo belka corun dalim esper fenor galdo hurin istra jorva kelto lumar morda nivek oskin palud
 quorn rusta selmo tarvi ulmen varsa wexin xandu yorik zelda brask clovo drent frima gorsk klent plasi stroga
 trivo""".split()
-
 
 RELATIONS = {
     "color": "red blue green yellow black white purple brown".split(),
     "animal": "cat dog horse sheep mouse bear duck frog".split(),
     "metal": "iron gold zinc tin lead steel brass nickel".split(),
 }
-
-
 _OPENERS = ("", "please say: ", "tell me, ", "quick question: ", "i forgot, ")
-
 
 _CORES = (
     "what is the {r} of {e}?",
@@ -49,8 +41,6 @@ _CORES = (
     "which {r} belongs to {e}?",
     "the {r} of {e} is what?",
 )
-
-
 _ORDINALS = {"first": 0, "second": 1, "third": 2, "last": -1}
 
 

@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from pivotrl_jax.environments.base import assistant_message
 from pivotrl_jax.environments.bfcl import tasks
 from pivotrl_jax.environments.episode import ABSTAIN_REPLY
+from pivotrl_jax.environments.messages import assistant_message
 from pivotrl_jax.records import Action, Call, InputError, Trajectory
 
 # Rows whose possible_answer accepts no answer at all (found by running BFCL's own checker over every choice).

@@ -1,9 +1,9 @@
-"""How an expert demonstrates a task: with one habit or many, straight or with detours.
+"""How the expert demonstrates a task: with one habit or many, straight or with detours.
 
-Every demonstration ends well: it does what the ground truth does, so filters by success keep it. A detour is
-an action that brings nothing nearer: a slip (a wrong value, answered by an error, then put right) or a look
-at something that nobody asked for. It leaves the state as it was. The functional verifier, which asks for
-progress, rejects detours as actions; imitation learns them.
+Every demonstration succeeds: it does what the ground truth does, so filters by success keep it. A detour is
+an action that makes no progress: a slip (a wrong value, answered by an error and then corrected) or a look at
+something that nobody asked about. It leaves the state as it was. The functional verifier, which asks for
+progress, rejects detours; imitation learns them.
 """
 
 import random
@@ -16,15 +16,16 @@ from pivotrl_jax.environments.toolbox.intents import KINDS
 from pivotrl_jax.environments.world import World
 from pivotrl_jax.records import Call, InputError, Trajectory
 
-STYLES = ("diverse", "clean")  # of demonstrations
+STYLES = ("diverse", "clean")
 
 
 def demonstrate(task: ScriptedTask, style: str = "diverse", detours: float = 0.0) -> Trajectory:
     """The expert's trajectory through a task.
 
-    style: "diverse", the task's own habits (calls bundled or not, defaults spelled out or not, arguments in
-    either order); "clean", one habit for all: a call per action, no defaults, arguments in the docs' order.
-    detours: the chance that a detour comes before a calling action. Raises InputError for other values.
+    style: "diverse" is the task's own habits (calls bundled or not, defaults spelled out or not, arguments in
+    either order); "clean" is one habit for all tasks: a call per action, no defaults, arguments in the docs'
+    order. detours: the chance that a detour precedes an action with calls. Raises InputError for other
+    values.
     """
     if style not in STYLES:
         raise InputError(f"data.style is {style!r}; use one of {', '.join(STYLES)}")
@@ -32,21 +33,21 @@ def demonstrate(task: ScriptedTask, style: str = "diverse", detours: float = 0.0
         raise InputError(f"data.detours is {detours}; it is a chance, from 0 to 1")
     chance = random.Random(f"{task.id} detours").random  # the same stream in every Python version
 
-    def retell(turn: int, steps: list[Step]) -> list[Step]:
+    def rewrite(turn: int, steps: list[Step]) -> list[Step]:
         if style == "clean":
-            steps = [tidied(step, i) for step in steps for i in range(len(step.calls))]
-        told = []
+            steps = [clean_step(step, i) for step in steps for i in range(len(step.calls))]
+        rewritten = []
         for step in steps:
             if chance() < detours:
-                told += _detour(task, turn, step, chance)
-            told.append(step)
-        return told
+                rewritten += _detour(task, turn, step, chance)
+            rewritten.append(step)
+        return rewritten
 
-    return replay(task, "toolbox", retell=retell)
+    return replay(task, "toolbox", rewrite=rewrite)
 
 
-def tidied(step: Step, i: int) -> Step:
-    """Call i of a step as a step of its own, without values that are the default."""
+def clean_step(step: Step, i: int) -> Step:
+    """Call i of a step as a step of its own, without the arguments that equal their defaults."""
     call = step.calls[i]
     defaults = DEFAULTS[call.name]
     arguments = {
@@ -58,7 +59,7 @@ def tidied(step: Step, i: int) -> Step:
 
 
 def _detour(task: ScriptedTask, turn: int, step: Step, chance) -> list[Step]:
-    """No or one detour before the step: a slip or a look, whichever comes first and can be had."""
+    """At most one detour before the step: a slip or a look, tried in random order."""
     expert = expert_of(task.id)
     world = expert.starts[turn].world()
     for call in expert.calls[turn][: step.done]:
@@ -77,7 +78,7 @@ def _detour(task: ScriptedTask, turn: int, step: Step, chance) -> list[Step]:
 
 
 def _slips(call: Call) -> Iterator[Call]:
-    """The call with one value wrong. Whether it fails is for the world to say."""
+    """The call with one value changed, which may or may not make it fail."""
     for name, value in call.arguments.items():
         if isinstance(value, str):
             yield Call(call.name, {**call.arguments, name: value[::-1]})
@@ -87,7 +88,7 @@ def _slips(call: Call) -> Iterator[Call]:
 
 
 def _looks(world: World) -> Iterator[Call]:
-    """Calls that only read, about things that are there."""
+    """Calls that only read, about things that exist."""
     state = world.state(private=False)
     for find, parameter, _, service, table in KINDS.values():
         for name in state.get(service, {}).get(table, {}):

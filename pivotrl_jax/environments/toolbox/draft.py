@@ -1,4 +1,4 @@
-"""The state of a task while it is being written: its live services, what was said so far, and the dice."""
+"""A task while it is being written: its live services, what was said so far, and its random numbers."""
 
 import random
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from pivotrl_jax.environments.toolbox.values import DAYS, PLACES, ROOMS, WORDS
 
 
 class Draft:
-    """What the intents draw from and the plans act on.
+    """The state that intents draw from and plans act on.
 
-    All chance comes from `random.Random(text).random()`, whose stream is the same in every Python version.
+    All randomness comes from `random.Random(text).random()`, whose stream no Python version changes.
     """
 
     def __init__(self, seed: str, split: str):
@@ -44,7 +44,7 @@ class Draft:
         return options[int(self._random() * len(options))]
 
     def word(self, kind: str) -> str:
-        """A value word of the split that this task has not used."""
+        """A value of the split that this task has not used yet."""
         pool = self._pools[kind]
         i = int(self._random() * len(pool))
         pool[i], pool[-1] = pool[-1], pool[i]
@@ -122,14 +122,14 @@ class Draft:
         self._touched.clear()
 
     def touch(self, *key: str) -> bool:
-        """Claim something for a clause; False when an earlier clause of this turn is about it."""
+        """Reserve a thing for a clause; False when an earlier clause of this turn is about it."""
         if key in self._touched:
             return False
         self._touched.add(key)
         return True
 
     def alone(self, *key: str) -> bool:
-        """Claim the whole turn for one clause: its result depends on what is done before it."""
+        """Reserve the whole turn for one clause, because its result depends on what is done before it."""
         self.solo = self.first
         return self.first and self.touch(*key)
 
@@ -137,7 +137,7 @@ class Draft:
         return getattr(self.world[KINDS[kind][3]], KINDS[kind][4])
 
     def fresh(self, kind: str) -> str:
-        """A word for a new thing, whose id clashes with no other (so that ids do not depend on order)."""
+        """A word for a new thing whose id is not taken, so that ids do not depend on the order of calls."""
         key, service = KINDS[kind][2], self.world[KINDS[kind][3]]
         taken = {entry[key] for entry in self.table(kind).values()}
         while True:
@@ -178,7 +178,7 @@ class Draft:
         return name
 
     def speak(self, kind: str, name: str) -> str:
-        """How the user calls it: "it" when it was the one thing of the turn before."""
+        """What the user calls it: often "it", when the turn before was about nothing else."""
         if self.first and self.focus == (kind, name) and self.chance(0.7):
             return "it"
         return name if kind == "item" else f"{kind} {name}"
@@ -240,7 +240,7 @@ class Draft:
         return act.truth, act.groups, results
 
     def learn(self, function: str, arguments: dict, result: dict) -> None:
-        """Remember what the result tells, so that nothing is looked up twice."""
+        """Remember the ids that the result shows, so that nothing is looked up twice."""
         if function in TELLS:
             kind, parameter = TELLS[function]
             self._known[kind, arguments[parameter]] = result[KINDS[kind][2]]
@@ -256,7 +256,7 @@ class Draft:
 
 
 class _Turn:
-    """The calls of one user turn as they are made."""
+    """The calls of one user turn, being made."""
 
     def __init__(self, draft: Draft, style: dict[str, bool]):
         self.draft, self.style = draft, style

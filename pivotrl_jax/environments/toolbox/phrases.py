@@ -252,7 +252,6 @@ PHRASES: dict[str, Phrase] = {
     ),
 }
 
-
 OPENERS = (
     "",
     "please",
@@ -267,8 +266,6 @@ OPENERS = (
 
 
 OPENERS += ("i need you to", "now can you please")
-
-
 CONNECTORS = (" and ", " and then ", " then ", " and also ")
 
 

@@ -1,4 +1,4 @@
-"""Tasks of scripted users who want things from two services, and the expert who does them.
+"""Tasks of scripted users, who want things from two services, and of the expert who does them.
 
 A task is written turn by turn against live services, so every ground truth is executable by construction.
 """
@@ -14,28 +14,13 @@ from pivotrl_jax.environments.toolbox.values import SPLITS
 from pivotrl_jax.records import InputError
 
 WORD_LIMITS = (6, 14)  # of a user sentence
-
-
 MAX_CALLS = 3  # of a user turn
-
-
 TURNS = (2, 2, 2, 2, 2, 3, 3, 3, 4, 5)  # drawn from
-
-
 BUNDLES, DEFAULTS, REVERSED = 0.5, 0.2, 0.2  # shares of experts with these habits
-
-
 MISSING = 0.3  # share of tasks with a missing parameter
-
-
 COMPOUND = 0.5  # share of call turns that try for a second wish
-
-
 TALK = 0.12  # share of later turns that need no call
-
-
 _SIDES = {split: "test" if split == "test" else "other" for split in SPLITS}
-
 
 _CLAUSES = {
     (side, intent): combinations(p.verbs, p.frames, side)
@@ -43,15 +28,12 @@ _CLAUSES = {
     for intent, p in PHRASES.items()
 }
 
-
 _MISSING_CLAUSES = {
     (side, intent): combinations(p.miss_verbs, p.miss_frames, side)
     for side in ("test", "other")
     for intent, p in PHRASES.items()
     if p.ask
 }
-
-
 _SERVICES = tuple(DOCS)
 
 

@@ -6,7 +6,6 @@ another, so a test task can only be solved by copying from the conversation.
 
 SPLITS = ("pretrain", "train", "test")
 
-
 _PEOPLE = {
     "pretrain": """
         adam agnes albert alice amos anna arthur basil beth boris bruno carla cecil clara colin cora
@@ -25,7 +24,6 @@ _PEOPLE = {
         gordon gwen hazel herman ingrid jasper joel kevin klara lars lorenz mabel nigel ophelia
         percy rhoda sylvia""",
 }
-
 
 _ITEMS = {
     "pretrain": """
@@ -46,7 +44,6 @@ _ITEMS = {
         diaper drum flute guitar helmet hinge hose ink jar lantern lentil magnet marble mustard oats
         piano""",
 }
-
 
 _TITLES = {
     "pretrain": """
@@ -80,15 +77,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "items": _split(_ITEMS),
     "titles": _split(_TITLES),
 }
-
-
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-
-
 ROOMS = ("kitchen", "bedroom", "bathroom", "hall", "garage", "attic", "cellar", "balcony")
-
-
 PLACES = ("home", "work", "school", "travel", "money", "music")  # file folders and task boards
-
-
 CARDS = ("silver", "golden", "green", "blue")
