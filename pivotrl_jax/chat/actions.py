@@ -1,30 +1,27 @@
-"""A completion's text <-> the action it stands for <-> an assistant message."""
+"""The text of a completion -> the action it stands for <-> an assistant message."""
 
 from pivotrl_jax.chat.json_text import strict_json
 from pivotrl_jax.records import Action, Call, Message
 
-MAX_BLOCKS = 256  # <tool_call>s of one completion that are read: each may look through all the text after it
-
-
+THINK, END_THINK = "<think>", "</think>"
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
+MAX_BLOCKS = 256  # <tool_call> blocks read per completion: each may search all of the text after it
 
-_THINK, _END_THINK = "<think>", "</think>"
 
-
-# ---- completion -> action -> message
+# ---- completion -> action
 
 
 def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str]:
     """(reasoning, the rest). Only text after the last `</think>` is spoken."""
-    before, closed, after = text.rpartition(_END_THINK)
+    before, closed, after = text.rpartition(END_THINK)
     if closed:
-        return before.lstrip().removeprefix(_THINK).strip("\n"), after
-    return "", _THINK + text if thinking_open and not text.lstrip().startswith(_THINK) else text
+        return before.lstrip().removeprefix(THINK).strip("\n"), after
+    return "", THINK + text if thinking_open and not text.lstrip().startswith(THINK) else text
 
 
 def _unclosed(text: str, close: int, start: int) -> tuple[None, str, int] | None:
-    """The fault of a block without an end of its own: no `</tool_call>`, or a `<tool_call>` before it."""
+    """What `_read_call` returns for a block that is not closed before the next one opens; else None."""
     reopened = text.find(_OPEN, start)
     if close < 0 or 0 <= reopened < close:
         return None, "a <tool_call> is never closed", reopened if reopened >= 0 else len(text)
@@ -32,7 +29,7 @@ def _unclosed(text: str, close: int, start: int) -> tuple[None, str, int] | None
 
 
 def _read_call(text: str, start: int) -> tuple[Call | None, str, int]:
-    """Read one block whose body begins at `start`: (call, what was wrong, index to go on from)."""
+    """Read one block whose body begins at `start`: (call, what was wrong, index to continue from)."""
     try:
         value, end = strict_json(text, start)
     except ValueError as e:
@@ -59,18 +56,19 @@ def _read_call(text: str, start: int) -> tuple[Call | None, str, int]:
 def parse_action(text: str, thinking_open: bool = False) -> Action:
     """Parse a completion in Qwen3's (Hermes) form: `<think>...</think> text <tool_call>{json}</tool_call>`.
 
-    Never raises. Only text after the last `</think>` is spoken: a call inside thinking is no call, and after
-    an unclosed `<think>` there are none at all. `thinking_open`: the prompt already ended in `<think>`.
-    Newlines around the JSON are optional. One unreadable block makes the whole action `malformed` (the first
-    fault, in words); `calls` holds the readable ones. `content` is the spoken text outside blocks, stripped.
+    Never raises. Only text after the last `</think>` counts: a call inside thinking is no call, and there is
+    none after a `<think>` that is never closed. `thinking_open` says that the prompt already ended in
+    `<think>`. Newlines around the JSON are optional. One unreadable block makes the whole action `malformed`,
+    which is the first fault in words; `calls` holds the blocks that could be read, and `content` the text
+    outside of blocks, stripped.
     """
     reasoning, spoken = _split_thinking(text, thinking_open)
     calls, faults, content, at = [], [], [], 0
     while at <= len(spoken):
         start = spoken.find(_OPEN, at)
         piece = spoken[at : start if start >= 0 else len(spoken)]
-        if _THINK in piece:  # inside a block it would be data
-            thought = spoken[at:].split(_THINK, 1)[1]
+        if THINK in piece:  # inside a block it would be part of an argument
+            thought = spoken[at:].split(THINK, 1)[1]
             fault = "a <think> block is never closed"
             return Action("".join(content).strip(), (reasoning + "\n" + thought).strip("\n"), (), fault, text)
         content.append(piece)
@@ -89,15 +87,17 @@ def parse_action(text: str, thinking_open: bool = False) -> Action:
     return Action("".join(content).strip(), reasoning, tuple(calls), faults[0] if faults else "", text)
 
 
+# ---- action <-> message
+
+
 def action_to_message(action: Action) -> Message:
     """The assistant message that goes into the history for `action`.
 
-    A malformed action stays in the history as the text it was, without tool calls: nothing of it was
-    executed.
+    A malformed action stays in the history as its text, without tool calls, since nothing of it was executed.
     """
     message: Message = {"role": "assistant", "content": action.content}
     if action.malformed:
-        message["content"] = action.text.rpartition(_END_THINK)[2].strip() or action.content
+        message["content"] = action.text.rpartition(END_THINK)[2].strip() or action.content
     elif action.calls:
         message["tool_calls"] = [
             {"id": f"call_{i}", "type": "function", "function": {"name": c.name, "arguments": c.arguments}}

@@ -1,7 +1,7 @@
-"""Messages and tools <-> token ids, by the checkpoint's own chat template; completion text -> action.
+"""Messages and tools <-> token ids, with the checkpoint's own tokenizer and chat template.
 
-`transformers` serves for the tokenizer and its template only. Messages are OpenAI chat messages whose
-`tool_calls[i]["function"]["arguments"]` is a dict (see `records`).
+Only the tokenizer of `transformers` is used. Messages are in the form of records.py: OpenAI chat messages
+whose `tool_calls[i]["function"]["arguments"]` is a dict.
 """
 
 import dataclasses
@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.actions import _END_THINK, _THINK, parse_action
+from pivotrl_jax.chat.actions import END_THINK, THINK, parse_action
 from pivotrl_jax.records import Action, InputError, Message
 
-_KEPT = "[[kept thinking {}]]"  # stands for a think block while the template runs
+_KEPT = "[[kept thinking {}]]"  # placeholder of a think block while the template runs
 
 
 # ---- messages -> token ids
@@ -29,12 +29,12 @@ def _well_formed(text: str) -> str:
 class Chat:
     """A tokenizer, its template, and what happens to thinking in the history.
 
-    keep_thinking False ("strip"): the template's own behaviour; Qwen3's drops the thinking of every assistant
-    turn before the last user message. keep_thinking True ("keep"): every assistant turn appears in the
-    history as it was when it was the last one, thinking included. For turns before the last user message the
-    block is written by us (`<think>\\n...\\n</think>\\n\\n`, where Qwen3 puts it): the template sees a
-    placeholder in `content`, which is replaced in the rendered text. If the template writes an empty block
-    for a last turn without thinking, "keep" keeps that too.
+    If `keep_thinking` is False, that is up to the template; Qwen3's drops the thinking of every assistant
+    turn before the last user message. If it is True, every assistant turn appears in the history as it did
+    when it was the last turn, thinking included. The template cannot do that for turns before the last user
+    message: it is given a placeholder in their `content`, and the rendered placeholder is replaced by
+    `<think>\\n...\\n</think>\\n\\n`, or by the empty block that the template writes for a last turn without
+    thinking, if it writes one.
     """
 
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
@@ -65,7 +65,7 @@ class Chat:
     def opens_thinking(self) -> bool:
         """Whether the generation prompt itself ends in `<think>` (Qwen3 Thinking-2507)."""
         prompt = self._template([{"role": "user", "content": "a"}], [], True)
-        return prompt.rstrip().endswith(_THINK)
+        return prompt.rstrip().endswith(THINK)
 
     def render(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool = True) -> str:
         """The text of the conversation. Raises InputError when the template refuses the messages."""
@@ -76,9 +76,9 @@ class Chat:
         blocks: dict[int, str] = {}
         for i, message in enumerate(messages):
             reasoning = (message.get("reasoning_content") or "").strip("\n")
-            rewritten = i < last_user or not reasoning  # else the template keeps the thinking itself
+            rewritten = i < last_user or not reasoning  # otherwise the template keeps the thinking itself
             if message["role"] == "assistant" and i < len(messages) - 1 and rewritten:
-                block = f"{_THINK}\n{reasoning}\n{_END_THINK}\n\n" if reasoning else self._empty_thinking
+                block = f"{THINK}\n{reasoning}\n{END_THINK}\n\n" if reasoning else self._empty_thinking
                 if block:
                     blocks[i] = block
                     message = {k: v for k, v in message.items() if k != "reasoning_content"}
@@ -88,36 +88,36 @@ class Chat:
         for i, block in blocks.items():
             mark = _KEPT.format(i)
             if shown[i]["content"] == mark and shown[i].get("tool_calls"):
-                # the template took the mark for content and set it apart from the call by a newline
+                # the template took the placeholder for content and put a newline between it and the call
                 text = text.replace(mark + "\n", mark, 1)
             text = text.replace(mark, block, 1)
         return text
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of rendered text; nothing is added. Lone surrogates become U+FFFD."""
-        # verbose=False: no warning about model_max_length; prompts have a limit of their own
+        """Token ids of rendered text, without extra special tokens. Lone surrogates become U+FFFD."""
+        # verbose=False: no warning about model_max_length, since prompts have a limit of their own
         return list(self.tokenizer.encode(_well_formed(text), add_special_tokens=False, verbose=False))
 
     def decode(self, ids: list[int]) -> str:
-        """The text of a completion: a stop token at its end is left off, all other tokens stay."""
+        """The text of a completion. A stop token at its end is dropped, all other special tokens stay."""
         ids = list(ids)
         if ids and ids[-1] in self.stop_ids:
             ids = ids[:-1]
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def parse(self, text: str) -> Action:
-        """`parse_action`, aware of whether this template's prompt opens the thinking itself."""
+        """The action of a completion, which begins inside thinking if the template's prompt opens it."""
         return parse_action(text, self.opens_thinking)
 
     def prompt_ids(self, messages: list[Message], tools: list[dict]) -> list[int]:
-        """What the policy is given before it acts: the history and the generation prompt."""
+        """Token ids of what the policy sees before it acts: the history and the generation prompt."""
         return self.encode(self.render(messages, tools))
 
     def completion_ids(self, messages: list[Message], tools: list[dict], demonstration: Message) -> list[int]:
-        """What the policy would have sampled to produce `demonstration`, the stop token included.
+        """The token ids that the policy would sample to produce `demonstration`, stop token included.
 
-        Raises InputError when the template does not continue its own prompt, or ends the turn with no stop
-        token.
+        Raises InputError if the template renders the turn as something else than a continuation of the
+        prompt, or ends it without a stop token.
         """
         prompt = self.render(messages, tools)
         text = self.render([*messages, demonstration], tools, add_generation_prompt=False)
@@ -135,31 +135,9 @@ class Chat:
             )
         return ids[: stops[-1] + 1]
 
-    def training_segments(
-        self, messages: list[Message], tools: list[dict]
-    ) -> list[tuple[list[int], list[bool]]]:
-        """The trajectory as (token ids, trained?) segments: completions with their stop token are trained.
-
-        Each prompt and each completion is tokenized by itself, as in sampling. While a later prompt begins
-        with the ids so far, it extends the segment, so that an append-only template gives one segment; where
-        the template rewrites history a new segment (prompt + completion) begins.
-        """
-        segments: list[tuple[list[int], list[bool]]] = []
-        for i, message in enumerate(messages):
-            if message["role"] != "assistant" or i == 0:  # an opening greeting answers no prompt
-                continue
-            prompt = self.prompt_ids(messages[:i], tools)
-            completion = self.completion_ids(messages[:i], tools, message)
-            if not segments or prompt[: len(segments[-1][0])] != segments[-1][0]:
-                segments.append(([], []))
-            ids, trained = segments[-1]
-            trained += [False] * (len(prompt) - len(ids)) + [True] * len(completion)
-            ids += prompt[len(ids) :] + completion
-        return segments
-
 
 def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:
-    """End-of-turn ids: eos_token_id of generation_config.json (one or a list), then the tokenizer's own."""
+    """Ids that end a turn: eos_token_id of generation_config.json (one or a list), and the tokenizer's."""
     from transformers.utils import cached_file
 
     path = cached_file(directory, "generation_config.json", _raise_exceptions_for_missing_entries=False)
@@ -171,11 +149,10 @@ def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:
 def load_chat(directory: str | Path, keep_thinking: bool) -> Chat:
     """Tokenizer, template and stop tokens of a checkpoint: a folder in Hugging Face layout, or a hub name.
 
-    Raises InputError when there is no tokenizer, no chat template or no stop token.
+    Raises InputError if there is no tokenizer, no chat template or no stop token.
     """
-    os.environ.setdefault(
-        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
-    )  # that PyTorch is absent is as it should be
+    # silences the advice to install PyTorch, which is not needed
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
     directory = str(directory)

@@ -5,7 +5,6 @@ import json
 import pytest
 from support.nemo_gym_samples import AGENT, CONFIG, TERMINUS, TOOL, TWO, read_one, theirs
 
-from pivotrl_jax.chat import responses
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.records import InputError
 from pivotrl_jax.trajectories import reading
@@ -122,17 +121,6 @@ def test_the_reader_is_recognised_and_reads_files(tmp_path):
 def test_what_cannot_be_read_is_said(change, says):
     with pytest.raises(InputError, match=says):
         nemo_gym.trajectory(theirs(**change), "rows.jsonl:1")
-
-
-def test_thinking_between_calls_does_not_end_a_model_call():
-    think = {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "hm"}]}
-    one = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "a"}
-    two = {**one, "call_id": "b"}
-    result = {"type": "function_call_output", "call_id": "b", "output": [{"type": "text", "text": "ok"}]}
-    made = responses.messages_of([think, one, think, two, result])
-    assert [m["role"] for m in made] == ["assistant", "tool"]
-    assert made[0]["reasoning_content"] == "hm\n\nhm" and len(made[0]["tool_calls"]) == 2
-    assert made[1] == {"role": "tool", "tool_call_id": "b", "name": "f", "content": "ok"}
 
 
 def test_thinking_at_the_end_of_the_state_belongs_to_the_action():

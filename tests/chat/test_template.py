@@ -1,0 +1,199 @@
+"""Rendering with a chat template, token ids of prompts and completions, loading a tokenizer."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+from support.paths import ROOT
+from support.qwen3_chat import QWEN3, save_tokenizer
+
+from pivotrl_jax.chat.actions import action_to_message
+from pivotrl_jax.chat.template import load_chat
+from pivotrl_jax.records import Action, Call, InputError
+
+LS = Call("ls", {})
+CD = Call("cd", {"folder": "a"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tokenizer(tmp_path_factory.mktemp("qwen3"), QWEN3)
+
+
+@pytest.fixture(scope="module")
+def strip(folder):
+    return load_chat(folder, keep_thinking=False)
+
+
+@pytest.fixture(scope="module")
+def keep(folder):
+    return load_chat(folder, keep_thinking=True)
+
+
+def assistant(content="", thought="", *calls):
+    return action_to_message(Action(content, thought, calls))
+
+
+RESULT = {"role": "tool", "tool_call_id": "call_0", "name": "ls", "content": '["a"]'}
+TRAJECTORY = [
+    {"role": "user", "content": "what is here?"},
+    assistant("", "look first", LS),
+    RESULT,
+    assistant("Only a."),
+    {"role": "user", "content": "go there"},
+    assistant("", "then move", CD, LS),
+    RESULT,
+    {**RESULT, "tool_call_id": "call_1"},
+    assistant("Done.", "all is well"),
+]
+TOOLS = [{"name": "ls", "parameters": {"type": "dict", "properties": {}, "required": []}}]
+
+
+# ---- rendering
+
+
+def test_arguments_are_rendered_as_json_objects(strip):
+    text = strip.render(TRAJECTORY[:2], TOOLS, add_generation_prompt=False)
+    assert '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call><|im_end|>\n' in text
+    assert '{"name": "ls", "parameters"' in text
+
+
+def test_strip_is_the_templates_own_behaviour(strip):
+    text = strip.render(TRAJECTORY, [])
+    assert "look first" not in text and "then move" in text
+
+
+def test_keep_shows_every_turn_as_it_was_when_it_was_last(keep):
+    whole = keep.render(TRAJECTORY, TOOLS)
+    for i, message in enumerate(TRAJECTORY):
+        if message["role"] == "assistant":
+            then = keep.render(TRAJECTORY[: i + 1], TOOLS, add_generation_prompt=False)
+            assert whole.startswith(then)
+    assert "<think>\nlook first\n</think>\n\n<tool_call>" in whole
+    assert (
+        "<think>\n\n</think>\n\nOnly a.<|im_end|>" in whole
+    )  # the template's own block for a turn without thinking
+    assert "kept thinking" not in whole
+
+
+def test_content_that_imitates_nothing_is_untouched_by_keep(keep, strip):
+    messages = [{"role": "user", "content": "a"}, assistant("b\n\nc", "", LS), RESULT]
+    assert "b\n\nc\n<tool_call>" in keep.render(messages, [])
+    assert "b\n\nc\n<tool_call>" in strip.render(messages, [])
+
+
+def test_encode_and_decode_are_inverse_and_the_stop_token_is_left_off(strip):
+    text = 'naïve 日本 <tool_call>\n{"a": 1}\n</tool_call>'
+    ids = strip.encode(text)
+    assert strip.decode(ids) == text
+    assert strip.decode([*ids, strip.stop_ids[0]]) == text
+    assert strip.decode([]) == ""
+    assert strip.decode([10**6]) == ""  # a padded vocabulary has ids that no token has
+
+
+def test_lone_surrogates_are_encoded(strip):
+    assert strip.decode(strip.encode("a\ud800b")) == "a\ufffdb"
+
+
+def test_a_role_the_template_refuses_is_the_users_mistake(strip):
+    with pytest.raises(InputError, match="chat template refuses"):
+        strip.render([{"role": "critic", "content": ""}], [])
+
+
+# ---- completions
+
+
+def completions(chat):
+    """(prompt ids, completion ids) of every assistant turn of TRAJECTORY."""
+    turns = [i for i, m in enumerate(TRAJECTORY) if m["role"] == "assistant"]
+    return [
+        (
+            chat.prompt_ids(TRAJECTORY[:i], TOOLS),
+            chat.completion_ids(TRAJECTORY[:i], TOOLS, TRAJECTORY[i]),
+        )
+        for i in turns
+    ]
+
+
+def test_keep_only_appends_so_a_trajectory_is_one_sequence(keep):
+    pairs = completions(keep)
+    for (prompt, completion), (later, _) in itertools.pairwise(pairs):
+        assert later[: len(prompt) + len(completion)] == prompt + completion
+    assert [keep.tokenizer.decode(completion) for _, completion in pairs] == [
+        "<think>\nlook first\n</think>\n\n"
+        '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call><|im_end|>',
+        "<think>\n\n</think>\n\nOnly a.<|im_end|>",
+        "<think>\nthen move\n</think>\n\n"
+        '<tool_call>\n{"name": "cd", "arguments": {"folder": "a"}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call><|im_end|>',
+        "<think>\nall is well\n</think>\n\nDone.<|im_end|>",
+    ]
+
+
+def test_strip_rewrites_history(strip):
+    pairs = completions(strip)
+    assert any(
+        later[: len(prompt) + len(completion)] != prompt + completion
+        for (prompt, completion), (later, _) in itertools.pairwise(pairs)
+    )
+
+
+def test_a_completion_continues_its_prompt_and_ends_in_its_only_stop_token(strip):
+    turns = [i for i, m in enumerate(TRAJECTORY) if m["role"] == "assistant"]
+    for i, (prompt, completion) in zip(turns, completions(strip)):
+        rendered = strip.render(TRAJECTORY[: i + 1], TOOLS, add_generation_prompt=False)
+        assert strip.tokenizer.decode(prompt + completion) + "\n" == rendered
+        assert [token in strip.stop_ids for token in completion].index(True) == len(completion) - 1
+
+
+def test_a_parsed_completion_is_the_demonstration(strip):
+    for i, message in enumerate(TRAJECTORY):
+        if message["role"] == "assistant":
+            ids = strip.completion_ids(TRAJECTORY[:i], TOOLS, message)
+            action = strip.parse(strip.decode(ids))
+            assert not action.malformed
+            assert action_to_message(action) == message
+
+
+# ---- loading
+
+
+def test_a_folder_without_tokenizer_is_named(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path)):
+        load_chat(tmp_path, keep_thinking=False)
+
+
+def test_stop_tokens_come_from_the_generation_config_first(tmp_path):
+    save_tokenizer(tmp_path, QWEN3)
+    chat = load_chat(tmp_path, False)
+    end, other = chat.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert chat.stop_ids == (end,)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [other]}))
+    assert load_chat(tmp_path, False).stop_ids == (other, end)
+
+
+def test_a_template_that_writes_no_stop_token_is_refused(tmp_path):
+    plain = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"
+    chat = load_chat(
+        save_tokenizer(tmp_path, plain + "{% if add_generation_prompt %}assistant: {% endif %}"), False
+    )
+    with pytest.raises(InputError, match="stop tokens"):
+        chat.completion_ids([{"role": "user", "content": "a"}], [], assistant("b"))
+
+
+def test_a_prompt_that_opens_thinking_is_known(tmp_path, strip):
+    template = QWEN3.replace(
+        "'<|im_start|>assistant\\n' }}{%- endif %}\n", "'<|im_start|>assistant\\n<think>\\n' }}{%- endif %}\n"
+    )
+    chat = load_chat(save_tokenizer(tmp_path, template), False)
+    assert chat.opens_thinking and not strip.opens_thinking
+    assert chat.parse('<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>').malformed
+    assert chat.parse('hm</think><tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>').calls == (LS,)
+
+
+def test_nothing_here_needs_torch():
+    code = "import sys, pivotrl_jax.chat; sys.exit('transformers' in sys.modules or 'jax' in sys.modules)"
+    root = str(ROOT)
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
