@@ -1,20 +1,21 @@
-"""When do two calls mean the same? JSON values in normal form under a tool's schema, and counts of calls.
+"""Do two calls mean the same? JSON values in a normal form under a tool's schema, and counts of calls.
 
-What `candidate.case` may say, for the verifiers that compare arguments (tool_call, search, tau2):
+For the verifiers that compare arguments (tool_call, search, tau2) `candidate.case` may hold:
 
     {"fields": {"note": {"case": false}, "book.guests": {"order": false}, "book.trace": {"compared": false}},
      "calls": "superset", "max_extra": 2}
 
-`fields`: an argument by name, or by "tool.argument", which wins; what lies in an object or a list of objects
-by its path ("book.guests.name"). A rule says what counts (true) and what does not (false):
+`fields` names an argument, or "tool.argument", which takes precedence; a value inside an object or a list
+of objects is named by its path ("book.guests.name"). Its rules say what is compared (true) and what is not
+(false):
 
 - `case`: upper and lower case;
 - `space`: false removes all white space, true compares it exactly;
 - `punctuation`: false reads punctuation as spaces, and runs of spaces as one;
-- `order`: of a list's items; false by default where the schema says `uniqueItems`;
-- `compared`: false leaves the argument out, present or not.
+- `order`: the order of a list's items; false by default where the schema says `uniqueItems`;
+- `compared`: false leaves the argument out, whether present or not.
 
-What no rule names follows `normal`. `calls`: see `count_verdict`.
+Without a rule, values are compared as `normal` says. For `calls` see `count_verdict`.
 """
 
 import math
@@ -32,7 +33,7 @@ RULES = ("case", "space", "punctuation", "order", "compared")
 COUNTINGS = ("strict", "subset", "superset", "f1")
 
 
-MAX_EXTRA = 1  # surplus calls that "superset" and "f1" let pass: more is spraying guesses
+MAX_EXTRA = 1  # surplus calls accepted by "superset" and "f1": more would be guessing
 
 
 Fields = Mapping[str, Mapping[str, bool]]
@@ -50,7 +51,7 @@ _TYPES = {
 
 
 def as_object(value: Any) -> dict:
-    """`value`, or {} when it is no object: a schema may say anything."""
+    """`value`, or {} when it is no object: a schema may hold anything."""
     return value if isinstance(value, dict) else {}
 
 
@@ -86,7 +87,7 @@ def read_counting(case: dict) -> tuple[str, int]:
 
 
 def _branch(schema: dict, value: Any) -> dict | None:
-    """The one branch of anyOf, oneOf or allOf that `value` can be of, None when that is not clear."""
+    """The branch of anyOf, oneOf or allOf that `value` belongs to; None if that is not clear."""
     for key in ("anyOf", "oneOf", "allOf"):
         branches = [as_object(b) for b in schema[key]] if isinstance(schema.get(key), list) else []
         fits = [b for b in branches if b.get("type") != "null"]
@@ -98,7 +99,7 @@ def _branch(schema: dict, value: Any) -> dict | None:
 
 
 def _resolved(schema: dict, value: Any, root: dict) -> dict:
-    """`schema` with local `$ref`s and unions such as "a string or null" followed, as pydantic writes them."""
+    """`schema` with local `$ref`s, and unions such as "a string or null" (pydantic writes them), resolved."""
     for _ in range(8):  # a schema may refer to itself
         reference = schema.get("$ref")
         if isinstance(reference, str) and reference.startswith("#/"):
@@ -123,7 +124,7 @@ def _normal_string(text: str, schema: dict, rules: Mapping[str, bool]) -> str:
         text = " ".join(_unpunctuated(text).split())
     words = text.split()
     space = rules.get("space")
-    # where spaces do not count they cannot tell prose from an id either
+    # where spaces are not compared, they cannot tell prose from an id either
     prose = space is False or (len(words) > 1 and "\n" not in text)
     prose = prose and "enum" not in schema and "const" not in schema
     case = rules.get("case", not prose)
@@ -136,7 +137,7 @@ def _normal_string(text: str, schema: dict, rules: Mapping[str, bool]) -> str:
 
 def _normal_number(value: int | float) -> Hashable:
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # NaN is no value to compare by, its name is
+        return str(value)  # NaN does not equal itself, but its name does
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -187,7 +188,8 @@ def normal(
     value: Any, schema: dict, tool: str = "", fields: Fields | None = None, exact_strings: bool = False
 ) -> Hashable:
     """A hashable normal form: two JSON values (arguments of `tool`) are interchangeable under `schema` iff
-    their normal forms are equal. `exact_strings`: what no rule names counts, in strings of many words too.
+    their normal forms are equal. With `exact_strings`, strings are compared exactly unless a rule says
+    otherwise.
     """
     default = {"case": True, "space": True} if exact_strings else {}
     return _Normal(schema, tool, fields or {}, default).value(value, schema, "")
@@ -207,7 +209,7 @@ def parameters(name: str, docs: dict[str, dict]) -> dict:
 
 
 def matched(choices: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Maximum one-to-one matching (Kuhn's augmenting paths, breadth first: nothing recurses).
+    """Maximum one-to-one matching (Kuhn's augmenting paths, breadth first, without recursion).
 
     `choices[i]` lists the j that i could be paired with; the result is i -> j.
     """
@@ -225,7 +227,7 @@ def matched(choices: Sequence[Sequence[int]]) -> dict[int, int]:
                         free = j
                         break
                     queue.append(owner[j])
-        while free is not None:  # walk back, handing every i on the path its new j
+        while free is not None:  # walk back and give every i on the path its new j
             i, j = reached[free], free
             free = pairs.get(i)
             owner[j], pairs[i] = i, j
@@ -233,25 +235,25 @@ def matched(choices: Sequence[Sequence[int]]) -> dict[int, int]:
 
 
 def count_verdict(case: dict, found: int, expected: int, actual: int) -> Verdict:
-    """The verdict on `actual` calls of which `found` equal one of the `expected` calls, one to one.
+    """The verdict on `actual` calls, of which `found` equal one of the `expected` calls, one to one.
 
-    `case["calls"]`: "strict" (default), all expected calls and no other; "subset", at least one and no other;
-    "superset", all, and at most `case["max_extra"]` more calls than expected; "f1", the share
-    2 * found / (expected + actual), with the same limit. Raises InputError for another value.
+    `case["calls"]` is "strict" (default): all expected calls and no other; "subset": at least one and no
+    other; "superset": all, and at most `case["max_extra"]` more; or "f1": a reward of 2 * found / (expected
+    + actual), with the same limit on surplus calls. Raises InputError for another value.
     """
     counting, max_extra = read_counting(case)
-    said = f"{found} of {expected} demonstrated calls among {actual}"
+    details = f"{found} of {expected} demonstrated calls among {actual}"
     if counting in ("superset", "f1") and actual - expected > max_extra:
-        return Verdict(0.0, "spray", f"{said}: more than {max_extra} surplus")
+        return Verdict(0.0, "spray", f"{details}: more than {max_extra} surplus")
     if counting == "f1":
         reward = 2 * found / (expected + actual)
-        return Verdict(reward, "ok" if reward == 1 else "partial" if reward else "arguments", said)
+        return Verdict(reward, "ok" if reward == 1 else "partial" if reward else "arguments", details)
     right = {
         "strict": found == expected == actual,
         "subset": found == actual,
         "superset": found == expected,
     }[counting]
     if right:
-        return Verdict(1.0, "ok", said)
+        return Verdict(1.0, "ok", details)
     fits = {"strict": actual == expected, "subset": actual <= expected, "superset": actual >= expected}
-    return Verdict(0.0, "arguments" if fits[counting] else "count", said)
+    return Verdict(0.0, "arguments" if fits[counting] else "count", details)

@@ -1,11 +1,14 @@
-"""When do two shell commands of a coding agent do the same? By the simple commands that they run.
+"""Do two shell commands of a coding agent do the same? They are compared by the simple commands that they
+run.
 
-The same commands in the same order and joined the same way, each with the same operands: paths by
-`paths.same_path`, everything else exactly, and code (`python -c`, here-documents, text that is echoed) by
-similarity. Not compared are what sets the scene (NAME=value and `export` in front, `source`, sudo, timeout,
-a `cd` that only one side has, to where the agent works), `2>&1`, and `| head` or `| tail` at the end of what
-prints. Of commands that only read, flags may differ a little, but for those that turn the meaning
-(`grep -v`), and lines (`sed -n 10,50p`, `head -50`) count as in a view.
+The same commands must run in the same order, joined the same way and with the same operands. Paths are
+compared by `paths.same_path`, code (`python -c`, here-documents, echoed text) by similarity, and other
+words exactly.
+
+Not compared are preparations (NAME=value and `export` before a command, `source`, sudo, timeout, a `cd` on
+one side only to the directory where the agent is), `2>&1`, and a final `| head` or `| tail`. Flags of
+commands that only read may differ a little, except those that change the meaning (`grep -v`); their line
+ranges (`sed -n 10,50p`, `head -50`) are compared like those of a view.
 """
 
 import re
@@ -23,7 +26,7 @@ from pivotrl_jax.verifiers.compare.edits import (
 from pivotrl_jax.verifiers.compare.paths import Lines, is_workplace, same_lines, same_path
 from pivotrl_jax.verifiers.compare.shell import Command, commands
 
-# what only reads -> the flags that turn its meaning
+# commands that only read -> the flags that change their meaning
 READERS = {
     **dict.fromkeys("ls tree".split(), "Rdo"),
     "sort": "o",
@@ -35,7 +38,7 @@ READERS = {
 }
 
 
-# what makes a reader write, run or no longer run something
+# flags with which a command that reads writes, runs or stops running something
 _ACTS = re.compile(
     r"-(?:delete|exec|execdir|ok|okdir|fprint\w*|fls)|--(?:in-place|output|collect-only|co)(?:=.*)?"
 )
@@ -50,13 +53,13 @@ SUBCOMMANDS = set("git pip docker npm yarn cargo go conda apt apt-get kubectl po
 CODE = {"python", "node", "ruby", "perl", "echo", "printf", "awk", "git commit"}
 
 
-BUNDLED = set("rm cp mv mkdir ls grep tar chmod ln cat sort wc head tail du".split())  # -rf is -r -f
+BUNDLED = set("rm cp mv mkdir ls grep tar chmod ln cat sort wc head tail du".split())  # -rf means -r -f
 
 
-MIN_CODE = 40  # characters; in shorter code a little is everything
+MIN_CODE = 40  # characters; shorter code must be equal but for white space
 
 
-# flags that change how a result looks, and not what it says
+# flags that change how a result looks, but not its content
 LOOKS = {
     "ls": re.compile(r"-[^Rdo]|--color.*"),
     "cat": re.compile(r"-.*"),
@@ -89,11 +92,11 @@ def _no(reason: str, said: str) -> Verdict:
     return Verdict(0.0, reason, said)
 
 
-# ---- what is left of a command when what does not count is taken off
+# ---- commands without the parts that are not compared
 
 
 def _name(command: Command) -> str:
-    """What a command is called: its head, with git's and its kind's sub-command."""
+    """A command's name; for git and its like with the sub-command."""
     if command.head in SUBCOMMANDS:
         value = ("", *command.words)  # of git's -C and -c
         words = [w for before, w in zip(value, command.words) if w[:1] != "-" and before not in ("-C", "-c")]
@@ -122,7 +125,7 @@ def _kept(text: str, workdir: str | None) -> list[Command]:
 
 
 def _split(found: list[Command]) -> tuple[list[Command], list[Command]]:
-    """(what sets the scene, the commands that it is set for)."""
+    """(the preparations, the commands after them)."""
     at = 0
     while at + 1 < len(found) and _name(found[at]) in SETUP and found[at + 1].operator in ("&&", ";", ""):
         at += 1
@@ -132,10 +135,10 @@ def _split(found: list[Command]) -> tuple[list[Command], list[Command]]:
 def _aligned(
     gold: list[Command], actual: list[Command], messages: list[Message]
 ) -> tuple[list[Command], list[Command]]:
-    """Without what sets the scene; but a change of directory stays where both sides have one, and where it
-    may lead to another place than the shell is at."""
-    (before, wanted), (scene, found) = _split(gold), _split(actual)
-    moves = [[command for command in commands if command.head == "cd"] for commands in (before, scene)]
+    """Both without preparations. Changes of directory stay if both sides have one, or if one may lead to
+    another place than the shell is in."""
+    (gold_setup, wanted), (actual_setup, found) = _split(gold), _split(actual)
+    moves = [[c for c in setup if c.head == "cd"] for setup in (gold_setup, actual_setup)]
     named = [word for command in (*wanted, *found) for word in command.words]
     if not all(moves) and all(
         is_workplace(" ".join(c.words), named, messages) for c in (*moves[0], *moves[1])
@@ -169,8 +172,8 @@ def _flags(command: Command) -> Counter:
 
 
 def _operands(command: Command) -> list[str]:
-    """Words that are no flags; of a reader without numbers, which are values of flags, and the directory that
-    it reads anyway."""
+    """Words that are not flags. For a command that reads, also without numbers, which are values of flags,
+    and without the working directory, which it reads by default."""
     words = [word for word in command.words if not word.startswith("-") or len(word) == 1]
     if _reads(command):
         words = [word for word in words if not word.isdigit() and word not in (".", "./")]
@@ -178,7 +181,7 @@ def _operands(command: Command) -> list[str]:
 
 
 def _lines(command: Command) -> tuple[Lines | None, Command]:
-    """The lines that a reader shows (counted from the end for `tail`), and the command without them."""
+    """The lines that a command shows (from the end for `tail`), and the command without that range."""
     if command.head not in ("sed", "head", "tail") or not _reads(command):
         return None, command
     words = " ".join(command.words) if len(command.words) < 9 else ""
@@ -210,7 +213,7 @@ def _same_word(name: str, gold: str, actual: str, threshold: float) -> bool:
 
 def _compare_words(gold: Command, actual: Command, threshold: float) -> Verdict | None:
     name = _name(gold)
-    if _reads(gold) and not _reads(actual):  # its operands are read otherwise then
+    if _reads(gold) and not _reads(actual):  # then `_operands` would treat the two differently
         return _no("flags", f"{name} of {show(actual.words)} acts, want {show(gold.words)}")
     wanted, found = _operands(gold), _operands(actual)
     if len(wanted) != len(found):
@@ -226,9 +229,9 @@ def _compare_words(gold: Command, actual: Command, threshold: float) -> Verdict 
         return None
     if not (_reads(gold) and _reads(actual)):
         return _no("flags", f"{name} {show(sorted(got))}, want {show(sorted(want))}")
-    turns = {f"-{letter}" for letter in READERS[name]}
+    decisive = {f"-{letter}" for letter in READERS[name]}
     texts = [" ".join([name, *sorted(flags), *wanted]) for flags in (want, got)]
-    if turns & want.keys() != turns & got.keys() or similarity(*texts) < threshold:
+    if decisive & want.keys() != decisive & got.keys() or similarity(*texts) < threshold:
         return _no("flags", f"{name} {show(sorted(got))}, want {show(sorted(want))}")
     return None
 
@@ -282,8 +285,11 @@ def compare(
     arguments: bool,
     threshold: float,
 ) -> Verdict | None:
-    """(command, working directory) of two calls after `messages`; None: the same. Without `arguments` the
-    names of commands, their directory and the lines that they show decide."""
+    """Compare the (command, working directory) of two calls that follow `messages`; None if they do the same.
+
+    Without `arguments`, only the names of commands, their directory and the lines that they show are
+    compared.
+    """
     if gold[0].strip() == actual[0].strip() and gold[1] == actual[1]:
         return None
     if _EDIT.match(gold[0]):
@@ -295,9 +301,11 @@ def compare(
     if verdict is not None:
         return verdict
     for want, got in zip(wanted, found):
-        (lines, want), (seen, got) = _lines(want), _lines(got)
-        if (lines is None) != (seen is None) or (lines and not same_lines(lines, seen)):
-            return _no("range", f"shows {show(seen)}, want {show(lines)}")
+        (want_lines, want), (got_lines, got) = _lines(want), _lines(got)
+        if (want_lines is None) != (got_lines is None) or (
+            want_lines and not same_lines(want_lines, got_lines)
+        ):
+            return _no("range", f"shows {show(got_lines)}, want {show(want_lines)}")
         verdict = _compare_command(want, got, threshold) if arguments or want.head == "cd" else None
         if verdict is not None:
             return verdict

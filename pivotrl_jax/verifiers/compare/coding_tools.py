@@ -1,10 +1,10 @@
-"""The tools of coding agents -> one form: SWE-agent, OpenHands, mini-swe-agent, Codex, OpenCode, their kin.
+"""The tools of coding agents (SWE-agent, OpenHands, mini-swe-agent, Codex, OpenCode and others) in one form.
 
     str_replace_editor {"command": "str_replace", "path": "a.py", "old_str": "x", "new_str": "y"}
     edit {"filePath": "a.py", "oldString": "x", "newString": "y"}
 
-are both Operation("edit", "replace", path="a.py", old="x", new="y"). What a tool is follows from its name
-(its family) and, among editors, from what it is given. A tool of no family is nobody's business here.
+are both Operation("edit", "replace", path="a.py", old="x", new="y"). A tool's family follows from its name,
+and what an editor does from its arguments. Tools outside these families are not normalised.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pivotrl_jax.records import Call, InputError
 from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.paths import WHOLE, Lines, as_int, as_lines
 
-# the names that the released verifier knows, and more
+# the names that the released verifier knows
 CATEGORIES = {
     "edit": "str_replace_editor text_editor file_editor code_editor edit_file modify_file update_file "
     "file_edit edit modify apply_patch patch_file apply_diff apply_changes write write_file save_file "
@@ -32,6 +32,7 @@ CATEGORIES = {
     "update_tasks read_todos write_todos edit_plan modify_plan",
 }
 
+# names that it does not know
 _MORE = {
     "edit": "str_replace_based_edit_tool string_replace_editor editor create insert multi_edit multiedit "
     "replace str_replace replace_in_file replace_file_content undo_edit",
@@ -88,7 +89,7 @@ EDITOR = {
 }
 
 
-# told to a reader or a sandbox; nothing done to the repository depends on them
+# arguments for people or for a sandbox: they do not change what is done to the repository
 FREE = {"security_risk", "summary", "thought", "thoughts", "description", "explanation", "justification"}
 
 
@@ -100,28 +101,28 @@ FREE |= {"with_escalated_permissions", "login", "message", "reasoning"}
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What one call does. None: not given."""
+    """What one call does. A field is None where the call does not give it."""
 
     family: str
     kind: str  # "view", "create", "replace", "insert", "lines", "undo", "patch", "bash", "search", ...
     path: str | None = None
-    lines: Lines | None = None  # that are seen or replaced; an insert's line twice
+    lines: Lines | None = None  # viewed or replaced; for an insertion, its line as both ends
     old: str | None = None
-    new: str | None = None  # the text that is put in, or all of a file, or a patch
+    new: str | None = None  # the inserted text, a whole file, or a patch
     command: str | None = None
     workdir: str | None = None
     pattern: str | None = None
     rest: dict = dataclasses.field(default_factory=dict)  # the other arguments
-    problem: str = ""  # an argument that cannot be read
+    problem: str = ""  # what is wrong with an argument that cannot be read
 
 
 def family(name: str) -> str:
-    """The family of a tool, "" for none. Case, `_` and `-` do not count."""
+    """The family of a tool, "" for none. Case, `_` and `-` are ignored."""
     return FAMILIES.get(name.lower().replace("_", "").replace("-", ""), "") if len(name) < 100 else ""
 
 
 class _Arguments:
-    """Arguments that are taken one by one, and the first thing that was wrong with them."""
+    """Arguments that are taken one by one, and the first problem found with them."""
 
     def __init__(self, given: dict):
         self.rest = {name: value for name, value in given.items() if value is not None and name not in FREE}
@@ -142,7 +143,7 @@ class _Arguments:
         value = self.take(names)
         number = as_int(value)
         if value is not None and number is None:
-            self.problem = self.problem or f"{names[0]} is no line number"
+            self.problem = self.problem or f"{names[0]} is not a line number"
         return number
 
     def command(self) -> str | None:
@@ -153,16 +154,16 @@ class _Arguments:
         words = self.rest.pop(name)
         if all(isinstance(word, str) for word in words):
             return shlex.join(words)
-        self.problem = self.problem or "the command holds what is no string"
+        self.problem = self.problem or "the command holds something that is not a string"
         return None
 
     def lines(self) -> Lines | None:
-        """What is seen of a file, in any of the tools' ways to say it; None: nothing is said."""
+        """The lines viewed, in any of the tools' notations; None if the call names none."""
         if "view_range" in self.rest:
             value = self.rest.pop("view_range")
             found = WHOLE if value in ([], "") else as_lines(value)
             if found is None:
-                self.problem = self.problem or "view_range is no range of lines"
+                self.problem = self.problem or "view_range is not a range of lines"
             return found
         first = self.number(("offset", "start_line", "startLine", "line_number", "start"))
         count = self.number(("limit", "num_lines", "max_lines"))
@@ -173,7 +174,7 @@ class _Arguments:
         last = first + count - 1 if last is None and count is not None else last
         if last is not None and last < first and last != -1:
             self.problem = self.problem or "the range of lines is empty"
-        # the whole of most files: tools read 2000 lines where nothing is said
+        # tools read 2000 lines by default: the whole of most files
         open_end = last is None or last == -1 or (first == 1 and last >= 2000)
         return Lines(first, None if open_end else last)
 
@@ -182,10 +183,10 @@ class _Arguments:
 
 
 def _edit(name: str, given: _Arguments) -> Operation:
-    told = given.rest.get("command")
-    if told is not None:  # the sub-command of an editor
+    command = given.rest.get("command")
+    if command is not None:  # the sub-command of an editor
         given.rest.pop("command")
-        kind = EDITOR.get(told, f"editor {told[:40]}") if isinstance(told, str) else "editor"
+        kind = EDITOR.get(command, f"editor {command[:40]}") if isinstance(command, str) else "editor"
     elif any(key in given.rest for key in PATCHES):
         kind = "patch"
     elif "start_line" in given.rest and any(key in given.rest for key in NEW):
@@ -206,7 +207,7 @@ def _edit(name: str, given: _Arguments) -> Operation:
         return given.all(family="edit", kind=kind, path=path, new=given.text(CONTENT))
     if kind == "replace":
         old, new = given.text(OLD), given.text(NEW)
-        # an editor that is told to replace by nothing deletes
+        # replacing by nothing deletes
         return given.all(family="edit", kind=kind, path=path, old=old, new=new or ("" if old else new))
     if kind == "insert":
         at = given.number(("insert_line", "line", "line_number"))
@@ -232,14 +233,14 @@ def operation(call: Call) -> Operation | None:
         pattern = given.text(PATTERNS)
         return given.all(family=kind, kind=kind, pattern=pattern, path=given.text(DIRECTORIES))
     if kind == "planning":
-        told = given.rest.get("command")
-        return given.all(family=kind, kind=f"plan {told[:40]}" if isinstance(told, str) else "plan")
+        command = given.rest.get("command")
+        return given.all(family=kind, kind=f"plan {command[:40]}" if isinstance(command, str) else "plan")
     return given.all(family=kind, kind=kind) if kind else None
 
 
 @dataclasses.dataclass(frozen=True)
 class TargetConfig:
-    """The server's options, by its own names."""
+    """The options of NeMo Gym's server for coding agents, under its names."""
 
     reward_mode: str = "binary"
     enable_target_match: bool = True
@@ -251,8 +252,8 @@ class TargetConfig:
 
 
 def read_config(case: dict) -> TargetConfig:
-    """`case["config"]` over the released defaults; other keys are the server's own business. Raises
-    InputError for a value that is no such option's.
+    """`case["config"]` over the released defaults; keys other than these options are ignored. Raises
+    InputError for a value of the wrong type.
     """
     given = case.get("config")
     if given is None:

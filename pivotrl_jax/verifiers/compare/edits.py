@@ -1,8 +1,8 @@
-"""When do two edits of a file do the same? Texts by similarity, and what they change more closely.
+"""Do two edits of a file do the same? Texts are compared by similarity, and the changes in them separately.
 
-A text is similar to another when `rapidfuzz`'s ratio (of characters inserted and deleted) over the whole
-text reaches a threshold. That alone would let an edit pass that repeats the old text and leaves out a small
-fix, so what the edit changes (between the common beginning and the common end) must be similar too.
+Two texts are similar if `rapidfuzz`'s ratio (of inserted and deleted characters) over the whole texts
+reaches a threshold. That alone would accept an edit that repeats the old text without its small fix, so the
+change itself (between the common beginning and the common end) must be similar too.
 """
 
 import re
@@ -17,10 +17,10 @@ from pivotrl_jax.verifiers.compare.paths import same_path
 MAX_CHARS = 20_000  # longer texts are compared by lines: rapidfuzz takes time in the product of the lengths
 
 
-CHANGE = 0.5  # how similar what changes must be
+CHANGE = 0.5  # least similarity of the changes
 
 
-MIN_CHANGE = 8  # characters of old text that say where a change is
+MIN_CHANGE = 8  # characters of old text that are enough to locate a change
 
 
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]+")
@@ -32,7 +32,7 @@ def _plain(text: str) -> str:
 
 
 def similarity(a: str, b: str) -> float:
-    """In [0, 1]: 1 for equal texts, and where only the ends of lines differ. Linear for long texts."""
+    """Similarity in [0, 1]; 1 for texts that differ at most in the ends of lines. Linear for long texts."""
     a, b = _plain(a), _plain(b)
     if a == b:
         return 1.0
@@ -55,20 +55,20 @@ def _core(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _change(old: str, new: str) -> tuple[str, str]:
-    """What of `old` becomes what of `new`, in words: "x = 1" to "x = 2" is "1" to "2"."""
+    """The part of `old` that becomes another in `new`, and that: "1" and "2" for "x = 1" and "x = 2"."""
     a, b = _core(_WORDS.findall(old), _WORDS.findall(new))
     return "".join(a), "".join(b)
 
 
 def _changed_lines(old: str, new: str) -> tuple[list[str], list[str]]:
-    """The lines that become others, without the indentation of the first of them."""
+    """The changed lines before and after, without the indentation of the first."""
     before, after = _core(old.split("\n"), new.split("\n"))
     indent = before[0][: len(before[0]) - len(before[0].lstrip())] if before else ""
     return [line.removeprefix(indent) for line in before], [line.removeprefix(indent) for line in after]
 
 
 def compare_replacement(gold: tuple[str, str], actual: tuple[str, str], threshold: float) -> Verdict | None:
-    """(old, new) of two edits. None: the same; else the verdict that says why not."""
+    """Compare the (old, new) of two edits. None if they do the same, else the verdict that rejects."""
     gold, actual = tuple(map(_plain, gold)), tuple(map(_plain, actual))
     if gold == actual:
         return None
@@ -76,7 +76,7 @@ def compare_replacement(gold: tuple[str, str], actual: tuple[str, str], threshol
         return Verdict(0.0, "no_op", "the edit changes nothing")
     if max(map(len, (*gold, *actual))) <= MAX_CHARS:
         changes = _changed_lines(*gold), _changed_lines(*actual)
-        # the same lines with more or fewer lines around them
+        # the same lines changed, with more or fewer lines of context
         if changes[0] == changes[1] and len("".join(changes[0][0])) >= MIN_CHANGE:
             return None
     for what, want, got in zip(("old", "new"), gold, actual):
@@ -85,24 +85,24 @@ def compare_replacement(gold: tuple[str, str], actual: tuple[str, str], threshol
             return Verdict(0.0, f"{what}_text", f"the {what} text's similarity is {found:.3f} < {threshold}")
     changes = _change(*gold), _change(*actual)
     if min(map(similarity, *changes)) < CHANGE:
-        said = (
+        details = (
             f"changes {show(changes[1][0], 50)} to {show(changes[1][1], 50)}, want {show(changes[0][1], 50)}"
         )
-        return Verdict(0.0, "change", said)
+        return Verdict(0.0, "change", details)
     return None
 
 
 def compare_text(gold: str, actual: str, threshold: float, what: str = "content") -> Verdict | None:
-    """Two contents of a file. None: similar enough."""
+    """Compare two contents of a file. None if they are similar enough."""
     found = similarity(gold, actual)
     return Verdict(0.0, what, f"similarity {found:.3f} < {threshold}") if found < threshold else None
 
 
 def compare_lines(gold: str, actual: str, threshold: float) -> Verdict | None:
-    """Two texts for the same lines of a file, where indentation is told by nothing else."""
+    """Compare two texts for the same lines of a file, whose indentation must agree."""
     stripped = [[line.strip() for line in text.strip().split("\n")] for text in (gold, actual)]
     if stripped[0] == stripped[1] and _plain(gold).strip("\n") != _plain(actual).strip("\n"):
-        return Verdict(0.0, "indentation", "the same lines, indented otherwise")
+        return Verdict(0.0, "indentation", "the same lines with another indentation")
     return compare_text(gold, actual, threshold)
 
 
@@ -114,7 +114,7 @@ _FILE = re.compile(
 
 
 def patched(patch: str) -> tuple[list[str], str, str]:
-    """(the files of a patch, the lines it takes out, the lines it puts in)."""
+    """(the files of a patch, the removed lines, the added lines)."""
     files, removed, added = [], [], []
     for line in patch.split("\n"):
         match = _FILE.match(line)
@@ -130,7 +130,7 @@ def patched(patch: str) -> tuple[list[str], str, str]:
 
 
 def compare_files(gold: str, actual: str) -> Verdict | None:
-    """Whether two patches are of the same files."""
+    """Compare the files of two patches. None if they are the same."""
     wanted, found = patched(gold)[0], patched(actual)[0]
     if len(wanted) == len(found) and all(map(same_path, sorted(wanted), sorted(found))):
         return None
@@ -140,11 +140,11 @@ def compare_files(gold: str, actual: str) -> Verdict | None:
 
 
 def compare_patch(gold: str, actual: str, threshold: float) -> Verdict | None:
-    """Two patches of the same files."""
+    """Compare two patches of the same files. None if they do the same."""
     if _plain(gold).strip() == _plain(actual).strip():
         return None
     (_, *want), (_, *got) = patched(gold), patched(actual)
-    if not any(want):  # no patch that we can read
+    if not any(want):  # a format that `patched` cannot read
         return compare_text(gold, actual, threshold, "patch")
     if not any(got):
         return Verdict(0.0, "no_op", "the patch changes nothing")

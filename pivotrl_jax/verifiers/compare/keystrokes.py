@@ -1,13 +1,14 @@
-r"""What is typed into a terminal, in a normal form: two inputs with equal forms do the same.
+r"""Do two texts typed into a terminal do the same? They do if their normal forms are equal.
 
     grep  -rn "foo"   src/ |wc -l   ==   grep -n -r foo src/ | wc -l
 
-Equal are: runs of spaces between words, spaces around operators and at the end of a line, ways to quote a
-word that is not expanded, comments, continued lines, the delimiter of a here-document, and, for commands
-whose short flags are known to take no value, the order and the bundling of these flags. Everything else is
-compared exactly: the number of lines, indentation, quoted text, here-documents, what is expanded and where.
+The normal form does not depend on runs of spaces between words, spaces around operators and at the end of a
+line, the quoting of a word that is not expanded, comments, continued lines, the delimiter of a
+here-document, and, for commands whose short flags are known to take no value, the order and bundling of
+these flags. Everything else counts: the number of lines, indentation, quoted text, here-documents, what is
+expanded and where.
 
-The text is read, never run. What the reader does not follow (control characters such as Tab, which completes;
+Nothing is executed. A text that the reader cannot follow (control characters such as Tab, which completes;
 nested substitutions; open quotes) has no normal form and equals only itself.
 """
 
@@ -15,10 +16,12 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-MAX_CHARS = 200_000  # of a text that is read; half a second
+from pivotrl_jax.verifiers.compare.shell import CONTROL, DOUBLE, SINGLE
+
+MAX_CHARS = 200_000  # a longer text has no normal form; this one takes half a second
 
 
-# short flags that take no value, and those among them of which the last one given wins
+# command -> its short flags without a value, and groups of them of which the last one given decides
 _FLAGS = {
     "ls": ("aAbBcCdDfFgGhHiklLmnNopqQrRsStuUvxXZ1", ("aA", "1Cglmnox", "tSUXvcuf")),
     "rm": ("dfiIrRv", ("fiI",)),
@@ -41,15 +44,15 @@ _FLAGS["egrep"] = _FLAGS["fgrep"] = _FLAGS["grep"]
 
 
 _PIECE = re.compile(
-    r"""(?P<join>\\\n)
+    rf"""(?P<join>\\\n)
     |(?P<space>\ +)
     |(?P<line>\n)
-    |(?P<op>(?:<<<|<<-?|>>|<&|>&|<>|>\||&>>|&>|[<>](?!\())|&&|\|\||\|&|;;|[;&|]|[()])
+    |(?P<op>(?:<<<|<<-?|>>|<&|>&|<>|>\||&>>|&>|[<>](?!\())|{CONTROL})
     |(?P<escaped>\\[^\n])
-    |'(?P<single>[^']*)'
-    |"(?P<double>(?:[^"\\]|\\.)*)"
-    |(?P<active>\$'(?:[^'\\]|\\.)*'|\$\{\w+\}|\$\(\([^()'"\\`#\n]*\)\)|\$\([^()'"\\`#\n]*\)|\$\w+|\$[?$!#@*-])
-    |(?P<plain>[^\s'"\\<>;&|()$`]+|\$(?![\w('"{]))
+    |(?P<single>{SINGLE})
+    |(?P<double>{DOUBLE})
+    |(?P<active>\$'(?:[^'\\]|\\.)*'|\$\{{\w+\}}|\$\(\([^()'"\\`#\n]*\)\)|\$\([^()'"\\`#\n]*\)|\$\w+|\$[?$!#@*-])
+    |(?P<plain>[^\s'"\\<>;&|()$`]+|\$(?![\w('"{{]))
     """,
     re.DOTALL | re.VERBOSE,
 )
@@ -78,24 +81,24 @@ KEY = re.compile(
 ENTER = ("enter", "kpenter", "c-m", "c-j")
 
 
-class Keystrokes(NamedTuple):
-    """A simple command: its words (flags without a value as a set), and its redirections in order."""
+class TypedCommand(NamedTuple):
+    """A simple command: flags without a value as a set, other words, and redirections in order."""
 
     flags: frozenset[str]
     words: tuple[str, ...]
     redirects: tuple[str, ...]
 
 
-Form = tuple[Keystrokes | str, ...]  # commands, and the operators and line ends between them
+Form = tuple[TypedCommand | str, ...]  # commands, and the operators and line ends between them
 
 
 def _quoted(text: str) -> str:
-    """Text that the shell takes literally: what it would expand or split is escaped."""
+    """Literal text, with the characters escaped that the shell would expand or split at."""
     return _SPECIAL.sub(lambda m: "\\" + m[0], text)
 
 
 def _double(text: str) -> str | None:
-    """The inside of double quotes; None for a substitution, which may hold quotes of its own."""
+    """The text inside double quotes; None if it has a substitution, which may hold quotes itself."""
     if "$(" in text or "`" in text:
         return None
     if "$" in text or "!" in text:
@@ -104,16 +107,16 @@ def _double(text: str) -> str | None:
 
 
 class _Reader:
-    """One pass over a text; `read` gives the tokens: words, operators, redirections, line ends."""
+    """One pass over a text into tokens: words, operators, redirections and line ends."""
 
     def __init__(self, text: str):
         self.text, self.at = text, 0
         self.tokens: list[tuple[str, str]] = []  # (kind, normal form)
         self.word: list[str] | None = None  # pieces of the word being read
-        self.source: list[str] = []  # the same pieces as they are written
-        self.bare = True  # whether all of the word is unquoted
+        self.source: list[str] = []  # the same pieces as written
+        self.bare = True  # whether the whole word is unquoted
         self.pattern = False  # whether an unquoted piece of it is matched or expanded: *, ?, [a-z], {a,b}
-        self.waiting: list[tuple[int, str]] = []  # here-documents to come: (index of the token, delimiter)
+        self.announced: list[tuple[int, str]] = []  # here-documents to come: (index of the token, delimiter)
 
     def end_word(self) -> None:
         if self.word is not None:
@@ -121,8 +124,8 @@ class _Reader:
             if self.tokens and self.tokens[-1][0] == "heredoc":  # this word is the delimiter
                 op = self.tokens.pop()[1]
                 self.tokens += [("redirect", op if self.bare else op + "literal"), ("word", "")]
-                self.waiting.append((len(self.tokens) - 1, re.sub(r"\\(.)", r"\1", word)))
-            elif self.pattern and not self.bare:  # quotes inside a pattern: as it is written
+                self.announced.append((len(self.tokens) - 1, re.sub(r"\\(.)", r"\1", word)))
+            elif self.pattern and not self.bare:  # quotes inside a pattern decide what it matches
                 self.tokens.append(("word", "quoted " + "".join(self.source)))
             else:
                 self.tokens.append(("word", word or "''"))
@@ -145,9 +148,9 @@ class _Reader:
         self.tokens.append((kind, number + op))
 
     def line_end(self) -> None:
-        """A line ends: the here-documents that it announced follow, each up to its delimiter."""
+        """The end of a line, and the here-documents that it announced, each up to its delimiter."""
         self.end_word()
-        for index, delimiter in self.waiting:
+        for index, delimiter in self.announced:
             lines, closed = [], False
             while self.at < len(self.text) and not closed:
                 end = self.text.find("\n", self.at)
@@ -156,18 +159,20 @@ class _Reader:
                 closed = line == delimiter
                 lines.append(line)
             self.at = min(self.at, len(self.text))
-            # without its delimiter the document goes on: another state than a finished one
+            # without its delimiter the document is still open
             body = "\n".join(lines[:-1]) if closed else "\n".join(lines) + "..."
             self.tokens[index] = ("word", "\n" + body)
-        entered = not self.waiting or self.text.endswith("\n") or self.at < len(self.text)
-        self.waiting = []
+        entered = not self.announced or self.text.endswith("\n") or self.at < len(self.text)
+        self.announced = []
         self.tokens.append(("op", "\n" if entered else "(no Enter)"))
         self.line_start()
 
     def line_start(self) -> None:
         indent = _INDENT.match(self.text, self.at)
         if indent:
-            self.tokens.append(("op", f"(indented by {len(indent[0])})"))  # not to a shell, but to Python
+            self.tokens.append(
+                ("op", f"(indented by {len(indent[0])})")
+            )  # this matters to Python, if not to a shell
 
     def read(self) -> list[tuple[str, str]] | None:
         self.line_start()
@@ -183,10 +188,10 @@ class _Reader:
             if not self.take(match.lastgroup, match[match.lastgroup], match[0]):
                 return None
         self.end_word()
-        return None if self.waiting or (self.tokens and self.tokens[-1][0] == "heredoc") else self.tokens
+        return None if self.announced or (self.tokens and self.tokens[-1][0] == "heredoc") else self.tokens
 
     def take(self, kind: str, text: str, source: str) -> bool:
-        """One piece. False: not followed."""
+        """Take one piece; False if the reader cannot follow."""
         if kind == "space":
             self.end_word()
         elif kind == "line":
@@ -194,18 +199,18 @@ class _Reader:
         elif kind == "op":
             self.operator(text)
         elif kind == "double":
-            inner = _double(text)
+            inner = _double(text[1:-1])
             self.add(inner or "", source, False)
             return inner is not None
         elif kind in ("single", "escaped"):
-            self.add(_quoted(text if kind == "single" else text[1:]), source, False)
+            self.add(_quoted(text[1:-1] if kind == "single" else text[1:]), source, False)
         elif kind != "join":
             self.add(text, source, True)
         return True
 
 
 def _in_order(redirects: list[str]) -> tuple[str, ...]:
-    """Redirections of different files commute: `> a < b`. A copy (2>&1) comes in its turn."""
+    """Redirections in order of their file descriptors, if these differ. With a copy (2>&1) order matters."""
     pairs = list(zip(redirects[::2], redirects[1::2]))
     files = [re.match(r"\d*", op)[0] or ("0" if "<" in op else "1") for op, _ in pairs]
     if len(redirects) % 2 or len(set(files)) < len(files) or any("&" in op for op, _ in pairs):
@@ -213,14 +218,14 @@ def _in_order(redirects: list[str]) -> tuple[str, ...]:
     return tuple(part for _, pair in sorted(zip(files, pairs)) for part in pair)
 
 
-def _command(words: list[str], redirected: list[str]) -> Keystrokes:
+def _command(words: list[str], redirected: list[str]) -> TypedCommand:
     redirects = _in_order(redirected)
     prefixed = (i for i, word in enumerate(words) if word != "sudo" and not re.match(r"\w+=", word))
     head = next(prefixed, len(words))
     known = _FLAGS.get(words[head]) if head < len(words) else None
     if known is None:
-        return Keystrokes(frozenset(), tuple(words), redirects)
-    letters, rivals = known
+        return TypedCommand(frozenset(), tuple(words), redirects)
+    letters, exclusive = known
     flags, rest, value, over = [], words[: head + 1], False, False
     for word in words[head + 1 :]:
         over = over or word == "--"
@@ -230,22 +235,22 @@ def _command(words: list[str], redirected: list[str]) -> Keystrokes:
             rest.append(word)
         else:
             flags += word[1:]
-    if any(len(set(flags) & set(group)) > 1 for group in rivals):
-        return Keystrokes(frozenset(), tuple(words), redirects)
-    return Keystrokes(frozenset("-" + letter for letter in flags), tuple(rest), redirects)
+    if any(len(set(flags) & set(group)) > 1 for group in exclusive):
+        return TypedCommand(frozenset(), tuple(words), redirects)
+    return TypedCommand(frozenset("-" + letter for letter in flags), tuple(rest), redirects)
 
 
 def normal_form(text: str) -> Form | None:
-    """The normal form; None where there is none. Linear in the text, never raises."""
+    """The normal form of a text, or None. Takes linear time and never raises."""
     if len(text) > MAX_CHARS or _CONTROL.search(text):
         return None
     tokens = _Reader(text).read()
     if tokens is None:
         return None
-    form: list[Keystrokes | str] = []
+    form: list[TypedCommand | str] = []
     words: list[str] = []
     redirects: list[str] = []
-    expects = False  # a redirection waits for its target
+    expects = False  # whether a redirection's target comes next
     for kind, token in [*tokens, ("op", "")]:
         if kind == "op":
             if words or redirects:
@@ -273,34 +278,34 @@ def same(gold: str, actual: str) -> bool:
 def _words(form: Form) -> Counter[str]:
     words: Counter[str] = Counter()
     for item in form:
-        if isinstance(item, Keystrokes):
+        if isinstance(item, TypedCommand):
             words.update([*item.flags, *item.words, *item.redirects])
     return words
 
 
-def _decided(word: str) -> bool:
-    """A word whose change is a change of what is done: numbers, flags, quoted text, documents."""
+def _is_decisive(word: str) -> bool:
+    """Whether a change of this word changes the effect: numbers, flags, quoted text, here-documents."""
     return bool(re.search(r"\d|^[-+<>&\n]|\\|\n|[\"']", word))
 
 
 def contradiction(gold: str, actual: str) -> str:
-    """Why two texts that are not the same cannot do the same, in words; "" when that is open.
+    """Why two texts with different normal forms cannot do the same; "" if they may.
 
-    Open is another tool for the same end, and another way to write a path. With the same commands in the same
-    order, another number, flag, quoted text, document or file name is another action.
+    They may with another tool for the same end, or another way to write a path. With the same commands in the
+    same order, another number, flag, quoted text, here-document or file name is another action.
     """
     forms = normal_form(gold), normal_form(actual)
     if None in forms:
         numbers = [sorted(re.findall(r"\d+", text)) for text in (gold, actual)]
         return "other numbers" if numbers[0] != numbers[1] else ""
-    heads = [[item.words[:1] if isinstance(item, Keystrokes) else item for item in form] for form in forms]
+    heads = [[item.words[:1] if isinstance(item, TypedCommand) else item for item in form] for form in forms]
     if heads[0] != heads[1]:
         return ""
     want, got = _words(forms[0]), _words(forms[1])
     missing, surplus = want - got, got - want
-    decided = sorted(word for word in missing + surplus if _decided(word))
-    if decided:
-        return f"differs in {decided[0]!r}"
+    decisive = sorted(word for word in missing + surplus if _is_decisive(word))
+    if decisive:
+        return f"differs in {decisive[0]!r}"
     names = [{word.rstrip("/").rpartition("/")[2] for word in words} for words in (missing, surplus)]
     return "" if names[0] == names[1] else f"differs in {min(names[0] ^ names[1])!r}"
 
@@ -311,7 +316,7 @@ def contradiction(gold: str, actual: str) -> str:
 def typed(strokes: list[str]) -> list[str]:
     """Texts (even indices) and the special keys between them (odd indices): "a", "C-c", "b\\n".
 
-    Where one command ends and the next begins is not visible to the terminal.
+    The terminal cannot tell where one command of the list ends and the next begins, so they are joined.
     """
     stream: list[str] = []
     pieces: list[str] = []

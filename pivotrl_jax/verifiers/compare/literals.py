@@ -1,9 +1,9 @@
 """Java and JavaScript literals inside strings -> Python values, as BFCL's type converters read them.
 
 The rules of `bfcl_eval/eval_checker/ast_eval/type_convertor` (bfcl-eval 2026.3.23, Apache-2.0), written
-anew. What is not a literal of the wanted type stays the string it was, which then fails the type check or
-counts as a variable. Nothing is evaluated and nothing raises. Strings longer than MAX_LENGTH stay strings,
-so that no pattern runs long.
+anew. A string that is no literal of the documented type stays a string, which then fails the type check or
+counts as a variable. Nothing is evaluated, and nothing raises. Strings longer than MAX_LENGTH stay strings,
+so that no pattern takes long.
 """
 
 import re

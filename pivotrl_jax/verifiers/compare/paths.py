@@ -1,4 +1,4 @@
-"""Files and ranges of lines, as agents name them."""
+"""Do two names of a file, or two ranges of lines, mean the same?"""
 
 import json
 import posixpath
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pivotrl_jax.records import Message
 
-COVERED = 0.8  # of the wanted lines must be seen
+COVERED = 0.8  # share of the demonstrated lines that must be viewed
 
 
 SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/sys"}
@@ -17,11 +17,11 @@ SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc"
 SYSTEM |= {"/tmp", "/usr", "/var"}
 
 
-MARGIN = 50  # lines that may be seen beside the wanted ones; as many again, where those are more
+MARGIN = 50  # surplus lines that may be viewed, or as many as were demonstrated if those are more
 
 
 def normal_path(path: str) -> str:
-    """Without `./`, `//`, `a/..` and a slash at the end."""
+    """The path without `./`, `//`, `a/..` and a final slash."""
     return posixpath.normpath(path.strip()) if path.strip() else ""
 
 
@@ -42,13 +42,13 @@ def same_path(gold: str, actual: str) -> bool:
 
 
 def is_workplace(directory: str, named: Iterable[str], messages: list[Message]) -> bool:
-    """Whether an agent that names `directory` is most likely there: it is where `named` paths lie, or the
-    history tells of it. Without a history any place but the system's own is believed.
+    """Whether `directory` is most likely where the agent works: it holds one of the `named` paths, or
+    occurs in the history. Without a history, any directory that is not the system's counts.
     """
     path = normal_path(directory)
     if path == "." or not path.startswith("/"):
         return path == "."
-    if path in SYSTEM or len(path) > 4096:  # which no system opens
+    if path in SYSTEM or len(path) > 4096:  # longer than systems allow
         return False
     if any(word.startswith(path + "/") for word in named):
         return True
@@ -75,7 +75,7 @@ WHOLE = Lines(1, None)
 
 
 def as_int(value: Any) -> int | None:
-    """A line number, also where it is written as a string or 5.0; None for another thing."""
+    """A line number, which may also be written as a string or as 5.0; None for anything else."""
     if isinstance(value, str) and len(value.strip()) < 10:
         try:
             value = int(value)
@@ -88,7 +88,7 @@ def as_int(value: Any) -> int | None:
 
 
 def as_lines(value: Any) -> Lines | None:
-    """A `view_range`: [first, last], -1 for the end, also as a string. None where it cannot be read."""
+    """A `view_range`: [first, last], -1 for the end, possibly as a string. None if it cannot be read."""
     if isinstance(value, str) and len(value) < 100:
         try:
             value = json.loads(value)
@@ -103,9 +103,9 @@ def as_lines(value: Any) -> Lines | None:
 
 
 def same_lines(gold: Lines, actual: Lines) -> bool:
-    """Whether `actual` shows what `gold` shows: nearly all of it and not much else."""
+    """Whether `actual` shows nearly all that `gold` shows, and not much else."""
     if gold.last is None or actual.last is None:
         return gold.last == actual.last and abs(gold.first - actual.first) <= MARGIN // 5
-    wanted, seen = (lines.last - lines.first + 1 for lines in (gold, actual))
+    wanted, found = (lines.last - lines.first + 1 for lines in (gold, actual))
     both = min(gold.last, actual.last) - max(gold.first, actual.first) + 1
-    return both >= COVERED * wanted and seen - both <= max(MARGIN, wanted)
+    return both >= COVERED * wanted and found - both <= max(MARGIN, wanted)

@@ -1,9 +1,14 @@
-"""Shell text -> simple commands, so that two texts can be compared by what they run. Read, never run.
+"""Shell text -> simple commands, so that two texts can be compared by what they run. Nothing is executed.
 
     cd /w && FOO=1 sudo python3 -m pytest -q | tail -3   ->   cd /w; pytest -q; tail -3
 
-`bashlex` reads what it can; where it gives up (`case`, `[[`, arithmetic), and for loops, whose word lists
-its commands do not hold, a plain tokenizer splits at operators. Both are bounded in size; neither raises.
+`bashlex` parses what it can. Where it gives up (`case`, `[[`, arithmetic), and for loops, whose word lists
+its commands do not hold, a tokenizer splits the text at operators. Both are bounded in size, and neither
+raises.
+
+keystrokes.py reads shell text for another question, whether two texts type the same: layout counts there,
+and what cannot be followed equals only itself, whereas here layout is ignored and every text must be read
+somehow. The quotes and operators that both know are defined here.
 """
 
 import functools
@@ -13,19 +18,19 @@ from typing import NamedTuple
 
 import bashlex
 
-MAX_PARSED = 2000  # characters; bashlex takes about 0.1 s for these
+MAX_PARSED = 2000  # characters; bashlex takes about 0.1 s for them
 
 
-MAX_CHARS = 100_000  # a longer text is one command whose name is its first word
+MAX_CHARS = 100_000  # a longer text is read as one command, named by its first word
 
 
 MAX_HEREDOCS = 20
 
 
-MAX_SCRIPTS = 3  # bash -c inside bash -c
+MAX_SCRIPTS = 3  # levels of bash -c inside bash -c
 
 
-# bashlex asserts, and raises whatever its tables run into: on an empty text, `case`, arithmetic, nesting
+# what bashlex raises, on an empty text, `case`, arithmetic or deep nesting
 _BASHLEX = (
     bashlex.errors.ParsingError,  # and its tokenizer's MatchedPairError
     NotImplementedError,
@@ -44,14 +49,14 @@ class Command(NamedTuple):
     """A simple command."""
 
     head: str  # its name, without directory and version: "python"; "" where only variables are set
-    words: tuple[str, ...]  # its arguments, quotes taken off
+    words: tuple[str, ...]  # its arguments without quotes
     env: tuple[str, ...] = ()  # NAME=value in front
     redirects: tuple[tuple[str, str], ...] = ()  # (operator, target)
     heredoc: str = ""  # the text of its here-documents
     operator: str = ""  # in front of it: "&&", "||", "|", ";", "&"
 
 
-# ---- here-documents, which bashlex reads only without quotes
+# ---- here-documents: bashlex cannot read those with a quoted delimiter
 
 _HEREDOC = re.compile(r"(?<!<)<<-?[ \t]*(?:'([\w.-]+)'|\"([\w.-]+)\"|\\?([\w.-]+))")
 
@@ -71,7 +76,7 @@ def _cut_heredocs(text: str) -> tuple[str, list[str]]:
             tried += 1
             delimiter = next(group for group in match.groups() if group)
             end = next((i for i in range(at, len(lines)) if lines[i].strip("\t") == delimiter), None)
-            if end is None:  # perhaps no here-document at all: 1 << 2
+            if end is None:  # perhaps not a here-document: 1 << 2
                 break
             line = line.replace(match[0], f"<{_MARK}{len(bodies)}", 1)
             bodies.append("\n".join(lines[at:end]))
@@ -80,7 +85,7 @@ def _cut_heredocs(text: str) -> tuple[str, list[str]]:
     return "\n".join(kept), bodies
 
 
-# ---- two readers: text -> [(operator, words, redirects)]
+# ---- bashlex, or else a tokenizer: text -> [(operator, words, redirects)]
 
 Raw = tuple[str, list[str], list[tuple[str, str]]]
 
@@ -111,7 +116,7 @@ def _walk(node, operator: str, out: list[Raw]) -> None:
 
 
 def _parse(text: str) -> list[Raw] | None:
-    """By bashlex; None where it gives up."""
+    """The commands by bashlex; None where it gives up."""
     out: list[Raw] = []
     try:
         for tree in bashlex.parse(text):
@@ -121,12 +126,17 @@ def _parse(text: str) -> list[Raw] | None:
     return out
 
 
+CONTROL = r"&&|\|\||\|&|;;|[;&|()]"  # operators between commands
+SINGLE = r"'[^']*'"
+DOUBLE = r'"(?:\\.|[^"\\])*"'  # for re.DOTALL
+
+
 _TOKEN = re.compile(
-    r"""(?P<space>(?:[ \t\r]|\\\n)+)
+    rf"""(?P<space>(?:[ \t\r]|\\\n)+)
     |(?P<comment>(?<!\S)\#[^\n]*)
     |(?P<redirect>&>>?|(?:(?<!\S)\d+)?[<>](?!\()[<>&|]*)
-    |(?P<op>\n|&&|\|\||\|&|;;|[;&|()])
-    |(?P<quoted>'[^']*'|"(?:\\.|[^"\\])*")
+    |(?P<op>\n|{CONTROL})
+    |(?P<quoted>{SINGLE}|{DOUBLE})
     |(?P<active>\$\(\([^()]*\)\)|\$\([^()'"\\`]*\)|`[^`]*`)
     |(?P<escaped>\\.)
     |(?P<plain>[^\s'"\\;&|()<>`$]+|.)
@@ -138,7 +148,7 @@ _TOKEN = re.compile(
 _RESERVED = {"do", "then", "{", "time"}  # a command follows
 
 
-_CONDITIONS = {"if", "elif", "else", "while", "until", "!"}  # as well; they stand as commands of their own
+_CONDITIONS = {"if", "elif", "else", "while", "until", "!"}  # likewise, and these are listed as commands too
 
 
 _ENDS = {"done", "fi", "esac", "}"}
@@ -151,11 +161,11 @@ def _unquoted(kind: str, text: str) -> str:
 
 
 def _tokenize(text: str) -> list[Raw]:
-    """By operators, spaces and quotes alone."""
+    """The commands as operators, spaces and quotes divide them."""
     out: list[Raw] = []
     operator, words, redirects = "", [], []
     word: list[str] | None = None
-    waits = ""  # a redirection whose target comes next
+    pending = ""  # a redirection whose target comes next
     for match in [*_TOKEN.finditer(text), None]:
         kind = match.lastgroup if match else "op"
         if kind in ("quoted", "active", "escaped", "plain"):
@@ -164,33 +174,33 @@ def _tokenize(text: str) -> list[Raw]:
             continue
         if word is not None:
             joined, word = "".join(word), None
-            if waits:
-                redirects.append((waits, joined))
-                waits = ""
+            if pending:
+                redirects.append((pending, joined))
+                pending = ""
             elif not words and joined in _CONDITIONS:
                 out.append((operator, [joined], []))
                 operator = ""
             elif words or joined not in _RESERVED:
                 words.append(joined)
         if kind == "redirect":
-            waits = match[0]
+            pending = match[0]
         elif kind == "op":
             if (words and words != ["done"] and words[0] not in _ENDS) or redirects:
                 out.append((operator, words, redirects))
             found = match[0] if match else ""
             operator = ";" if found in ("\n", "(", ")", ";;") else found
-            words, redirects, waits = [], [], ""
+            words, redirects, pending = [], [], ""
     if out:
         out[0] = ("", *out[0][1:])
     return out
 
 
-# ---- what a command is called
+# ---- names of commands
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w{0,99}\+?=", re.ASCII)
 
 
-# wrapper -> its options that take a value, and how many words come before the command it starts
+# wrapper -> its options that take a value, and the number of words before the wrapped command
 _WRAPPERS = {
     "sudo": (("-u", "-g", "-C", "-h", "-p", "-U"), 0),
     "env": (("-u", "-C", "-S"), 0),
@@ -218,14 +228,14 @@ SHELLS = {"bash", "sh", "zsh", "dash"}
 
 
 def program(word: str) -> str:
-    """The name that a word runs: without directory and version."""
+    """The program that a word names, without directory and version."""
     name = word.rstrip("/").rsplit("/", 1)[-1]
     version = _VERSION.fullmatch(name)
     return version[1] if version else _SAME.get(name, name)
 
 
 def _unwrapped(words: list[str]) -> tuple[list[str], list[str]]:
-    """(NAME=value in front, the words from the command's own name on); sudo and its kind are taken off."""
+    """(NAME=value before the command, the words from its name on), without wrappers such as sudo."""
     env, at, options, skip = [], 0, None, 0
     while at < len(words):
         word = words[at]
@@ -275,16 +285,16 @@ def _script(head: str, arguments: list[str]) -> str | None:
     return arguments[1] if head in SHELLS and short else None
 
 
-_read_cached = functools.lru_cache(maxsize=256)(_read)  # the gold's command comes once for every rollout
+_read_cached = functools.lru_cache(maxsize=256)(_read)  # the gold's command is read again for every rollout
 
 
 def commands(text: str) -> tuple[Command, ...]:
-    """The simple commands of a shell text, in the order they are written. Never raises."""
+    """The simple commands of a shell text, in order. Never raises."""
     return _read_cached(text, 0) if len(text) <= MAX_PARSED else _read(text, 0)
 
 
 def heads(text: str) -> tuple[str, ...]:
-    """The names of the commands; a `cd` in front of another command is left out."""
+    """The names of the commands, without a `cd` before another command."""
     found = commands(text)
     names = [c.head for i, c in enumerate(found) if c.head and (c.head != "cd" or i == len(found) - 1)]
     return tuple(names)

@@ -1,7 +1,7 @@
-"""Texts of a search: when do two queries, addresses, quotes or answers mean the same?
+"""Do two queries, addresses, quotes or answers of a search mean the same?
 
-Everything here is linear in the text and reads numbers as text: model output may be long and odd. What is
-many times as long as the demonstrated text is not read.
+Model output may be of any length and kind, so everything here takes linear time and treats numbers as text. A
+text many times as long as the demonstrated one is not read.
 """
 
 import re
@@ -10,10 +10,10 @@ from urllib.parse import SplitResult, quote, unquote_plus, unquote_to_bytes, url
 
 from rapidfuzz.distance import Indel
 
-QUERY_SIMILARITY = 0.8  # of 6 words 2 may be left out, of 3 one
+QUERY_SIMILARITY = 0.8  # 2 of 6 words may be left out, or 1 of 3
 
 
-# words that carry no topic; negations and words of direction are not among them
+# words without a topic; negations and words of direction are not among them
 STOP_WORDS = frozenset(
     """a an the of in on at for and or is are was were be been do does did has have had what which who whom
     whose when where why how that this these those it its with as from to by about into me my i you your we
@@ -45,13 +45,13 @@ _QUOTES = str.maketrans({c: '"' for c in "“”„«»"} | {c: "'" for c in "�
 
 
 def plain(text: str) -> str:
-    """Case, width, accents and kinds of quotation marks taken off."""
+    """The text in lower case, without accents, with one kind of width and of quotation marks."""
     text = unicodedata.normalize("NFKD", text.translate(_QUOTES)).casefold()
     return "".join(c for c in text if not unicodedata.combining(c))
 
 
 def _number(word: str) -> str:
-    """1,234.50 -> 1234.5: thousands' commas and padding zeros taken off; another word as it is."""
+    """1,234.50 -> 1234.5: a number without thousands' commas and padding zeros; other words unchanged."""
     if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", word):
         word = word.replace(",", "")
     if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", word):
@@ -67,7 +67,7 @@ def words(text: str) -> list[str]:
 
 
 def too_long(want: str, got: str) -> bool:
-    """Whether `got` need not be read: many times as long as `want`, it cannot mean the same."""
+    """Whether `got` is so much longer than `want` that it cannot mean the same."""
     return len(got) > 1000 + 4 * len(want)
 
 
@@ -83,7 +83,7 @@ def _singular(word: str) -> str:
 
 
 def _directions(all_words: list[str]) -> dict[str, set[str]]:
-    """Word of direction -> the words of topic that follow one: Paris -> Rome is not Rome -> Paris."""
+    """Word of direction -> the topic words that follow it: "Paris to Rome" is not "Rome to Paris"."""
     found: dict[str, set[str]] = {}
     for i, word in enumerate(all_words):
         if word in DIRECTIONS:
@@ -93,12 +93,12 @@ def _directions(all_words: list[str]) -> dict[str, set[str]]:
 
 
 def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -> str:
-    """Why `got` is not the query `want`, "" when it is.
+    """Why `got` asks something else than `want`, "" if it does not.
 
-    Case, accents, punctuation, plurals, stop words, repeats and the order of words do not count. Numbers,
-    quoted phrases, operators (site:, -word) and negations must be the same, and so must what follows a word
-    of direction that both use ("from Paris"). Words may then be added or left out, but not replaced (another
-    word may be another city), while 2 * common / (all of both) reaches `threshold`.
+    Case, accents, punctuation, plurals, stop words, repeated words and word order are ignored. Numbers,
+    quoted phrases, operators (site:, -word) and negations must be the same, and so must the words after a
+    word of direction that both use ("from Paris"). Other words may be added or left out as long as 2 *
+    common / (words of both) reaches `threshold`, but not replaced: another word may be another city.
     """
     if too_long(want, got):
         return "too few words in common"
@@ -152,7 +152,7 @@ _SAFE = "!$&'()*+,;=:@~-._"
 
 
 def _segments(path: str) -> list[str]:
-    """A path's parts, each with one spelling: %7E is ~, %2F is no slash, dots resolved."""
+    """A path's parts in one spelling: %7E becomes ~, %2F does not become a slash, dots are resolved."""
     kept: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -163,17 +163,17 @@ def _segments(path: str) -> list[str]:
 
 
 def page(address: str) -> tuple | None:
-    """What two addresses of one page have in common, None for a text that is no web address.
+    """A web address in normal form, equal for two addresses of one page; None for other texts.
 
-    Not part of it: http or https, "www.", the default port, a slash at the end, the fragment, tracking
-    parameters, the order of parameters, and how characters are percent-encoded.
+    Ignored are http or https, "www.", the default port, a final slash, the fragment, tracking parameters, the
+    order of parameters, and the percent-encoding of characters.
     """
     text = address.strip()
     if not text or len(text.split()) > 1 or len(text) > MAX_ADDRESS:
         return None
     try:
         return _page(urlsplit(text if "://" in text else "https://" + text.removeprefix("//")))
-    except ValueError:  # a bracket that closes nothing, a lone surrogate
+    except ValueError:  # an unmatched bracket, a lone surrogate
         return None
 
 
@@ -190,7 +190,7 @@ def _page(parts: SplitResult) -> tuple | None:
 
 
 def same_page(want: str, got: str) -> bool:
-    """Whether two addresses are of the same page; texts that are no addresses must be equal."""
+    """Whether two addresses lead to the same page; texts that are no addresses must be equal."""
     ours = page(want)
     return want.strip() == got.strip() if ours is None else ours == page(got)
 
@@ -199,8 +199,9 @@ def same_page(want: str, got: str) -> bool:
 
 
 def same_passage(want: str, got: str, pages: str | None) -> bool:
-    """Whether two quotes point at the same passage: one holds the other, word by word, and is at most twice
-    as long. What is longer than `want` must stand in `pages` (the words seen so far, None when unknown).
+    """Whether two quotes are of the same passage: one contains the other, word by word, and is at most
+    twice as long. A quote longer than `want` must occur in `pages` (the words of the pages so far, None if
+    unknown).
     """
     if too_long(want, got):
         return False
@@ -249,7 +250,7 @@ _SIGN = re.compile(r"(?<![\w.])[-−](?=[0-9])")
 
 
 def final_answer(text: str) -> str:
-    """The answer that a final turn marks ("Exact Answer: ...", <answer>...</answer>), else all its text."""
+    """The answer marked in a final turn ("Exact Answer: ...", <answer>...</answer>), or else all its text."""
     start = text.rfind("<answer>")
     tagged = _TAGGED.match(text, start) if start >= 0 else None
     if tagged:
@@ -259,7 +260,7 @@ def final_answer(text: str) -> str:
 
 
 def _date(three: list[str]) -> str:
-    """year-month-day of [day, month, year] or [month, day, year] in words, "" for other words."""
+    """The words [day, month, year] or [month, day, year] as year-month-day, "" for other words."""
     if len(three) < 3 or not re.fullmatch("[0-9]{4}", three[2]):
         return ""
     for day, month in ((three[0], three[1]), (three[1], three[0])):
@@ -270,7 +271,7 @@ def _date(three: list[str]) -> str:
 
 
 def _dated(parts: list[str]) -> list[str]:
-    """`parts` with every date of three words as one."""
+    """`parts` with every date of three words as one word."""
     out, i = [], 0
     while i < len(parts):
         date = _date(parts[i : i + 3])
@@ -280,7 +281,7 @@ def _dated(parts: list[str]) -> list[str]:
 
 
 def normal_answer(text: str) -> str:
-    """An answer in normal form: case, accents, punctuation and articles off; numbers and dates by value."""
+    """An answer without case, accents, punctuation and articles, its numbers and dates in one notation."""
     text = _MONEY.sub(lambda m: f"{m[1]}{m[2] or ''} dollars", plain(text))
     text = _ISO.sub(lambda m: f" {int(m[3])} {_MONTHS[int(m[2]) - 1]} {m[1]} ", text)
     parts = words(_SIGN.sub(" minus ", text).replace("%", " percent "))
@@ -294,7 +295,7 @@ def normal_answer(text: str) -> str:
 
 
 def same_answer(want: str, got: str) -> bool:
-    """Whether two final answers are the same after normalisation. Answers without a word must be equal."""
+    """Whether two final answers are equal in normal form. Answers without a word must be equal."""
     if too_long(want, got):
         return False
     ours, theirs = normal_answer(want), normal_answer(got)

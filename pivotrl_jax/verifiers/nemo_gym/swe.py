@@ -1,18 +1,20 @@
 """swe:nemo_gym: the rewards of NVIDIA NeMo Gym's released verifier for coding agents, `swe_pivot`.
 
-Reproduced, defects included; the rules are written anew from its behaviour. Only the first call counts.
+It reproduces the defects too; the rules are written anew from the server's behaviour. Only the first call
+counts.
 
 - Level 0: the tool's name, without case, or two names of one category (edit, bash, search, read, ...).
 - Level 1 (`enable_target_match`): edits: the editor's command, the last two components of the path, and of a
   viewed range 80%; bash: the first word, one path in common, similarity 0.3; search and read: the last three
-  components of the path. What one side leaves out is not compared.
-- Level 2 (`enable_argument_similarity`): difflib's ratio on the first 2000 characters, the rollout first: the
-  smaller of old and new text, else the content or patch, else the command. Binary: `similarity_full_credit`
-  reached; continuous: from `similarity_threshold` on 0.5 and more.
-- Level 4 (`enable_diff_size_shaping`, continuous only): up to `diff_size_alpha` off for the edit's length.
+  components of the path. What either side leaves out is not compared.
+- Level 2 (`enable_argument_similarity`): difflib's ratio of the first 2000 characters, with the rollout's
+  text first; of old and new text the smaller ratio, else of the content or patch, else of the command. The
+  reward is binary (1 from `similarity_full_credit` on) or continuous (0.5 and more from
+  `similarity_threshold` on).
+- Level 4 (`enable_diff_size_shaping`, continuous only): minus up to `diff_size_alpha` for the edit's length.
 
-Arguments that are no JSON count as {}, which skips most checks. `candidate.case["config"]` sets the options
-by these names. Where the released code raises (it answers "unknown_error") the reward is 0.
+Arguments that are not JSON count as {}, which skips most checks. `candidate.case["config"]` sets the options
+under these names. Where the released code raises (it answers "unknown_error"), the reward is 0.
 """
 
 import json
@@ -31,7 +33,7 @@ from pivotrl_jax.verifiers.nemo_gym.tool_call import NESTING
 NAME = "swe:nemo_gym"
 
 
-MAX_CHARS = 2000  # of a text that is compared; released
+MAX_CHARS = 2000  # compared of a text, as released
 
 
 BASH_FLOOR = 0.3
@@ -40,7 +42,7 @@ BASH_FLOOR = 0.3
 COVERED = 0.8  # of the expected range of lines
 
 
-EDIT_CHARS = 500  # an edit of this length pays all of diff_size_alpha
+EDIT_CHARS = 500  # an edit of this length loses all of diff_size_alpha
 
 
 _CATEGORY = {
@@ -54,11 +56,11 @@ _CATEGORY = {
 _PATHS = re.compile(r"""(?:^|[\s='"(])((?:/[\w._-]+)+|\.\.?/[\w._/-]+|[\w._-]+/[\w._/-]+)""")
 
 
-# What the released code runs into on arguments that are no object, on huge numbers and bottomless JSON.
+# what the released code raises on arguments that are no object, huge numbers and deep nesting
 _RAISED = (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError)
 
 
-# ---- what is read from arguments; each may raise one of _RAISED on arguments that are no object
+# ---- reading arguments; each function may raise one of _RAISED if they are no object
 
 
 def category(name: str) -> str:
@@ -76,7 +78,7 @@ def _decode(arguments: Any) -> Any:
         value = arguments if isinstance(arguments, dict) else {}
     if nesting(value) > NESTING:
         raise ValueError("nested too deeply")
-    json.dumps(value)  # the released code prints it
+    json.dumps(value)  # as the released code does
     return value
 
 
@@ -127,7 +129,7 @@ def _ratio(got: str, want: str) -> float:
 
 
 def _similar(got: str, want: str) -> float:
-    """As `_ratio`, but all or nothing where one is empty."""
+    """As `_ratio`, but 0 or 1 where one text is empty."""
     return _ratio(got, want) if got and want else float(got == want)
 
 
@@ -143,10 +145,10 @@ def _same_edit_target(got: Any, want: Any) -> bool:
         return False
     if commands != ("view", "view"):
         return True
-    seen, wanted = _range(got.get("view_range")), _range(want.get("view_range"))
-    if seen is None or wanted is None:
+    viewed, wanted = _range(got.get("view_range")), _range(want.get("view_range"))
+    if viewed is None or wanted is None:
         return True
-    both = max(0, min(seen[1], wanted[1]) - max(seen[0], wanted[0]))
+    both = max(0, min(viewed[1], wanted[1]) - max(viewed[0], wanted[0]))
     return both / max(1, wanted[1] - wanted[0]) >= COVERED
 
 
@@ -192,7 +194,7 @@ def _similarity(kinds: tuple[str, str], got: Any, want: Any) -> float:
 
 
 def _credit(similarity: float, config: TargetConfig) -> float:
-    """Level 2's reward; 0 is a failure."""
+    """Level 2's reward; 0 rejects."""
     low, full = config.similarity_threshold, config.similarity_full_credit
     if similarity >= full:
         return 1.0
@@ -208,21 +210,21 @@ def _verify_call(want: Call, got: Call, config: TargetConfig) -> Verdict:
         return Verdict(0.0, "tool_name_mismatch", f"called {show(got.name)}, want {show(want.name)}")
     if config.enable_target_match and not _same_target(kinds, given, wanted):
         return Verdict(0.0, "target_mismatch", f"{show(given)}, want {show(wanted)}")
-    reward, said = 1.0, "the same tool"
+    reward, details = 1.0, "the same tool"
     if config.enable_argument_similarity:
         similarity = _similarity(kinds, given, wanted)
-        reward, said = _credit(similarity, config), f"similarity {similarity:.4f}"
+        reward, details = _credit(similarity, config), f"similarity {similarity:.4f}"
         if not reward:
-            return Verdict(0.0, "similarity_below_threshold", said)
+            return Verdict(0.0, "similarity_below_threshold", details)
     if config.enable_diff_size_shaping and config.reward_mode == "continuous" and kinds[0] == "edit":
         size = min(len(_content(given)) / EDIT_CHARS, 1.0)
         reward *= 1.0 - config.diff_size_alpha * size
-    return Verdict(reward, "ok" if reward == 1 else "partial", said)
+    return Verdict(reward, "ok" if reward == 1 else "partial", details)
 
 
 def _expected(candidate: Candidate) -> Call | None:
-    """The expected call: of the row where the case holds one, else the demonstration's only one. May raise
-    one of _RAISED.
+    """The expected call: the row's if the case holds one, else the demonstration's only call. May raise one
+    of _RAISED.
     """
     case = candidate.case
     if not case.keys() & {"expected_action", "expected_answer", "metadata"}:
@@ -245,14 +247,14 @@ def _expected(candidate: Candidate) -> Call | None:
 def verify(candidate: Candidate, action: Action) -> Verdict:
     """The reward that the released `swe_pivot` gives. Never raises on `action`.
 
-    Raises InputError for a configuration that the server would not take.
+    Raises InputError for a configuration that the server would refuse.
     """
     config = read_config(candidate.case)
     try:
         expected = _expected(candidate)
         if expected is None:
             return Verdict(0.0, "expected_action_invalid", "the gold is not one call")
-        # servers return an unreadable call, and all beside it, as text
+        # servers return an unreadable call, and everything beside it, as text
         if action.malformed or not action.calls:
             return Verdict(0.0, "model_output_invalid", action.malformed or "no call")
         return _verify_call(expected, action.calls[0], config)
@@ -264,8 +266,9 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
 
 
 def read_case(case: dict) -> tuple[Candidate, Action]:
-    """{"id", "expected_action", "candidate": Responses items, "config"?, "row"?} -> (candidate, action). What
-    cannot be decoded is found when compared. Raises InputError.
+    """A row {"id", "expected_action", "candidate": Responses items, "config"?, "row"?}. Raises InputError.
+
+    Arguments stay as they are given: those that cannot be decoded are noticed when compared.
     """
     row = case["row"] if isinstance(case.get("row"), dict) else {}
     names = ("expected_action", "expected_answer", "metadata", "config")

@@ -1,14 +1,14 @@
 """terminal:nemo_gym: the rewards of NeMo Gym's terminal verifiers; here those of `terminal_multi_harness`.
 
-A case or candidate with `expected_answer` (or a released `row`) is Terminus's (nemo_gym_terminus.py); one
-with `expected_action`, or a demonstration that calls tools, is multi-harness: codex, opencode, agent006,
-stirrup. `candidate.case` holds `harness`, `expected_action`, `threshold` and `config`
-({"tool_call_comparator_config": {"string_similarity_threshold"}}; 0.9 without).
+A case with `expected_answer` (or a released `row`) is Terminus's (terminus.py). A case with
+`expected_action`, or a demonstration that calls tools, is of a multi-harness row: codex, opencode,
+agent006, stirrup. There `candidate.case` holds `harness`, `expected_action`, `threshold` and `config`
+({"tool_call_comparator_config": {"string_similarity_threshold"}}, 0.9 by default).
 
-Steps, as released: same type of action (message, one call, a batch); a message is not blank; a call's
-arguments satisfy the declared schema, the name is the gold's, no argument is given that the gold lacks; then
-the rule of (harness, tool), and where there is none no value is compared. What makes the released code raise
-is reward 0 here.
+Steps, as released: the type of action (message, one call, a batch) is the gold's; a message is not blank; a
+call's arguments satisfy the declared schema, its name is the gold's, and it has no argument that the gold
+lacks; then the rule of (harness, tool) is applied. Where there is no rule, no value is compared. Where the
+released code raises, the reward is 0.
 """
 
 import json
@@ -49,7 +49,7 @@ def _command(name: str) -> Rule:
     def rule(gold: dict, actual: dict, threshold: float) -> Verdict:
         texts = gold.get(name), actual.get(name)
         if not all(isinstance(text, str) for text in texts):
-            return Verdict(0.0, f"missing_{name}", f"{name} is no string")
+            return Verdict(0.0, f"missing_{name}", f"{name} is not a string")
         plain = [text.replace("\r\n", "\n").replace("\r", "\n").strip() for text in texts]
         return _similar(name, *plain, threshold)
 
@@ -81,7 +81,7 @@ def _plan(gold: dict, actual: dict, threshold: float) -> Verdict:
 def _code(gold: dict, actual: dict, threshold: float) -> Verdict:
     texts = gold.get("code"), actual.get("code")
     if not all(isinstance(text, str) and text.strip() for text in texts):
-        return _value_mismatch("code is blank or no string")
+        return _value_mismatch("code is blank or not a string")
     return _similar("code", *texts, threshold)
 
 
@@ -93,12 +93,12 @@ def _result(gold: dict, actual: dict, threshold: float) -> Verdict:
 def _todos(gold: dict, actual: dict, threshold: float) -> Verdict:
     want, got = gold.get("todos"), actual.get("todos")
     if not isinstance(want, list) or not isinstance(got, list):
-        return Verdict(0.0, "empty_todos", "todos is no list")
+        return Verdict(0.0, "empty_todos", "todos is not a list")
     if len(want) != len(got):
         return _value_mismatch(f"{len(got)} todos, want {len(want)}")
     for old, new in zip(want, got):
         if not isinstance(old, dict) or not isinstance(new, dict):
-            return _value_mismatch("a todo is no object")
+            return _value_mismatch("a todo is not an object")
         verdict = _selected("status", "priority")(old, new, threshold)
         if not verdict.reward:
             return verdict
@@ -106,7 +106,7 @@ def _todos(gold: dict, actual: dict, threshold: float) -> Verdict:
 
 
 def _web_text(value: Any) -> str | None:
-    """The text in lower case without outer space; None for what is no text, or empty before stripping."""
+    """The text in lower case without outer spaces; None for a value that is empty or not a string."""
     return value.lower().strip() if value and isinstance(value, str) else None
 
 
@@ -134,7 +134,7 @@ def _finish(gold: dict, actual: dict, threshold: float) -> Verdict:
     want, got = (sorted(path.strip() for path in p) for p in paths)
     if want != got:
         return Verdict(0.0, "paths", f"paths are {show(got)}, want {show(want)}")
-    return _similar("reason", *reasons, threshold)  # the one rule that takes the actual text first
+    return _similar("reason", *reasons, threshold)  # the only rule that puts the actual text first
 
 
 RULES: dict[tuple[str, str], Rule] = {
@@ -186,8 +186,8 @@ def _compare_call(gold: Call, actual: Call, schemas: dict, harness: Any, thresho
         return Verdict(0.0, "malformed", "arguments too deep or too large to compare")
 
 
-def _strings(expected: Any) -> bool:
-    """Whether the arguments of a row's calls are strings; the released server refuses another row."""
+def _has_string_arguments(expected: Any) -> bool:
+    """Whether the arguments of a row's calls are strings; the released server refuses other rows."""
     items = (expected.get("calls") or [expected]) if isinstance(expected, dict) else []
     return not any(
         isinstance(item, dict) and not isinstance(item.get("arguments", ""), str) for item in items
@@ -206,7 +206,7 @@ def _sort_key(call: Call) -> tuple[str, str]:
 def verify_harness(candidate: Candidate, action: Action) -> Verdict:
     """The reward that the released `terminal_multi_harness` gives. Never raises on `action`."""
     gold, batch = terminal_cases.gold_calls(candidate)
-    if gold is None or not _strings(candidate.case.get("expected_action")):
+    if gold is None or not _has_string_arguments(candidate.case.get("expected_action")):
         return Verdict(0.0, "expected_action_invalid", f"{show(candidate.case.get('expected_action'))}")
     if not gold:
         if action.calls:
@@ -214,7 +214,9 @@ def verify_harness(candidate: Candidate, action: Action) -> Verdict:
         blank = not terminal_cases.spoken(action).strip()
         return Verdict(0.0, "empty_message", "a blank message") if blank else _OK
     if not action.calls or batch != (len(action.calls) > 1):
-        return Verdict(0.0, "action_type_mismatch", f"{len(action.calls)} calls, the gold is of another type")
+        return Verdict(
+            0.0, "action_type_mismatch", f"{len(action.calls)} calls where the gold is of another type"
+        )
     if len(gold) != len(action.calls):
         return Verdict(0.0, "batch_length", f"{len(action.calls)} calls, want {len(gold)}")
     config = candidate.case.get("config") or {}

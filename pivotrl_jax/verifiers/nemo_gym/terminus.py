@@ -2,14 +2,14 @@
 
     {"analysis": "...", "plan": "...", "commands": [{"keystrokes": "ls -la\\n"}], "task_complete": false}
 
-Registered as a part of "terminal:nemo_gym" (nemo_gym_harness.py). `candidate.case` holds what the released
-row and its configuration hold: `row` (or the row's fields themselves) with `expected_answer`, `metadata` and
-`threshold`, and `config`. Without an `expected_answer` the demonstration's text is the gold.
+It is part of "terminal:nemo_gym" (terminal.py). `candidate.case` holds the released row (`row`, or the row's
+fields themselves) with `expected_answer`, `metadata` and `threshold`, and its `config`. Without an
+`expected_answer`, the demonstration's text is the gold.
 
-Steps, as released: the text after the last `</think>` is a JSON object; gold and action satisfy the schema of
-`metadata.harness`; where the gold is complete the action is; then all keystrokes as one string are similar
-enough, or a judge decides. Left out is the judge: where it would be asked, the verdict carries a question.
-What makes the released code raise (HTTP 500) is reward 0 here.
+Steps, as released: the text after the last `</think>` is a JSON object; gold and action satisfy the schema
+of `metadata.harness`; the action claims completion if the gold does; then all keystrokes, joined to one
+string, are similar enough, or a judge decides. The judge is not called here: where it would be, the verdict
+carries a question. Where the released code raises (HTTP 500), the reward is 0.
 """
 
 from bisect import bisect_left
@@ -23,7 +23,7 @@ from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, strokes
 from pivotrl_jax.verifiers.terminal_cases import gold_text, harness_of, row_of, spoken, task_of
 
-# the class defaults of the released server, for what a `config` leaves out
+# the class defaults of the released server, for options that a `config` leaves out
 CLASS_DEFAULTS = {
     "enable_string_similarity": False,
     "string_similarity_threshold": 0.95,
@@ -31,7 +31,7 @@ CLASS_DEFAULTS = {
 }
 
 
-# without any `config`: the released string-only configuration
+# the released string-only configuration, for a case without `config`
 STRING_ONLY = {
     "enable_string_similarity": True,
     "string_similarity_threshold": 0.9,
@@ -39,9 +39,9 @@ STRING_ONLY = {
 }
 
 
-# ---- similarity, as released, in bounded time
+# ---- the released similarity, in bounded time
 
-MAX_STEPS = 10_000_000  # of the inner loop, about two seconds; honest texts of 50,000 characters take less
+MAX_STEPS = 10_000_000  # of the inner loop: two seconds; ordinary texts of 50,000 characters take fewer
 
 
 class _TooMuchWork(Exception):
@@ -49,7 +49,7 @@ class _TooMuchWork(Exception):
 
 
 class _Metered(SequenceMatcher):
-    """difflib's SequenceMatcher without junk: the same matches in less work, which is counted and bounded."""
+    """difflib's SequenceMatcher without junk: the same matches in fewer steps, which are bounded."""
 
     left = MAX_STEPS
 
@@ -59,7 +59,7 @@ class _Metered(SequenceMatcher):
         lengths: dict[int, int] = {}  # of the match that ends at a[i - 1] and b[j], by j
         for i in range(alo, ahi):
             places = b2j.get(a[i], ())
-            start = bisect_left(places, blo)  # difflib walks through the places before
+            start = bisect_left(places, blo)  # difflib steps through the earlier places
             places = places[start : bisect_left(places, bhi, start)]
             self.left -= len(places) + 1
             if self.left < 0:
@@ -70,7 +70,7 @@ class _Metered(SequenceMatcher):
                 if k > size:
                     besti, bestj, size = i - k + 1, j - k + 1, k
             lengths = longer
-        # characters too frequent to be in b2j (autojunk) prolong a match
+        # characters too frequent for b2j (autojunk) extend a match
         while besti > alo and bestj > blo and a[besti - 1] == b[bestj - 1]:
             besti, bestj, size = besti - 1, bestj - 1, size + 1
         while besti + size < ahi and bestj + size < bhi and a[besti + size] == b[bestj + size]:
@@ -81,8 +81,8 @@ class _Metered(SequenceMatcher):
 def similar(first: str, second: str, threshold: float) -> tuple[bool | None, str]:
     """(whether `SequenceMatcher(None, first, second).ratio() >= threshold`, the score in words).
 
-    The order of the two matters, and autojunk is on, as released. The upper bounds that difflib documents
-    (lengths, then counts of characters) decide most hostile pairs; None: the rest would take too long.
+    As released, the order of the two matters and autojunk is on. The upper bounds that difflib documents
+    (lengths, then counts of characters) decide most hostile pairs; None if the others would take too long.
     """
     if first == second:
         return threshold <= 1.0, "similarity 1"
@@ -111,7 +111,7 @@ def _read_gold(text: str | None) -> dict | None:
 
 
 def _complete(gold: dict, answer: dict) -> bool:
-    """Whether the action is complete where the gold is. A premature claim passes, as released."""
+    """Whether the action claims completion if the gold does. As released, a premature claim passes."""
     for name in ("task_complete", "is_task_complete"):
         if gold.get(name):
             return bool(answer.get(name))
@@ -119,7 +119,7 @@ def _complete(gold: dict, answer: dict) -> bool:
 
 
 def read_threshold(row: dict, config: dict) -> float:
-    """The row's threshold, else the configuration's. Raises ValueError for what is no number."""
+    """The row's threshold, or else the configuration's. Raises ValueError if it is no number."""
     for value in (row.get("threshold"), config.get("string_similarity_threshold")):
         if value is not None:
             if not isinstance(value, (int, float, str)) or len(str(value)) > 100:
@@ -159,13 +159,13 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
 def _compare(case: dict, gold: list[str], actual: list[str], question: Question) -> Verdict:
     given = case.get("config")
     config = {**CLASS_DEFAULTS, **given} if isinstance(given, dict) and given else STRING_ONLY
-    details = "no similarity asked for"
+    details = "similarity is switched off"
     if config["enable_string_similarity"]:
         try:
             threshold = read_threshold(row_of(case), config)
         except ValueError:
             return Verdict(0.0, "threshold", "the row's threshold is not a number")
-        if bool(gold) != bool(actual):  # no command at all is unlike even an empty one
+        if bool(gold) != bool(actual):  # no command at all differs even from an empty one
             passed, details = 0.0 >= threshold, "one of the two has no command"
         else:
             passed, details = similar("".join(gold), "".join(actual), threshold)
@@ -174,7 +174,7 @@ def _compare(case: dict, gold: list[str], actual: list[str], question: Question)
         if passed:
             return Verdict(1.0, "ok", details)
     elif not config["enable_llm_judge"]:
-        return Verdict(1.0, "ok", "satisfies the schema, and nothing else is asked for")
+        return Verdict(1.0, "ok", "satisfies the schema, and nothing else is checked")
     if config["enable_llm_judge"]:
         return Verdict(0.0, "undecided", details, question)
     return Verdict(0.0, "string_similarity_below_threshold", details)

@@ -1,21 +1,23 @@
 """tool_call:nemo_gym and search:nemo_gym: the rewards of NVIDIA NeMo Gym's released verifier.
 
-Reproduced, defects included, is its server single_step_tool_use_with_argument_comparison, which scores
-conversational tool use, function calling and search pivots; the rules are written anew from its behaviour:
+They reproduce, defects included, the server single_step_tool_use_with_argument_comparison, which scores
+conversational tool use, function calling and search pivots. The rules are written anew from its behaviour:
 
-- where a message is expected any message is right, even an empty one or a broken call left in the text;
-  calls beat text; no message and no call is no action;
-- names equal; `json.loads` of the arguments; then values of the expected type (so `true` passes for 1),
-  objects with the same keys, lists item by item, floats closer than `floating_point_comparison_threshold`;
-- two strings of at least two words each: the words both have, counted with repeats and without case, over the
-  sum of both counts, must reach `word_count_similarity_threshold` (equal strings reach 0.5); else exact;
-- by default surplus calls are free; with `parallel_tool_call_rewarding` counts matter: `allow_subset`,
-  `allow_superset`, and `parallel_tool_call_reward_mode` binary_strict, fractional or f1, over a maximum
+- Where a message is expected, any message is right, even an empty one or a broken call left in the text. An
+  action with calls is no message; one with neither is no action.
+- Names are equal. Arguments are decoded by `json.loads`; then values must be of the expected type (so that
+  `true` passes for 1), objects must have the same keys, lists are compared item by item, and floats must be
+  closer than `floating_point_comparison_threshold`.
+- For two strings of at least two words each, the number of common words (with repeats, without case) over
+  the sum of both word counts must reach `word_count_similarity_threshold`: equal strings reach 0.5. Other
+  strings are compared exactly.
+- By default surplus calls are accepted. With `parallel_tool_call_rewarding` counts matter: `allow_subset`,
+  `allow_superset`, and a `parallel_tool_call_reward_mode` of binary_strict, fractional or f1 over a maximum
   matching.
 
-`candidate.case["config"]["tool_call_comparator_config"]` sets these per row. Where the released code
-raises (and its server answers 500) the reward is 0, with the reason "crash". Rows with `expected_answers`
-follow NeMo Gym's xlam_fc server: values exactly equal, surplus arguments free, calls paired greedily.
+`candidate.case["config"]["tool_call_comparator_config"]` sets these options per row. Where the released
+code raises (its server answers 500), the reward is 0 with the reason "crash". Rows with `expected_answers`
+follow NeMo Gym's xlam_fc server: values exactly equal, surplus arguments accepted, calls paired greedily.
 """
 
 import dataclasses
@@ -45,7 +47,7 @@ class _Crash(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """`tool_call_comparator_config`, by its own names."""
+    """The options of `tool_call_comparator_config`, under its names."""
 
     word_count_similarity_threshold: float
     floating_point_comparison_threshold: float = 1e-6
@@ -56,7 +58,7 @@ class Config:
 
 
 def read_config(case: dict, threshold: float) -> Config:
-    """The configuration of a case; `threshold` where it names none. Raises InputError for unknown options."""
+    """The configuration of a case; `threshold` if it gives none. Raises InputError for unknown options."""
     given = case.get("config") or {}
     given = given.get("tool_call_comparator_config", {}) if isinstance(given, dict) else given
     types = {f.name: f.type for f in dataclasses.fields(Config)}
@@ -76,13 +78,13 @@ def read_config(case: dict, threshold: float) -> Config:
 
 
 def _decode(arguments: Any) -> tuple[str, Any]:
-    """("", value), ("decode", None) where the released code rejects, ("crash", why) where it raises."""
+    """("", value), or ("decode", None) if the released code rejects, or ("crash", why) if it raises."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except json.JSONDecodeError:
             return "decode", None
-        except (ValueError, RecursionError) as e:  # integers of thousands of digits; bottomless nesting
+        except (ValueError, RecursionError) as e:  # integers of thousands of digits; too deep nesting
             return "crash", f"the arguments cannot be read ({type(e).__name__})"
     elif not isinstance(arguments, dict):
         return "crash", f"the arguments are {show(arguments)}, want JSON in a string"
@@ -104,7 +106,7 @@ def _similar(want: str, got: str, threshold: float, words: Callable[[str], Count
 
 
 def _difference(want: Any, got: Any, config: Config, words: Callable[[str], Counter[str]]) -> str:
-    """The rule by which two values differ, "" when none does: depth first as released, without recursion."""
+    """The rule by which two values differ, "" if they do not; depth first as released, without recursion."""
     left = [(want, got)]
     while left:
         want, got = left.pop()
@@ -130,18 +132,18 @@ def _difference(want: Any, got: Any, config: Config, words: Callable[[str], Coun
 
 
 def _choices(expected: tuple[Call, ...], actual: tuple[Call, ...], config: Config) -> tuple[list, str]:
-    """(for every expected call the actual calls it matches, why the first unmatched one is not matched)."""
+    """(the actual calls that match each expected call, the reason of the first expected call without any)."""
     words = functools.cache(_words)
-    wanted, made = [_decode(c.arguments) for c in expected], [_decode(c.arguments) for c in actual]
+    wanted, given = [_decode(c.arguments) for c in expected], [_decode(c.arguments) for c in actual]
     choices, why = [], ""
     for call, (unread, want) in zip(expected, wanted):
         fits, reason = [], "name"
         for j, other in enumerate(actual):
             if call.name != other.name:
                 continue
-            if unread:  # the released code takes the row for readable
+            if unread:  # the released code expects the row to be readable
                 raise _Crash(want or "the demonstrated arguments are not JSON")
-            fault, got = made[j]
+            fault, got = given[j]
             if fault == "crash":
                 raise _Crash(got)
             difference = fault or _difference(want, got, config, words)
@@ -158,7 +160,7 @@ def _choices(expected: tuple[Call, ...], actual: tuple[Call, ...], config: Confi
 
 
 def _score(found: int, expected: int, actual: int, config: Config) -> float:
-    """The reward of `found` matched calls, for counts that are admitted."""
+    """The reward of `found` matched calls, for counts that `_admitted` accepts."""
     if not config.parallel_tool_call_rewarding:
         return float(found == expected)
     required = min(expected, actual) if config.allow_subset else expected
@@ -206,7 +208,7 @@ def _verify(candidate: Candidate, action: Action, threshold: float) -> Verdict:
     if candidate.case.get("server") == "xlam_fc":
         return _xlam(expected, action.calls)
     config = read_config(candidate.case, threshold)
-    # servers return an unreadable call, and all beside it, as text
+    # servers return an unreadable call, and everything beside it, as text
     calls = () if action.malformed else action.calls
     if not calls and not _is_message(action):
         return Verdict(0.0, "no_action", "no call and no message")
@@ -234,12 +236,12 @@ def _xlam(expected: tuple[Call, ...], actual: tuple[Call, ...]) -> Verdict:
                 break
     if found == len(expected) == len(actual):
         return Verdict(1.0, "ok", f"{found} calls matched")
-    said = f"{found} of {len(expected)} calls matched by {len(actual)}"
-    return Verdict(0.0, "count" if len(expected) != len(actual) else "value", said)
+    details = f"{found} of {len(expected)} calls matched by {len(actual)}"
+    return Verdict(0.0, "count" if len(expected) != len(actual) else "value", details)
 
 
 def _unequal(got: Any, want: Any) -> bool:
-    """Python's `!=`, which recurses in C; what is nested too deeply for it counts as unequal."""
+    """Python's `!=`; values nested too deeply for its recursion count as unequal."""
     try:
         return bool(got != want)
     except RecursionError:
@@ -250,7 +252,7 @@ def _unequal(got: Any, want: Any) -> bool:
 
 
 def _calls(expected: dict) -> list[tuple[str, Any]]:
-    """(name, arguments as given) of each expected call: what cannot be decoded is found when compared."""
+    """(name, arguments as given) of each expected call. They are decoded when compared."""
     items = expected.get("calls") if expected["type"] == "function_call_batch" else [expected]
     if not isinstance(items, list) or not items:
         raise InputError('"expected_action" is a function_call_batch without "calls"; list them')
@@ -269,7 +271,7 @@ def _read_action(items: list) -> Action:
         elif item.get("type") == "message":
             texts += output_texts(item)
     texts = [text for text in texts if isinstance(text, str)]
-    # an empty message is a message: `text` is not empty where there was one
+    # `text` is a space for an empty message, which is a message nevertheless
     return Action(texts[0] if texts else "", "", tuple(calls), "", texts[0] or " " if texts else "")
 
 
@@ -299,7 +301,7 @@ def _read_case(name: str) -> CaseReader:
 
 def _verifier(name: str, threshold: float) -> Verifier:
     def verify(candidate: Candidate, action: Action) -> Verdict:
-        """NeMo Gym's reward. Never raises on an action; raises InputError for a configuration it has not."""
+        """NeMo Gym's reward. Never raises on an action; raises InputError for an unknown configuration."""
         return _verify(candidate, action, threshold)
 
     return Verifier(name, "1", verify, _read_case(name))
