@@ -1,6 +1,6 @@
 """The nouns of PivotRL, and their JSONL form. Read this file first.
 
-Trajectory -> Candidate (one per assistant turn) -> Rollout (G per candidate) -> Profile -> Pivot.
+Trajectory -> Candidate (one per assistant turn) -> Prompt -> Rollout (G per prompt) -> Profile -> Pivot.
 
 Messages are OpenAI chat messages (`role`, `content`, `tool_calls`, `tool_call_id`, `reasoning_content`). One
 rule is ours: inside this project `tool_calls[i]["function"]["arguments"]` is a dict, parsed once by the
@@ -57,6 +57,14 @@ class Candidate:
     def is_call(self) -> bool:
         """Whether the demonstration calls a tool (a call turn) or only talks (a text turn)."""
         return bool(self.demonstration.get("tool_calls"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A candidate's state as the policy reads it: what its rollouts start from. Not for disk."""
+
+    candidate: Candidate
+    ids: list[int]  # tokens of messages and tools, rendered by the checkpoint's chat template
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ line in the same order: the natural logarithms of the probabilities of tokens 1.
 line that cannot be scored is named on stderr with its number and gives no output line; the exit status is 1.
 """
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -57,7 +58,12 @@ class Scorer:
         self._rows = sharding.row_shards(mesh)
         compute = learner.Compute(attention_chunk=512, log_prob_chunk=512, remat="nothing")
         self._learner = learner.Learner(
-            self.config, compute, mesh, optax.identity(), losses.sft_loss, 1.0, self._rows
+            self.config,
+            dataclasses.replace(compute, rows=self._rows),
+            mesh,
+            optax.identity(),
+            losses.negative_log_likelihood,
+            1.0,
         )
 
     def __call__(self, sequences: list[list[int]]) -> list[list[float]]:

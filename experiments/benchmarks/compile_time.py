@@ -41,7 +41,9 @@ def seconds(layers: int) -> tuple[float, float]:
     adamw = optimizer.make_optimizer(1e-6, 0, 0.0, 0.9, 0.95, 1.0)
     compute = learner_lib.Compute(attention_chunk=512, log_prob_chunk=512, remat="full")
     began = time.perf_counter()
-    learner = learner_lib.Learner(config, compute, mesh, adamw, losses.sft_loss, 1.0, ROWS)
+    learner = learner_lib.Learner(
+        config, dataclasses.replace(compute, rows=ROWS), mesh, adamw, losses.negative_log_likelihood, 1.0
+    )
     learner.accumulate.lower(shapes, {}, shapes, batch).compile()
     middle = time.perf_counter()
     sampler = Sampler(config, Sampling(1.0, 1.0, 0, 64, (0,)), 512, mesh)

@@ -15,6 +15,7 @@ the prompt and not making logits. Left out: the optimizer's state, the same for 
 """
 
 import argparse
+import dataclasses
 import math
 import re
 from types import SimpleNamespace
@@ -51,15 +52,18 @@ KINDS = {
     "dense": dict(mlp_size=768, expert_size=0, num_experts=0, experts_per_token=0),
     "moe": dict(mlp_size=0, expert_size=96, num_experts=16, experts_per_token=8),
 }
-LOSS = losses.grpo_loss(peers.CLIP_LOW, peers.CLIP_HIGH, 0.0)
+LOSS = losses.policy_gradient(peers.GRPO)
 
 
 def forest_batch(prompt: int, group: int, completion: int, slots: int) -> losses.Batch:
     """A group's packed forest with the loss's fields, of made-up tokens."""
     ids, zeros = [1] * completion, [0.0] * completion
     drawn = SimpleNamespace(token_ids=ids, log_probs=zeros, model_log_probs=zeros, finished=True)
-    tree = SimpleNamespace(trajectory_id="0")
-    return batches.grpo_batch([tree], [[1] * prompt], [[drawn] * group], np.zeros((1, group)), [slots], 1)
+    prompts, weights = (
+        [peers.made_up_prompt("0", [1] * prompt)],
+        np.full((1, group), 1 / (group * completion)),
+    )
+    return batches.grpo_batch(prompts, [[drawn] * group], np.zeros((1, group)), weights, [slots], 1)
 
 
 def shapes_of(batch: losses.Batch, rows: int, slots: int) -> losses.Batch:
@@ -70,7 +74,9 @@ def ours(config: model_config.ModelConfig, shapes, batch):
     """Learner.accumulate, compiled."""
     adamw = optimizer.make_optimizer(1e-6, 0, 0.0, 0.9, 0.95, 1.0)
     compute = learner_lib.Compute(CHUNK, CHUNK, "full")
-    learner = learner_lib.Learner(config, compute, sharding.make_mesh({}), adamw, LOSS, 1.0, 1)
+    learner = learner_lib.Learner(
+        config, dataclasses.replace(compute, rows=1), sharding.make_mesh({}), adamw, LOSS, 1.0
+    )
     return learner.accumulate.lower(shapes, {}, shapes, batch).compile()
 
 

@@ -32,6 +32,7 @@ from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import hf, hf_config, locate
 from pivotrl_jax.environments import toolbox
 from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.records import Prompt
 from pivotrl_jax.rollouts.actor import Actor, Completion, Request
 from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.training import advantages as advantages_lib
@@ -40,6 +41,10 @@ from pivotrl_jax.trajectories import extract
 
 PACKAGES = ("jax", "torch", "transformers", "trl")
 LEARNING_RATE, CLIP_LOW, CLIP_HIGH, EPS = 1e-6, 0.2, 0.28, 1e-6
+# what a loss reads of `config.grpo`
+GRPO = SimpleNamespace(
+    loss="grpo", clip_low=CLIP_LOW, clip_high=CLIP_HIGH, importance="ratio", kl_coefficient=0.0, kl_in="loss"
+)
 PAUSE = 0.3  # seconds between sides: OpenMP's threads spin for a while after their last work
 Seconds = dict[str, float]
 
@@ -143,6 +148,11 @@ def embedded_chat() -> template.Chat:
     return template.load_chat(locate.EMBEDDED, False)
 
 
+def made_up_prompt(trajectory: str, ids: list[int]) -> Prompt:
+    """A prompt of a trajectory of its own, as far as packing asks."""
+    return Prompt(SimpleNamespace(trajectory_id=trajectory), ids)
+
+
 def prompts_of(count: int, length: int) -> list[list[int]]:
     """`count` different prompts of exactly `length` tokens: the last turns' prompts of episodes of the
     embedded world, one after another, cut at the end. Each begins with an episode of its own."""
@@ -234,12 +244,13 @@ class OurStep:
         )
         self.learner = learner.Learner(
             self.config,
-            learner.Compute(settings.attention_chunk, settings.log_prob_chunk, "nothing"),
+            learner.Compute(
+                settings.attention_chunk, settings.log_prob_chunk, "nothing", settings.learner_rows
+            ),
             mesh,
             optimizer.make_optimizer(LEARNING_RATE, 0, 0.0, 0.9, 0.95, 1.0),
-            losses.grpo_loss(CLIP_LOW, CLIP_HIGH, 0.0),
+            losses.policy_gradient(GRPO),
             1.0,
-            settings.learner_rows,
         )
         self.state = self.learner.init_state(params)
 
@@ -251,9 +262,11 @@ class OurStep:
     def batch_of(self, groups: list[list[Completion]]) -> losses.Batch:
         rewards = np.array([[reward(completion.token_ids) for completion in group] for group in groups])
         advantages = advantages_lib.group_advantages(rewards, EPS)
-        trees = [SimpleNamespace(trajectory_id=str(i)) for i in range(len(groups))]
+        prompts = [made_up_prompt(str(i), ids) for i, ids in enumerate(self.prompts)]
+        lengths = [[len(completion.token_ids) for completion in group] for group in groups]
+        weights = advantages_lib.token_weights(lengths, "token_mean", 0)
         slots, rows = self.settings.learner_slots, self.settings.learner_rows
-        return batches.grpo_batch(trees, self.prompts, groups, advantages, slots, rows)
+        return batches.grpo_batch(prompts, groups, advantages, weights, slots, rows)
 
     def __call__(self, number: int) -> Seconds:
         cpu, began = time.process_time(), time.perf_counter()

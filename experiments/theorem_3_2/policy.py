@@ -32,8 +32,7 @@ from pivotrl_jax.models import forest
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.records import Rollout
-from pivotrl_jax.rollouts.actor import make_actor
-from pivotrl_jax.rollouts.rollout import roll_out
+from pivotrl_jax.rollouts.rollout import make_rollouts
 from pivotrl_jax.run import resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.training import learner, losses
@@ -201,12 +200,12 @@ def measure(quick: bool, seed: int) -> tuple[list[dict], dict]:
         data = sources.load(config.data, seed)
         candidates = candidates_lib.make_candidates(run, data)[: 40 if quick else None]
         _, flat = profiling.find_pivots(run, candidates)
-    prompts, size = extract.prompts_of(run.chat, candidates), config.profile.group_size
+    prompts, size = extract.render(run.chat, candidates), config.profile.group_size
     profiled = [flat[i * size : (i + 1) * size] for i in range(len(candidates))]
-    actor, stream = make_actor(run, config.profile.batch), jax.random.fold_in(jax.random.key(seed), 32)
-    drawn = roll_out(actor, actor.place(run.params), run.chat, candidates, prompts, size, stream)
+    rollouts, key = make_rollouts(run, config.profile.batch), jax.random.fold_in(jax.random.key(seed), 32)
+    drawn = rollouts.sample(rollouts.actor.place(run.params), prompts, size, key)
     sampled = time.perf_counter()
-    states = differentiate(run, prompts, drawn, profiled, size + min(size, SEEN))
+    states = differentiate(run, [prompt.ids for prompt in prompts], drawn, profiled, size + min(size, SEEN))
     trace = add_norms(states)
     names = [c.trajectory_id for c in candidates]
     mixed = [i for i, s in enumerate(states) if "gram" in s]

@@ -95,13 +95,11 @@ def answer_ids(run, messages, tools, text: str) -> list[int]:
 
 
 def toolbox_states(run, actor, params, data, stream) -> list[State]:
-    turns = extract.extract(data.held_out)
-    prompts = extract.prompts_of(run.chat, turns)
     limit = run.config.data.max_prompt_tokens
-    kept = [i for i, prompt in enumerate(prompts) if len(prompt) <= limit]
-    turns, prompts = [turns[i] for i in kept], [prompts[i] for i in kept]
+    prompts, _ = extract.within_limit(run.chat, extract.extract(data.held_out), limit)
+    turns = [prompt.candidate for prompt in prompts]
     answers = [i.answer for family in skills.families() for i in skills.items(family, "test", 2, 2)]
-    requests = [Request(c.id, p, c.trajectory_id, SAMPLES) for c, p in zip(turns, prompts)]
+    requests = [Request(c.id, p.ids, c.trajectory_id, SAMPLES) for c, p in zip(turns, prompts)]
     states, rng = [], np.random.default_rng(run.config.seed)
     for c, prompt, drawn in zip(turns, prompts, actor.act(params, requests, stream)):
         other = [
@@ -114,7 +112,7 @@ def toolbox_states(run, actor, params, data, stream) -> list[State]:
         ids += [run.chat.completion_ids(c.messages, c.tools, message) for message in other]
         verify = verifiers.get(c.verifier).verify
         outside = [x for x in unique(ids) if verify(c, run.chat.parse(run.chat.decode(x))).reward == 0]
-        states.append(State("toolbox", c.trajectory_id, prompt, outside))
+        states.append(State("toolbox", c.trajectory_id, prompt.ids, outside))
     return states
 
 

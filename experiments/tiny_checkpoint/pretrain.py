@@ -11,6 +11,7 @@ Left out: a validation set. `experiments/tiny_checkpoint/README.md` has the held
 
 import argparse
 import collections
+import dataclasses
 import json
 import os
 import pickle
@@ -145,7 +146,14 @@ def main() -> None:
     compute = learner_lib.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
 
     def make(rows: int) -> learner_lib.Learner:
-        return learner_lib.Learner(CONFIG, compute, mesh, optimizer(steps), losses.sft_loss, 1.0, rows)
+        return learner_lib.Learner(
+            CONFIG,
+            dataclasses.replace(compute, rows=rows),
+            mesh,
+            optimizer(steps),
+            losses.negative_log_likelihood,
+            1.0,
+        )
 
     state = make(1).init_state(decoder.init_params(CONFIG, jax.random.key(options.seed)))
     done: dict[str, float] = {}  # tokens spent per phase

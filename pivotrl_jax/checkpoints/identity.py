@@ -1,29 +1,54 @@
-"""Is this the same run? One rule for runs, profiles, checkpoints and evaluations."""
+"""Is this the same run? One rule for work directories, profiles, checkpoints and evaluations.
 
+An identity is a JSON object of everything that decides a result. Two runs are the same run when their
+identities are equal field by field.
+"""
+
+import json
+from collections.abc import Sequence
 from typing import Any
 
+from pivotrl_jax.records import InputError
 
-class _Absent:
-    def __str__(self) -> str:
-        return "absent"
+MAX_NAMED = 4  # differences that a sentence names; more are counted
 
 
-ABSENT = _Absent()
+def as_json(identity: dict) -> dict:
+    """The identity as it is read back from disk: tuples become lists."""
+    return json.loads(json.dumps(identity))
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> leaf. An empty section has no leaf."""
     if not isinstance(value, dict):
         return {prefix: value}
     join = f"{prefix}." if prefix else ""
     return {key: leaf for name in value for key, leaf in flatten(value[name], join + name).items()}
 
 
-def differences(there: dict[str, Any], here: dict[str, Any], limit: int = 4) -> list[str]:
-    different = [
-        (key, a, b)
-        for key in [*here, *(key for key in there if key not in here)]
-        for a, b in [(there.get(key, ABSENT), here.get(key, ABSENT))]
-        if a != b
+def differences(there: dict, here: dict, free: Sequence[str] = ()) -> list[str]:
+    """A clause for each of the first MAX_NAMED fields that differ: "seed is 0 there and 1 here". Fields whose
+    dotted name begins with one of `free` may differ."""
+    there, here = flatten(as_json(there)), flatten(as_json(here))
+    clauses = [
+        f"{name} is {_said(there, name)} there and {_said(here, name)} here"
+        for name in [*here, *(name for name in there if name not in here)]
+        if (name in there) != (name in here) or there.get(name) != here.get(name)
+        if not name.startswith(tuple(free))
     ]
-    sentences = [f"{key} is {a} there and {b} here" for key, a, b in different[:limit]]
-    return sentences + ([f"and {len(different) - limit} more"] if len(different) > limit else [])
+    more = len(clauses) - MAX_NAMED
+    return clauses[:MAX_NAMED] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _said(fields: dict, name: str) -> str:
+    return repr(fields[name]) if name in fields else "absent"
+
+
+def require_same(where: Any, what: str, there: dict, here: dict, free: Sequence[str] = ()) -> None:
+    """Raises InputError that names the differences when `where` holds `what` of another run."""
+    different = differences(there, here, free)
+    if different:
+        raise InputError(
+            f"{where}: holds {what} of another run: {'; '.join(different)}; use another workdir, or "
+            "--config.resume=False to start over"
+        )

@@ -5,7 +5,6 @@ step before. Hugging Face checkpoints are `hf.py`'s business.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from pivotrl_jax.checkpoints.identity import differences, flatten
+from pivotrl_jax.checkpoints.identity import as_json, differences, require_same
 from pivotrl_jax.records import InputError
 
 
@@ -28,7 +27,7 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep: {keep} < 1")
         self.directory = Path(directory).absolute()
-        self._identity = json.loads(json.dumps(identity))  # tuples become lists, as they do on disk
+        self._identity = as_json(identity)
         self._manager = ocp.CheckpointManager(
             self.directory,
             item_handlers={"state": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()},
@@ -79,12 +78,7 @@ class Checkpoints:
             return None
         where = self.directory / str(step)
         record = self._read(step, "host", ocp.args.JsonRestore())
-        different = differences(flatten(record["identity"]), flatten(self._identity))
-        if different:
-            raise InputError(
-                f"{where}: the checkpoint is of another model or config: {'; '.join(different)}; "
-                "use another workdir, or undo the change"
-            )
+        require_same(where, "a checkpoint", record["identity"], self._identity)
         with self._readable(step):
             stored = _shapes(self._manager.item_metadata(step)["state"])
         different = differences(stored, _shapes(template))

@@ -14,20 +14,18 @@ import jax
 import numpy as np
 
 from pivotrl_jax import verifiers
-from pivotrl_jax.chat.template import Chat
+from pivotrl_jax.checkpoints.identity import as_json
 from pivotrl_jax.environments.base import Task
 from pivotrl_jax.evaluation import intervals, skills
 from pivotrl_jax.evaluation import skills as skills_lib
 from pivotrl_jax.models import lora
-from pivotrl_jax.records import Candidate, InputError, write_json
+from pivotrl_jax.records import InputError, Prompt, write_json
 from pivotrl_jax.rollouts import episodes as episodes_lib
 from pivotrl_jax.rollouts import progress
-from pivotrl_jax.rollouts.actor import Actor, Request, make_actor
-from pivotrl_jax.rollouts.rollout import roll_out
+from pivotrl_jax.rollouts.actor import Request
+from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run.run import Run
 from pivotrl_jax.trajectories import extract, sources
-from pivotrl_jax.trajectories.extract import turns_of
-from pivotrl_jax.verifiers.judge import Judge
 
 Results = dict[str, Any]  # JSON: see `evaluate`
 
@@ -37,45 +35,26 @@ class Tasks:
     """What is held out."""
 
     rows: list[Task]  # played as episodes
-    candidates: list[Candidate]  # turns of the experts' trajectories through the same rows
-    prompts: list[list[int]]  # their prompt ids
+    prompts: list[Prompt]  # turns of the experts' trajectories through the same rows
     skills: list[skills_lib.SkillItem]
 
 
 def play_episodes(
-    actor: Actor,
-    params,
-    chat: Chat,
-    rows: Sequence[Task],
-    attempts: int,
-    max_steps: int,
-    max_prompt: int,
-    stream,
+    rollouts: Rollouts, params, rows: Sequence[Task], attempts: int, max_steps: int, max_prompt: int, stream
 ) -> list[dict]:
     """`play.play`; per episode id, row, success, reason and the number of turns."""
-    played = episodes_lib.play(actor, params, chat, rows, attempts, max_steps, max_prompt, stream)
+    played = episodes_lib.play(rollouts, params, rows, attempts, max_steps, max_prompt, stream)
     return [
         {"id": e.id, "row": e.row.id, "success": e.success, "reason": e.reason, "turns": len(e.turns)}
         for e in played
     ]
 
 
-def score_turns(
-    actor: Actor,
-    params,
-    chat: Chat,
-    candidates: Sequence[Candidate],
-    prompts,
-    samples: int,
-    stream,
-    judge: Judge | None = None,
-) -> list[dict]:
+def score_turns(rollouts: Rollouts, params, prompts: Sequence[Prompt], samples: int, stream) -> list[dict]:
     """Verified samples at every held-out turn: id, scenario, verifier, is_call, mean reward, samples, and how
     many nobody could decide. They are left out of the mean, which is None where all are."""
-    with progress.bar(len(candidates) * samples, "held-out turns", "rollouts") as bar:
-        groups = roll_out(
-            actor, params, chat, candidates, prompts, samples, stream, on_batch=bar.update, judge=judge
-        )
+    with progress.bar(len(prompts) * samples, "held-out turns", "rollouts") as bar:
+        groups = rollouts.sample(params, prompts, samples, stream, on_batch=bar.update)
     decided = [[rollout.reward for rollout in group if rollout.reward is not None] for group in groups]
     return [
         {
@@ -87,17 +66,16 @@ def score_turns(
             "samples": samples,
             "abstained": samples - len(rewards),
         }
-        for c, rewards in zip(candidates, decided)
+        for c, rewards in zip([prompt.candidate for prompt in prompts], decided)
     ]
 
 
-def score_skills(
-    actor: Actor, params, chat: Chat, items: Sequence[skills_lib.SkillItem], stream
-) -> list[dict]:
+def score_skills(rollouts: Rollouts, params, items: Sequence[skills_lib.SkillItem], stream) -> list[dict]:
     """One answer per out-of-domain item: id, family, correct."""
+    chat = rollouts.chat
     requests = [Request(item.id, chat.prompt_ids(item.messages, []), item.id, 1) for item in items]
     with progress.bar(len(items), "out-of-domain skills", "items") as bar:
-        drawn = actor.act(params, requests, stream, bar.update)
+        drawn = rollouts.actor.act(params, requests, stream, bar.update)
     return [
         {
             "id": item.id,
@@ -109,9 +87,8 @@ def score_skills(
 
 
 def evaluate(
-    actor: Actor,
+    rollouts: Rollouts,
     params,
-    chat: Chat,
     tasks: Tasks,
     *,
     stream: jax.Array,
@@ -119,20 +96,19 @@ def evaluate(
     samples: int,
     max_steps: int,
     max_prompt: int,
-    judge: Judge | None = None,
 ) -> Results:
     """All three, as JSON: {"episodes": [...], "turns": [...], "skills": [...], "rollout_turns": n}.
 
     `stream` is a PRNG key.
     """
     streams = [jax.random.fold_in(stream, i) for i in range(3)]
-    params = actor.place(params)
+    params = rollouts.actor.place(params)
     episodes, answers = [], []
     if tasks.rows:
-        episodes = play_episodes(actor, params, chat, tasks.rows, attempts, max_steps, max_prompt, streams[0])
-    turns = score_turns(actor, params, chat, tasks.candidates, tasks.prompts, samples, streams[1], judge)
+        episodes = play_episodes(rollouts, params, tasks.rows, attempts, max_steps, max_prompt, streams[0])
+    turns = score_turns(rollouts, params, tasks.prompts, samples, streams[1])
     if tasks.skills:
-        answers = score_skills(actor, params, chat, tasks.skills, streams[2])
+        answers = score_skills(rollouts, params, tasks.skills, streams[2])
     count = sum(e["turns"] for e in episodes) + len(turns) * samples + len(answers)
     return {"episodes": episodes, "turns": turns, "skills": answers, "rollout_turns": count}
 
@@ -222,7 +198,7 @@ def _interval(interval: intervals.Interval) -> dict:
 
 def cached(path: Path, identity: dict, compute, resume: bool) -> Results:
     """Results from `path` when they were made for the same `identity`; else computed and written there."""
-    identity = json.loads(json.dumps(identity))  # tuples become lists, as they do on disk
+    identity = as_json(identity)
     if resume and path.is_file():
         stored = json.loads(path.read_text("utf-8"))
         if stored["identity"] == identity:
@@ -236,30 +212,35 @@ def cached(path: Path, identity: dict, compute, resume: bool) -> Results:
 def held_out_tasks(run: Run, data: sources.Data) -> Tasks:
     """The evaluation's tasks; turns with prompts over the limit are left out, and counted in run.json."""
     c = run.config.evaluate
-    turns, prompts, too_long = turns_of(
-        run.chat, data.held_out[: c.turn_trajectories], run.config.data.max_prompt_tokens
-    )
-    run.facts["held_out_prompts_too_long"] = too_long
+    turns = extract.extract(data.held_out[: c.turn_trajectories])
+    prompts, too_long = extract.within_limit(run.chat, turns, run.config.data.max_prompt_tokens)
+    run.facts["held_out_prompts_too_long"] = len(too_long)
     items = (
         [item for family in skills.families() for item in skills.items(family, "test", c.skill_items, 0)]
         if c.skill_items
         else []
     )
-    return Tasks(data.held_out_tasks[: c.tasks], turns, prompts, items)
+    return Tasks(data.held_out_tasks[: c.tasks], prompts, items)
+
+
+def evaluation_rollouts(run: Run, batch, trained: bool) -> Rollouts:
+    """Rollouts that each candidate's own verifier scores, whatever reward the run trains with."""
+    return dataclasses.replace(make_rollouts(run, batch, trained), verifier=None)
 
 
 def evaluate_policy(run: Run, params, tasks: Tasks, name: str, policy: str) -> Results:
     """Evaluate a policy; results are kept in evaluations/{name}.json and read back on a resume."""
     c, s = run.config.evaluate, run.config.sampling
-    model_config = run.trained_config if lora.has_adapters(params) else run.model_config
+    trained = lora.has_adapters(params)
+    model_config = run.trained_config if trained else run.model_config
     identity = {
         "policy": policy,
         "evaluate": c.to_dict(),
         "sampling": s.to_dict(),
         "max_prompt": run.config.data.max_prompt_tokens,
         "model": {**dataclasses.asdict(model_config), "param_dtype": run.config.model.param_dtype},
-        "tasks": extract.digest(tasks.candidates, tasks.prompts),
-        "verifiers": sorted({verifiers.get(turn.verifier).label for turn in tasks.candidates}),
+        "tasks": extract.digest(tasks.prompts),
+        "verifiers": sorted({verifiers.get(p.candidate.verifier).label for p in tasks.prompts}),
         "rows": [row.id for row in tasks.rows],
         "seed": run.config.seed,
     }
@@ -268,16 +249,14 @@ def evaluate_policy(run: Run, params, tasks: Tasks, name: str, policy: str) -> R
 
     def compute() -> Results:
         return evaluate(
-            make_actor(run, c.batch, model_config),
+            evaluation_rollouts(run, c.batch, trained),
             params,
-            run.chat,
             tasks,
             stream=jax.random.fold_in(jax.random.key(run.config.seed), 2),
             attempts=c.attempts,
             samples=c.samples,
             max_steps=c.max_steps,
             max_prompt=run.config.data.max_prompt_tokens,
-            judge=run.judge,
         )
 
     return cached(run.workdir / "evaluations" / f"{name}.json", identity, compute, run.config.resume)

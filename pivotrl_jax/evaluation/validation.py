@@ -7,14 +7,13 @@ a world, whole episodes too, if the config asks for them.
 
 import math
 import time
+from collections.abc import Callable
 
 import jax
 
 from pivotrl_jax.evaluation import evaluation
 from pivotrl_jax.records import InputError
-from pivotrl_jax.rollouts.actor import make_actor
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.training.loop import Validate
 from pivotrl_jax.trajectories import extract
 from pivotrl_jax.trajectories.sources import ValidationSet
 
@@ -22,6 +21,8 @@ PREFIX = "validation/"
 
 
 ROLLOUTS = f"{PREFIX}rollout_turns"
+
+Validate = Callable[[int, dict], dict[str, float]]  # (steps so far, parameters) -> metrics
 
 
 def make(run: run_lib.Run, held: ValidationSet) -> Validate:
@@ -31,34 +32,31 @@ def make(run: run_lib.Run, held: ValidationSet) -> Validate:
     c = run.config.validation
     if not c.every:
         return lambda steps, params: {}
-    turns, prompts, too_long = extract.turns_of(
-        run.chat, held.trajectories, run.config.data.max_prompt_tokens
-    )
-    run.facts["validation"] = {"turns": len(turns), "prompts_too_long": too_long}
-    if not turns:
+    turns = extract.extract(held.trajectories)
+    prompts, too_long = extract.within_limit(run.chat, turns, run.config.data.max_prompt_tokens)
+    run.facts["validation"] = {"turns": len(prompts), "prompts_too_long": len(too_long)}
+    if not prompts:
         raise InputError(
-            f"no turn is left for validation: {too_long} prompts are longer than "
+            f"no turn is left for validation: {len(too_long)} prompts are longer than "
             f"config.data.max_prompt_tokens, {run.config.data.max_prompt_tokens}; raise it, or set "
             "config.validation.every to 0"
         )
-    tasks = evaluation.Tasks(held.tasks if c.attempts else [], turns, prompts, [])
-    actor = make_actor(run, c.batch, run.trained_config)
+    tasks = evaluation.Tasks(held.tasks if c.attempts else [], prompts, [])
+    rollouts = evaluation.evaluation_rollouts(run, c.batch, trained=True)
 
     def validate(steps: int, params: dict) -> dict[str, float]:
         if steps % c.every:
             return {}
         began = time.perf_counter()
         results = evaluation.evaluate(
-            actor,
+            rollouts,
             params,
-            run.chat,
             tasks,
             stream=stream_of(run.config.seed, steps),
             attempts=c.attempts,
             samples=c.samples,
             max_steps=run.config.evaluate.max_steps,
             max_prompt=run.config.data.max_prompt_tokens,
-            judge=run.judge,
         )
         return {**metrics_of(results), f"{PREFIX}seconds": time.perf_counter() - began}
 

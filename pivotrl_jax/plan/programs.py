@@ -24,8 +24,7 @@ from pivotrl_jax.models import experts as experts_lib
 from pivotrl_jax.plan import costs, hlo
 from pivotrl_jax.plan.chips import Chip
 from pivotrl_jax.rollouts.sampler import Sampler, Sampling
-from pivotrl_jax.training import learner
-from pivotrl_jax.training.recipe import loss_of, optimizer_of, routers_of
+from pivotrl_jax.training import learner, recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,17 +146,11 @@ class Plan:
         self.config, self.model_config, self.mesh = config, model_config, mesh
         self.chip, self.compiler = chip, compiler  # whose numbers count, and whose devices the mesh has
         self.shapes = Shapes.of(config, mesh)
-        c, g = config.compute, config.grpo
-        compute = learner.Compute(c.attention_chunk, c.log_prob_chunk, c.remat)
-        loss = loss_of(g)
-        self.learner = learner.Learner(
-            model_config, compute, mesh, optimizer_of(g), loss, config.sampling.temperature,
-            self.shapes.learner_rows, offload=g.offload_optimizer, routers=routers_of(g),
-        )  # fmt: skip
+        self.learner = recipe.grpo_learner(config, model_config, mesh)
         sampling = Sampling(**config.sampling.to_dict(), stop_ids=(0,))
-        record = routers_of(g).agreement
+        record = recipe.routers_of(config.grpo).agreement
         self.sampler = Sampler(
-            model_config, sampling, self.shapes.decode_slots, c.attention_chunk, mesh, record
+            model_config, sampling, self.shapes.decode_slots, config.compute.attention_chunk, mesh, record
         )
         whole = decoder.param_shapes(model_config)
         dtype = config.model.param_dtype

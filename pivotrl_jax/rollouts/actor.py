@@ -45,8 +45,8 @@ class Completion:
 class Actor:
     """Draws completions for any number of requests with a bounded number of compiled programs.
 
-    One call of a program draws up to rows x samples_per_row samples, `decode_slots` of a row at a time. `row_lengths` lists the
-    row lengths there are programs for; a tree takes the smallest that holds its longest prompt.
+    One call of a program draws up to rows x samples_per_row samples, `decode_slots` of a row at a time. There
+    is a program for each of `row_lengths`; a tree takes the shortest row that holds its longest prompt.
     """
 
     def __init__(

@@ -4,10 +4,13 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from pivotrl_jax.chat.template import Chat
+import jax
+
 from pivotrl_jax.environments.base import Task
+from pivotrl_jax.models import decoder
 from pivotrl_jax.rollouts import progress
-from pivotrl_jax.rollouts.actor import Actor, Completion, Request
+from pivotrl_jax.rollouts.actor import Completion, Request
+from pivotrl_jax.rollouts.rollout import Rollouts
 
 
 @dataclasses.dataclass
@@ -22,49 +25,49 @@ class EpisodeResult:
 
 
 def play(
-    actor: Actor,
-    params,
-    chat: Chat,
+    rollouts: Rollouts,
+    params: decoder.Params,
     rows: Sequence[Task],
     attempts: int,
     max_steps: int,
     max_prompt: int,
-    stream,
+    key: jax.Array,
     title: str = "episodes",
 ) -> list[EpisodeResult]:
-    """Play every row `attempts` times, all episodes in step; in the order of rows, then attempts.
+    """Play every task `attempts` times, all episodes in step; in the order of tasks, then attempts.
 
-    `params` as `Actor.place` returns them, `stream` a PRNG key. An episode whose next prompt would exceed
-    `max_prompt` tokens ends as a failure with the reason "too_long".
+    `params` as `Actor.place` returns them, `key` is a PRNG key. An episode ends without success after
+    `max_steps` actions, and with the reason "too_long" where its next prompt would exceed `max_prompt`
+    tokens.
     """
-    played, seen = [], collections.Counter()
+    results, repeats = [], collections.Counter()
     for row in rows:
-        for _ in range(attempts):  # a row that occurs twice is played on, with keys of its own
-            played.append(EpisodeResult(f"{row.id}#{seen[row.id]}", row))
-            seen[row.id] += 1
-    live = [(one, one.row.start(max_steps)) for one in played]
-    with progress.bar(len(played), title, "episodes") as bar:
+        for _ in range(attempts):  # a task that occurs twice is played again, with keys of its own
+            results.append(EpisodeResult(f"{row.id}#{repeats[row.id]}", row))
+            repeats[row.id] += 1
+    live = [(result, result.row.start(max_steps)) for result in results]
+    chat = rollouts.chat
+    with progress.bar(len(results), title, "episodes") as bar:
         while live:
             playing, requests = [], []
-            for one, episode in live:
+            for result, episode in live:
                 prompt = chat.prompt_ids(episode.messages, episode.tools)
                 if len(prompt) > max_prompt:
-                    one.reason = "too_long"
+                    result.reason = "too_long"
                     bar.update(1)
                     continue
-                # the attempts of a row begin alike: as one tree their prompts are computed once
-                requests.append(Request(f"{one.id}#{episode.turns}", prompt, one.row.id, 1))
-                playing.append((one, episode))
+                # the attempts at a task begin alike: as one tree their prompts are computed once
+                requests.append(Request(f"{result.id}#{episode.turns}", prompt, result.row.id, 1))
+                playing.append((result, episode))
             live = []
-            for (one, episode), request, (drawn,) in zip(
-                playing, requests, actor.act(params, requests, stream)
-            ):
-                one.turns.append((list(request.prompt), drawn))
-                episode.step(chat.parse(chat.decode(drawn.token_ids)))
+            completions = rollouts.actor.act(params, requests, key)
+            for (result, episode), request, (completion,) in zip(playing, requests, completions):
+                result.turns.append((list(request.prompt), completion))
+                episode.step(chat.parse(chat.decode(completion.token_ids)))
                 if episode.done:
                     verdict = episode.check()
-                    one.success, one.reason = verdict.reward, verdict.reason
+                    result.success, result.reason = verdict.reward, verdict.reason
                     bar.update(1)
                 else:
-                    live.append((one, episode))
-    return played
+                    live.append((result, episode))
+    return results

@@ -1,7 +1,6 @@
-"""Candidates + sampler + verifier -> rollouts.
+"""Prompts + sampler + verifier -> rollouts.
 
-Prompts become token ids here, completions become text and actions here, and the sampled ids themselves go on
-to the loss untouched.
+Completions become text and actions here, and the sampled token ids themselves go on to the loss untouched.
 """
 
 import collections
@@ -14,8 +13,9 @@ import numpy as np
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.models import decoder
-from pivotrl_jax.records import Candidate, Rollout, Verdict
-from pivotrl_jax.rollouts.actor import Actor, Completion, Request
+from pivotrl_jax.records import Candidate, Prompt, Rollout, Verdict
+from pivotrl_jax.rollouts.actor import Actor, Completion, Request, make_actor
+from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.judge import Judge, resolve_with_judge
 
 
@@ -27,65 +27,90 @@ class RoutedRollout(Rollout):
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
-def roll_out(
-    actor: Actor,
-    params: decoder.Params,
-    chat: Chat,
-    candidates: Sequence[Candidate],
-    prompts: Sequence[Sequence[int]],
-    group_size: int,
-    stream: jax.Array,
-    verifier: str | None = None,
-    on_batch: Callable[[int], None] = lambda done: None,
-    judge: Judge | None = None,
-    first: int = 0,
-) -> list[list[Rollout]]:
-    """G verified rollouts of every candidate, in order: those from number `first` on of a larger group.
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """Everything that turns prompts into verified rollouts, except the policy's parameters."""
 
-    `prompts` are the candidates' prompt ids, rendered once by the caller. `verifier` overrides the
-    candidates' own (the ablations). A completion cut at the token limit gets 0: a policy must not earn by
-    never stopping. What verifiers leave open is asked of the `judge`, all at once; its replies are kept, so
-    the same rollouts after a failure ask only for the rest.
-    """
-    requests, seen = [], collections.Counter()
-    for c, prompt in zip(candidates, prompts):
-        # a candidate that occurs twice is sampled twice, with keys of its own
-        name = f"{c.id}#{seen[c.id]}" if seen[c.id] else c.id
-        seen[c.id] += 1
-        requests.append(Request(name, prompt, c.trajectory_id, group_size, first))
-    drawn = actor.act(params, requests, stream, on_batch)
-    flat = [(c, first + i, one) for c, group in zip(candidates, drawn) for i, one in enumerate(group)]
-    texts = [chat.decode(one.token_ids) for _, _, one in flat]
-    verdicts = [_verdict(chat, c, one, text, verifier) for (c, _, one), text in zip(flat, texts)]
-    rollouts = [
-        _rollout(c, i, one, text, verdict)
-        for (c, i, one), text, verdict in zip(flat, texts, resolve_with_judge(verdicts, judge))
-    ]
-    ends = np.cumsum([len(group) for group in drawn]).tolist()
-    return [rollouts[end - len(group) : end] for group, end in zip(drawn, ends)]
+    actor: Actor
+    chat: Chat
+    verifier: str | None = None  # for all candidates, in place of their own (the exact-match ablation)
+    judge: Judge | None = None  # decides what the verifiers' rules leave open
+
+    def verifier_of(self, candidate: Candidate) -> Verifier:
+        """The verifier that scores this candidate's actions. Raises InputError for an unknown name."""
+        return verifiers.get(self.verifier or candidate.verifier)
+
+    def sample(
+        self,
+        params: decoder.Params,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        key: jax.Array,
+        first: int = 0,
+        on_batch: Callable[[int], None] = lambda done: None,
+    ) -> list[list[Rollout]]:
+        """`group_size` verified rollouts of every prompt, in order; `first` is the number of the first one
+        within a larger group.
+
+        `params` as `Actor.place` returns them; `key` is a PRNG key; `on_batch` is told how many completions
+        each batch drew. A completion that is cut at the token limit gets 0: a policy must not earn by never
+        stopping. Questions that the rules leave open go to the judge together; its replies are kept on disk,
+        so that the same rollouts after a failure ask only for the rest.
+        """
+        requests, repeats = [], collections.Counter()
+        for prompt in prompts:
+            c = prompt.candidate
+            # a candidate that occurs twice is sampled twice, with keys of its own
+            name = f"{c.id}#{repeats[c.id]}" if repeats[c.id] else c.id
+            repeats[c.id] += 1
+            requests.append(Request(name, prompt.ids, c.trajectory_id, group_size, first))
+        completions = self.actor.act(params, requests, key, on_batch)
+        flat = [
+            (prompt.candidate, first + i, completion)
+            for prompt, group in zip(prompts, completions)
+            for i, completion in enumerate(group)
+        ]
+        texts = [self.chat.decode(completion.token_ids) for _, _, completion in flat]
+        verdicts = [self._verdict(c, completion, text) for (c, _, completion), text in zip(flat, texts)]
+        rollouts = [
+            _rollout(c, i, completion, text, verdict)
+            for (c, i, completion), text, verdict in zip(
+                flat, texts, resolve_with_judge(verdicts, self.judge)
+            )
+        ]
+        ends = np.cumsum([len(group) for group in completions]).tolist()
+        return [rollouts[end - len(group) : end] for group, end in zip(completions, ends)]
+
+    def _verdict(self, candidate: Candidate, completion: Completion, text: str) -> Verdict:
+        if not completion.finished:
+            tokens = len(completion.token_ids)
+            return Verdict(0.0, "unfinished", f"no stop token within {tokens} tokens")
+        return self.verifier_of(candidate).verify(candidate, self.chat.parse(text))
 
 
-def _verdict(chat: Chat, candidate: Candidate, drawn: Completion, text: str, verifier: str | None) -> Verdict:
-    if not drawn.finished:
-        return Verdict(0.0, "unfinished", f"no stop token within {len(drawn.token_ids)} tokens")
-    return verifiers.get(verifier or candidate.verifier).verify(candidate, chat.parse(text))
+def make_rollouts(run, batch, trained: bool = False, record_experts: bool = False) -> Rollouts:
+    """The rollouts of a run with the batch shape of one of its config's sections (`config.profile.batch`).
+    `trained`: of the model that is trained, which has adapters under LoRA, instead of the reference policy.
+    `record_experts`: keep the experts that a mixture chose, to replay them."""
+    config = run.trained_config if trained else run.model_config
+    return Rollouts(make_actor(run, batch, config, record_experts), run.chat, run.verifier, run.judge)
 
 
-def _rollout(candidate: Candidate, sample: int, drawn: Completion, text: str, verdict: Verdict) -> Rollout:
-    routed = (
-        {} if drawn.experts is None else {"experts": drawn.experts, "prompt_experts": drawn.prompt_experts}
-    )
-    kind = RoutedRollout if routed else Rollout
-    return kind(
-        candidate_id=candidate.id,
-        sample=sample,
-        token_ids=drawn.token_ids,
-        log_probs=drawn.log_probs,
-        model_log_probs=drawn.model_log_probs,
-        finished=drawn.finished,
-        text=text,
-        reward=verdict.reward,
-        reason=verdict.reason,
-        details=verdict.details,
-        **routed,
-    )
+def _rollout(
+    candidate: Candidate, sample: int, completion: Completion, text: str, verdict: Verdict
+) -> Rollout:
+    fields = {
+        "candidate_id": candidate.id,
+        "sample": sample,
+        "token_ids": completion.token_ids,
+        "log_probs": completion.log_probs,
+        "model_log_probs": completion.model_log_probs,
+        "finished": completion.finished,
+        "text": text,
+        "reward": verdict.reward,
+        "reason": verdict.reason,
+        "details": verdict.details,
+    }
+    if completion.experts is None:
+        return Rollout(**fields)
+    return RoutedRollout(**fields, experts=completion.experts, prompt_experts=completion.prompt_experts)

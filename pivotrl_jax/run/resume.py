@@ -3,8 +3,7 @@
 import json
 import shutil
 
-from pivotrl_jax.checkpoints.identity import flatten
-from pivotrl_jax.records import InputError
+from pivotrl_jax.checkpoints.identity import require_same
 from pivotrl_jax.run.run import Run
 
 RESULTS = (  # what stages leave in a work directory
@@ -38,8 +37,8 @@ def prepare_workdir(run: Run) -> None:
     """Make the work directory this run's own, before anything is written there.
 
     Starting over (resume off) deletes what an earlier run left. Going on keeps what its run.json knows.
-    Raises InputError naming the first difference when rollouts of another config or policy are there; fields
-    in FREE may differ.
+    Raises InputError naming the differences when rollouts of another config or policy are there; fields in
+    FREE may differ.
     """
     if not run.config.resume:
         for name in RESULTS:
@@ -52,15 +51,8 @@ def prepare_workdir(run: Run) -> None:
     trained = any((run.shared / "checkpoints").glob("[0-9]*"))
     free = FREE if trained else FREE + FREE_BEFORE_TRAINING
     page = json.loads(file.read_text("utf-8"))
-    there, here = (
-        flatten({**page["config"], "policy": page["policy"]}),
-        flatten({**json.loads(json.dumps(run.config.to_dict())), "policy": run.policy}),
-    )
-    for name in sorted({*there, *here}):
-        if there.get(name) != here.get(name) and not name.startswith(free):
-            raise InputError(
-                f"{run.workdir}: holds another run: {name} is {there.get(name)!r} there and "
-                f"{here.get(name)!r} here; use another workdir, or --config.resume=False to start over"
-            )
+    there = {**page["config"], "policy": page["policy"]}
+    here = {**run.config.to_dict(), "policy": run.policy}
+    require_same(run.workdir, "results", there, here, free)
     run.seconds |= page.get("seconds", {})
     run.facts |= {name: page[name] for name in ("skipped", "counts", "table") if name in page}

@@ -96,6 +96,22 @@ class Run:
             self.model_config, lora=model_config_lib.Lora(c.rank, c.alpha) if c.rank else None
         )
 
+    def identity(self, **fields) -> dict:
+        """What decides the result of this run's training: its method, policy, model and seed, and the
+        method's own `fields`."""
+        return {
+            "method": self.config.method,
+            "policy": self.policy,
+            "model": dataclasses.asdict(self.trained_config),
+            "seed": self.config.seed,
+            **fields,
+        }
+
+    def rollout_identity(self) -> dict:
+        """What decides rollouts and their rewards, for the identity of a method that samples."""
+        judge = {"judge": self.judge.settings} if self.judge else {}
+        return {"sampling": self.config.sampling.to_dict(), "reward": self.config.reward, **judge}
+
     @property
     def verifier(self) -> str | None:
         """None: each candidate's own (functional reward); "exact" for the ablation."""
@@ -121,7 +137,7 @@ def open_run(config) -> Run:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as e:  # a file of that name, or no right to write there
         raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
-    asks = judge_lib.make_judge(config.judge, workdir / "judge", hosts.on_first_process)
+    judge = judge_lib.make_judge(config.judge, workdir / "judge", hosts.on_first_process)
     checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf_config.load_config(checkpoint, config.model.dtype)
@@ -129,6 +145,17 @@ def open_run(config) -> Run:
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
     chat = template.load_chat(checkpoint, config.model.keep_thinking)
     policy = hf.checkpoint_fingerprint(checkpoint)
-    own = hosts.own_directory(workdir)
-    page = (config, own, workdir, mesh, model_config, params, policy, checkpoint, chat, {}, {})
-    return Run(*page, judge=asks)
+    return Run(
+        config=config,
+        workdir=hosts.own_directory(workdir),
+        shared=workdir,
+        mesh=mesh,
+        model_config=model_config,
+        params=params,
+        policy=policy,
+        checkpoint=checkpoint,
+        chat=chat,
+        seconds={},
+        facts={},
+        judge=judge,
+    )

@@ -1,12 +1,12 @@
 """Rewards of groups -> advantages and weights of their tokens (numpy, on the host)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from pivotrl_jax.records import Rollout
 from pivotrl_jax.training import losses
-from pivotrl_jax.training.recipe import Recipe
 
 
 def mixed_groups(reward_PG: np.ndarray) -> np.ndarray:
@@ -115,28 +115,29 @@ def rewards_of(groups: Sequence[Sequence[Rollout]]) -> np.ndarray:
     return np.array([[rollout.reward for rollout in group] for group in groups], np.float64)
 
 
-def kept_of(groups: Sequence[Sequence[Rollout]], recipe: Recipe) -> np.ndarray:
-    """bool [P, G]: the rollouts that are trained on, of which there is a reward."""
+def trained_of(groups: Sequence[Sequence[Rollout]], config: Any) -> np.ndarray:
+    """bool [P, G]: the rollouts that are trained on: those with a reward, and under
+    `config.mask_unfinished` those that finished. `config` is the run's `config.grpo`."""
     finished = np.array([[rollout.finished for rollout in group] for group in groups])
-    return ~np.isnan(rewards_of(groups)) & (finished | (not recipe.mask_unfinished))
+    return ~np.isnan(rewards_of(groups)) & (finished | (not config.mask_unfinished))
 
 
-def advantages_of(groups: Sequence[Sequence[Rollout]], recipe: Recipe) -> np.ndarray:
-    """float64 [P, G]: the recipe's advantages, clipped; then its own number for what cannot be parsed, which
-    costs the same whatever the rest of the group earned (NeMo-RL's penalty)."""
-    advantage_PG = advantages(rewards_of(groups), recipe.baseline, recipe.normalise, recipe.advantage_eps)
-    if recipe.advantage_clip:
-        advantage_PG = advantage_PG.clip(-recipe.advantage_clip, recipe.advantage_clip)
-    if recipe.malformed_advantage:
+def advantages_of(groups: Sequence[Sequence[Rollout]], config: Any) -> np.ndarray:
+    """float64 [P, G]: the advantages of `config.grpo`, clipped. A completion that cannot be parsed gets
+    `malformed_advantage`, if that is set, whatever the rest of its group earned (NeMo-RL's penalty)."""
+    advantage_PG = advantages(rewards_of(groups), config.baseline, config.normalise, config.advantage_eps)
+    if config.advantage_clip:
+        advantage_PG = advantage_PG.clip(-config.advantage_clip, config.advantage_clip)
+    if config.malformed_advantage:
         malformed = [[rollout.reason == "malformed" for rollout in group] for group in groups]
-        advantage_PG = np.where(malformed, recipe.malformed_advantage, advantage_PG)
+        advantage_PG = np.where(malformed, config.malformed_advantage, advantage_PG)
     return advantage_PG
 
 
-def take_off_kl(batch: losses.Batch, coefficient: float) -> float:
-    """Take the KL to the reference off the advantages of a batch, in place, as a part of the reward; after
-    they were divided by a std, so that the coefficient means what it means in the loss. Returns its mean per
-    trained token."""
+def subtract_kl(batch: losses.Batch, coefficient: float) -> float:
+    """Subtract the KL to the reference from the advantages of a batch, in place: the KL as a part of the
+    reward. Advantages were divided by a std before, so that the coefficient means what it means in the loss.
+    Returns the mean KL per trained token."""
     behaviour, reference = batch["behaviour_log_prob"], batch.pop("reference_log_prob")
     trained = batch["sequence"] > 0
     batch["advantage"] -= coefficient * kl_penalty(behaviour, reference, batch["sequence"])

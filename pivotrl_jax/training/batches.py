@@ -1,8 +1,5 @@
-"""Supervised fine-tuning on whole trajectories: their assistant turns -> one packed batch for
-`update.sft_loss`.
-
-Where a turn's prompt repeats the turns before it, token for token, the trajectory is one path and every
-token of it is computed once. Where the chat template rewrites history, the trie shares what is really shared.
+"""What a step trains on, as one packed forest with the loss's fields: rollouts of pivots, whole episodes, or
+whole trajectories; and the metrics of such a batch.
 """
 
 from collections.abc import Sequence
@@ -11,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pivotrl_jax.models import forest
-from pivotrl_jax.records import Candidate, InputError, Rollout
+from pivotrl_jax.records import InputError, Prompt, Rollout
 from pivotrl_jax.rollouts import episodes
 from pivotrl_jax.rollouts.rollout import RoutedRollout
-from pivotrl_jax.training import advantages, losses
+from pivotrl_jax.training import losses
 
 
 class Turn(NamedTuple):
@@ -25,9 +22,12 @@ class Turn(NamedTuple):
     completion: Sequence[int]  # the turn itself, stop token included
 
 
-def sft_batch(turns: Sequence[Turn], slots: Sequence[int], rows: int) -> losses.Batch:
-    """A packed forest of whole trajectories with the loss's weights, in rows of one of the lengths `slots`,
-    their number a multiple of `rows`.
+def sft_batch(turns: Sequence[Turn], row_lengths: Sequence[int], rows: int) -> losses.Batch:
+    """A packed forest of whole trajectories with the loss's weights, in rows of one of `row_lengths`, their
+    number a multiple of `rows`.
+
+    Where a turn's prompt repeats the turns before it, token for token, the trajectory is one path and every
+    token of it is computed once. Where the chat template rewrites history, only what is equal is shared.
 
     Token-mean: every completion token weighs 1 / (their number), wherever it is packed, prompt tokens 0. A
     slot that several turns train (equal completions of equal prompts) has the sum of their weights, so that
@@ -41,7 +41,7 @@ def sft_batch(turns: Sequence[Turn], slots: Sequence[int], rows: int) -> losses.
     for i, turn in enumerate(turns):
         piece = forest.Piece(i, turn.prompt, [turn.completion], merge=True)
         trees.setdefault(turn.trajectory_id, []).append(piece)
-    packed = forest.pack_shortest(list(trees.values()), slots, rows)
+    packed = forest.pack_shortest(list(trees.values()), row_lengths, rows)
     weight = np.zeros(packed.tokens.shape, np.float32)
     for placed in packed.placed:
         count = len(turns[placed.key].completion)
@@ -53,7 +53,7 @@ def sft_batch(turns: Sequence[Turn], slots: Sequence[int], rows: int) -> losses.
 def episodes_batch(
     groups: Sequence[Sequence[episodes.EpisodeResult]],
     advantage_PG: np.ndarray,
-    slots: Sequence[int],
+    row_lengths: Sequence[int],
     rows: int,
 ) -> losses.Batch:
     """A packed forest of all turns of all episodes, one tree per task, with the loss's fields. Token-mean."""
@@ -61,100 +61,93 @@ def episodes_batch(
     for p, group in enumerate(groups):
         pieces = []
         for g, episode in enumerate(group):
-            for prompt, drawn in episode.turns:
-                pieces.append(forest.Piece(len(owners), prompt, [drawn.token_ids]))
-                owners.append((drawn, advantage_PG[p, g]))
+            for prompt, completion in episode.turns:
+                pieces.append(forest.Piece(len(owners), prompt, [completion.token_ids]))
+                owners.append((completion, advantage_PG[p, g]))
         trees.append(pieces)
-    packed = forest.pack_shortest([tree for tree in trees if tree], slots, rows)
+    packed = forest.pack_shortest([tree for tree in trees if tree], row_lengths, rows)
     names = ("weight", "behaviour_log_prob", "advantage")
     fields = {name: np.zeros(packed.tokens.shape, np.float32) for name in names}
-    total = sum(len(drawn.token_ids) for drawn, _ in owners)
+    total = sum(len(completion.token_ids) for completion, _ in owners)
     for placed in packed.placed:
-        drawn, advantage = owners[placed.key]
-        n = len(drawn.token_ids)
+        completion, advantage = owners[placed.key]
+        n = len(completion.token_ids)
         packed.write(fields["weight"], placed, 0, np.full(n, 1 / total, np.float32))
-        packed.write(fields["behaviour_log_prob"], placed, 0, drawn.log_probs)
+        packed.write(fields["behaviour_log_prob"], placed, 0, completion.log_probs)
         packed.write(fields["advantage"], placed, 0, np.full(n, advantage, np.float32))
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     return {**arrays, **fields}
 
 
 def episode_metrics(groups: Sequence[Sequence[episodes.EpisodeResult]]) -> dict[str, float]:
-    """What a batch of episodes looked like; the names of `learning.group_metrics` where they mean the
-    same."""
+    """What a batch of episodes looked like, under the names of `group_metrics` where they mean the same."""
     reward_PG = np.array([[episode.success for episode in group] for group in groups])
     flat = [episode for group in groups for episode in group]
-    drawn = [completion for episode in flat for _, completion in episode.turns]
+    completions = [completion for episode in flat for _, completion in episode.turns]
     return {
         "reward_mean": float(reward_PG.mean()),
         "reward_std": float(reward_PG.std()),
         "group_reward_std": float(reward_PG.std(axis=1).mean()),
         "mixed_groups": float((np.ptp(reward_PG, axis=1) > 0).mean()),
-        "turns_per_episode": len(drawn) / len(flat),
-        "completion_tokens": float(np.mean([len(c.token_ids) for c in drawn])),
-        "unfinished": float(np.mean([not c.finished for c in drawn])),
+        "turns_per_episode": len(completions) / len(flat),
+        "completion_tokens": float(np.mean([len(c.token_ids) for c in completions])),
+        "unfinished": float(np.mean([not c.finished for c in completions])),
     }
 
 
 def grpo_batch(
-    candidates: Sequence[Candidate],
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Prompt],
     groups: Sequence[Sequence[Rollout]],
     advantage_PG: np.ndarray,
-    slots: Sequence[int],
+    weight_PG: np.ndarray,
+    row_lengths: Sequence[int],
     rows: int,
-    kept_PG: np.ndarray | None = None,
-    aggregation: str = "token_mean",
-    max_tokens: int = 0,
 ) -> losses.Batch:
-    """A packed forest of prompts and their rollouts, with the loss's fields. A token weighs what
-    `grpo.token_weights` gives its sample (`max_tokens` is for "fixed_length"), wherever it is packed;
-    `sequence` numbers the samples of a row from 1.
+    """A packed forest of prompts and their rollouts with the loss's fields, in rows of one of `row_lengths`,
+    their number a multiple of `rows`.
 
-    Groups of equal rewards have zero advantage; their tokens still count in the denominator. Rollouts that
-    are not to be trained on (False in `kept_PG`; None: all are) do not: their fields stay zero.
+    Every token of a rollout has its advantage and its weight (`advantages.token_weights`), wherever it is
+    packed; a rollout of weight 0 is not trained on, and its fields stay zero. `sequence` numbers the trained
+    rollouts of a row from 1.
     """
     trees: dict[str, list[forest.Piece]] = {}
-    for i, (candidate, prompt, group) in enumerate(zip(candidates, prompts, groups)):
-        piece = forest.Piece(i, prompt, [rollout.token_ids for rollout in group])
-        trees.setdefault(candidate.trajectory_id, []).append(piece)
-    packed = forest.pack_shortest(list(trees.values()), slots, rows)
+    for i, (prompt, group) in enumerate(zip(prompts, groups)):
+        piece = forest.Piece(i, prompt.ids, [rollout.token_ids for rollout in group])
+        trees.setdefault(prompt.candidate.trajectory_id, []).append(piece)
+    packed = forest.pack_shortest(list(trees.values()), row_lengths, rows)
     fields = {
         name: np.zeros(packed.tokens.shape, np.float32)
         for name in ("weight", "behaviour_log_prob", "advantage")
     }
     fields["sequence"] = np.zeros(packed.tokens.shape, np.int32)
-    length_PG = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
-    if kept_PG is not None:
-        length_PG = length_PG * kept_PG
-    weight_PG = advantages.token_weights(length_PG, aggregation, max_tokens)
     samples = [0] * len(packed.tokens)  # of a row
     for placed in packed.placed:
         for branch in range(len(placed.branch_slots)):
-            at, g = placed.key, placed.first + branch
-            n = length_PG[at, g]
+            p, g = placed.key, placed.first + branch
+            n = len(groups[p][g].token_ids) if weight_PG[p, g] else 0
             samples[placed.row] += n > 0
-            packed.write(fields["weight"], placed, branch, [weight_PG[at, g]] * n)
-            packed.write(fields["behaviour_log_prob"], placed, branch, groups[at][g].log_probs[:n])
-            packed.write(fields["advantage"], placed, branch, [advantage_PG[at, g]] * n)
+            packed.write(fields["weight"], placed, branch, [weight_PG[p, g]] * n)
+            packed.write(fields["behaviour_log_prob"], placed, branch, groups[p][g].log_probs[:n])
+            packed.write(fields["advantage"], placed, branch, [advantage_PG[p, g]] * n)
             packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
     arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     if isinstance(groups[0][0], RoutedRollout):
-        fields["experts"] = _experts(packed, groups, length_PG)
+        fields["experts"] = _experts(packed, groups, weight_PG > 0)
     return {**arrays, **fields}
 
 
-def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], length_PG) -> np.ndarray:
+def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], trained_PG) -> np.ndarray:
     """[R, T, L, A]: the experts that the sampler gave every slot's token; -1 where it gave none, which
     is at a completion's last token and at padding."""
-    some = groups[0][0].prompt_experts
-    out = np.full((*packed.tokens.shape, *some.shape[1:]), -1, some.dtype)
+    example = groups[0][0].prompt_experts
+    out = np.full((*packed.tokens.shape, *example.shape[1:]), -1, example.dtype)
     for placed in packed.placed:
         prompt = forest.path_to(packed.subtree_end[placed.row], placed.prompt_slot)
         out[placed.row, prompt] = groups[placed.key][0].prompt_experts
         for branch in range(len(placed.branch_slots)):
             g = placed.first + branch
-            packed.write(out, placed, branch, groups[placed.key][g].experts[: length_PG[placed.key, g]])
+            if trained_PG[placed.key, g]:
+                packed.write(out, placed, branch, groups[placed.key][g].experts)
     return out
 
 

@@ -1,6 +1,6 @@
 """TrainState and the jitted update: log-probs of a packed forest -> loss -> gradients -> optimizer.
 
-One program serves GRPO and SFT; they differ in the loss function they pass. A step runs `accumulate` once per
+One program serves GRPO and SFT; they differ in the objective they pass. A step runs `accumulate` once per
 microbatch of rows and `apply` once, so the number of rows never causes a compilation. Per-token weights
 already carry the global denominator, so the result does not depend on how rows are cut into microbatches.
 """
@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, lora, routing, sharding
 from pivotrl_jax.models import log_probs as log_probs_lib
-from pivotrl_jax.training.losses import Batch, Loss
+from pivotrl_jax.training.losses import Batch, Objective
 from pivotrl_jax.training.optimizer import host_memory
 
 
@@ -36,7 +36,9 @@ class Compute:
 
     attention_chunk: int
     log_prob_chunk: int
-    remat: str  # a key of model.REMAT
+    remat: str  # a key of decoder.REMAT
+    rows: int = 1  # of a microbatch: a multiple of the devices that rows are split over
+    offload_optimizer: bool = False  # optimizer state rests in host memory between updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +112,8 @@ def routed_log_probs(
 
 class Learner:
     """The compiled programs of one model on one mesh. TrainState goes in and comes out; what is not trained
-    (`frozen`: the base under adapters, else nothing) stays here.
-
-    offload: optimizer state rests in host memory and visits the device for the update alone. Raises
-    InputError where the platform has none.
-    """
+    (`frozen`: the base under adapters, else nothing) stays here. Raises InputError when optimizer state is to
+    rest in host memory on a platform that has none."""
 
     def __init__(
         self,
@@ -122,20 +121,18 @@ class Learner:
         compute: Compute,
         mesh: Mesh,
         optimizer: optax.GradientTransformation,
-        loss: Loss,
+        objective: Objective,
         temperature: float,
-        rows: int,
         frozen: decoder.Params | None = None,
-        offload: bool = False,
         routers: Routers = Routers(),
     ):
-        self.routers = routers
-        self.config, self.mesh, self.optimizer, self.rows = config, mesh, optimizer, rows
+        self.config, self.mesh, self.optimizer, self.routers = config, mesh, optimizer, routers
+        self.rows, offload = compute.rows, compute.offload_optimizer
         self.frozen = {} if frozen is None else frozen
         self.param_sharding = sharding.param_shardings(
             lora.trained(config, decoder.abstract_params(config)), mesh
         )
-        self.batch_sharding = sharding.batch_sharding(mesh, rows)
+        self.batch_sharding = sharding.batch_sharding(mesh, self.rows)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         on_device = self._opt_sharding()
         at_rest = host_memory(on_device) if offload else on_device
@@ -144,9 +141,10 @@ class Learner:
         def total(params, frozen, batch):
             params = lora.join(frozen, params)
             numbers, seen = routed_log_probs(config, compute, params, batch, temperature, routers)
-            value, sums = loss(*numbers, batch)
-            more, told = routers.terms(seen, batch)
-            return value + more, {**sums, **told}
+            log_prob, entropy = numbers
+            value, sums = objective(log_prob, entropy, batch)
+            router_loss, router_sums = routers.terms(seen, batch)
+            return value + router_loss, {**sums, **router_sums}
 
         def accumulate(params, frozen, grads, batch):
             more, sums = jax.grad(total, has_aux=True)(params, frozen, batch)

@@ -1,13 +1,15 @@
 """The training loop that all methods share: a batch, one update, metrics, checkpoints; resumable.
 
-A method supplies `make_batch`. What it does at a step must be a function of (seed, step, parameters) alone:
-then a killed run that restarts from a checkpoint ends as one that was never killed, bit for bit on the same
-machine.
+A method supplies a Job, whose `make_batch` says what a step trains on. What it does at a step must be a
+function of (seed, step, parameters) alone: then a killed run that restarts from a checkpoint ends as one that
+was never killed, bit for bit on the same machine.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,36 +17,78 @@ from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
+from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import MetricsWriter
-from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses
+from pivotrl_jax.training.learner import Learner, TrainState
+
+# (steps taken, parameters with adapters joined) -> metrics; a function of (seed, steps, parameters) alone
+Validate = Callable[[int, decoder.Params], dict[str, float]]
+FREE = ("save_every", "keep_checkpoints")  # fields of a training section that change no result
 
 
 @dataclasses.dataclass(frozen=True)
 class StepBatch:
-    """One step's batch and what is to be said about it."""
+    """What one step trains on, and the metrics to log with it."""
 
     batch: losses.Batch
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     rollout_turns: int = 0
 
 
+MakeBatch = Callable[[int, decoder.Params], StepBatch]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a method gives the loop.
+
+    `make_batch(step, params)` gets the current parameters, adapters joined, to sample with; it must not keep
+    them, since the update takes their memory. `section` is the method's section of the config, whose
+    `save_every` and `keep_checkpoints` are read. `save_before(step)` says that a step begins with long work,
+    before which a checkpoint is due.
+    """
+
+    title: str
+    steps: int
+    learner: Learner
+    make_batch: MakeBatch
+    identity: dict  # what must be equal for a checkpoint to be continued
+    section: Any
+    save_before: Callable[[int], bool] = lambda step: False
+
+
 @dataclasses.dataclass(frozen=True)
 class LoopIO:
-    """Where a loop's checkpoints and metrics go, and whether it goes on from them.
-
-    `validate(steps, params)` gives metrics of the policy after so many steps, adapters joined; like a batch
-    they must be a function of (seed, steps, parameters) alone. `save_before(step)` says that a step begins
-    with long work, before which a checkpoint is due.
-    """
+    """Where a loop's checkpoints and metrics go, and whether it goes on from them."""
 
     checkpoints: Checkpoints
     save_every: int
-    workdir: object
+    workdir: Path
     resume: bool
     on_step: Callable[[int], None] = lambda step: None
-    validate: Callable[[int, decoder.Params], dict[str, float]] = lambda steps, params: {}
+    validate: Validate = lambda steps, params: {}
     save_before: Callable[[int], bool] = lambda step: False
+
+
+def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Params, dict]:
+    """Train from pi_0, which the run gives up, or from the run's latest checkpoint. Returns (parameters,
+    totals); with LoRA the parameters are the base and its adapters. Raises InputError."""
+    with Checkpoints(run.shared / "checkpoints", job.identity, job.section.keep_checkpoints) as checkpoints:
+        io = LoopIO(
+            checkpoints,
+            job.section.save_every,
+            run.workdir,
+            run.config.resume,
+            validate=validate,
+            save_before=job.save_before,
+        )
+        config = run.trained_config
+        params = lora.init(config, run.config.seed) if config.lora else run.take_params()
+        state, totals = start(job.learner, params, io, job.steps)
+        del params  # it need not stay in memory beside the state
+        state, totals = loop(job.learner, state, totals, job.steps, job.make_batch, io, job.title)
+    return lora.join(job.learner.frozen, state.params), totals
 
 
 def _require_finite(step: int, values: dict[str, float]) -> None:
@@ -56,16 +100,14 @@ def _require_finite(step: int, values: dict[str, float]) -> None:
         )
 
 
-def start(
-    learner: learner_lib.Learner, reference, keeping: LoopIO, steps: int
-) -> tuple[learner_lib.TrainState, dict]:
+def start(learner: Learner, reference, io: LoopIO, steps: int) -> tuple[TrainState, dict]:
     """(state, totals): of the latest checkpoint, or of step 0 with the reference parameters (of what is
     trained: under LoRA, fresh adapters), which are copied. Raises InputError for one past `steps`."""
     restored = None
-    if keeping.resume:
-        restored = keeping.checkpoints.restore_latest(learner.abstract_state(reference))
+    if io.resume:
+        restored = io.checkpoints.restore_latest(learner.abstract_state(reference))
     else:
-        keeping.checkpoints.clear()
+        io.checkpoints.clear()
     if restored:
         state, host = restored
         if int(state.step) > steps:
@@ -77,65 +119,60 @@ def start(
     return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
 
 
-def run(
-    learner: learner_lib.Learner,
-    state: learner_lib.TrainState,
+def loop(
+    learner: Learner,
+    state: TrainState,
     totals: dict,
     steps: int,
-    make_batch: Callable[[int, decoder.Params], StepBatch],
-    keeping: LoopIO,
+    make_batch: MakeBatch,
+    io: LoopIO,
     title: str,
-) -> tuple[learner_lib.TrainState, dict]:
+) -> tuple[TrainState, dict]:
     """Train from where `start` says up to `steps` steps. Returns the state and totals ("rollout_turns",
-    "trained_tokens", "seconds"), which run over resumes.
-
-    `make_batch(step, params)` gets the current parameters, adapters joined, to sample with; it must not keep
-    them, since the update takes their memory.
-    """
+    "trained_tokens", "seconds"), which run over resumes."""
     first = int(state.step)
-    with MetricsWriter(keeping.workdir, first) as writer, progress.bar(steps, title, "steps") as bar:
+    with MetricsWriter(io.workdir, first) as writer, progress.bar(steps, title, "steps") as bar:
         bar.update(first)
         for step in range(first, steps):
             began = time.perf_counter()
-            if keeping.save_before(step):
-                keeping.checkpoints.save(step, state, {"step": step, "totals": totals})
+            if io.save_before(step):
+                io.checkpoints.save(step, state, {"step": step, "totals": totals})
             try:
-                made = make_batch(step, lora.join(learner.frozen, state.params))
+                step_batch = make_batch(step, lora.join(learner.frozen, state.params))
             except InputError:  # a judge that is down: the steps so far are not lost
-                if step > first and step % keeping.save_every:
-                    keeping.checkpoints.save(step, state, {"step": step, "totals": totals})
+                if step > first and step % io.save_every:
+                    io.checkpoints.save(step, state, {"step": step, "totals": totals})
                 raise
             rolled = time.perf_counter()
-            state, values = learner.step(state, made.batch)
+            state, values = learner.step(state, step_batch.batch)
             _require_finite(step, values)
             seconds = time.perf_counter() - began
-            totals["rollout_turns"] += made.rollout_turns
+            totals["rollout_turns"] += step_batch.rollout_turns
             totals["trained_tokens"] += int(values["tokens"])
             totals["seconds"] += seconds
-            fill = float((made.batch["subtree_end"] > 0).mean())
+            fill = float((step_batch.batch["subtree_end"] > 0).mean())
             timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rolled - began}
             # a judge that is down here costs the steps since the last checkpoint; its replies are kept
-            validated = keeping.validate(step + 1, lora.join(learner.frozen, state.params))
-            writer.write(step, {**made.metrics, **values, **timing, **validated})
+            validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
+            writer.write(step, {**step_batch.metrics, **values, **timing, **validated})
             shown = {
-                k: f"{made.metrics[k]:.2f}" for k in ("reward_mean", "group_reward_std") if k in made.metrics
+                k: f"{step_batch.metrics[k]:.2f}"
+                for k in ("reward_mean", "group_reward_std")
+                if k in step_batch.metrics
             }
             bar.set_postfix(shown or {"loss": f"{values['loss']:.3f}"}, refresh=False)
             bar.update(1)
-            if (step + 1) % keeping.save_every == 0 or step + 1 == steps:
-                keeping.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
-            keeping.on_step(step + 1)
+            if (step + 1) % io.save_every == 0 or step + 1 == steps:
+                io.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
+            io.on_step(step + 1)
     return state, totals
 
 
-def pivots_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
-    """Indices of the pivots of a step: every epoch is a fresh permutation, and no pivot is left out of
-    one."""
+def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
+    """Indices of the items (pivots, tasks, trajectories) of a step, of `count`: every epoch is a fresh
+    permutation of all of them."""
     chosen = []
     for position in range(step * per_step, (step + 1) * per_step):
         epoch, at = divmod(position, count)
         chosen.append(int(np.random.default_rng([seed, epoch]).permutation(count)[at]))
     return chosen
-
-
-Validate = Callable[[int, dict], dict[str, float]]  # as loop.Keeping has it

@@ -1,53 +1,155 @@
-"""Advantages and weights of samples (numpy, on the host), GRPO's losses and SFT's as functions of log-probs.
-A loss never sees a model.
+"""The losses of policy gradients, and SFT's, as functions of log-probs: a loss never sees a model.
 
-What the field calls variants are combinations of these: Dr.GRPO (arXiv 2503.20783) divides neither by a
-standard deviation nor by a length that was sampled; RLOO (arXiv 2402.14740) takes the leave-one-out baseline,
-undivided; DAPO (arXiv 2503.14476) clips higher above than below, draws groups anew until enough of them are
-mixed, and leaves cut completions out of the loss.
+A loss is a function `(tokens, config) -> (loss of every token, metrics of every token)`; `config` is the run's
+`config.grpo`. To add one, write such a function and name it in LOSSES, or in a config as
+"my_package.module:function":
 
-Axis letters: P pivots of a batch, G rollouts of a group, R rows, T slots.
+    def reinforce(tokens, config):
+        ratio = jnp.exp(tokens.log_prob - tokens.behaviour_log_prob)
+        return -ratio * tokens.advantage, {"ratio": ratio}
+
+What the field calls variants are combinations of a loss with the fields of `config.grpo`: Dr.GRPO (arXiv
+2503.20783) divides neither by a standard deviation (normalise="none") nor by a sampled length
+(aggregation="fixed_length"); RLOO (arXiv 2402.14740) takes baseline="leave_one_out" with normalise="none";
+DAPO (arXiv 2503.14476) clips higher above than below, draws groups anew until enough of them are mixed
+(dynamic_rounds), and leaves cut completions out of the loss (mask_unfinished).
+
+Axis letters: R rows, T slots.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-# ---- losses
+from pivotrl_jax import plugins
+
+# arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads; experts [R, T, L, A]
+Batch = dict[str, Any]
+# (log_prob, entropy, batch) -> (what is minimised, sums over trained tokens)
+Objective = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def clipped_ratio_loss(
-    log_prob: jax.Array,
-    behaviour_log_prob: jax.Array,
-    advantage: jax.Array,
-    clip_low: float,
-    clip_high: float,
-) -> tuple[jax.Array, jax.Array]:
-    """Per-token PPO loss -min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), and whether it was
-    clipped.
+class Tokens(NamedTuple):
+    """What a loss sees of a batch: arrays [R, T], zero in slots that are not trained."""
 
-    `behaviour_log_prob` is what the sampler recorded for the very token, under the distribution it drew from.
-    """
-    ratio = jnp.exp(log_prob - behaviour_log_prob)
-    plain, clipped = ratio * advantage, jnp.clip(ratio, 1 - clip_low, 1 + clip_high) * advantage
-    return -jnp.minimum(plain, clipped), clipped < plain
+    log_prob: jax.Array  # float32, of the policy, at the sampler's temperature
+    behaviour_log_prob: jax.Array  # float32, as the sampler recorded it for this very token
+    advantage: jax.Array  # float32
+    sequence: jax.Array | None  # int32: 0 where nothing is trained, else the sample's number within its row
+
+    @property
+    def log_ratio(self) -> jax.Array:
+        """log(policy / sampler): how far the policy has moved, and how the two programs' numbers differ."""
+        return self.log_prob - self.behaviour_log_prob
 
 
-def clipped_weight_loss(
-    log_prob: jax.Array, log_ratio: jax.Array, advantage: jax.Array, clip_low: float, clip_high: float
-) -> tuple[jax.Array, jax.Array]:
-    """CISPO (MiniMax-M1, arXiv 2506.13585, equations 4 and 5): per-token -clip(ratio) * A * log_prob, with no
-    gradient through the ratio, and whether it was clipped.
+def grpo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The clipped ratio of tokens (PPO; GRPO, arXiv 2402.03300)."""
+    weight, log_ratio, metrics = importance(tokens.log_ratio, config)
+    loss, clipped = clipped_ratio_loss(log_ratio, tokens.advantage, config.clip_low, config.clip_high)
+    return weight * loss, {"clip_fraction": clipped, **metrics}
+
+
+def gspo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The clipped ratio of whole sequences (GSPO, arXiv 2507.18071). Take it with aggregation
+    "sequence_mean"."""
+    weight, log_ratio, metrics = importance(sequence_log_ratio(tokens.log_ratio, tokens.sequence), config)
+    loss, clipped = clipped_ratio_loss(log_ratio, tokens.advantage, config.clip_low, config.clip_high)
+    return weight * loss, {"clip_fraction": clipped, **metrics}
+
+
+def cispo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """A clipped constant ratio times the log-prob (CISPO: MiniMax-M1, arXiv 2506.13585, equations 4 and 5).
 
     Clipping bounds how much a token counts; unlike PPO's it never silences one. The paper clips above alone:
     that is clip_low = 1.
     """
+    weight, log_ratio, metrics = importance(tokens.log_ratio, config)
     ratio = jax.lax.stop_gradient(jnp.exp(log_ratio))
-    clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
-    return -clipped * advantage * log_prob, clipped != ratio
+    clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
+    loss = -clipped * tokens.advantage * tokens.log_prob
+    return weight * loss, {"clip_fraction": clipped != ratio, **metrics}
+
+
+LOSSES: dict[str, Callable[[Tokens, Any], tuple[jax.Array, dict[str, jax.Array]]]] = {
+    "grpo": grpo,
+    "gspo": gspo,
+    "cispo": cispo,
+}
+
+
+# ---- objectives: what a learner minimises
+
+
+def policy_gradient(config: Any) -> Objective:
+    """The objective of `config.grpo`: its loss with every token's weight, and the KL to the reference where
+    `kl_in` is "loss".
+
+    Batch fields: `advantage`, `behaviour_log_prob`, `sequence`, and with a KL `reference_log_prob`. Raises
+    InputError when `config.loss` names nothing.
+    """
+    token_loss = plugins.find("losses", config.loss, LOSSES, "config.grpo.loss")
+    kl_coefficient = config.kl_coefficient if config.kl_in == "loss" else 0.0
+
+    def objective(log_prob, entropy, batch):
+        weight, trained = batch["weight"], batch["weight"] > 0
+        tokens = Tokens(log_prob, batch["behaviour_log_prob"], batch["advantage"], batch.get("sequence"))
+        loss, metrics = token_loss(tokens, config)
+        sums = {
+            "loss": (weight * loss).sum(),
+            "tokens": trained.sum(),
+            "entropy": (entropy * trained).sum(),
+            "log_prob_drift": (jnp.abs(tokens.log_ratio) * trained).sum(),
+            **{name: (value * trained).sum() for name, value in metrics.items()},
+        }
+        total = sums["loss"]
+        if kl_coefficient:
+            cap = config.importance_cap if config.importance == "tis" else None
+            reference = batch["reference_log_prob"]
+            kl = kl_loss(log_prob, tokens.behaviour_log_prob, reference, config.kl_estimator, cap)
+            sums["kl"] = (kl * trained).sum()
+            total = total + kl_coefficient * (weight * kl).sum()
+        return total, sums
+
+    return objective
+
+
+def negative_log_likelihood(
+    log_prob: jax.Array, entropy: jax.Array, batch: Batch
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The objective of supervised fine-tuning: weighted negative log-likelihood of the trained tokens."""
+    trained = batch["weight"] > 0
+    total = (batch["weight"] * -log_prob).sum()
+    sums = {"loss": total, "tokens": trained.sum(), "nll": -(log_prob * trained).sum()}
+    return total, {**sums, "entropy": (entropy * trained).sum()}
+
+
+# ---- what losses are made of
+
+
+def clipped_ratio_loss(
+    log_ratio: jax.Array, advantage: jax.Array, clip_low: float, clip_high: float
+) -> tuple[jax.Array, jax.Array]:
+    """Per-token PPO loss -min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), and whether it was
+    clipped."""
+    ratio = jnp.exp(log_ratio)
+    plain, clipped = ratio * advantage, jnp.clip(ratio, 1 - clip_low, 1 + clip_high) * advantage
+    return -jnp.minimum(plain, clipped), clipped < plain
+
+
+def importance(log_ratio: jax.Array, config: Any) -> tuple[jax.Array | float, jax.Array, dict]:
+    """(weight of the loss, log ratio that the loss clips, metrics) as `config.importance` says.
+
+    "ratio": the ratio is to the sampler, and the weight is 1. "tis": the ratio is to the policy itself, 1 in
+    value, and what policy and sampler differ by is a constant weight up to `config.importance_cap`; then no
+    token is clipped, as is right with one update per batch.
+    """
+    if config.importance != "tis":
+        return 1.0, log_ratio, {}
+    weight = truncated_weight(log_ratio, config.importance_cap)
+    return weight, unit(log_ratio), {"importance_capped": weight >= config.importance_cap}
 
 
 def sequence_log_ratio(log_ratio_RT: jax.Array, sequence_RT: jax.Array) -> jax.Array:
@@ -114,80 +216,3 @@ KL_ESTIMATORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "k2": lambda ratio, d: jax.lax.stop_gradient(ratio) * d**2 / 2,
     "k3": lambda ratio, d: ratio * (jnp.exp(d) - d - 1),
 }
-
-
-def negative_log_likelihood(log_prob: jax.Array) -> jax.Array:
-    """Per-token negative log-likelihood."""
-    return -log_prob
-
-
-# arrays [R, T]: tokens, position, parent, subtree_end, weight, and what the loss reads; experts [R, T, L, A]
-Batch = dict[str, Any]
-
-
-Loss = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
-
-
-def grpo_loss(
-    clip_low: float,
-    clip_high: float,
-    kl_coefficient: float,
-    *,
-    surrogate: str = "grpo",
-    importance: str = "ratio",
-    importance_cap: float = math.inf,
-    kl_estimator: str = "k3",
-) -> Loss:
-    """Weighted policy-gradient loss with optional KL to the reference. Batch fields: `advantage`,
-    `behaviour_log_prob`, for "gspo" `sequence` and, when the coefficient is not zero, `reference_log_prob`.
-
-    surrogate: "grpo", the clipped ratio of tokens; "gspo", that of whole sequences; "cispo", a clipped
-    constant ratio times the log-prob. The ratio is to the sampler ("ratio": one number holds both how far the
-    policy has moved and how the learner's numbers differ from the sampler's). Or ("tis") it is to the policy
-    itself, 1 in value, and what the two differ by is a constant weight, policy / sampler up to
-    `importance_cap`: then no token is clipped, as is right with one update per batch.
-    """
-
-    def loss(log_prob, entropy, batch):
-        weight, behaviour = batch["weight"], batch["behaviour_log_prob"]
-        trained = weight > 0
-        # untrained slots hold zeros in every field: exp(0) = 1, weight 0
-        log_ratio = log_prob - behaviour
-        if surrogate == "gspo":  # under "tis" a sequence has one weight, too, as it has one ratio
-            log_ratio = sequence_log_ratio(log_ratio, batch["sequence"])
-        if importance == "tis":
-            correction, log_ratio = truncated_weight(log_ratio, importance_cap), unit(log_ratio)
-        if surrogate == "cispo":
-            terms = clipped_weight_loss(log_prob, log_ratio, batch["advantage"], clip_low, clip_high)
-        else:
-            terms = clipped_ratio_loss(log_ratio, 0.0, batch["advantage"], clip_low, clip_high)
-        token_loss, clipped = terms
-        if importance == "tis":
-            token_loss = correction * token_loss
-        drift = jnp.abs(log_prob - behaviour)
-        sums = {
-            "loss": (weight * token_loss).sum(),
-            "tokens": trained.sum(),
-            "entropy": (entropy * trained).sum(),
-            "clip_fraction": (clipped & trained).sum(),
-            "log_prob_drift": (drift * trained).sum(),
-        }
-        if importance == "tis":
-            sums["importance_capped"] = ((correction >= importance_cap) & trained).sum()
-        total = sums["loss"]
-        if kl_coefficient:
-            cap = importance_cap if importance == "tis" else None
-            kl = kl_loss(log_prob, behaviour, batch["reference_log_prob"], kl_estimator, cap)
-            sums["kl"] = (kl * trained).sum()
-            total = total + kl_coefficient * (weight * kl).sum()
-        return total, sums
-
-    return loss
-
-
-def sft_loss(log_prob: jax.Array, entropy: jax.Array, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Weighted negative log-likelihood of the trained tokens."""
-    trained = batch["weight"] > 0
-    total = (batch["weight"] * negative_log_likelihood(log_prob)).sum()
-    sums = {"loss": total, "tokens": trained.sum(), "nll": -(log_prob * trained).sum()}
-    return total, {**sums, "entropy": (entropy * trained).sum()}

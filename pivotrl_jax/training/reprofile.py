@@ -18,8 +18,8 @@ from pathlib import Path
 
 from pivotrl_jax.checkpoints.fingerprint import params_fingerprint
 from pivotrl_jax.pivots import profiling
-from pivotrl_jax.records import Candidate, InputError, Pivot, read_records
-from pivotrl_jax.rollouts.actor import Actor, make_actor
+from pivotrl_jax.records import Candidate, InputError, Pivot, Prompt, read_records
+from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import metrics
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.training import monitor
@@ -32,16 +32,15 @@ DIRECTORY = "reprofiled"
 class Phase:
     """The pivots that are trained on from step `first` on, until another phase begins."""
 
-    candidates: Sequence[Candidate]
-    prompts: Sequence[Sequence[int]]
+    prompts: Sequence[Prompt]
     first: int = 0
 
 
 class OnePhase:
-    """The phases of a run that is profiled once; `reprofile.Phases` has the same two methods."""
+    """The phases of a run that is profiled once; `Phases` has the same two methods."""
 
-    def __init__(self, candidates: Sequence[Candidate], prompts: Sequence[Sequence[int]]):
-        self._phase = Phase(candidates, prompts)
+    def __init__(self, prompts: Sequence[Prompt]):
+        self._phase = Phase(prompts)
 
     def due(self, step: int) -> bool:
         """Whether a new phase may begin with this step: before it the policy is profiled again."""
@@ -67,21 +66,19 @@ def identity(config) -> dict:
     return found
 
 
-def phases_of(
-    run: run_lib.Run, candidates: list[Candidate], pivots: list[Candidate], prompts: list[list[int]]
-) -> OnePhase:
+def phases_of(run: run_lib.Run, candidates: Sequence[Candidate], pivots: Sequence[Prompt]) -> OnePhase:
     """The phases of a run: one, if it is not to be profiled again. `candidates` are all that there are,
-    `pivots` and their `prompts` those of pi_0."""
+    `pivots` those under pi_0."""
     if not rule_of(run.config.reprofile).on:
-        return OnePhase(pivots, prompts)
-    return Phases(run, candidates, pivots, prompts)
+        return OnePhase(pivots)
+    return Phases(run, candidates, pivots)
 
 
 class Phases(OnePhase):
     """What every step trains on: the pivots of the latest profile that found any."""
 
-    def __init__(self, run: run_lib.Run, candidates, pivots, prompts):
-        super().__init__(pivots, prompts)
+    def __init__(self, run: run_lib.Run, candidates: Sequence[Candidate], pivots: Sequence[Prompt]):
+        super().__init__(pivots)
         self._run, self._candidates, self._rule = run, candidates, rule_of(run.config.reprofile)
         self._asked = None  # (step, lines of the steps before it, why to profile there)
 
@@ -101,8 +98,8 @@ class Phases(OnePhase):
         return self._phase, {}
 
     @functools.cached_property
-    def _actor(self) -> Actor:
-        return make_actor(self._run, self._run.config.profile.batch, self._run.trained_config)
+    def _rollouts(self) -> Rollouts:
+        return make_rollouts(self._run, self._run.config.profile.batch, trained=True)
 
     def _ask(self, step: int) -> tuple[list[monitor.Line], str]:
         """(lines of the steps before this one, why to profile before it). Raises InputError when lines are
@@ -125,27 +122,29 @@ class Phases(OnePhase):
         """Find pivots under the current policy. Shards that a killed run finished are taken up."""
         run, began, number = self._run, time.perf_counter(), len(monitor.events(lines)) + 1
         print(f"profiling again after step {step}: {why}")
-        config, directory = run.trained_config, self._directory(number)
+        directory = self._directory(number)
         policy = f"{run.policy}@{step}:{params_fingerprint(params, run.mesh)}"
         _forget_others(directory, policy)
-        selection, rollouts = profiling.profile_and_select(
+        selection, sampled = profiling.profile_and_select(
             run,
-            self._candidates,
-            extract.prompts_of(run.chat, self._candidates),
-            self._actor,
+            self._rollouts,
             params,
-            config,
-            policy,
+            extract.render(run.chat, self._candidates),
+            profiling.settings_of(run, policy, trained=True, repetition=number),
             directory,
-            number,
         )
-        found = [pivot.candidate for pivot in selection.pivots(self._candidates)]
-        if found:
-            self._phase = Phase(found, extract.prompts_of(run.chat, found), step)
+        pivots = [pivot.candidate for pivot in selection.pivots(self._candidates)]
+        if pivots:
+            self._phase = Phase(extract.render(run.chat, pivots), step)
         else:
-            print(f"no pivot any more: the {len(self._phase.candidates)} old ones are trained on to the end")
-        news = {monitor.REPROFILED: 1, monitor.PIVOTS: len(found), monitor.ROLLOUTS: len(rollouts)}
-        return self._phase, {**news, "profiling_seconds": time.perf_counter() - began}
+            print(f"no pivot any more: the {len(self._phase.prompts)} old ones are trained on to the end")
+        phase_metrics = {
+            monitor.REPROFILED: 1,
+            monitor.PIVOTS: len(pivots),
+            monitor.ROLLOUTS: len(sampled),
+            "profiling_seconds": time.perf_counter() - began,
+        }
+        return self._phase, phase_metrics
 
     def _read(self, number: int, line: monitor.Line) -> Phase:
         file = self._directory(number) / "pivots.jsonl"
@@ -161,7 +160,7 @@ class Phases(OnePhase):
                 f"train on {line[monitor.PIVOTS]:g}; put back what was there, or start over with "
                 "--config.resume=False"
             )
-        return Phase(found, extract.prompts_of(self._run.chat, found), line["step"])
+        return Phase(extract.render(self._run.chat, found), line["step"])
 
 
 def _forget_others(directory: Path, policy: str) -> None:

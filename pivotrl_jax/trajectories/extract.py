@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 
 from pivotrl_jax.chat.template import Chat
-from pivotrl_jax.records import Candidate, Trajectory
+from pivotrl_jax.records import Candidate, Prompt, Trajectory
 
 
 def extract(trajectories: Iterable[Trajectory]) -> list[Candidate]:
@@ -52,33 +52,28 @@ def limit_prompts(
     return kept, skipped
 
 
-def digest(candidates: Sequence[Candidate], prompts: Sequence[Sequence[int]]) -> str:
-    """A fingerprint of candidates in order: content, and prompt ids, so template and tokenizer count too."""
+def digest(prompts: Sequence[Prompt]) -> str:
+    """A fingerprint of prompts in order: the candidates' content and the token ids, so that template and
+    tokenizer count too."""
     h = hashlib.sha256()
-    for c, prompt in zip(candidates, prompts):
-        h.update(
-            json.dumps(
-                [c.id, c.messages, c.tools, c.demonstration, c.verifier, c.case, list(prompt)], sort_keys=True
-            ).encode()
-        )
+    for prompt in prompts:
+        c = prompt.candidate
+        content = [c.id, c.messages, c.tools, c.demonstration, c.verifier, c.case, list(prompt.ids)]
+        h.update(json.dumps(content, sort_keys=True).encode())
     return h.hexdigest()[:16]
 
 
-def prompts_of(chat: Chat, candidates: Sequence[Candidate]) -> list[list[int]]:
-    """Rendered prompt ids of every candidate."""
-    return [chat.prompt_ids(c.messages, c.tools) for c in candidates]
+def render(chat: Chat, candidates: Sequence[Candidate]) -> list[Prompt]:
+    """The prompt of every candidate, in order."""
+    return [Prompt(c, chat.prompt_ids(c.messages, c.tools)) for c in candidates]
 
 
 def within_limit(
     chat: Chat, candidates: Sequence[Candidate], limit: int
-) -> tuple[list[Candidate], dict[str, str]]:
-    """(candidates whose prompt has at most `limit` tokens, id -> why another is left out)."""
-    return limit_prompts(candidates, lambda c: len(chat.prompt_ids(c.messages, c.tools)), limit)
-
-
-def turns_of(
-    chat: Chat, trajectories: Sequence[Trajectory], limit: int
-) -> tuple[list[Candidate], list[list[int]], int]:
-    """(turns of trajectories to score a policy at, their prompt ids, how many were left out as too long)."""
-    turns, too_long = within_limit(chat, extract(trajectories), limit)
-    return turns, prompts_of(chat, turns), len(too_long)
+) -> tuple[list[Prompt], dict[str, str]]:
+    """(prompts of at most `limit` tokens, candidate id -> why another is left out)."""
+    prompts = render(chat, candidates)
+    lengths = {prompt.candidate.id: len(prompt.ids) for prompt in prompts}
+    kept, too_long = limit_prompts(candidates, lambda c: lengths[c.id], limit)
+    ids = {c.id for c in kept}
+    return [prompt for prompt in prompts if prompt.candidate.id in ids], too_long

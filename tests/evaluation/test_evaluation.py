@@ -13,6 +13,7 @@ from pivotrl_jax.environments import toolbox
 from pivotrl_jax.evaluation import evaluation, skills
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts.actor import Completion
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.trajectories import extract, sources
 
 STREAM = jax.random.key(0)
@@ -57,7 +58,9 @@ def expert(chat, rows):
 
 
 def play(actor, chat, rows, attempts=1, max_steps=20, max_prompt=10_000):
-    return evaluation.play_episodes(actor, None, chat, rows, attempts, max_steps, max_prompt, STREAM)
+    return evaluation.play_episodes(
+        Rollouts(actor, chat), None, rows, attempts, max_steps, max_prompt, STREAM
+    )
 
 
 def assert_experts_succeed(chat, rows):
@@ -125,21 +128,22 @@ def test_attempts_are_episodes_of_their_own(chat):
 def test_turns_and_skills_are_scored_by_what_was_said(chat):
     rows = toolbox.tasks("test", 3, 0)
     candidates = extract.extract([toolbox.demonstrate(row) for row in rows])
-    prompts = [chat.prompt_ids(c.messages, c.tools) for c in candidates]
-    found = evaluation.score_turns(expert(chat, rows), None, chat, candidates, prompts, 2, STREAM)
+    prompts = extract.render(chat, candidates)
+    found = evaluation.score_turns(Rollouts(expert(chat, rows), chat), None, prompts, 2, STREAM)
     assert [t["id"] for t in found] == [c.id for c in candidates]
     assert {t["mean"] for t in found} == {1.0}
     assert [t["is_call"] for t in found] == [c.is_call for c in candidates]
     assert [t["verifier"] for t in found] == [c.verifier for c in candidates]
     talk = Scripted(chat, lambda name, prompt: "certainly")
-    found = evaluation.score_turns(talk, None, chat, candidates, prompts, 1, STREAM)
+    found = evaluation.score_turns(Rollouts(talk, chat), None, prompts, 1, STREAM)
     assert [t["mean"] for t in found] == [float(not c.is_call) for c in candidates]
 
     items = [item for family in skills.families()[:4] for item in skills.items(family, "test", 3, 0)]
     answers = {item.id: item.answer for item in items}
-    right = Scripted(chat, lambda name, prompt: answers[name])
-    assert {a["correct"] for a in evaluation.score_skills(right, None, chat, items, STREAM)} == {1.0}
-    wrong = evaluation.score_skills(Scripted(chat, lambda *_: "zq"), None, chat, items, STREAM)
+    right = Rollouts(Scripted(chat, lambda name, prompt: answers[name]), chat)
+    assert {a["correct"] for a in evaluation.score_skills(right, None, items, STREAM)} == {1.0}
+    wrong = Rollouts(Scripted(chat, lambda *_: "zq"), chat)
+    wrong = evaluation.score_skills(wrong, None, items, STREAM)
     assert [(a["id"], a["correct"]) for a in wrong] == [(item.id, 0.0) for item in items]
 
 
@@ -152,11 +156,9 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
         t.id for t in other.held_out
     ]
     assert one.demonstrations != other.demonstrations
-    candidates = extract.extract(one.held_out)
-    prompts = [chat.prompt_ids(c.messages, c.tools) for c in candidates]
-    tasks = evaluation.Tasks(
-        one.held_out_tasks, candidates, prompts, skills.items(skills.families()[0], "test", 2, 0)
-    )
+    prompts = extract.render(chat, extract.extract(one.held_out))
+    items = skills.items(skills.families()[0], "test", 2, 0)
+    tasks = evaluation.Tasks(one.held_out_tasks, prompts, items)
 
     def evaluate():
         actor = expert(chat, one.held_out_tasks)
@@ -169,12 +171,13 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
             streams.append(jax.random.key_data(stream).tolist()) or act(params, requests, stream, *rest)
         )
         sizes = {"attempts": 1, "samples": 2, "max_steps": 20, "max_prompt": 9999}
-        return evaluation.evaluate(actor, None, chat, tasks, stream=STREAM, **sizes), actor.requests, streams
+        results = evaluation.evaluate(Rollouts(actor, chat), None, tasks, stream=STREAM, **sizes)
+        return results, actor.requests, streams
 
     before, after = evaluate(), evaluate()
     assert before == after
     results = before[0]
-    assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(candidates) + 2
+    assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(tasks.prompts) + 2
     assert len({str(s) for s in before[2]}) == 3, "episodes, turns and skills draw from streams of their own"
     assert evaluation.compare(results, after[0])["episode_success"] == {"value": 0, "low": 0, "high": 0}
 

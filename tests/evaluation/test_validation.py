@@ -1,7 +1,6 @@
 """Validation while training: on items of its own, with the numbers that evaluation gives, the same after a
 kill."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -11,23 +10,27 @@ import pytest
 from support import tiny_run
 from support.configs import CONFIGS
 from support.forests import MOE
-from support.learning import RECIPE, Killed, equal, metrics
+from support.learning import Killed, equal, fit, metrics
+from support.learning import config_of as training_config
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.evaluation import evaluation, validation
 from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import check_config
-from pivotrl_jax.training import pivotrl, reprofile
+from pivotrl_jax.training import loop, reprofile
 from pivotrl_jax.trajectories import extract, sources
 
-CANDIDATES, PROMPTS = tiny_run.conversations(3)
+PROMPTS = tiny_run.conversations(3)
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
-    monkeypatch.setattr(validation, "make_actor", lambda run, shape, *more: tiny_run.actor())
+    monkeypatch.setattr(
+        evaluation, "make_rollouts", lambda run, batch, trained: Rollouts(tiny_run.actor(), run.chat)
+    )
 
 
 def config_of(**changes):
@@ -130,20 +133,19 @@ def test_it_is_what_evaluation_says_of_the_same_parameters_and_stream():
     validate = validation.make(run, HELD)
     params = tiny_run.policy()
     assert validate(1, params) == validate(3, params) == {}
-    turns = extract.extract(HELD.trajectories)
-    prompts = [Chat().prompt_ids(c.messages, c.tools) for c in turns]
+    prompts = extract.render(Chat(), extract.extract(HELD.trajectories))
     found = []
     for steps in (2, 4):
         stream = jax.random.fold_in(validation.stream_of(7, steps), 1)  # evaluation's second: of turns
-        actor = tiny_run.actor()
-        scored = evaluation.score_turns(actor, actor.place(params), Chat(), turns, prompts, 2, stream)
+        rollouts = Rollouts(tiny_run.actor(), Chat())
+        scored = evaluation.score_turns(rollouts, rollouts.actor.place(params), prompts, 2, stream)
         values = validate(steps, params)
         mean = np.mean([turn["mean"] for turn in scored])
         assert values.pop("validation/seconds") >= 0
         assert values == {
             "validation/turn_pass": pytest.approx(mean, abs=1e-12),
             "validation/text_turn_pass": pytest.approx(mean, abs=1e-12),
-            "validation/rollout_turns": 2 * len(turns),
+            "validation/rollout_turns": 2 * len(prompts),
         }
         found.append([turn["mean"] for turn in scored])
     assert found[0] != found[1], "every validation draws anew"
@@ -183,22 +185,9 @@ def test_prompts_that_are_all_too_long_are_one_sentence():
 
 def learn(workdir, validate, steps=4, on_step=lambda step: None):
     with Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
-        state, _ = pivotrl.learn(
-            tiny_run.learner(),
-            tiny_run.actor(),
-            tiny_run.Numbers(),
-            tiny_run.policy(),
-            reprofile.OnePhase(CANDIDATES, PROMPTS),
-            dataclasses.replace(RECIPE, steps=steps),
-            slots=tiny_run.TRAIN_SLOTS,
-            verifier=None,
-            checkpoints=checkpoints,
-            save_every=2,
-            workdir=workdir,
-            resume=True,
-            on_step=on_step,
-            validate=validate,
-        )
+        io = loop.LoopIO(checkpoints, 2, workdir, True, on_step, validate)
+        phases = reprofile.OnePhase(PROMPTS)
+        state, _ = fit(training_config(steps=steps), tiny_run.rollouts(), tiny_run.learner(), phases, io)
     return jax.tree.map(np.asarray, jax.device_get(state.params))
 
 

@@ -235,7 +235,14 @@ def test_the_gradient_of_a_model_over_several_tpus_compiles_with_it(remat):
     mesh = tpu_mesh("v5e", {"fsdp": 2, "tensor": 2})
     config = dataclasses.replace(DENSE, hidden_size=128, vocab_size=512, head_dim=128, dtype="bfloat16")
     compute = learner_lib.Compute(attention_chunk=512, log_prob_chunk=512, remat=remat)
-    learner = learner_lib.Learner(config, compute, mesh, optax.sgd(1.0), losses.sft_loss, 1.0, 2)
+    learner = learner_lib.Learner(
+        config,
+        dataclasses.replace(compute, rows=2),
+        mesh,
+        optax.sgd(1.0),
+        losses.negative_log_likelihood,
+        1.0,
+    )
     params = programs.structs(decoder.param_shapes(config), learner.param_sharding)
     types = dict.fromkeys(("tokens", "position", "parent", "subtree_end"), jnp.int32) | {
         "weight": jnp.float32

@@ -154,7 +154,15 @@ def learner_of(optimizer):
     config, mesh = adapted(HALF), tiny_run.mesh()
     places = sharding.param_shardings(lora.base(decoder.abstract_params(config)), mesh)
     frozen = jax.device_put(lora.base(params_of(config)), places)
-    learner = learner_lib.Learner(config, COMPUTE, mesh, optimizer, losses.sft_loss, 1.0, 2, frozen=frozen)
+    learner = learner_lib.Learner(
+        config,
+        dataclasses.replace(COMPUTE, rows=2),
+        mesh,
+        optimizer,
+        losses.negative_log_likelihood,
+        1.0,
+        frozen=frozen,
+    )
     return learner, frozen, learner.init_state(lora.trained(config, params_of(config)))
 
 
@@ -186,7 +194,9 @@ def test_the_gradient_is_that_of_the_merged_weights(stepped, batch):
 
     def loss(adapters):
         params = by_hand(lora.join(frozen, adapters), jnp, jnp.float32)
-        return losses.sft_loss(*learner_lib.forest_log_probs(HALF, COMPUTE, params, batch, 1.0), batch)[0]
+        return losses.negative_log_likelihood(
+            *learner_lib.forest_log_probs(HALF, COMPUTE, params, batch, 1.0), batch
+        )[0]
 
     want = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(before))
     got = jax.tree.map(lambda x, y: x - np.asarray(y), before, state.params)  # a rate of 1

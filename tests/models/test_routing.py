@@ -15,14 +15,15 @@ import pytest
 from support import learning, tiny_run
 from support.configs import CONFIGS
 from support.forests import MOE, sharp_params
+from support.objectives import policy_gradient
 from support.paths import SUPPORT
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.models import decoder, experts, forest, routing
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts.actor import Actor, Request
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses as losses_lib
 from pivotrl_jax.training import recipe
 
 L, A, E = MOE.num_layers, MOE.experts_per_token, MOE.num_experts
@@ -106,7 +107,7 @@ def gradient(routers, batch, params):
 
     def total(params):
         numbers, seen = learner_lib.routed_log_probs(MOE, COMPUTE, params, batch, 1.0, routers)
-        value, sums = losses_lib.grpo_loss(0.2, 0.28, 0.0)(*numbers, batch)
+        value, sums = policy_gradient(0.2, 0.28, 0.0)(*numbers, batch)
         more, told = routers.terms(seen, batch)
         return value + more, {**sums, **told}
 
@@ -238,12 +239,11 @@ def test_a_step_reports_its_balance_loss_and_lowers_it(drawn):
     routers = learner_lib.Routers(balance=1.0)
     learner = learner_lib.Learner(
         MOE,
-        COMPUTE,
+        dataclasses.replace(COMPUTE, rows=1),
         tiny_run.mesh(),
         optax.sgd(0.05),
-        losses_lib.grpo_loss(0.2, 0.28, 0.0),
+        policy_gradient(0.2, 0.28, 0.0),
         1.0,
-        1,
         routers=routers,
     )
     state, losses = learner.init_state(tiny_run.policy()), []
@@ -257,12 +257,19 @@ def test_a_step_reports_its_balance_loss_and_lowers_it(drawn):
 
 def test_learning_with_replay_trains_and_says_how_far_choices_agree(tmp_path, actor, monkeypatch):
     monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
-    optimizer, loss = optax.sgd(1e-2), losses_lib.grpo_loss(0.2, 0.28, 0.0)
+    optimizer, loss = optax.sgd(1e-2), policy_gradient(0.2, 0.28, 0.0)
     routers = learner_lib.Routers(replay=True, agreement=True)
     learner = learner_lib.Learner(
-        MOE, COMPUTE, tiny_run.mesh(), optimizer, loss, 1.0, tiny_run.ROWS, routers=routers
+        MOE,
+        dataclasses.replace(COMPUTE, rows=tiny_run.ROWS),
+        tiny_run.mesh(),
+        optimizer,
+        loss,
+        1.0,
+        routers=routers,
     )
-    learning.learn(tmp_path, learner=learner, actor=actor)
+    rollouts = Rollouts(actor, tiny_run.Numbers())
+    learning.learn(tmp_path, learner=learner, rollouts=rollouts)
     lines = learning.metrics(tmp_path)
     assert [line["routing_agreement"] for line in lines] == [1.0] * 4  # one update a batch, float32
     assert max(line["log_prob_drift"] for line in lines) < 1e-5
@@ -280,17 +287,10 @@ def test_a_dense_model_has_no_router():
     dense = dataclasses.replace(MOE, num_experts=0)
     assert not any(moe for *_, moe in dense.segments())
 
-    class Grpo:
-        router, routing_agreement, balance_coefficient = "replay", False, 0.0
-
-    class Run:
-        class config:
-            grpo, compute = Grpo, None
-
-        trained_config = dense
-
+    config = CONFIGS.get_config()
+    config.grpo.router = "replay"
     with pytest.raises(InputError, match="the model is dense"):
-        recipe.make_learner(Run)
+        recipe.grpo_learner(config, dense, tiny_run.mesh())
 
 
 def test_four_devices_replay_compare_and_balance_as_one():

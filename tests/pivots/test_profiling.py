@@ -8,12 +8,13 @@ from support import tiny_run
 from pivotrl_jax import verifiers
 from pivotrl_jax.pivots import adaptive, profiling
 from pivotrl_jax.pivots import selection as selection_lib
-from pivotrl_jax.records import InputError
-from pivotrl_jax.rollouts import rollout
+from pivotrl_jax.records import InputError, Prompt
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.trajectories import extract
 
 GROUP = 4
-CANDIDATES, PROMPTS = tiny_run.conversations(5)
+PROMPTS = tiny_run.conversations(5)
+CANDIDATES = [prompt.candidate for prompt in PROMPTS]
 
 
 @pytest.fixture(autouse=True)
@@ -21,20 +22,11 @@ def toy(monkeypatch):
     monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
 
 
-def profile(directory, resume=True, policy="pi", seed=0, candidates=CANDIDATES, **more):
-    return profiling.profile_candidates(
-        tiny_run.actor(),
-        tiny_run.policy(),
-        tiny_run.Numbers(),
-        candidates,
-        PROMPTS,
-        **{"group_size": GROUP, "shard": 2, **more},
-        seed=seed,
-        policy=policy,
-        model={"dtype": "float32"},
-        directory=directory,
-        resume=resume,
-    )
+def profile(directory, prompts=PROMPTS, resume=True, verifier=None, **changes):
+    numbers = {"group_size": GROUP, "seed": 0, "trajectories_per_shard": 2, **changes}
+    settings = profiling.Settings(**{"policy": "pi", "model": {"dtype": "float32"}, **numbers})
+    rollouts = tiny_run.rollouts(verifier=verifier)
+    return profiling.profile_candidates(rollouts, tiny_run.policy(), prompts, settings, directory, resume)
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +63,21 @@ def test_every_candidate_has_its_profile(whole):
 
 def test_finished_shards_are_read_back(whole, monkeypatch):
     directory, profiles, rollouts = whole
-    monkeypatch.setattr(profiling, "roll_out", no_sampling)
+    monkeypatch.setattr(Rollouts, "sample", no_sampling)
     assert profile(directory) == (profiles, rollouts)
 
 
 def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatch):
-    calls, roll_out = [], rollout.roll_out
+    calls, sample = [], Rollouts.sample
 
     def killed_after_one(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return roll_out(*args, **kwargs)
+        return sample(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(profiling, "roll_out", killed_after_one)
+        patch.setattr(Rollouts, "sample", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
             profile(tmp_path)
     assert sorted(files(tmp_path)) == ["00000.jsonl", "settings.json"]
@@ -101,13 +93,13 @@ def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatc
         ({"policy": "other"}, "policy is 'pi' there and 'other' here"),
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"group_size": 2}, "group_size is 4 there and 2 here"),
-        ({"shard": 3}, "shard is 2 there and 3 here"),
+        ({"trajectories_per_shard": 3}, "trajectories_per_shard is 2 there and 3 here"),
         ({"verifier": "exact"}, r"verifiers is \['toy/1'\] there and \['exact/1'\] here"),
-        ({"candidates": CANDIDATES[:-1]}, "candidates is '[0-9a-f]{16}' there and '[0-9a-f]{16}' here"),
+        ({"prompts": PROMPTS[:-1]}, "candidates is '[0-9a-f]{16}' there and '[0-9a-f]{16}' here"),
     ],
 )
 def test_other_settings_are_refused_by_name(whole, change, difference, monkeypatch):
-    monkeypatch.setattr(profiling, "roll_out", no_sampling)
+    monkeypatch.setattr(Rollouts, "sample", no_sampling)
     before = files(whole[0])
     with pytest.raises(InputError, match=f"holds rollouts of another run: {difference}; use another workdir"):
         profile(whole[0], **change)
@@ -115,48 +107,34 @@ def test_other_settings_are_refused_by_name(whole, change, difference, monkeypat
 
 
 def test_without_resume_it_starts_over(whole, tmp_path):
-    profiling.check_settings(tmp_path, {"seed": 7}, True)
+    profiling.prepare_directory(tmp_path, {"seed": 7}, True)
     (tmp_path / "00009.jsonl").write_text("of another run\n")
     assert profile(tmp_path, resume=False) == whole[1:]
     assert files(tmp_path) == files(whole[0])
 
 
 def test_shards_hold_whole_trajectories_in_order():
-    candidates = [tiny_run.candidate(t, i) for i, t in enumerate("abacbd")]
-    assert profiling.shards_of(candidates, 2) == [[0, 2, 1, 4], [3, 5]]
-    assert profiling.shards_of(candidates, 9) == [[0, 2, 1, 4, 3, 5]]
+    prompts = [Prompt(tiny_run.candidate(t, i), [1]) for i, t in enumerate("abacbd")]
+    assert profiling.shards_of(prompts, 2) == [[0, 2, 1, 4], [3, 5]]
+    assert profiling.shards_of(prompts, 9) == [[0, 2, 1, 4, 3, 5]]
 
 
 def test_profiles_come_in_the_order_of_the_candidates(tmp_path):
     """Also when trajectories are interleaved and a shard's order is another."""
     order = [0, 2, 1, 4, 3, 5]
-    found, rollouts = profiling.profile_candidates(
-        tiny_run.actor(),
-        tiny_run.policy(),
-        tiny_run.Numbers(),
-        [CANDIDATES[i] for i in order],
-        [PROMPTS[i] for i in order],
-        group_size=2,
-        seed=0,
-        policy="pi",
-        model={"dtype": "float32"},
-        directory=tmp_path,
-        shard=2,
-        resume=True,
-    )
+    found, rollouts = profile(tmp_path, [PROMPTS[i] for i in order], group_size=2)
     assert [p.candidate_id for p in found] == [CANDIDATES[i].id for i in order]
     assert [r.candidate_id for r in rollouts[::2]] == [p.candidate_id for p in found]
 
 
 def test_the_digest_sees_every_word():
-    def digest(candidates, prompts=PROMPTS):
-        return extract.digest(candidates, prompts)
-
-    assert digest(CANDIDATES) == digest(list(CANDIDATES))
+    first, rest, digest = PROMPTS[0], PROMPTS[1:], extract.digest
+    assert digest(PROMPTS) == digest(tuple(PROMPTS))
     other = tiny_run.candidate("t0", 0, demonstration="2")
-    assert digest([other, *CANDIDATES[1:]]) != digest(CANDIDATES)
-    assert digest(CANDIDATES[::-1]) != digest(CANDIDATES)
-    assert digest(CANDIDATES, [[9, *PROMPTS[0][1:]], *PROMPTS[1:]]) != digest(CANDIDATES), "another tokenizer"
+    assert digest([Prompt(other, first.ids), *rest]) != digest(PROMPTS)
+    assert digest(PROMPTS[::-1]) != digest(PROMPTS)
+    another_tokenizer = Prompt(first.candidate, [9, *first.ids[1:]])
+    assert digest([another_tokenizer, *rest]) != digest(PROMPTS)
 
 
 def test_settings_are_plain_json(whole):
@@ -167,15 +145,15 @@ def test_settings_are_plain_json(whole):
 
 def test_adaptive_profiling_draws_the_first_of_a_full_profile_and_decides_as_it(whole, tmp_path, monkeypatch):
     _, full, rollouts = whole
-    plan = adaptive.StoppingRule(GROUP, 0.6, 1, 0.0)
-    profiles, fewer = profile(tmp_path, plan=plan)
+    rule = adaptive.StoppingRule(GROUP, 0.6, 1, 0.0)
+    profiles, fewer = profile(tmp_path, stopping=rule)
     drawn = {(r.candidate_id, r.sample): r.token_ids for r in rollouts}
     assert all(drawn[r.candidate_id, r.sample] == r.token_ids for r in fewer)
     assert len(fewer) < len(rollouts)
     is_pivot = lambda some: [selection_lib.outcome(p, 0.6) == "pivot" for p in some]  # noqa: E731
     assert is_pivot(profiles) == is_pivot(full)
     assert [bool(p.early) for p in profiles] == [len(p.rewards) < GROUP for p in profiles]
-    with pytest.raises(InputError, match="adaptive"):
+    with pytest.raises(InputError, match="stopping"):
         profile(tmp_path)
-    monkeypatch.setattr(profiling, "roll_out", no_sampling)
-    assert profile(tmp_path, plan=plan) == (profiles, fewer)
+    monkeypatch.setattr(Rollouts, "sample", no_sampling)
+    assert profile(tmp_path, stopping=rule) == (profiles, fewer)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support import endpoint, tiny_run
 from support.endpoint import OTHER, SAME, TEMPLATES, serve
+from support.learning import config_of, fit
 from support.paths import ROOT
 
 from pivotrl_jax import records, verifiers
@@ -21,13 +22,11 @@ from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.evaluation import evaluation
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.pivots import selection as selection_lib
-from pivotrl_jax.records import InputError, Profile, Question, Rollout, Verdict
+from pivotrl_jax.records import InputError, Profile, Prompt, Question, Rollout, Verdict
 from pivotrl_jax.report import report
-from pivotrl_jax.rollouts import rollout
 from pivotrl_jax.run import check_config
 from pivotrl_jax.training import advantages as advantages_lib
-from pivotrl_jax.training import batches, pivotrl, reprofile
-from pivotrl_jax.training.recipe import Recipe
+from pivotrl_jax.training import batches, loop, reprofile
 from pivotrl_jax.verifiers import judge
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.judge import Judge
@@ -92,12 +91,13 @@ def test_metrics_are_of_the_decided_rewards():
 
 
 def batch_of(group):
-    candidates, prompts = [tiny_run.candidate("t")], [[1, 2, 3]]
-    reward_PG = np.array([[r.reward for r in group]], np.float64)
-    advantages = advantages_lib.group_advantages(reward_PG, 1e-6)
-    return batches.grpo_batch(
-        *(candidates, prompts, [group], advantages, tiny_run.TRAIN_SLOTS, tiny_run.ROWS), ~np.isnan(reward_PG)
-    )
+    prompts = [Prompt(tiny_run.candidate("t"), [1, 2, 3])]
+    grpo = config_of().grpo
+    trained_PG = advantages_lib.trained_of([group], grpo)
+    lengths = np.array([[len(r.token_ids) for r in group]])
+    weights = advantages_lib.token_weights(lengths * trained_PG, "token_mean", 0)
+    advantages = advantages_lib.advantages_of([group], grpo)
+    return batches.grpo_batch(prompts, [group], advantages, weights, tiny_run.TRAIN_SLOTS, tiny_run.ROWS)
 
 
 def test_an_abstention_teaches_nothing_and_is_in_no_denominator():
@@ -132,20 +132,14 @@ def open_verifier() -> Verifier:
 
 
 def test_rollouts_come_back_settled(monkeypatch, tmp_path):
-    monkeypatch.setitem(verifiers.VERIFIERS, "open", open_verifier())
-    candidates, prompts = tiny_run.conversations(2)
-    candidates = [dataclasses.replace(c, verifier="open") for c in candidates]
+    prompts = opened(2, monkeypatch)
 
     def behave(n, prompt):
         first = int(prompt.split("<b>\n")[1].split()[0])
         return {0: SAME, 1: OTHER, 2: "who knows"}[first % 3]
 
     def roll_out(asks):
-        return rollout.roll_out(
-            *(tiny_run.actor(), tiny_run.policy(), tiny_run.Numbers(), candidates, prompts, 4),
-            jax.random.key(5),
-            judge=asks,
-        )
+        return tiny_run.rollouts(judge=asks).sample(tiny_run.policy(), prompts, 4, jax.random.key(5))
 
     with serve(behave) as (heard, url):
         groups = roll_out(Judge(url, "m", TEMPLATES, swap=False, cache=tmp_path))
@@ -153,8 +147,8 @@ def test_rollouts_come_back_settled(monkeypatch, tmp_path):
         assert roll_out(Judge(url, "m", TEMPLATES, swap=False, cache=tmp_path)) == groups
         assert len(heard.requests) == count, "the same rollouts ask nothing"
     flat = [r for group in groups for r in group]
-    assert [r.candidate_id for r in flat] == [c.id for c in candidates for _ in range(4)]
-    assert [r.sample for r in flat] == [0, 1, 2, 3] * len(candidates)
+    assert [r.candidate_id for r in flat] == [p.candidate.id for p in prompts for _ in range(4)]
+    assert [r.sample for r in flat] == [0, 1, 2, 3] * len(prompts)
     finished = [r for r in flat if r.finished]
     assert [r.reward for r in finished] == [(1.0, 0.0, None)[r.token_ids[0] % 3] for r in finished]
     assert {r.reason for r in flat if r.reward is None} <= {"judge_abstained"}
@@ -199,24 +193,19 @@ def by_first_token(n, prompt):
 
 def opened(count, monkeypatch):
     monkeypatch.setitem(verifiers.VERIFIERS, "open", open_verifier())
-    candidates, prompts = tiny_run.conversations(count)
-    return [dataclasses.replace(c, verifier="open") for c in candidates], prompts
+    return [
+        Prompt(dataclasses.replace(p.candidate, verifier="open"), p.ids)
+        for p in tiny_run.conversations(count)
+    ]
 
 
 def test_profiles_say_who_judged_and_take_no_other_judge(monkeypatch, tmp_path):
-    candidates, prompts = opened(1, monkeypatch)
+    prompts = opened(1, monkeypatch)
+    profile_settings = profiling.Settings("pi", {}, group_size=4, seed=0, trajectories_per_shard=2)
 
     def profile(directory, asks=None):
         return profiling.profile_candidates(
-            *(tiny_run.actor(), tiny_run.policy(), tiny_run.Numbers(), candidates, prompts),
-            group_size=4,
-            seed=0,
-            policy="pi",
-            model={},
-            directory=directory,
-            shard=2,
-            resume=True,
-            judge=asks,
+            tiny_run.rollouts(judge=asks), tiny_run.policy(), prompts, profile_settings, directory, True
         )
 
     def settings(directory):
@@ -231,32 +220,22 @@ def test_profiles_say_who_judged_and_take_no_other_judge(monkeypatch, tmp_path):
         moved = dataclasses.replace(asks, base_url="http://127.0.0.1:9/v1", concurrency=1, retries=0)
         assert profile(tmp_path / "with", moved)[0] == profiles, "another place and pace is the same judge"
         for other in (None, dataclasses.replace(asks, model="m2"), dataclasses.replace(asks, swap=False)):
-            with pytest.raises(InputError, match="holds rollouts of another run: judge is"):
+            with pytest.raises(InputError, match=r"holds rollouts of another run: judge\."):
                 profile(tmp_path / "with", other)
     profile(tmp_path / "without")
     assert "judge" not in settings(tmp_path / "without")
 
 
 def test_a_judge_that_goes_down_in_training_costs_no_step(monkeypatch, tmp_path):
-    candidates, prompts = opened(2, monkeypatch)
-    recipe = Recipe(4, 2, 4, 1e-6, 0.0, 0)
+    prompts = opened(2, monkeypatch)
 
     def learn(name, url, on_step=lambda step: None):
         workdir = tmp_path / name
         asks = Judge(url, "m", TEMPLATES, swap=False, retries=0, cache=workdir / "judge")
         with Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
-            state, totals = pivotrl.learn(
-                *(tiny_run.learner(), tiny_run.actor(), tiny_run.Numbers(), tiny_run.policy()),
-                *(reprofile.OnePhase(candidates, prompts), recipe),
-                slots=tiny_run.TRAIN_SLOTS,
-                verifier=None,
-                judge=asks,
-                checkpoints=checkpoints,
-                save_every=100,
-                workdir=workdir,
-                resume=True,
-                on_step=on_step,
-            )
+            io = loop.LoopIO(checkpoints, 100, workdir, True, on_step)
+            rollouts, phases = tiny_run.rollouts(judge=asks), reprofile.OnePhase(prompts)
+            state, totals = fit(config_of(), rollouts, tiny_run.learner(), phases, io)
         return jax.tree.map(np.asarray, jax.device_get(state.params)), totals
 
     steps = []

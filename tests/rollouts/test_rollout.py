@@ -12,7 +12,6 @@ from pivotrl_jax import verifiers
 from pivotrl_jax.models import forest
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import actor as actor_lib
-from pivotrl_jax.rollouts import rollout
 from pivotrl_jax.rollouts.actor import Request
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches
@@ -30,17 +29,16 @@ def toy(monkeypatch):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Rollouts of two turns of three trajectories: (candidates, prompts, groups)."""
-    candidates, prompts = tiny_run.conversations(3)
+    """Rollouts of two turns of three trajectories: (prompts, groups)."""
+    prompts = tiny_run.conversations(3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
-        groups = roll_out(candidates, prompts)
-    return candidates, prompts, groups
+        groups = sample(prompts)
+    return prompts, groups
 
 
-def roll_out(candidates, prompts, **more):
-    actor, params = tiny_run.actor(), tiny_run.policy()
-    return rollout.roll_out(actor, params, tiny_run.Numbers(), candidates, prompts, GROUP, STREAM, **more)
+def sample(prompts, **fields):
+    return tiny_run.rollouts(**fields).sample(tiny_run.policy(), prompts, GROUP, STREAM)
 
 
 def ids(groups):
@@ -94,9 +92,9 @@ def test_more_samples_than_a_row_has_branches_go_to_several_rows():
 
 
 def test_rollouts_carry_what_was_drawn_and_judged(drawn):
-    candidates, _, groups = drawn
-    assert len(groups) == len(candidates)
-    for candidate, group in zip(candidates, groups):
+    prompts, groups = drawn
+    assert len(groups) == len(prompts)
+    for candidate, group in zip([prompt.candidate for prompt in prompts], groups):
         assert [r.sample for r in group] == list(range(GROUP))
         for r in group:
             assert r.candidate_id == candidate.id
@@ -109,15 +107,15 @@ def test_rollouts_carry_what_was_drawn_and_judged(drawn):
 
 
 def test_a_repeated_candidate_has_keys_of_its_own(drawn):
-    candidates, prompts, groups = drawn
-    again = roll_out([candidates[0], candidates[0], candidates[1]], [prompts[0], prompts[0], prompts[1]])
+    prompts, groups = drawn
+    again = sample([prompts[0], prompts[0], prompts[1]])
     assert ids(again)[0] == ids(groups)[0] != ids(again)[1]
     assert ids(again)[2] == ids(groups)[1]
 
 
 def test_a_verifier_may_be_put_in_place_of_the_candidates_own(drawn):
-    candidates, prompts, groups = drawn
-    other = roll_out(candidates, prompts, verifier="length")
+    prompts, groups = drawn
+    other = sample(prompts, verifier="length")
     assert ids(other) == ids(groups)
     assert all(r.reward == len(r.token_ids) % 2 for group in other for r in group if r.finished)
     assert {r.reward for group in other for r in group} == {0.0, 1.0}
@@ -126,12 +124,20 @@ def test_a_verifier_may_be_put_in_place_of_the_candidates_own(drawn):
 # ---- the batch of the loss
 
 
+def equal_weights(groups):
+    """Every token weighs the same."""
+    lengths = np.array([[len(r.token_ids) for r in group] for group in groups])
+    return advantages_lib.token_weights(lengths, "token_mean", 0)
+
+
 def fields_of(drawn, slots):
     """(the batch, the advantages): in rows of 24 slots a group does not fit one row, and is cut."""
-    candidates, prompts, groups = drawn
+    prompts, groups = drawn
     rewards = np.array([[r.reward for r in group] for group in groups])
     advantages = advantages_lib.group_advantages(rewards, 1e-6)
-    return batches.grpo_batch(candidates, prompts, groups, advantages, slots, tiny_run.ROWS), advantages
+    return batches.grpo_batch(
+        prompts, groups, advantages, equal_weights(groups), slots, tiny_run.ROWS
+    ), advantages
 
 
 @pytest.fixture(scope="module", params=[tiny_run.TRAIN_SLOTS, (24,)], ids=["whole", "cut"])
@@ -192,10 +198,11 @@ def test_on_policy_the_ratio_is_one(drawn):
 
 
 def test_groups_of_equal_rewards_count_in_the_denominator_alone(drawn):
-    candidates, prompts, groups = drawn
+    prompts, groups = drawn
     same = [[dataclasses.replace(r, reward=1.0) for r in group] for group in groups]
     advantages = advantages_lib.group_advantages(np.ones((len(groups), GROUP)), 1e-6)
-    fields = batches.grpo_batch(candidates, prompts, same, advantages, tiny_run.TRAIN_SLOTS, tiny_run.ROWS)
+    weights = equal_weights(same)
+    fields = batches.grpo_batch(prompts, same, advantages, weights, tiny_run.TRAIN_SLOTS, tiny_run.ROWS)
     assert not fields["advantage"].any() and abs(fields["weight"].sum() - 1) < 1e-6
     learner = tiny_run.learner()
     _, values = learner.step(learner.init_state(tiny_run.policy()), fields)

@@ -169,7 +169,14 @@ def often_seen_gradient(mesh, dtype: str) -> dict[str, np.ndarray]:
     batch = {"tokens": tokens, "position": row % 64, "parent": row - 1, "subtree_end": row // 64 * 64 + 64}
     batch["weight"] = ((row % 64 > 0) / 4000).astype(np.float32)
     compute = learner_lib.Compute(attention_chunk=64, log_prob_chunk=32, remat="nothing")
-    learner = learner_lib.Learner(config, compute, mesh, optax.sgd(1.0), losses.sft_loss, 1.0, 2)
+    learner = learner_lib.Learner(
+        config,
+        dataclasses.replace(compute, rows=2),
+        mesh,
+        optax.sgd(1.0),
+        losses.negative_log_likelihood,
+        1.0,
+    )
     params = sharp_params(config)
     state, _ = learner.step(learner.init_state(params), batch)
     return {name: np.asarray(params[name] - state.params[name]) for name in ("embed", "unembed")}

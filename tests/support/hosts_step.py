@@ -3,6 +3,7 @@
 python tests/support/hosts_step.py --directory=DIR --last=3 [--coordinator=127.0.0.1:9000 --processes=2 ...]
 """
 
+import dataclasses
 import json
 import sys
 
@@ -39,7 +40,9 @@ def main():
     mesh = sharding.make_mesh({"data": -1, "fsdp": 2} if len(jax.devices()) > 1 else {})
     compute = learner_lib.Compute(attention_chunk=8, log_prob_chunk=8, remat="nothing")
     optimizer = make_optimizer(1e-3, 0, 0.0, 0.9, 0.95, 1.0)
-    learner = learner_lib.Learner(MOE, compute, mesh, optimizer, losses_lib.sft_loss, 1.0, 4)
+    learner = learner_lib.Learner(
+        MOE, dataclasses.replace(compute, rows=4), mesh, optimizer, losses_lib.negative_log_likelihood, 1.0
+    )
     state, losses = learner.init_state(sharp_params(MOE)), []
     with Checkpoints(DIRECTORY.value, {"model": "tiny"}, 1) as checkpoints:
         if restored := checkpoints.restore_latest(state):

@@ -4,13 +4,25 @@ import json
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
-from pivotrl_jax.training import pivotrl, reprofile
-from pivotrl_jax.training.recipe import Recipe
+from pivotrl_jax.training import loop, pivotrl, reprofile
 from support import tiny_run
+from support.configs import CONFIGS
 
-RECIPE = Recipe(steps=4, pivots_per_step=2, group_size=4, advantage_eps=1e-6, kl_coefficient=0.0, seed=0)
+PROMPTS = tiny_run.conversations(3)
+
+
+def config_of(**changes) -> ConfigDict:
+    """The main job's config with four tiny steps. `changes` are of `config.grpo`, but for `seed` and
+    `max_tokens`."""
+    config = CONFIGS.get_config()
+    config.compute.row_lengths = tiny_run.TRAIN_SLOTS
+    config.seed = changes.pop("seed", 0)
+    config.sampling.max_tokens = changes.pop("max_tokens", 64)
+    config.grpo.update({"steps": 4, "pivots_per_step": 2, "group_size": 4, "kl_coefficient": 0.0, **changes})
+    return config
 
 
 def metrics(workdir) -> list[dict]:
@@ -26,35 +38,29 @@ class Killed(BaseException):
     """Not an Exception, like a signal: nothing may catch it and tidy up."""
 
 
-CANDIDATES, PROMPTS = tiny_run.conversations(3)
+def fit(config, rollouts, learner, phases, io: loop.LoopIO):
+    """(state, totals) of GRPO at pivots from the tiny policy on."""
+    reference = tiny_run.policy()
+    kept = reference if config.grpo.kl_coefficient else None
+    make_batch = pivotrl.batches_of(config, rollouts, learner, phases, kept)
+    state, totals = loop.start(learner, reference, io, config.grpo.steps)
+    return loop.loop(learner, state, totals, config.grpo.steps, make_batch, io, "GRPO at pivots")
 
 
 def learn(
     workdir,
-    candidates=CANDIDATES,
     prompts=PROMPTS,
     identity=None,
     learner=None,
-    actor=None,
+    rollouts=None,
     resume=True,
-    **more,
+    on_step=lambda step: None,
+    **changes,
 ):
-    """`learning.learn` with a checkpoint after every second step: (parameters, totals)."""
-    recipe = Recipe(**{**vars(RECIPE), **{k: v for k, v in more.items() if k in vars(RECIPE)}})
+    """GRPO with a checkpoint after every second step: (parameters, totals). `changes` as in `config_of`."""
+    config = config_of(**changes)
+    learner = learner or tiny_run.learner(kl_coefficient=config.grpo.kl_coefficient)
     with Checkpoints(workdir / "checkpoints", identity or {"seed": 0}, 2) as checkpoints:
-        state, totals = pivotrl.learn(
-            learner or tiny_run.learner(kl_coefficient=recipe.kl_coefficient),
-            actor or tiny_run.actor(),
-            tiny_run.Numbers(),
-            tiny_run.policy(),
-            reprofile.OnePhase(candidates, prompts),
-            recipe,
-            slots=tiny_run.TRAIN_SLOTS,
-            verifier=None,
-            checkpoints=checkpoints,
-            save_every=2,
-            workdir=workdir,
-            resume=resume,
-            on_step=more.get("on_step", lambda step: None),
-        )
+        io = loop.LoopIO(checkpoints, 2, workdir, resume, on_step)
+        state, totals = fit(config, rollouts or tiny_run.rollouts(), learner, reprofile.OnePhase(prompts), io)
     return jax.tree.map(np.asarray, jax.device_get(state.params)), totals

@@ -19,6 +19,7 @@ from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses
 from support import sharded_step
 from support.forests import MIXED, sharp_params
+from support.objectives import policy_gradient
 
 # a dense layer, then one with experts; attention has biases
 CONFIG = dataclasses.replace(
@@ -33,8 +34,10 @@ def run(mesh: Mesh, batch: losses.Batch) -> dict:
         lora.base(params), sharding.param_shardings(lora.base(decoder.abstract_params(CONFIG)), mesh)
     )
     optimizer = optax.chain(optax.trace(0.9), optax.scale(-1.0))
-    loss = losses.grpo_loss(0.2, 0.2, 0.05)
-    learner = learner_lib.Learner(CONFIG, sharded_step.COMPUTE, mesh, optimizer, loss, 0.7, 8, frozen=base)
+    loss = policy_gradient(0.2, 0.2, 0.05)
+    learner = learner_lib.Learner(
+        CONFIG, dataclasses.replace(sharded_step.COMPUTE, rows=8), mesh, optimizer, loss, 0.7, frozen=base
+    )
     state, means = learner.step(learner.init_state(lora.trained(CONFIG, params)), batch)
     whole = lora.join(base, state.params)
     views = [x for x in lora.merged(CONFIG, whole)["layers_1"].values() if isinstance(x, lora.Merged)]

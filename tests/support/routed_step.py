@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 
+from support.objectives import policy_gradient
+
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
 import jax
@@ -27,9 +29,15 @@ MESHES = ({"data": 1, "fsdp": 1, "expert": 2, "tensor": 2}, {"data": 2, "fsdp": 
 
 def run(mesh: Mesh, batch: losses.Batch):
     routers = learner_lib.Routers(replay=True, agreement=True, balance=0.3)
-    loss = losses.grpo_loss(0.2, 0.2, 0.0)
+    loss = policy_gradient(0.2, 0.2, 0.0)
     learner = learner_lib.Learner(
-        CONFIG, sharded_step.COMPUTE, mesh, optax.sgd(1.0), loss, 0.7, 8, routers=routers
+        CONFIG,
+        dataclasses.replace(sharded_step.COMPUTE, rows=8),
+        mesh,
+        optax.sgd(1.0),
+        loss,
+        0.7,
+        routers=routers,
     )
     state = learner.init_state(sharp_params(CONFIG))
     sampler = Sampler(CONFIG, Sampling(1.0, 1.0, 0, 0.0, 4, ()), 1, 8, mesh, record_experts=True)

@@ -31,6 +31,7 @@ from support.forests import (
     sharp_params,
     spread,
 )
+from support.objectives import policy_gradient
 
 # a dense layer, then one with experts; every axis divides by the largest mesh axis that may split it
 CONFIG = dataclasses.replace(
@@ -64,8 +65,8 @@ def run(mesh: Mesh, batch: losses.Batch) -> dict:
     """Logits, log-probs, samples, metrics, parameters and momentum after one step. A momentum of the
     gradient, not Adam's sign of it, moves the parameters: rounding must not decide a direction."""
     optimizer = optax.chain(optax.trace(0.9), optax.scale(-1.0))
-    loss = losses.grpo_loss(0.2, 0.2, 0.05)
-    learner = learner_lib.Learner(CONFIG, COMPUTE, mesh, optimizer, loss, 0.7, 8)
+    loss = policy_gradient(0.2, 0.2, 0.05)
+    learner = learner_lib.Learner(CONFIG, dataclasses.replace(COMPUTE, rows=8), mesh, optimizer, loss, 0.7)
     state = learner.init_state(sharp_params(CONFIG))
     log_prob = learner.score(state.params, batch)
     with jax.set_mesh(mesh):
@@ -107,7 +108,12 @@ def difference(a, b) -> float:
 def collectives(mesh: Mesh, batch: losses.Batch) -> dict[str, int]:
     """How often each collective stands in the compiled gradient of a microbatch."""
     learner = learner_lib.Learner(
-        CONFIG, COMPUTE, mesh, optax.sgd(1.0), losses.grpo_loss(0.2, 0.2, 0.0), 0.7, 8
+        CONFIG,
+        dataclasses.replace(COMPUTE, rows=8),
+        mesh,
+        optax.sgd(1.0),
+        policy_gradient(0.2, 0.2, 0.0),
+        0.7,
     )
     state = learner.init_state(sharp_params(CONFIG))
     with jax.set_mesh(mesh):

@@ -14,14 +14,15 @@ from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.pivots import candidates as candidates_lib
-from pivotrl_jax.records import Action, Candidate, Verdict
+from pivotrl_jax.records import Action, Candidate, Prompt, Verdict
 from pivotrl_jax.rollouts.actor import Actor
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses
 from pivotrl_jax.training.optimizer import make_optimizer
 from pivotrl_jax.verifiers.base import Verifier
 from support.forests import MOE, sharp_params
+from support.objectives import policy_gradient
 from support.paths import EMBEDDED
 
 ASSETS = EMBEDDED
@@ -74,9 +75,11 @@ def actor(sampling: Sampling = SAMPLING) -> Actor:
 def learner(learning_rate: float = 1e-2, kl_coefficient: float = 0.0, temperature: float = 1.0):
     """A GRPO learner of MOE; 2 rows at a time."""
     optimizer = make_optimizer(learning_rate, 0, 0.0, 0.9, 0.95, 1.0)
-    loss = losses.grpo_loss(0.2, 0.28, kl_coefficient)
+    loss = policy_gradient(0.2, 0.28, kl_coefficient)
     compute = learner_lib.Compute(CHUNK, 16, "nothing")
-    return learner_lib.Learner(MOE, compute, mesh(), optimizer, loss, temperature, ROWS)
+    return learner_lib.Learner(
+        MOE, dataclasses.replace(compute, rows=ROWS), mesh(), optimizer, loss, temperature
+    )
 
 
 class Numbers:
@@ -117,16 +120,20 @@ def candidate(trajectory: str, turn: int = 0, verifier: str = "toy", demonstrati
     )
 
 
-def conversations(count: int, turns: int = 2) -> tuple[list[Candidate], list[list[int]]]:
-    """Candidates at the turns of made-up trajectories, and their prompts: each extends the one before."""
-    candidates, prompts = [], []
+def rollouts(sampling: Sampling = SAMPLING, **fields) -> Rollouts:
+    """The tiny policy's sampler, with a chat whose texts are numbers."""
+    return Rollouts(actor(sampling), Numbers(), **fields)
+
+
+def conversations(count: int, turns: int = 2) -> list[Prompt]:
+    """Prompts at the turns of made-up trajectories: each extends the one before."""
+    prompts = []
     for n in range(count):
         rng = np.random.default_rng([7, n])
         whole = rng.integers(1, MOE.vocab_size, 6 * turns + 3).tolist()
         for turn in range(turns):
-            candidates.append(candidate(f"t{n}", turn))
-            prompts.append(whole[: 6 * turn + 4 + n % 3])
-    return candidates, prompts
+            prompts.append(Prompt(candidate(f"t{n}", turn), whole[: 6 * turn + 4 + n % 3]))
+    return prompts
 
 
 # ---- a checkpoint on disk

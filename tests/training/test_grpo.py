@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.objectives import policy_gradient
 from support.paths import SHARED
 
 from pivotrl_jax.training import advantages, losses
@@ -145,7 +146,7 @@ def test_full_loss_sums_weighted_tokens_and_reports_sums():
         reference_log_prob=np.log([[0.5, 0.8, 1.0]]),
     )
     entropy = jnp.asarray([[0.3, 0.5, 0.0]])
-    total, sums = losses.grpo_loss(0.2, 0.2, 0.1)(log_prob, entropy, batch)
+    total, sums = policy_gradient(0.2, 0.2, 0.1)(log_prob, entropy, batch)
     loss = 0.5 * -1.2 + 0.25 * 2.0  # ratio 2 clipped at 1.2; ratio 1
     kl = np.array([0.0, 2 - np.log(2) - 1])  # second token: ratio 1, d = log 2
     np.testing.assert_allclose(total, loss + 0.1 * 0.25 * kl[1], rtol=1e-6)
@@ -156,13 +157,15 @@ def test_full_loss_sums_weighted_tokens_and_reports_sums():
 
 def test_without_kl_the_reference_is_not_needed():
     batch = batch_fields(weight=[[1.0]], behaviour_log_prob=[[0.0]], advantage=[[1.0]])
-    total, sums = losses.grpo_loss(0.2, 0.2, 0.0)(jnp.zeros((1, 1)), jnp.zeros((1, 1)), batch)
+    total, sums = policy_gradient(0.2, 0.2, 0.0)(jnp.zeros((1, 1)), jnp.zeros((1, 1)), batch)
     assert total == -1 and "kl" not in sums
 
 
 def test_sft_loss_is_the_weighted_negative_log_likelihood():
     log_prob = jnp.asarray([[-1.0, -2.0, -8.0]])
-    total, sums = losses.sft_loss(log_prob, jnp.ones((1, 3)), {"weight": jnp.asarray([[0.5, 0.5, 0.0]])})
+    total, sums = losses.negative_log_likelihood(
+        log_prob, jnp.ones((1, 3)), {"weight": jnp.asarray([[0.5, 0.5, 0.0]])}
+    )
     assert total == 1.5 and sums["tokens"] == 2 and sums["nll"] == 3.0
 
 
@@ -171,7 +174,7 @@ def test_reward_rises_on_a_two_action_toy():
     P, G, rng = 8, 4, np.random.default_rng(0)
     good = rng.integers(0, 2, P)
     start = np.log(np.where(np.arange(2) == good[:, None], 0.3, 0.7)).astype(np.float32)
-    loss, optimizer = losses.grpo_loss(0.2, 0.2, 0.001), optax.sgd(20.0)
+    loss, optimizer = policy_gradient(0.2, 0.2, 0.001), optax.sgd(20.0)
 
     @jax.jit
     def step(logits, state, action, batch):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from support import tiny_run
 from support.forests import MOE
-from support.learning import CANDIDATES, PROMPTS, RECIPE, Killed, equal, learn, metrics
+from support.learning import PROMPTS, Killed, config_of, equal, learn, metrics
 
 from pivotrl_jax import verifiers as verifiers_lib
 from pivotrl_jax.models import decoder
 from pivotrl_jax.records import InputError, Rollout
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import compilations
 from pivotrl_jax.training import batches, pivotrl
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training.loop import pivots_of_step
-from pivotrl_jax.training.recipe import Recipe
+from pivotrl_jax.training.loop import items_of_step
 
 
 @pytest.fixture(autouse=True)
@@ -38,15 +38,15 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(("count", "per_step"), [(7, 3), (5, 5), (3, 8), (1, 2), (64, 16)])
 def test_every_pivot_comes_once_per_epoch(count, per_step):
     steps = 3 * count  # of per_step pivots each: 3 * per_step epochs
-    order = [i for step in range(steps) for i in pivots_of_step(step, count, per_step, 0)]
-    assert all(len(pivots_of_step(step, count, per_step, 0)) == per_step for step in range(3))
+    order = [i for step in range(steps) for i in items_of_step(step, count, per_step, 0)]
+    assert all(len(items_of_step(step, count, per_step, 0)) == per_step for step in range(3))
     epochs = [order[start : start + count] for start in range(0, len(order), count)]
     assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
     assert count < 5 or len({tuple(epoch) for epoch in epochs}) > len(epochs) / 2, "epochs are shuffled anew"
 
 
 def test_the_order_depends_on_the_seed_and_the_step_alone():
-    assert pivots_of_step(5, 9, 4, 1) == pivots_of_step(5, 9, 4, 1) != pivots_of_step(5, 9, 4, 2)
+    assert items_of_step(5, 9, 4, 1) == items_of_step(5, 9, 4, 1) != items_of_step(5, 9, 4, 2)
 
 
 def test_group_metrics_by_hand():
@@ -129,8 +129,9 @@ def test_steps_compile_a_bounded_number_of_programs(tmp_path):
         seen.append(compilations.since(start)["programs"])
 
     learner, actor = tiny_run.learner.__wrapped__(), tiny_run.actor.__wrapped__()  # nothing compiled yet
+    rollouts = Rollouts(actor, tiny_run.Numbers())
     start = compilations.mark()
-    learn(tmp_path, learner=learner, actor=actor, on_step=note)
+    learn(tmp_path, learner=learner, rollouts=rollouts, on_step=note)
     lengths = {line["completion_tokens"] for line in metrics(tmp_path)}
     assert len(lengths) > 1, "the steps must differ"
     assert {**seen[-1], "other": 0} == {"sample": 1, "accumulate": 1, "apply": 1, "other": 0}
@@ -146,13 +147,13 @@ def test_a_finished_run_does_nothing_more(whole):
 
 
 def test_without_resume_it_starts_over(whole, tmp_path):
-    learn(tmp_path, steps=2, learner=tiny_run.learner(), candidates=CANDIDATES[::-1], prompts=PROMPTS[::-1])
+    learn(tmp_path, steps=2, learner=tiny_run.learner(), prompts=PROMPTS[::-1])
     params, _ = learn(tmp_path, resume=False)
     assert equal(params, whole[1]) and metrics(tmp_path) == metrics(whole[0])
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(whole):
-    with pytest.raises(InputError, match="of another model or config: seed is 0 there and 1 here"):
+    with pytest.raises(InputError, match="a checkpoint of another run: seed is 0 there and 1 here"):
         learn(whole[0], identity={"seed": 1})
 
 
@@ -164,25 +165,26 @@ def one_group(rewards):
 
 
 def sampled(mixed: set[int], count=9, **changes):
-    """`learning.sample_groups` where only the pivots in `mixed` teach; with the draws, as (pivots, key)."""
+    """`sample_groups` where only the pivots in `mixed` teach; with the draws, as (pivots, key)."""
     draws = []
 
     def draw(pivots, key):
         draws.append((pivots, int(jax.random.bits(key))))
         return [one_group([1.0, 0.0] if i in mixed else [None, 1.0]) for i in pivots]
 
-    recipe = Recipe(**{**vars(RECIPE), "pivots_per_step": 4, **changes})
-    return *pivotrl.sample_groups(draw, 0, count, recipe, jax.random.key(0)), draws
+    config = config_of(pivots_per_step=4, **changes)
+    key = jax.random.key(0)
+    return *pivotrl.sample_groups(draw, 0, count, config.grpo, config.seed, key), draws
 
 
 def test_off_it_draws_once_and_keeps_what_it_drew():
     pivots, groups, every, draws = sampled(set())
-    assert pivots == pivots_of_step(0, 9, 4, 0) == draws[0][0] and len(draws) == 1
+    assert pivots == items_of_step(0, 9, 4, 0) == draws[0][0] and len(draws) == 1
     assert groups is every and len(groups) == 4
 
 
 def test_it_draws_others_in_place_of_equal_groups_until_enough_are_mixed():
-    first = pivots_of_step(0, 9, 4, 0)
+    first = items_of_step(0, 9, 4, 0)
     mixed = {*first[:1], *(set(range(9)) - set(first))}
     pivots, groups, every, draws = sampled(mixed, dynamic_rounds=5)
     assert [len(drawn) for drawn, _ in draws] == [4, 3], "as many as were missing"
@@ -243,20 +245,20 @@ def test_the_kl_may_be_a_part_of_the_reward(whole, tmp_path):
 def test_the_reward_rises(tmp_path, monkeypatch):
     """One token is rewarded as the first of a completion: a twelfth of the draws before, nearly all after."""
     prompt = PROMPTS[0]
-    logits = decoder.logits(MOE, tiny_run.policy(), np.array([prompt]))[0, -1]
+    logits = decoder.logits(MOE, tiny_run.policy(), np.array([prompt.ids]))[0, -1]
     target, prob = int(logits.argmax()), float(jax.nn.softmax(logits).max())
     monkeypatch.setitem(verifiers_lib.VERIFIERS, "toy", tiny_run.verifier(lambda ids: ids[0] == target))
     learner = tiny_run.learner(learning_rate=3e-2)
-    learn(tmp_path, CANDIDATES[:1], [prompt], learner=learner, steps=32, pivots_per_step=4)
+    learn(tmp_path, [prompt], learner=learner, steps=32, pivots_per_step=4)
     rewards = [line["reward_mean"] for line in metrics(tmp_path)]
     assert prob < 0.1 and np.mean(rewards[:3]) < 0.3
     assert np.mean(rewards[-3:]) > 0.9
 
 
 def test_fewer_steps_than_the_checkpoint_has_are_refused(tmp_path, toy):
-    learn(tmp_path, CANDIDATES, PROMPTS, steps=2)
+    learn(tmp_path, PROMPTS, steps=2)
     with pytest.raises(InputError, match=r"asks for 1 steps, but the latest checkpoint is of step 2"):
-        learn(tmp_path, CANDIDATES, PROMPTS, steps=1)
+        learn(tmp_path, PROMPTS, steps=1)
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(tmp_path, toy, monkeypatch):
@@ -267,5 +269,5 @@ def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(tmp_path, toy, mon
     with pytest.raises(
         InputError, match=r"step 0: the loss is nan and the gradient norm 1\.0; training stops"
     ):
-        learn(tmp_path, CANDIDATES, PROMPTS, steps=2)
+        learn(tmp_path, PROMPTS, steps=2)
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))

@@ -1,5 +1,6 @@
 """Every loss against a slow float64 reference, the KL by enumeration, and toys whose reward must rise."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -10,6 +11,8 @@ import pytest
 import test_update
 from ml_collections import ConfigDict
 from support.forests import padded
+from support.learning import config_of
+from support.objectives import policy_gradient
 
 from pivotrl_jax.models import forest
 from pivotrl_jax.records import Rollout
@@ -17,7 +20,6 @@ from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches, losses
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import recipe as recipe_lib
-from pivotrl_jax.training.recipe import Recipe
 
 LOW, HIGH, CAP, BETA = 0.2, 0.3, 1.5, 0.05
 SURROGATES, IMPORTANCE, ESTIMATORS = ("grpo", "gspo", "cispo"), ("ratio", "tis"), ("k1", "k2", "k3")
@@ -108,11 +110,11 @@ def weights_of(samples, aggregation):
 
 
 def loss_of(surrogate, importance, estimator):
-    return losses.grpo_loss(
+    return policy_gradient(
         LOW,
         HIGH,
         BETA,
-        surrogate=surrogate,
+        loss=surrogate,
         importance=importance,
         importance_cap=CAP,
         kl_estimator=estimator,
@@ -175,7 +177,7 @@ def test_gspo_is_the_papers_objective_by_finite_differences():
         return np.mean(terms)
 
     laid = laid_out(rng, samples, weights_of(samples, "sequence_mean"), 24)
-    total, gradients, _ = loss_and_gradients(losses.grpo_loss(LOW, HIGH, 0.0, surrogate="gspo"), *laid)
+    total, gradients, _ = loss_and_gradients(policy_gradient(LOW, HIGH, 0.0, loss="gspo"), *laid)
     np.testing.assert_allclose(total, objective(samples), rtol=1e-12)
     for i, sample in enumerate(samples):
         for t in range(len(sample["now"])):
@@ -191,7 +193,7 @@ def test_grpo_by_finite_differences():
     rng = np.random.default_rng(2)
     samples = random_samples(rng)
     now, fields, where = laid_out(rng, samples, weights_of(samples, "token_mean"), 24)
-    loss = losses.grpo_loss(LOW, HIGH, BETA)
+    loss = policy_gradient(LOW, HIGH, BETA)
     _, gradients, _ = loss_and_gradients(loss, now, fields, where)
     for i, (row, run) in where.items():
         for t in range(run.start, run.stop):
@@ -285,7 +287,7 @@ def test_uncapped_importance_weights_make_a_foreign_sampler_exact_and_a_cap_boun
     def expected(logits, cap):
         fields = {"weight": jnp.exp(behaviour)[None], "behaviour_log_prob": behaviour[None]}
         fields["advantage"] = reward[None]
-        loss = losses.grpo_loss(LOW, HIGH, 0.0, importance="tis", importance_cap=cap)
+        loss = policy_gradient(LOW, HIGH, 0.0, importance="tis", importance_cap=cap)
         return loss(jax.nn.log_softmax(logits)[None], jnp.zeros((1, 5)), fields)[0]
 
     want = jax.grad(lambda x: -(jax.nn.softmax(x) * reward).sum())(logits)
@@ -310,7 +312,7 @@ def test_reward_rises_on_a_two_action_toy(surrogate, importance, baseline, norma
     P, G, N, rng = 8, 6, 3, np.random.default_rng(0)
     good = rng.integers(0, 2, P)
     logits = jnp.asarray(np.log(np.where(np.arange(2) == good[:, None], 0.3, 0.7)))
-    loss = losses.grpo_loss(LOW, HIGH, 0.001, surrogate=surrogate, importance=importance, importance_cap=CAP)
+    loss = policy_gradient(LOW, HIGH, 0.001, loss=surrogate, importance=importance, importance_cap=CAP)
     optimizer, curve = optax.sgd(20.0), []
     state, reference = optimizer.init(logits), np.asarray(logits)
 
@@ -372,10 +374,10 @@ def test_sums_to_go_stay_within_a_sequence():
 
 
 def made_up_groups(rng, groups=3, size=4):
-    """(candidates, prompts, groups of rollouts): one sample without a reward, one cut, one malformed."""
+    """(prompts, groups of rollouts): one sample without a reward, one cut, one malformed."""
     from support import tiny_run
 
-    candidates, prompts = tiny_run.conversations(groups)
+    prompts = tiny_run.conversations(groups)
 
     def rollout(c, g):
         ids = rng.integers(1, 50, rng.integers(1, 6)).tolist()
@@ -384,26 +386,23 @@ def made_up_groups(rng, groups=3, size=4):
         reason = "malformed" if (c, g) == (2, 0) else "ok"
         return Rollout("c", g, ids, log_probs, log_probs, (c, g) != (1, 2), "", reward, reason)
 
-    made = [[rollout(c, g) for g in range(size)] for c in range(len(candidates))]
-    return candidates, prompts, made
-
-
-RECIPE = Recipe(steps=1, pivots_per_step=6, group_size=4, advantage_eps=1e-6, kl_coefficient=0.0, seed=0)
+    made = [[rollout(c, g) for g in range(size)] for c in range(len(prompts))]
+    return prompts, made
 
 
 @pytest.mark.parametrize("mask_unfinished", [False, True])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_a_batch_weighs_samples_the_same_in_rows_of_any_length(aggregation, mask_unfinished):
-    recipe = Recipe(**{**vars(RECIPE), "mask_unfinished": mask_unfinished})
-    candidates, prompts, groups = made_up_groups(np.random.default_rng(0))
-    kept = advantages_lib.kept_of(groups, recipe)
+    grpo = config_of(mask_unfinished=mask_unfinished).grpo
+    prompts, groups = made_up_groups(np.random.default_rng(0))
+    kept = advantages_lib.trained_of(groups, grpo)
+    lengths = np.array([[len(r.token_ids) for r in group] for group in groups]) * kept
+    weights = advantages_lib.token_weights(lengths, aggregation, 5)
     assert (kept.size - kept.sum()) == (2 if mask_unfinished else 1)
-    advantages = advantages_lib.advantages_of(groups, recipe)
+    advantages = advantages_lib.advantages_of(groups, grpo)
     seen = []
     for slots in ((24,), (96,), (24, 200)):
-        batch = batches.grpo_batch(
-            candidates, prompts, groups, advantages, slots, 2, kept, aggregation, max_tokens=5
-        )
+        batch = batches.grpo_batch(prompts, groups, advantages, weights, slots, 2)
         out = batch["sequence"] == 0
         for name in ("weight", "behaviour_log_prob", "advantage"):
             assert not batch[name][out].any(), "what is left out holds zeros"
@@ -416,17 +415,16 @@ def test_a_batch_weighs_samples_the_same_in_rows_of_any_length(aggregation, mask
                 found.append(tuple(tuple(batch[name][at].tolist()) for name in names))
         seen.append(sorted(found))
     assert seen[0] == seen[1] == seen[2] and len(seen[0]) == kept.sum()
-    lengths = np.array([[len(r.token_ids) for r in group] for group in groups]) * kept
     want = {"token_mean": 1, "sequence_mean": 1, "fixed_length": lengths.sum() / (lengths.size * 5)}
     np.testing.assert_allclose(batch["weight"].sum(), want[aggregation], rtol=1e-6)
 
 
 def test_what_is_cut_stays_in_the_baseline_and_what_is_malformed_has_its_own_number():
-    _, _, groups = made_up_groups(np.random.default_rng(0))
-    plain = advantages_lib.advantages_of(groups, RECIPE)
-    masked = advantages_lib.advantages_of(groups, Recipe(**{**vars(RECIPE), "mask_unfinished": True}))
+    _, groups = made_up_groups(np.random.default_rng(0))
+    plain = advantages_lib.advantages_of(groups, config_of().grpo)
+    masked = advantages_lib.advantages_of(groups, config_of(mask_unfinished=True).grpo)
     np.testing.assert_array_equal(plain, masked)
-    penal = Recipe(**{**vars(RECIPE), "advantage_clip": 0.5, "malformed_advantage": -5.0})
+    penal = config_of(advantage_clip=0.5, malformed_advantage=-5.0).grpo
     got = advantages_lib.advantages_of(groups, penal)
     want = plain.clip(-0.5, 0.5)
     want[2, 0] = -5
@@ -452,7 +450,7 @@ def numbered(packed, groups):
 
 
 def test_a_gspo_step_does_not_depend_on_microbatches_packing_or_padding(moe, moe_params, groups):
-    loss = losses.grpo_loss(LOW, HIGH, BETA, surrogate="gspo")
+    loss = policy_gradient(LOW, HIGH, BETA, loss="gspo")
     mesh, T = test_update.sharding.make_mesh({}), test_update.SLOTS
     with jax.enable_x64(False):
         steps = []
@@ -461,7 +459,9 @@ def test_a_gspo_step_does_not_depend_on_microbatches_packing_or_padding(moe, moe
             (2, forest.pack(groups, 64, 0, 2)),
             (16, padded(groups, test_update.SEQUENCES, test_update.LENGTH)),
         ):
-            learner = learner_lib.Learner(moe, test_update.COMPUTE, mesh, optax.sgd(1.0), loss, 0.7, rows)
+            learner = learner_lib.Learner(
+                moe, dataclasses.replace(test_update.COMPUTE, rows=rows), mesh, optax.sgd(1.0), loss, 0.7
+            )
             steps.append(learner.step(learner.init_state(moe_params), numbered(packed, groups)))
         assert steps[0][1]["grad_norm"] > 0.01
         for other in steps[1:]:

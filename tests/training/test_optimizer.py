@@ -1,5 +1,7 @@
 """AdamW's state in fewer bits and in host memory: the same updates, within what rounding allows."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +85,14 @@ def test_offloaded_state_rests_on_the_host_and_changes_nothing(dense, batch):
     mesh, compute = sharding.make_mesh({}), learner_lib.Compute(16, 8, "nothing")
     adamw, results = make_optimizer(1e-2, 0, 0.0, 0.9, 0.95, 1.0), []
     for offload in (False, True):
-        learner = learner_lib.Learner(dense, compute, mesh, adamw, losses.sft_loss, 1.0, 2, offload=offload)
+        learner = learner_lib.Learner(
+            dense,
+            dataclasses.replace(compute, rows=2, offload_optimizer=offload),
+            mesh,
+            adamw,
+            losses.negative_log_likelihood,
+            1.0,
+        )
         state = learner.init_state(sharp_params(dense))
         for _ in range(2):
             state, means = learner.step(state, batch)

@@ -10,19 +10,19 @@ import pytest
 from support import tiny_run
 from support.configs import CONFIGS
 from support.forests import MOE
-from support.learning import RECIPE, Killed, equal, metrics
+from support.learning import Killed, config_of, equal, fit, metrics
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.checkpoints import fingerprint
 from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_records
-from pivotrl_jax.rollouts import rollout
-from pivotrl_jax.training import loop, pivotrl, reprofile
-from pivotrl_jax.training.recipe import Recipe
+from pivotrl_jax.rollouts.rollout import Rollouts
+from pivotrl_jax.training import loop, reprofile
 
-CANDIDATES, PROMPTS = tiny_run.conversations(5)
-FIRST = CANDIDATES[:3]  # what a run begins with
+PROMPTS = tiny_run.conversations(5)
+CANDIDATES = [prompt.candidate for prompt in PROMPTS]
+FIRST = PROMPTS[:3]  # what a run begins with
 STEPS, AT = 7, [3, 5]  # validations never rise, and a patience of 2: profiles before these steps
 SECTIONS = {
     "profile": {"group_size": 4, "lambda_diff": 1.0, "trajectories_per_shard": 2},
@@ -34,7 +34,7 @@ class Chat(tiny_run.Numbers):
     """It knows the made-up candidates' prompts."""
 
     def prompt_ids(self, messages, tools):
-        return {c.messages[0]["content"]: p for c, p in zip(CANDIDATES, PROMPTS)}[messages[0]["content"]]
+        return {p.candidate.messages[0]["content"]: p.ids for p in PROMPTS}[messages[0]["content"]]
 
 
 def a_run(workdir, **sections):
@@ -48,7 +48,6 @@ def a_run(workdir, **sections):
         chat=Chat(),
         policy="pi",
         trained_config=MOE,
-        actor=lambda batch, model_config: tiny_run.actor(),
         verifier=None,
         judge=None,
     )
@@ -57,35 +56,31 @@ def a_run(workdir, **sections):
 def train(workdir, steps=STEPS, save_every=100, on_step=lambda step: None, phases=None, **sections):
     """(parameters, candidate ids of every step) of a run that begins with FIRST."""
     run, seen = a_run(workdir, **sections), []
-    phases = phases or reprofile.phases_of(run, CANDIDATES, FIRST, PROMPTS[: len(FIRST)])
-    recipe = Recipe(**{**vars(RECIPE), "steps": steps})
-    roll_out = rollout.roll_out
+    phases = phases or reprofile.phases_of(run, CANDIDATES, FIRST)
 
-    def note(actor, policy, chat, candidates, *rest, **more):
-        seen.append([c.id for c in candidates])
-        return roll_out(actor, policy, chat, candidates, *rest, **more)
+    class Noting(Rollouts):
+        def sample(self, params, prompts, *rest, **more):
+            seen.append([prompt.candidate.id for prompt in prompts])
+            return super().sample(params, prompts, *rest, **more)
 
+    rollouts = Noting(tiny_run.actor(), Chat())
     with pytest.MonkeyPatch.context() as patch, Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
-        patch.setattr(pivotrl, "roll_out", note)
         patch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
-        patch.setattr(reprofile, "make_actor", lambda run, shape, *more: tiny_run.actor())
-        state, totals = pivotrl.learn(
-            tiny_run.learner(),
-            tiny_run.actor(),
-            Chat(),
-            tiny_run.policy(),
-            phases,
-            recipe,
-            slots=tiny_run.TRAIN_SLOTS,
-            verifier=None,
-            checkpoints=checkpoints,
-            save_every=save_every,
-            workdir=workdir,
-            resume=True,
-            on_step=on_step,
-            validate=lambda steps, params: {"validation/turn_pass": 0.5},
+        patch.setattr(
+            reprofile, "make_rollouts", lambda run, shape, **more: Rollouts(tiny_run.actor(), Chat())
         )
-    assert totals["rollout_turns"] == steps * RECIPE.pivots_per_step * RECIPE.group_size
+        io = loop.LoopIO(
+            checkpoints,
+            save_every,
+            workdir,
+            True,
+            on_step,
+            validate=lambda steps, params: {"validation/turn_pass": 0.5},
+            save_before=phases.due,
+        )
+        config = config_of(steps=steps)
+        state, totals = fit(config, rollouts, tiny_run.learner(), phases, io)
+    assert totals["rollout_turns"] == steps * config.grpo.pivots_per_step * config.grpo.group_size
     return jax.tree.map(np.asarray, jax.device_get(state.params)), seen
 
 
@@ -151,11 +146,11 @@ def test_metrics_say_when_how_many_and_at_what_cost(whole):
 
 def test_it_trains_on_the_new_pivots_in_an_order_that_starts_anew(whole):
     workdir, _, seen = whole
-    pools = [[c.id for c in FIRST], pivots_of(workdir, 1), pivots_of(workdir, 2)]
+    pools = [[p.candidate.id for p in FIRST], pivots_of(workdir, 1), pivots_of(workdir, 2)]
     for step, ids in enumerate(seen):
         phase = sum(step >= at for at in AT)
         first, pool = [0, *AT][phase], pools[phase]
-        order = loop.pivots_of_step(step - first, len(pool), RECIPE.pivots_per_step, RECIPE.seed)
+        order = loop.items_of_step(step - first, len(pool), config_of().grpo.pivots_per_step, 0)
         assert ids == [pool[i] for i in order]
 
 
@@ -164,9 +159,9 @@ def test_a_checkpoint_is_there_before_every_profile(whole):
 
 
 def test_off_or_not_triggered_it_is_the_run_that_it_was(tmp_path, whole):
-    off = reprofile.phases_of(a_run(tmp_path, reprofile={"patience": 0}), CANDIDATES, FIRST, PROMPTS[:3])
+    off = reprofile.phases_of(a_run(tmp_path, reprofile={"patience": 0}), CANDIDATES, FIRST)
     assert type(off) is reprofile.OnePhase
-    plain, _ = train(tmp_path / "plain", steps=4, phases=reprofile.OnePhase(FIRST, PROMPTS[:3]))
+    plain, _ = train(tmp_path / "plain", steps=4, phases=reprofile.OnePhase(FIRST))
     waiting, _ = train(tmp_path / "waiting", steps=4, reprofile={"patience": 9})
     assert equal(plain, waiting) and metrics(tmp_path / "plain") == metrics(tmp_path / "waiting")
     assert metrics(tmp_path / "plain")[:3] == metrics(whole[0])[:3]
@@ -282,7 +277,7 @@ def test_where_none_is_found_the_old_pivots_stay_for_good(tmp_path, capsys):
     lines = [line for line in metrics(tmp_path / "none") if "reprofiled" in line]
     assert [(line["step"], line["pivots"]) for line in lines] == [(3, 0)]
     assert "no pivot any more: the 3 old ones are trained on to the end" in capsys.readouterr().out
-    plain, order = train(tmp_path / "plain", phases=reprofile.OnePhase(FIRST, PROMPTS[:3]))
+    plain, order = train(tmp_path / "plain", phases=reprofile.OnePhase(FIRST))
     assert equal(params, plain) and seen == order
     with pytest.raises(Killed):
         train(tmp_path / "cut", profile={"lambda_diff": 0.1}, save_every=2, on_step=kill_after(4))

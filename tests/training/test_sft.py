@@ -1,5 +1,7 @@
 """SFT on whole trajectories: loss and gradient of a row per turn, at the price of one path."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +62,14 @@ def policy(request):
         return -(log_prob * weight[:, 1:]).sum()
 
     mesh = sharding.make_mesh({})
-    learner = learner_lib.Learner(config, COMPUTE, mesh, optax.sgd(1.0), losses.sft_loss, 1.0, ROWS)
+    learner = learner_lib.Learner(
+        config,
+        dataclasses.replace(COMPUTE, rows=ROWS),
+        mesh,
+        optax.sgd(1.0),
+        losses.negative_log_likelihood,
+        1.0,
+    )
     return params, jax.jit(jax.value_and_grad(loss)), learner
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from support.forests import MIXED, arrays_of, padded, per_token, random_groups, sharp_params, spread
+from support.objectives import policy_gradient
 
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
@@ -20,7 +21,7 @@ from pivotrl_jax.training.optimizer import make_optimizer
 
 SLOTS, SEQUENCES, LENGTH = 16, 16, 9
 COMPUTE = learner_lib.Compute(attention_chunk=16, log_prob_chunk=8, remat="nothing")
-LOSS = losses_lib.grpo_loss(0.2, 0.2, 0.05)
+LOSS = policy_gradient(0.2, 0.2, 0.05)
 
 
 def fields(forest, groups):
@@ -57,7 +58,9 @@ def learner(moe):
 
     def make(rows):
         if rows not in made:
-            made[rows] = learner_lib.Learner(moe, COMPUTE, mesh, optax.sgd(1.0), LOSS, 0.7, rows)
+            made[rows] = learner_lib.Learner(
+                moe, dataclasses.replace(COMPUTE, rows=rows), mesh, optax.sgd(1.0), LOSS, 0.7
+            )
         return made[rows]
 
     return make
@@ -116,7 +119,9 @@ def test_the_state_is_donated_without_waste_and_the_callers_params_survive(learn
 
 def test_a_step_on_a_forest_equals_the_step_on_the_padded_batch(learner, moe, moe_params, groups, whole):
     naive = fields(padded(groups, SEQUENCES, LENGTH), groups)
-    run = learner_lib.Learner(moe, COMPUTE, learner(8).mesh, optax.sgd(1.0), LOSS, 0.7, SEQUENCES)
+    run = learner_lib.Learner(
+        moe, dataclasses.replace(COMPUTE, rows=SEQUENCES), learner(8).mesh, optax.sgd(1.0), LOSS, 0.7
+    )
     assert_same(run.step(run.init_state(moe_params), naive), whole)
 
 
@@ -144,7 +149,14 @@ def test_equal_rewards_at_the_reference_give_no_gradient(learner, moe_params, ba
 
 def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
     optimizer = make_optimizer(3e-2, 0, 0.0, 0.9, 0.95, 1.0)
-    run = learner_lib.Learner(moe, COMPUTE, sharding.make_mesh({}), optimizer, losses_lib.sft_loss, 1.0, 8)
+    run = learner_lib.Learner(
+        moe,
+        dataclasses.replace(COMPUTE, rows=8),
+        sharding.make_mesh({}),
+        optimizer,
+        losses_lib.negative_log_likelihood,
+        1.0,
+    )
     state, losses = run.init_state(moe_params), []
     for _ in range(8):
         state, means = run.step(state, batch)
