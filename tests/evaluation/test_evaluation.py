@@ -177,7 +177,9 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
     before, after = evaluate(), evaluate()
     assert before == after
     results = before[0]
-    assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(tasks.prompts) + 2
+    assert (
+        results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(tasks.prompts) + 2
+    )
     assert len({str(s) for s in before[2]}) == 3, "episodes, turns and skills draw from streams of their own"
     assert evaluation.compare(results, after[0])["episode_success"] == {"value": 0, "low": 0, "high": 0}
 
