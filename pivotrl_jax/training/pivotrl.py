@@ -1,4 +1,4 @@
-"""PivotRL: a step rolls out and verifies a group of actions at each of a few pivots, and makes one GRPO update.
+"""PivotRL: a step samples and verifies a group of actions at each of a few pivots and makes one GRPO update.
 
 What a step does is a function of (seed, step, parameters) alone: the order of pivots comes from the seed and
 the step, PRNG keys from the step and the candidate. So a killed run that restarts from a checkpoint ends as

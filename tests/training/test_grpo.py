@@ -96,7 +96,7 @@ CASES = [
 @pytest.mark.parametrize("ratio, advantage, loss, slope, clipped", CASES)
 def test_clipped_loss_piece_by_piece(ratio, advantage, loss, slope, clipped):
     def f(log_prob):
-        value, flag = losses.clipped_ratio_loss(log_prob, jnp.float32(-1.5), advantage, 0.2, 0.3)
+        value, flag = losses.clipped_ratio_loss(log_prob - jnp.float32(-1.5), advantage, 0.2, 0.3)
         return value, flag
 
     (value, flag), gradient = jax.value_and_grad(f, has_aux=True)(jnp.float32(-1.5 + np.log(ratio)))

@@ -265,7 +265,7 @@ def test_as_a_reward_k1_has_the_gradient_of_the_kl_of_whole_samples_and_k3_anoth
         return kl(log_probs(params).sum(1), ref.sum(1))
 
     def expected(params, taken_off):
-        loss, _ = losses.clipped_ratio_loss(log_probs(params), behaviour, -taken_off, LOW, HIGH)
+        loss, _ = losses.clipped_ratio_loss(log_probs(params) - behaviour, -taken_off, LOW, HIGH)
         return (probability[:, None] * loss).sum()
 
     penalty = advantages_lib.kl_penalty(behaviour, ref, np.ones((16, 2), np.int32))
