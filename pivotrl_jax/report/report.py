@@ -97,8 +97,8 @@ def _tiles(inputs: Inputs) -> Iterator[tuple[str, str, str]]:
         share = number(selection.uninformative())
         shown = "–" if share is None else _percent(share)
         yield "uninformative turns", shown, "all rewards of the group equal"
-        if count := sum(p.abstained for p in profiles):
-            yield "undecided actions", f"{count:,}", "the judge gave no verdict"
+    if count := sum(p.abstained for p in profiles or []):
+        yield "undecided actions", f"{count:,}", "the judge gave no verdict"
     if pivots is not None:
         yield "pivots kept", f"{len(pivots):,}", _percent(len(pivots) / len(profiles)) if profiles else ""
     for name, words in _RATES.items():

@@ -337,7 +337,7 @@ def test_the_report_shows_what_nobody_could_decide(tmp_path):
     values = ([None, 1.0, 0.0, None], [None] * 4)
     profiles = [selection_lib.make_profile(c, v, "pi", verifier, 1.0, 0) for c, v in zip(candidates, values)]
     selection = selection_lib.select(profiles, 0.6)
-    records.write_json(tmp_path / "run.json", {"config": {"name": "x", "lambda_diff": 0.6}})
+    records.write_json(tmp_path / "run.json", {"config": {"name": "x", "profile": {"lambda_diff": 0.6}}})
     records.write_records(tmp_path / "profiles.jsonl", profiles)
     records.write_records(tmp_path / "pivots.jsonl", selection.pivots(candidates))
     rollouts = [

@@ -56,8 +56,8 @@ def test_the_number_of_a_name_is_the_same_everywhere():
 
 def test_completions_come_in_the_order_of_the_requests(drawn):
     """Trees are packed longest first; what comes back is in the callers' order all the same."""
-    _, prompts, _ = drawn
-    requests = [Request(f"r{i}", prompts[i], f"tree{i % 2}", 1 + i % 3) for i in (3, 0, 5, 1, 4, 2)]
+    prompts, _ = drawn
+    requests = [Request(f"r{i}", prompts[i].ids, f"tree{i % 2}", 1 + i % 3) for i in (3, 0, 5, 1, 4, 2)]
     heard = []
     found = tiny_run.actor().act(tiny_run.policy(), requests, STREAM, heard.append)
     assert [len(completions) for completions in found] == [r.samples for r in requests]
@@ -147,7 +147,7 @@ def batch(drawn, request):
 
 def test_token_ids_go_from_the_sampler_to_the_loss_untouched(drawn, batch):
     """Every completion is found in the batch behind its prompt, with its advantage and its log-probs."""
-    _, prompts, groups = drawn
+    prompts, groups = drawn
     fields, advantages = batch
     packed = forest.Forest(*(fields[n] for n in ("tokens", "position", "parent", "subtree_end")), ())
     trained = fields["weight"] > 0
@@ -155,7 +155,7 @@ def test_token_ids_go_from_the_sampler_to_the_loss_untouched(drawn, batch):
     for p, group in enumerate(groups):
         for g, r in enumerate(group):
             log_probs = np.float32(r.log_probs)
-            left.append((tuple(prompts[p] + r.token_ids), len(r.token_ids), advantages[p, g], log_probs))
+            left.append((tuple(prompts[p].ids + r.token_ids), len(r.token_ids), advantages[p, g], log_probs))
     # a completion begins at a trained slot whose parent is a prompt's token
     for row, slot in zip(*np.nonzero(trained)):
         if trained[row, packed.parent[row, slot]]:
@@ -176,7 +176,7 @@ def test_token_ids_go_from_the_sampler_to_the_loss_untouched(drawn, batch):
 
 
 def test_every_trained_token_weighs_the_same_and_others_nothing(drawn, batch):
-    _, _, groups = drawn
+    _, groups = drawn
     fields, _ = batch
     tokens = sum(len(r.token_ids) for group in groups for r in group)
     trained = fields["weight"] > 0

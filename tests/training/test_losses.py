@@ -19,7 +19,6 @@ from pivotrl_jax.records import Rollout
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches, losses
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import recipe as recipe_lib
 
 LOW, HIGH, CAP, BETA = 0.2, 0.3, 1.5, 0.05
 SURROGATES, IMPORTANCE, ESTIMATORS = ("grpo", "gspo", "cispo"), ("ratio", "tis"), ("k1", "k2", "k3")
@@ -475,8 +474,8 @@ def test_a_config_says_which_loss_it_is():
     samples = random_samples(rng)
     weights = weights_of(samples, "token_mean")
     now, fields, where = laid_out(rng, samples, weights, 24)
-    total, _, _ = loss_and_gradients(recipe_lib.loss_of(c), now, fields, where)
+    total, _, _ = loss_and_gradients(losses.policy_gradient(c), now, fields, where)
     np.testing.assert_allclose(total, reference_loss(samples, weights, "cispo", "tis", "k2")[0], rtol=1e-12)
     c.kl_in = "reward"  # then the advantages carry it, and the loss needs no reference
     del fields["reference_log_prob"]
-    assert "kl" not in loss_and_gradients(recipe_lib.loss_of(c), now, fields, where)[2]
+    assert "kl" not in loss_and_gradients(losses.policy_gradient(c), now, fields, where)[2]

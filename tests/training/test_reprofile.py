@@ -173,7 +173,7 @@ def test_off_or_not_triggered_it_is_the_run_that_it_was(tmp_path, whole):
 
 def killed_while_profiling(workdir, monkeypatch, number, **more):
     """Kill in the second shard of a profile, after the first was written."""
-    calls, sample_shard = [], profiling.sample_shard
+    calls, sample_shard = [], profiling._sample_shard
 
     def killed(*args):
         calls.append(1)
@@ -182,7 +182,7 @@ def killed_while_profiling(workdir, monkeypatch, number, **more):
         return sample_shard(*args)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(profiling, "sample_shard", killed)
+        patch.setattr(profiling, "_sample_shard", killed)
         train(workdir, **more)
     return workdir / f"reprofiled/{number}/rollouts/00000.jsonl"
 
