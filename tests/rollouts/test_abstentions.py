@@ -269,7 +269,9 @@ def test_a_config_without_an_address_has_no_judge(tmp_path):
     assert judge.make_judge(c.judge, tmp_path) is None
     c.judge.base_url, c.judge.model, c.judge.retries = "http://host/v1", "m", 2
     made = judge.make_judge(c.judge, tmp_path)
-    assert made == Judge("http://host/v1", "m", TEMPLATES, retries=2, cache=tmp_path, on_first_process=made.on_first_process)
+    assert made == Judge(
+        "http://host/v1", "m", TEMPLATES, retries=2, cache=tmp_path, on_first_process=made.on_first_process
+    )
     c.judge.model = ""
     with pytest.raises(InputError, match="no model is named"):
         judge.make_judge(c.judge, tmp_path)
