@@ -3,13 +3,15 @@
     # my_pkg/checks.py
     from pivotrl_jax.records import Action, Candidate, Verdict
     from pivotrl_jax.verifiers.base import Verifier
-    from pivotrl_jax.verifiers.common import demonstrated_calls, problem
+    from pivotrl_jax.verifiers.common import demonstrated_calls, problem, text_verdict
 
     def verify(candidate: Candidate, action: Action) -> Verdict:
         want = [call.name for call in demonstrated_calls(candidate)]
         rejected = problem(action)  # unparseable output, arguments that are no JSON object
         if rejected is not None:
             return rejected
+        if not want:  # the demonstration only talks
+            return text_verdict(action)
         got = [call.name for call in action.calls]
         return Verdict(1.0, "ok") if got == want else Verdict(0.0, "names", f"called {got}, want {want}")
 

@@ -110,8 +110,8 @@ class _State:
             call
             for m in messages
             if m.get("role") == "assistant"
-            for call, made in zip(message_to_action(m).calls, m.get("tool_calls") or [])
-            if made.get("id") is None or made.get("id") not in failed
+            for call, sent in zip(message_to_action(m).calls, m.get("tool_calls") or [])
+            if sent.get("id") is None or sent.get("id") not in failed
         ]
         choices = [[j for j, call in enumerate(calls) if self.expects(a, call)] for a in self.actions]
         return frozenset(matched(choices))

@@ -1,4 +1,4 @@
-"""Actions as a model might write them by accident or to no good, for tests that no verifier minds them."""
+"""Actions as a model might write them by accident or in bad faith, to test that no verifier fails on them."""
 
 import functools
 import math
@@ -50,7 +50,7 @@ def deep(levels: int) -> list:
     return value
 
 
-ODD_VALUES = [
+UNUSUAL_VALUES = [
     deep(100_000),
     {"a": deep(500)},
     10**5000,
@@ -68,7 +68,7 @@ ODD_VALUES = [
 ]
 
 
-ODD_TEXTS = [
+UNUSUAL_TEXTS = [
     "[" * MEGABYTE,
     '{"a": ' * 100_000,
     '<tool_call>{"name": "f", "arguments": {"q": ' + "9" * 5000 + "}}</tool_call>",
@@ -83,7 +83,7 @@ ODD_TEXTS = [
 
 
 def hostile(name: str, argument: str, given: dict) -> dict[str, Action]:
-    """Name of a trick -> the action: `given` arguments of a call to `name`, one of them out of hand."""
+    """Name of a trick -> the action: `given` arguments of a call to `name`, one of them hostile."""
     actions = {
         "nothing": Action(),
         "malformed": Action(malformed="x"),
@@ -96,12 +96,12 @@ def hostile(name: str, argument: str, given: dict) -> dict[str, Action]:
         actions[f"{kind} in an argument"] = Action(calls=(Call(name, {**given, argument: text}),))
         actions[f"{kind} as arguments"] = Action(calls=(Call(name, text),))
         actions[f"{kind} in the text"] = Action(content=text, text=text)
-    for i, value in enumerate(ODD_VALUES):
-        actions[f"odd value {i}"] = Action(calls=(Call(name, {**given, argument: value}),))
-        actions[f"odd arguments {i}"] = Action(calls=(Call(name, value),))
-    for i, text in enumerate(ODD_TEXTS):
-        actions[f"odd text {i}"] = parse_action(text)
-        actions[f"odd text {i} as arguments"] = Action(calls=(Call(name, text),))
+    for i, value in enumerate(UNUSUAL_VALUES):
+        actions[f"unusual value {i}"] = Action(calls=(Call(name, {**given, argument: value}),))
+        actions[f"unusual arguments {i}"] = Action(calls=(Call(name, value),))
+    for i, text in enumerate(UNUSUAL_TEXTS):
+        actions[f"unusual text {i}"] = parse_action(text)
+        actions[f"unusual text {i} as arguments"] = Action(calls=(Call(name, text),))
     return actions
 
 
@@ -135,7 +135,7 @@ def actions(names: list[str], keys: list[str], texts: list[str]) -> st.SearchStr
         st.one_of(st.dictionaries(st.sampled_from(keys) | st.text(max_size=3), values, max_size=5), values),
     ).map(lambda call: Call(*call))
     return st.builds(
-        lambda content, calls, malformed, odd: Action(content, "", tuple(calls), malformed, odd or content),
+        lambda content, calls, malformed, text: Action(content, "", tuple(calls), malformed, text or content),
         text,
         st.lists(calls, max_size=3),
         st.sampled_from(["", "", "", "", "bad"]),

@@ -1,5 +1,6 @@
 """Verifiers of the user's own: named in a config or on the command line, or installed as entry points."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -12,6 +13,7 @@ from support.configs import CONFIGS
 from support.paths import ROOT
 
 from pivotrl_jax import plugins, verifiers
+from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Candidate, InputError
 from pivotrl_jax.run import check_config
 from pivotrl_jax.verifiers import base, get, register
@@ -75,6 +77,13 @@ def test_a_config_names_a_verifier_of_the_users_package(my_pkg):
     assert found.verify(STATE, action("f")).reward == 1
     assert found.verify(STATE, action("g")).reason == "names"
     assert found.verify(STATE, Action(malformed="x")).reason == "malformed"
+
+
+def test_the_example_of_the_contract_passes_the_self_check(my_pkg):
+    register("my_pkg.checks:same_names", "config.data.verifier")
+    call = dataclasses.replace(STATE, verifier="my_pkg.checks:same_names")
+    text = dataclasses.replace(call, demonstration={"role": "assistant", "content": "Done."})
+    assert self_check([call, text], verifiers.VERIFIERS).left_out == {}
 
 
 def test_a_plain_function_is_a_verifier_of_version_0(my_pkg):

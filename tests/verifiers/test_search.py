@@ -197,7 +197,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("trick", HOSTILE)
-def test_no_trick_makes_a_verifier_raise_or_dawdle(trick):
+def test_no_trick_makes_a_verifier_raise_or_take_long(trick):
     for verifier in (SEARCH, RELEASED):
         for state in (STATES[0], STATES[3]):
             check(verifier, state, HOSTILE[trick])

@@ -229,5 +229,5 @@ HOSTILE = hostile("cancel_order", "reason", CANCEL[1])
 
 
 @pytest.mark.parametrize("trick", HOSTILE)
-def test_no_trick_makes_the_verifier_raise_or_dawdle(trick):
+def test_no_trick_makes_the_verifier_raise_or_take_long(trick):
     any_action(HOSTILE[trick])

@@ -71,7 +71,7 @@ def test_hostile_actions_are_rejected(verifier):
 
 
 DEEP = "[" * 100_000
-ODD = [
+UNUSUAL = [
     DEEP,
     '{"commands": ' + DEEP,
     '{"analysis": ' + "9" * 5000 + "}",
@@ -85,8 +85,8 @@ ODD = [
 
 
 @pytest.mark.parametrize("verifier", [STRICT, RELEASED], ids=lambda v: v.name)
-@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
-def test_odd_json_is_rejected_within_five_seconds(verifier, text):
+@pytest.mark.parametrize("text", UNUSUAL, ids=range(len(UNUSUAL)))
+def test_unusual_json_is_rejected_within_five_seconds(verifier, text):
     start = time.process_time()
     assert terminus(answer("ls\n"), text, verifier).reward == 0.0
     case = {"id": "1", "expected_action": {"type": "function_call", "name": "bash", "arguments": "{}"}}

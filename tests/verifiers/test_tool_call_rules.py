@@ -260,5 +260,5 @@ HOSTILE = hostile("send", "subject", GOLD)
 
 
 @pytest.mark.parametrize("trick", HOSTILE)
-def test_no_trick_makes_a_verifier_raise_or_dawdle(trick):
+def test_no_trick_makes_a_verifier_raise_or_take_long(trick):
     any_action(HOSTILE[trick])

@@ -68,7 +68,7 @@ def _cut_heredocs(text: str) -> tuple[str, list[str]]:
     """The text with its here-documents replaced by `<@heredoc0`, and their contents."""
     if "<<" not in text:
         return text, []
-    lines, kept, bodies = text.split("\n"), [], []
+    lines, rest, bodies = text.split("\n"), [], []
     at = tried = 0
     while at < len(lines):
         line, at = lines[at], at + 1
@@ -81,8 +81,8 @@ def _cut_heredocs(text: str) -> tuple[str, list[str]]:
             line = line.replace(match[0], f"<{_MARK}{len(bodies)}", 1)
             bodies.append("\n".join(lines[at:end]))
             at = end + 1
-        kept.append(line)
-    return "\n".join(kept), bodies
+        rest.append(line)
+    return "\n".join(rest), bodies
 
 
 # ---- bashlex, or else a tokenizer: text -> [(operator, words, redirects)]
@@ -274,8 +274,8 @@ def _read(text: str, depth: int) -> tuple[Command, ...]:
         marks = [target for _, target in redirects if target.startswith(_MARK)]
         numbers = [int(n) for m in marks if (n := m[len(_MARK) :]).isdigit() and len(n) < 3]
         heredoc = "\n".join(bodies[n] for n in numbers if n < len(bodies))
-        kept = tuple((op, target) for op, target in redirects if not target.startswith(_MARK))
-        found.append(Command(head, tuple(arguments), tuple(env), kept, heredoc, operator))
+        files = tuple((op, target) for op, target in redirects if not target.startswith(_MARK))
+        found.append(Command(head, tuple(arguments), tuple(env), files, heredoc, operator))
     return tuple(found)
 
 

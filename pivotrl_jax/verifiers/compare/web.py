@@ -153,13 +153,13 @@ _SAFE = "!$&'()*+,;=:@~-._"
 
 def _segments(path: str) -> list[str]:
     """A path's parts in one spelling: %7E becomes ~, %2F does not become a slash, dots are resolved."""
-    kept: list[str] = []
+    segments: list[str] = []
     for part in path.split("/"):
         if part == "..":
-            del kept[-1:]
+            del segments[-1:]
         elif part not in ("", "."):
-            kept.append(quote(unquote_to_bytes(part), safe=_SAFE))
-    return kept
+            segments.append(quote(unquote_to_bytes(part), safe=_SAFE))
+    return segments
 
 
 def page(address: str) -> tuple | None:
