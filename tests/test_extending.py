@@ -32,6 +32,8 @@ def package(tmp_path, monkeypatch):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text, "utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    # a registry that forgets what a test adds
+    monkeypatch.setattr(verifiers, "VERIFIERS", type(verifiers.VERIFIERS)(verifiers.VERIFIERS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
