@@ -30,7 +30,7 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.run import hosts
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.training import learner, losses
+from pivotrl_jax.training import learner, objectives
 
 MODEL = flags.DEFINE_string("model", None, "Checkpoint directory or name on the Hugging Face hub.")
 
@@ -62,7 +62,7 @@ class Scorer:
             dataclasses.replace(compute, rows=self._rows),
             mesh,
             optax.identity(),
-            losses.negative_log_likelihood,
+            objectives.negative_log_likelihood,
             1.0,
         )
 

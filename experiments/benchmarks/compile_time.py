@@ -19,7 +19,7 @@ from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.rollouts.sampler import Sampler, Sampling
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses, optimizer
+from pivotrl_jax.training import objectives, optimizer
 
 MODELS = locate.EMBEDDED.parent / "models"  # config.json of released checkpoints
 SLOTS, ROWS, BRANCHES, REPEATS = 2048, 2, 8, 3
@@ -42,7 +42,7 @@ def seconds(layers: int) -> tuple[float, float]:
     compute = learner_lib.Compute(attention_chunk=512, log_prob_chunk=512, remat="full")
     began = time.perf_counter()
     learner = learner_lib.Learner(
-        config, dataclasses.replace(compute, rows=ROWS), mesh, adamw, losses.negative_log_likelihood, 1.0
+        config, dataclasses.replace(compute, rows=ROWS), mesh, adamw, objectives.negative_log_likelihood, 1.0
     )
     learner.accumulate.lower(shapes, {}, shapes, batch).compile()
     middle = time.perf_counter()

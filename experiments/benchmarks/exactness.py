@@ -2,13 +2,14 @@
 
 Random forests under the embedded checkpoint (Qwen3-MoE, trained weights) in float32: trajectories of random
 tokens, prompts that are prefixes of them of random length (some with a tail of their own), completions of
-random length. Each is computed as a packed forest by update.forest_log_probs and as the padded batch: every
+random length. Each is computed as a packed forest by learner.forest_log_probs and as the padded batch: every
 completion with its whole prompt in a row of its own, all logits, log_softmax, gather. Reported are, over all
 forests, the largest absolute difference of a log-prob, and the largest relative difference of a gradient (of
 a randomly weighted sum of log-probs): for every parameter array, the largest difference over the largest
 entry, and the norm of the difference over the norm.
 
-Left out: other dtypes and meshes (tests/models/test_sharding.py), generated text (tests/rollouts/test_sampler.py).
+Left out: other dtypes and meshes (tests/models/test_sharding.py), generated text
+(tests/rollouts/test_sampler.py).
 """
 
 import argparse

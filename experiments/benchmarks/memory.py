@@ -4,7 +4,7 @@ Compiles, without running anything, the gradient of a GRPO microbatch for a smal
 layers, hidden 256, vocabulary 151,936, float32): a prompt of 7,680 tokens and its group of 8 completions of
 64 tokens. Three ways:
 
-ours       update.Learner.accumulate over the group's forest: one row of 8,192 slots
+ours       learner.Learner.accumulate over the group's forest: one row of 8,192 slots
 padded     the same loss over 8 rows of prompt and completion, with logits for every token
 one_row    the same, one of the 8 rows at a time
 
@@ -28,7 +28,7 @@ import peers
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.models import log_probs as log_probs_lib
-from pivotrl_jax.training import batches, losses, optimizer
+from pivotrl_jax.training import batches, losses, objectives, optimizer
 from pivotrl_jax.training import learner as learner_lib
 
 CHUNK = 512
@@ -52,7 +52,7 @@ KINDS = {
     "dense": dict(mlp_size=768, expert_size=0, num_experts=0, experts_per_token=0),
     "moe": dict(mlp_size=0, expert_size=96, num_experts=16, experts_per_token=8),
 }
-LOSS = losses.policy_gradient(peers.GRPO)
+LOSS = objectives.policy_gradient(peers.GRPO)
 
 
 def forest_batch(prompt: int, group: int, completion: int, slots: int) -> losses.Batch:

@@ -6,8 +6,8 @@ which costs nothing: verifiers are left out. Peers need `pip install -e '.[bench
 only where it uses it.
 
 Every side lives in a process of its own (`Side`), so that the threads of one library never disturb another,
-and waits while another side works. Beside seconds it tells `cpu`, what its threads used: on a machine that is
-not quiet that is the steadier number, with OMP_WAIT_POLICY=passive (else waiting threads count, too).
+and waits while another side works. Besides seconds it reports `cpu`, the time of
+its threads, which is steadier on a busy machine; set OMP_WAIT_POLICY=passive, or waiting threads count too.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from pivotrl_jax.records import Prompt
 from pivotrl_jax.rollouts.actor import Actor, Completion, Request
 from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.training import advantages as advantages_lib
-from pivotrl_jax.training import batches, learner, losses, optimizer
+from pivotrl_jax.training import batches, learner, losses, objectives, optimizer
 from pivotrl_jax.trajectories import extract
 
 PACKAGES = ("jax", "torch", "transformers", "trl")
@@ -249,7 +249,7 @@ class OurStep:
             ),
             mesh,
             optimizer.make_optimizer(LEARNING_RATE, 0, 0.0, 0.9, 0.95, 1.0),
-            losses.policy_gradient(GRPO),
+            objectives.policy_gradient(GRPO),
             1.0,
         )
         self.state = self.learner.init_state(params)

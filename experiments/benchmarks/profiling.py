@@ -5,7 +5,7 @@
 prompt is the first k / K of the trajectory. `--group` completions of `--completion` tokens are sampled at
 every turn.
 
-ours           rollout.Actor: the turns of a trajectory are one tree, prefilled once
+ours           rollouts.actor.Actor: the turns of a trajectory are one tree, prefilled once
 transformers   `generate` with `num_return_sequences`, turns sorted by length and left-padded, whichever of
                `--batches` turns at a time is fastest
 

@@ -6,7 +6,7 @@ exactly `--completion` tokens for each; (3) a reward that costs nothing, group a
 step over all of them. Sides take turns, `--runs` times after a first round that is not counted (compilation,
 memory, threads); numbers are medians. Same weights, float32, temperature 1, no KL, AdamW.
 
-ours   rollout.Actor, learning.grpo_batch, update.Learner.step: packing and transfers included
+ours   Actor, batches.grpo_batch and Learner.step: packing and transfers included
 trl    GRPOTrainer's own loop: `transformers.generate` (there is no vLLM here), no gradient checkpointing
 torch  by hand: one `generate`, forward and backward over the padded batch with logits of completions only
 

@@ -30,7 +30,7 @@ from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import losses, objectives
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = model_config.ModelConfig(
@@ -151,7 +151,7 @@ def main() -> None:
             dataclasses.replace(compute, rows=rows),
             mesh,
             optimizer(steps),
-            losses.negative_log_likelihood,
+            objectives.negative_log_likelihood,
             1.0,
         )
 

@@ -16,12 +16,12 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import episodes
 from pivotrl_jax.rollouts.rollout import make_rollouts
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.training import loop, recipe
+from pivotrl_jax.training import loop, method, recipe
 from pivotrl_jax.training.advantages import advantages
 from pivotrl_jax.training.batches import episode_metrics, episodes_batch
 
 
-def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
+def train(run: run_lib.Run, rows: Sequence[Task], validate: method.Validate):
     """Train on the demonstrations' own tasks as `config.grpo` and `config.e2e` say. Returns (parameters,
     totals). Raises InputError when the data have no tasks that can be played."""
     config, c, e2e = run.config, run.config.grpo, run.config.e2e
@@ -35,8 +35,8 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
     rollouts = make_rollouts(run, e2e.batch, trained=True)
     stream = jax.random.fold_in(jax.random.key(config.seed), 4)
 
-    def make_batch(step: int, params) -> loop.StepBatch:
-        chosen = loop.items_of_step(step, len(rows), e2e.tasks_per_step, config.seed)
+    def make_batch(step: int, params) -> method.StepBatch:
+        chosen = method.items_of_step(step, len(rows), e2e.tasks_per_step, config.seed)
         results = episodes.play(
             rollouts,
             rollouts.actor.place(params),
@@ -51,7 +51,7 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
         advantage_PG = advantages(reward_PG, c.baseline, c.normalise, c.advantage_eps)
         batch = episodes_batch(groups, advantage_PG, config.compute.row_lengths, learner.rows)
         turns = sum(len(episode.turns) for episode in results)
-        return loop.StepBatch(batch, episode_metrics(groups), turns)
+        return method.StepBatch(batch, episode_metrics(groups), turns)
 
     identity = run.identity(
         grpo=recipe.fixed(c),
@@ -59,5 +59,5 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: loop.Validate):
         rows=[row.id for row in rows],
         **run.rollout_identity(),
     )
-    job = loop.Job("end-to-end RL", c.steps, learner, make_batch, identity, c)
+    job = method.Job("end-to-end RL", c.steps, learner, make_batch, identity, c)
     return loop.train(run, job, validate)

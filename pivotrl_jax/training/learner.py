@@ -18,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, lora, routing, sharding
 from pivotrl_jax.models import log_probs as log_probs_lib
-from pivotrl_jax.training.losses import Batch, Objective
+from pivotrl_jax.training.losses import Batch
+from pivotrl_jax.training.objectives import Objective
 from pivotrl_jax.training.optimizer import host_memory
 
 

@@ -1,15 +1,12 @@
 """The training loop that all methods share: a batch, one update, metrics, checkpoints; resumable.
 
-A method supplies a Job, whose `make_batch` says what a step trains on. What it does at a step must be a
-function of (seed, step, parameters) alone: then a killed run that restarts from a checkpoint ends as one that
-was never killed, bit for bit on the same machine.
+A method supplies a Job (method.py).
 """
 
 import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,43 +16,8 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import MetricsWriter
-from pivotrl_jax.training import losses
 from pivotrl_jax.training.learner import Learner, TrainState
-
-# (steps taken, parameters with adapters joined) -> metrics; a function of (seed, steps, parameters) alone
-Validate = Callable[[int, decoder.Params], dict[str, float]]
-FREE = ("save_every", "keep_checkpoints")  # fields of a training section that change no result
-
-
-@dataclasses.dataclass(frozen=True)
-class StepBatch:
-    """What one step trains on, and the metrics to log with it."""
-
-    batch: losses.Batch
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    rollout_turns: int = 0
-
-
-MakeBatch = Callable[[int, decoder.Params], StepBatch]
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What a method gives the loop.
-
-    `make_batch(step, params)` gets the current parameters, adapters joined, to sample with; it must not keep
-    them, since the update takes their memory. `section` is the method's section of the config, whose
-    `save_every` and `keep_checkpoints` are read. `save_before(step)` says that a step begins with long work,
-    before which a checkpoint is due.
-    """
-
-    title: str
-    steps: int
-    learner: Learner
-    make_batch: MakeBatch
-    identity: dict  # what must be equal for a checkpoint to be continued
-    section: Any
-    save_before: Callable[[int], bool] = lambda step: False
+from pivotrl_jax.training.method import Job, MakeBatch, Validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,13 +128,3 @@ def loop(
                 io.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
             io.on_step(step + 1)
     return state, totals
-
-
-def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
-    """Indices of the items (pivots, tasks, trajectories) of a step, of `count`: every epoch is a fresh
-    permutation of all of them."""
-    chosen = []
-    for position in range(step * per_step, (step + 1) * per_step):
-        epoch, at = divmod(position, count)
-        chosen.append(int(np.random.default_rng([seed, epoch]).permutation(count)[at]))
-    return chosen

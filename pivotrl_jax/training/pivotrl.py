@@ -18,7 +18,7 @@ from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.records import Candidate, Rollout
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.training import loop, recipe, reprofile
+from pivotrl_jax.training import loop, method, recipe, reprofile
 from pivotrl_jax.training.advantages import (
     advantages_of,
     mixed_groups,
@@ -33,7 +33,7 @@ from pivotrl_jax.trajectories import extract
 
 
 def train(
-    run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Candidate], validate: loop.Validate
+    run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Candidate], validate: method.Validate
 ):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
 
@@ -54,7 +54,7 @@ def train(
     )
     reference = reference_params(run, learner) if c.kl_coefficient else None
     make_batch = batches_of(config, rollouts, learner, phases, reference)
-    job = loop.Job("GRPO at pivots", c.steps, learner, make_batch, identity, c, save_before=phases.due)
+    job = method.Job("GRPO at pivots", c.steps, learner, make_batch, identity, c, save_before=phases.due)
     return loop.train(run, job, validate)
 
 
@@ -64,7 +64,7 @@ def batches_of(
     learner: Learner,
     phases: reprofile.OnePhase,
     reference: decoder.Params | None,
-) -> loop.MakeBatch:
+) -> method.MakeBatch:
     """What a step trains on, given its number and the current parameters: the `make_batch` of a job.
 
     `config` is the run's; `reference` is what `reference_params` returns, None without a KL.
@@ -72,7 +72,7 @@ def batches_of(
     c = config.grpo
     stream = jax.random.fold_in(jax.random.key(config.seed), 3)
 
-    def make_batch(step: int, params: decoder.Params) -> loop.StepBatch:
+    def make_batch(step: int, params: decoder.Params) -> method.StepBatch:
         phase, phase_metrics = phases.at(step, params)
         placed, prompts = rollouts.actor.place(params), phase.prompts
 
@@ -99,7 +99,7 @@ def batches_of(
             batch["reference_log_prob"] = learner.score(reference, batch)
         if c.kl_coefficient and c.kl_in == "reward":
             metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
-        return loop.StepBatch(batch, metrics, sum(map(len, sampled)))
+        return method.StepBatch(batch, metrics, sum(map(len, sampled)))
 
     return make_batch
 
@@ -127,7 +127,7 @@ def sample_groups(
     section 3.2). What is still missing then is missing from the batch. Where nothing is mixed, the first
     round is kept as it is, and teaches nothing.
     """
-    pivots = loop.items_of_step(step, count, config.pivots_per_step, seed)
+    pivots = method.items_of_step(step, count, config.pivots_per_step, seed)
     groups = draw(pivots, key)
     if not config.dynamic_rounds:
         return pivots, groups, groups

@@ -8,7 +8,7 @@ from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import InputError
 from pivotrl_jax.run import resume
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import objectives
 from pivotrl_jax.training.learner import Compute, Learner, Routers
 from pivotrl_jax.training.optimizer import make_optimizer, without
 
@@ -34,7 +34,7 @@ def grpo_learner(
         compute_of(config, mesh, c.microbatch_rows, c.offload_optimizer),
         mesh,
         without(optimizer, "router") if c.router == "frozen" else optimizer,
-        losses.policy_gradient(c),
+        objectives.policy_gradient(c),
         config.sampling.temperature,
         frozen,
         routers,
@@ -50,7 +50,7 @@ def sft_learner(
     """The learner of `config.sft`; arguments as for `grpo_learner`."""
     compute = compute_of(config, mesh, config.sft.microbatch_rows)
     optimizer = optimizer_of(config.sft)
-    return Learner(model_config, compute, mesh, optimizer, losses.negative_log_likelihood, 1.0, frozen)
+    return Learner(model_config, compute, mesh, optimizer, objectives.negative_log_likelihood, 1.0, frozen)
 
 
 def compute_of(config: Any, mesh: Mesh, microbatch_rows: int, offload_optimizer: bool = False) -> Compute:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.training import batches, loop, recipe
+from pivotrl_jax.training import batches, loop, method, recipe
 
 
 def turns_of(
@@ -39,7 +39,7 @@ def turns_of(
     return by_trajectory, left_out
 
 
-def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: loop.Validate):
+def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: method.Validate):
     """Fine-tune as `config.sft` says. Returns (parameters, totals), as `pivotrl.train` does. Raises
     InputError when no turn fits a row."""
     config, c = run.config, run.config.sft
@@ -53,17 +53,17 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: loop.V
     frozen = run.params if run.trained_config.lora else None
     learner = recipe.sft_learner(config, run.trained_config, run.mesh, frozen)
 
-    def make_batch(step: int, params) -> loop.StepBatch:
-        chosen = loop.items_of_step(step, len(turns), c.trajectories_per_step, config.seed)
+    def make_batch(step: int, params) -> method.StepBatch:
+        chosen = method.items_of_step(step, len(turns), c.trajectories_per_step, config.seed)
         # a trajectory drawn twice in a step, at the seam of two epochs, is one tree and counts twice
         flat = [turn for i in chosen for turn in turns[i]]
-        return loop.StepBatch(batches.sft_batch(flat, row_lengths, learner.rows))
+        return method.StepBatch(batches.sft_batch(flat, row_lengths, learner.rows))
 
     tokens = json.dumps([[t.prompt, t.completion] for several in turns for t in several])
     identity = run.identity(
-        sft={name: value for name, value in c.to_dict().items() if name not in loop.FREE},
+        sft={name: value for name, value in c.to_dict().items() if name not in method.FREE},
         turns=hashlib.sha256(tokens.encode()).hexdigest()[:16],
     )
     steps = max(1, round(c.epochs * len(turns) / c.trajectories_per_step))
-    job = loop.Job("SFT", steps, learner, make_batch, identity, c)
+    job = method.Job("SFT", steps, learner, make_batch, identity, c)
     return loop.train(run, job, validate)

@@ -19,7 +19,7 @@ from pivotrl_jax.models import attention, attention_kernel, decoder
 from pivotrl_jax.models.forest import Piece, pack
 from pivotrl_jax.plan import chips, programs
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import objectives
 
 H, N, K = 4, 2, 64
 
@@ -240,7 +240,7 @@ def test_the_gradient_of_a_model_over_several_tpus_compiles_with_it(remat):
         dataclasses.replace(compute, rows=2),
         mesh,
         optax.sgd(1.0),
-        losses.negative_log_likelihood,
+        objectives.negative_log_likelihood,
         1.0,
     )
     params = programs.structs(decoder.param_shapes(config), learner.param_sharding)

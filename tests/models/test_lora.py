@@ -24,7 +24,7 @@ from pivotrl_jax.models.forest import Piece, pack
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts.sampler import Sampler, Sampling
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import objectives
 from pivotrl_jax.training.optimizer import make_optimizer
 
 RANK, ALPHA = 3, 5.0
@@ -159,7 +159,7 @@ def learner_of(optimizer):
         dataclasses.replace(COMPUTE, rows=2),
         mesh,
         optimizer,
-        losses.negative_log_likelihood,
+        objectives.negative_log_likelihood,
         1.0,
         frozen=frozen,
     )
@@ -194,7 +194,7 @@ def test_the_gradient_is_that_of_the_merged_weights(stepped, batch):
 
     def loss(adapters):
         params = by_hand(lora.join(frozen, adapters), jnp, jnp.float32)
-        return losses.negative_log_likelihood(
+        return objectives.negative_log_likelihood(
             *learner_lib.forest_log_probs(HALF, COMPUTE, params, batch, 1.0), batch
         )[0]
 

@@ -12,7 +12,7 @@ from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder
 from pivotrl_jax.models.forest import Forest, Piece, Placement
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import objectives
 
 MOE = model_config.ModelConfig(
     vocab_size=61,
@@ -174,7 +174,7 @@ def often_seen_gradient(mesh, dtype: str) -> dict[str, np.ndarray]:
         dataclasses.replace(compute, rows=2),
         mesh,
         optax.sgd(1.0),
-        losses.negative_log_likelihood,
+        objectives.negative_log_likelihood,
         1.0,
     )
     params = sharp_params(config)

@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import objectives
 
 
-def policy_gradient(clip_low: float, clip_high: float, kl_coefficient: float, **fields) -> losses.Objective:
-    """`losses.policy_gradient` of a config with these fields; the others are the base config's."""
+def policy_gradient(
+    clip_low: float, clip_high: float, kl_coefficient: float, **fields
+) -> objectives.Objective:
+    """`objectives.policy_gradient` of a config with these fields; the others are the base config's."""
     plain = {
         "loss": "grpo",
         "importance": "ratio",
@@ -15,4 +17,4 @@ def policy_gradient(clip_low: float, clip_high: float, kl_coefficient: float, **
         "kl_in": "loss",
     }
     numbers = {"clip_low": clip_low, "clip_high": clip_high, "kl_coefficient": kl_coefficient}
-    return losses.policy_gradient(SimpleNamespace(**numbers, **{**plain, **fields}))
+    return objectives.policy_gradient(SimpleNamespace(**numbers, **{**plain, **fields}))

@@ -10,7 +10,7 @@ import pytest
 from support.objectives import policy_gradient
 from support.paths import SHARED
 
-from pivotrl_jax.training import advantages, losses
+from pivotrl_jax.training import advantages, losses, objectives
 
 CONFORMANCE = SHARED / "conformance/nemo_gym/grpo_advantage.jsonl"
 
@@ -116,7 +116,7 @@ def test_expected_kl_loss_and_gradient_are_the_exact_kls(on_policy):
 
         def expected(logits):
             log_prob = jax.nn.log_softmax(logits)
-            return (jnp.exp(behaviour) * losses.kl_loss(log_prob, behaviour, ref)).sum()
+            return (jnp.exp(behaviour) * objectives.kl_loss(log_prob, behaviour, ref)).sum()
 
         def exact(logits):
             log_prob = jax.nn.log_softmax(logits)
@@ -130,7 +130,7 @@ def test_expected_kl_loss_and_gradient_are_the_exact_kls(on_policy):
 
 def test_kl_loss_is_zero_at_the_reference():
     x = jnp.asarray([-0.1, -3.0])
-    assert (losses.kl_loss(x, x - 0.5, x) == 0).all()
+    assert (objectives.kl_loss(x, x - 0.5, x) == 0).all()
 
 
 def batch_fields(**fields):
@@ -163,7 +163,7 @@ def test_without_kl_the_reference_is_not_needed():
 
 def test_sft_loss_is_the_weighted_negative_log_likelihood():
     log_prob = jnp.asarray([[-1.0, -2.0, -8.0]])
-    total, sums = losses.negative_log_likelihood(
+    total, sums = objectives.negative_log_likelihood(
         log_prob, jnp.ones((1, 3)), {"weight": jnp.asarray([[0.5, 0.5, 0.0]])}
     )
     assert total == 1.5 and sums["tokens"] == 2 and sums["nll"] == 3.0

@@ -15,7 +15,7 @@ from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import compilations
 from pivotrl_jax.training import batches, pivotrl
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training.loop import items_of_step
+from pivotrl_jax.training.method import items_of_step
 
 
 @pytest.fixture(autouse=True)

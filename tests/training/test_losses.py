@@ -17,7 +17,7 @@ from support.objectives import policy_gradient
 from pivotrl_jax.models import forest
 from pivotrl_jax.records import Rollout
 from pivotrl_jax.training import advantages as advantages_lib
-from pivotrl_jax.training import batches, losses
+from pivotrl_jax.training import batches, losses, objectives
 from pivotrl_jax.training import learner as learner_lib
 
 LOW, HIGH, CAP, BETA = 0.2, 0.3, 1.5, 0.05
@@ -226,7 +226,7 @@ def test_the_expected_gradient_of_every_kl_estimator_is_the_true_kls(estimator, 
     ref = jax.nn.log_softmax(reference)
 
     def expected(logits):
-        per_token = losses.kl_loss(jax.nn.log_softmax(logits), behaviour, ref, estimator, cap)
+        per_token = objectives.kl_loss(jax.nn.log_softmax(logits), behaviour, ref, estimator, cap)
         return (jnp.exp(behaviour) * per_token).sum()
 
     got, want = (jax.value_and_grad(f)(logits) for f in (expected, lambda x: kl(jax.nn.log_softmax(x), ref)))
@@ -235,7 +235,7 @@ def test_the_expected_gradient_of_every_kl_estimator_is_the_true_kls(estimator, 
     if estimator == "k2":  # as the docstring says: not the KL's value, but close to it near the reference
         assert abs(got[0] / want[0] - 1) > 0.05
         near = jax.nn.log_softmax(reference + 1e-3 * logits)
-        value = (jnp.exp(near) * losses.kl_loss(near, near, ref, "k2")).sum()
+        value = (jnp.exp(near) * objectives.kl_loss(near, near, ref, "k2")).sum()
         np.testing.assert_allclose(value, kl(near, ref), rtol=1e-2)
     else:
         np.testing.assert_allclose(got[0], want[0], rtol=1e-12)
@@ -243,8 +243,8 @@ def test_the_expected_gradient_of_every_kl_estimator_is_the_true_kls(estimator, 
 
 def test_k3_is_never_negative_and_k1_is_for_many_tokens():
     logits, reference, _ = (jax.nn.log_softmax(x) for x in softmaxes())
-    assert (losses.kl_loss(logits, logits, reference, "k3") >= 0).all()
-    assert (losses.kl_loss(logits, logits, reference, "k1") < 0).any()
+    assert (objectives.kl_loss(logits, logits, reference, "k3") >= 0).all()
+    assert (objectives.kl_loss(logits, logits, reference, "k1") < 0).any()
 
 
 def test_as_a_reward_k1_has_the_gradient_of_the_kl_of_whole_samples_and_k3_another():

@@ -13,7 +13,7 @@ from pivotrl_jax.models import sharding
 from pivotrl_jax.models.forest import pack
 from pivotrl_jax.records import InputError
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses, optimizer
+from pivotrl_jax.training import objectives, optimizer
 from pivotrl_jax.training.optimizer import kept_in, make_optimizer, without
 
 
@@ -90,7 +90,7 @@ def test_offloaded_state_rests_on_the_host_and_changes_nothing(dense, batch):
             dataclasses.replace(compute, rows=2, offload_optimizer=offload),
             mesh,
             adamw,
-            losses.negative_log_likelihood,
+            objectives.negative_log_likelihood,
             1.0,
         )
         state = learner.init_state(sharp_params(dense))

@@ -18,7 +18,7 @@ from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_records
 from pivotrl_jax.rollouts.rollout import Rollouts
-from pivotrl_jax.training import loop, reprofile
+from pivotrl_jax.training import loop, method, reprofile
 
 PROMPTS = tiny_run.conversations(5)
 CANDIDATES = [prompt.candidate for prompt in PROMPTS]
@@ -150,7 +150,7 @@ def test_it_trains_on_the_new_pivots_in_an_order_that_starts_anew(whole):
     for step, ids in enumerate(seen):
         phase = sum(step >= at for at in AT)
         first, pool = [0, *AT][phase], pools[phase]
-        order = loop.items_of_step(step - first, len(pool), config_of().grpo.pivots_per_step, 0)
+        order = method.items_of_step(step - first, len(pool), config_of().grpo.pivots_per_step, 0)
         assert ids == [pool[i] for i in order]
 
 

@@ -12,7 +12,7 @@ from support.forests import path_tokens
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import InputError
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses
+from pivotrl_jax.training import objectives
 from pivotrl_jax.training.batches import Turn, sft_batch
 
 ROWS, SLOTS = 2, (24, 32)
@@ -67,7 +67,7 @@ def policy(request):
         dataclasses.replace(COMPUTE, rows=ROWS),
         mesh,
         optax.sgd(1.0),
-        losses.negative_log_likelihood,
+        objectives.negative_log_likelihood,
         1.0,
     )
     return params, jax.jit(jax.value_and_grad(loss)), learner

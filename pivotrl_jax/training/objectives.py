@@ -1,0 +1,92 @@
+"""What a learner minimises: the losses of a batch with their weights and the KL, or SFT's likelihood."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pivotrl_jax import plugins
+from pivotrl_jax.training.losses import LOSSES, Batch, Tokens, truncated_weight, unit
+
+# (log_prob, entropy, batch) -> (what is minimised, sums over trained tokens)
+Objective = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def policy_gradient(config: Any) -> Objective:
+    """The objective of `config.grpo`: its loss with every token's weight, and the KL to the reference where
+    `kl_in` is "loss".
+
+    Batch fields: `advantage`, `behaviour_log_prob`, `sequence`, and with a KL `reference_log_prob`. Raises
+    InputError when `config.loss` names nothing.
+    """
+    token_loss = plugins.find("losses", config.loss, LOSSES, "config.grpo.loss")
+    kl_coefficient = config.kl_coefficient if config.kl_in == "loss" else 0.0
+
+    def objective(log_prob, entropy, batch):
+        weight, trained = batch["weight"], batch["weight"] > 0
+        tokens = Tokens(log_prob, batch["behaviour_log_prob"], batch["advantage"], batch.get("sequence"))
+        loss, metrics = token_loss(tokens, config)
+        sums = {
+            "loss": (weight * loss).sum(),
+            "tokens": trained.sum(),
+            "entropy": (entropy * trained).sum(),
+            "log_prob_drift": (jnp.abs(tokens.log_ratio) * trained).sum(),
+            **{name: (value * trained).sum() for name, value in metrics.items()},
+        }
+        total = sums["loss"]
+        if kl_coefficient:
+            cap = config.importance_cap if config.importance == "tis" else None
+            reference = batch["reference_log_prob"]
+            kl = kl_loss(log_prob, tokens.behaviour_log_prob, reference, config.kl_estimator, cap)
+            sums["kl"] = (kl * trained).sum()
+            total = total + kl_coefficient * (weight * kl).sum()
+        return total, sums
+
+    return objective
+
+
+def negative_log_likelihood(
+    log_prob: jax.Array, entropy: jax.Array, batch: Batch
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The objective of supervised fine-tuning: weighted negative log-likelihood of the trained tokens."""
+    trained = batch["weight"] > 0
+    total = (batch["weight"] * -log_prob).sum()
+    sums = {"loss": total, "tokens": trained.sum(), "nll": -(log_prob * trained).sum()}
+    return total, {**sums, "entropy": (entropy * trained).sum()}
+
+
+def kl_loss(
+    log_prob: jax.Array,
+    behaviour_log_prob: jax.Array,
+    reference_log_prob: jax.Array,
+    estimator: str = "k3",
+    cap: float | None = None,
+) -> jax.Array:
+    """Per-token KL(policy || reference) over next tokens, from tokens that the sampler drew. With every
+    estimator the expected gradient under the sampler is exactly that of the true KL.
+
+    d = reference - policy (Schulman, "Approximating KL divergence", 2020), ratio = policy / sampler:
+
+        k1  ratio * -d                  exact in value; noisy, and negative for many tokens
+        k2  constant(ratio) * d^2 / 2   biased in value: it is the KL to second order in d alone
+        k3  ratio * (exp(d) - d - 1)    exact in value, and never negative
+
+    The ratio adds the score term. Without its gradient k1's is zero in expectation, and k3's is that of
+    KL(reference || policy) (transformers' peers fixed this as huggingface/trl#6503). k2 has the right one as
+    it stands, and would have it twice. With a `cap` the ratio is truncated there, and where it is, value and
+    gradient are too small.
+    """
+    d = reference_log_prob - log_prob
+    log_ratio = log_prob - behaviour_log_prob
+    ratio = jnp.exp(log_ratio)
+    if cap is not None:  # in value min(ratio, cap); in gradient that value times log_prob's
+        ratio = truncated_weight(log_ratio, cap) * jnp.exp(unit(log_ratio))
+    return KL_ESTIMATORS[estimator](ratio, d)
+
+
+KL_ESTIMATORS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "k1": lambda ratio, d: ratio * -d,
+    "k2": lambda ratio, d: jax.lax.stop_gradient(ratio) * d**2 / 2,
+    "k3": lambda ratio, d: ratio * (jnp.exp(d) - d - 1),
+}
