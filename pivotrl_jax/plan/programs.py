@@ -1,9 +1,9 @@
-"""What a run would cost on a machine that is not there: its programs compiled ahead of time, and counted.
+"""What a run would cost on a machine that you do not have: its programs compiled ahead of time, and counted.
 
-The programs are the ones a run uses, `update.Learner`'s and `sampler.Sampler`'s, lowered with the shapes of
-the config and shardings on the target's devices. Nothing is allocated. Memory is the compiler's own account;
-FLOPs are counted in the jaxpr (`costs.py`), collectives in the compiled program (`hlo.py`), because XLA's own
-cost analysis counts the body of a loop once.
+The programs are those of the run itself, `Learner`'s and `Sampler`'s, lowered with the shapes of the config
+and shardings on the target's devices. Nothing is allocated. Memory is what the compiler reports. FLOPs are
+counted in the jaxpr (`costs.py`) and collectives in the compiled program (`hlo.py`), because XLA's own cost
+analysis counts the body of a loop once.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,11 @@ from pivotrl_jax.models import decoder, forest, lora, routing, sharding
 from pivotrl_jax.models import experts as experts_lib
 from pivotrl_jax.plan import costs, hlo
 from pivotrl_jax.plan.chips import Chip
+from pivotrl_jax.records import Prompt, Rollout
+from pivotrl_jax.rollouts.rollout import RoutedRollout
 from pivotrl_jax.rollouts.sampler import Sampler, Sampling
 from pivotrl_jax.training import learner, recipe
+from pivotrl_jax.training.batches import grpo_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +37,15 @@ class Program:
 
     name: str
     calls: int  # per optimizer step, at most
-    peak_bytes: int  # arguments, results and temporaries at once, by the compiler
+    peak_bytes: int  # most bytes alive at once (arguments, results and temporaries), by the compiler
     flops: float  # per device and call, with what remat computes again
     traffic_bytes: float  # least traffic with device memory, per call
     collectives: dict[str, hlo.Collective]  # per call
-    compiled: bool  # False: the compiler gave up for lack of memory, of which `peak_bytes` says how much
+    compiled: bool  # False: the compiler refused for lack of memory; `peak_bytes` is what it asked for
     compile_seconds: float
 
     def floor_seconds(self, chip: Chip) -> dict[str, float]:
-        """Least seconds per call for arithmetic, memory and interconnect, each alone at its peak."""
+        """Least seconds per call of arithmetic, memory and interconnect, each alone at its peak rate."""
         wire = sum(c.wire_bytes for c in self.collectives.values())
         return {
             "compute": self.flops / chip.flops,
@@ -52,7 +56,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-    """Rows, row length and branches of a run's largest programs."""
+    """Rows, row lengths and samples of a run's largest programs."""
 
     learner_rows: int
     sampler_rows: int
@@ -68,7 +72,7 @@ class Shapes:
 
     @classmethod
     def of(cls, config, mesh: Mesh) -> "Shapes":
-        """As a step packs them when every prompt and completion is as long as the config allows."""
+        """The shapes of a step whose prompts and completions are all as long as the config allows."""
         g, most = config.grpo, config.data.max_prompt_tokens
         learner_rows = sharding.whole_rows(mesh, g.microbatch_rows)
         sampler_rows = sharding.whole_rows(mesh, g.batch.rows)
@@ -109,15 +113,15 @@ def structs(shapes, places, dtype=None):
 
 
 def bytes_per_device(tree) -> int:
-    """Of ShapeDtypeStructs with shardings."""
+    """Bytes on one device of a tree of ShapeDtypeStructs with shardings."""
     return sum(math.prod(s.sharding.shard_shape(s.shape)) * s.dtype.itemsize for s in jax.tree.leaves(tree))
 
 
 def _compile(lowered, kind: str) -> tuple[int, str]:
-    """(peak bytes of a device, the partitioned program). The TPU compiler refuses a program that does not fit
-    and says what it would take: then there is no text.
+    """(peak bytes of a device, the text of the partitioned program). The TPU compiler refuses a program that
+    does not fit and says how much it needs; then the text is empty.
 
-    XLA turns bfloat16 collectives into float32 ones for CPU, so the text for GPUs is that of the partitioner.
+    XLA turns bfloat16 collectives into float32 ones for CPU, so the text for GPUs is the partitioner's.
     """
     if kind == "tpu":
         try:
@@ -132,7 +136,7 @@ def _compile(lowered, kind: str) -> tuple[int, str]:
         dump = {"xla_dump_to": directory, "xla_dump_hlo_pass_re": "spmd-partitioning"}
         memory = lowered.compile(compiler_options=dump).memory_analysis()
         text = next(Path(directory).glob("*after_spmd-partitioning*.txt")).read_text()
-    # the CPU compiler knows no peak: everything at once
+    # the CPU compiler reports no peak, so everything counts as alive at once
     sizes = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return sizes - memory.alias_size_in_bytes, text
 
@@ -172,8 +176,8 @@ class Plan:
         return struct(s.shape, self.config.model.param_dtype if router else self.model_config.dtype, place)
 
     def resident_bytes(self) -> dict[str, int]:
-        """What lies on a device through training: trained parameters, optimizer state, frozen parameters, and
-        the reference policy where the loss needs one."""
+        """What a device holds throughout training: trained and frozen parameters, optimizer state, and the
+        reference policy if there is a KL."""
         optimizer = 0 if self.config.grpo.offload_optimizer else bytes_per_device(self.opt_state)
         params = bytes_per_device(self.params)
         reference = params if self.config.grpo.kl_coefficient else 0
@@ -184,14 +188,14 @@ class Plan:
         }
 
     def shared_bytes(self) -> int:
-        """Bytes of the sampler's parameters that are the learner's or frozen ones themselves, not copies."""
+        """Bytes of the sampler's parameters that it shares with the learner instead of copying them."""
         own = lora.join(self.frozen, self.params)
         pairs = zip(jax.tree.leaves(self.decode_params), jax.tree.leaves(own))
         same = lambda a, b: a.dtype == b.dtype and a.sharding.is_equivalent_to(b.sharding, len(a.shape))  # noqa: E731
         return bytes_per_device([a for a, b in pairs if same(a, b)])
 
     def kv_cache_bytes(self) -> tuple[int, int]:
-        """(prefix, own): keys and values of a batch of rollouts, per device."""
+        """(of prefixes, of the samples' own tokens): keys and values of a batch of rollouts, per device."""
         c, s = self.model_config, self.shapes
         heads = c.num_kv_heads // self.mesh.shape["tensor"]
         rows = s.sampler_rows // sharding.row_shards(self.mesh)
@@ -199,36 +203,34 @@ class Plan:
         return rows * s.prefix_slots * token, rows * s.decode_slots * s.max_tokens * token
 
     def compile(self) -> list[Program]:
-        """Compile the update's programs and the sampler's: gradient, optimizer, rollouts and, where the loss
-        has a reference, its log-probs. Minutes for a large model."""
-        # one after the other: libtpu 0.0.42 has crashed when compiling in two threads
+        """Compile the learner's and the sampler's programs: gradient, optimizer, rollouts and, if there is a
+        KL, the reference's log-probs. Takes minutes for a large model."""
+        # not in parallel: libtpu 0.0.42 has crashed when compiling in two threads
         made = [self._accumulate(), self._apply(), self._sample()]
         return [*made, self._score()] if self.config.grpo.kl_coefficient else made
 
     def _batch(self):
-        names = {"tokens": jnp.int32, "position": jnp.int32, "parent": jnp.int32, "subtree_end": jnp.int32}
-        names |= dict.fromkeys(("weight", "behaviour_log_prob", "advantage"), jnp.float32)
-        names["sequence"] = jnp.int32
+        """A microbatch of rollouts: the arrays of a batch of one token, in rows of this run's length."""
+        c, routers = self.model_config, self.learner.routers
+        layers = sum(end - first for _, first, end, moe in c.segments() if moe)
+        experts = np.zeros((1, layers, c.experts_per_token), routing.record_dtype(c.num_experts))
+        record = {"experts": experts, "prompt_experts": experts} if routers.agreement else {}
+        kind = RoutedRollout if record else Rollout
+        rollout = kind("", 0, [0], [0.0], [0.0], True, "", 0.0, "", **record)
+        prompt = Prompt(SimpleNamespace(trajectory_id=""), [0])
+        one = np.ones((1, 1), np.float32)
+        batch = routers.prepare(grpo_batch([prompt], [[rollout]], one, one, [self.shapes.slots], rows=1))
         if self.config.grpo.kl_coefficient:
-            names["reference_log_prob"] = jnp.float32
-        routers, c = self.learner.routers, self.model_config
-        if routers.balance:
-            names["real"] = jnp.float32
-        shape = self.shapes.learner_rows, self.shapes.slots
-        made = {name: struct(shape, dtype, self.learner.batch_sharding) for name, dtype in names.items()}
-        if routers.agreement:
-            layers = sum(last - first for _, first, last, moe in c.segments() if moe)
-            record = routing.record_dtype(c.num_experts)
-            shape = *shape, layers, c.experts_per_token
-            made["experts"] = struct(shape, record, self.learner.batch_sharding)
-        return made
+            batch["reference_log_prob"] = batch["weight"]
+        rows, place = self.shapes.learner_rows, self.learner.batch_sharding
+        return {name: struct((rows, *x.shape[1:]), x.dtype, place) for name, x in batch.items()}
 
     def _accumulate(self) -> Program:
         args = self.params, self.frozen, self.params, self._batch()
         s = self.shapes
         tokens = s.learner_rows * s.slots // sharding.row_shards(self.mesh)
-        # products in the forward pass, its recomputation, and two for the gradient of each; all but the last
-        # read the weights, and the gradient is added to the one so far
+        # a forward pass, its recomputation under remat, and two products for the gradient of each; all but
+        # the last read the weights, and the gradient is added to the accumulated one
         passes = 4 if self.config.compute.remat == "full" else 3
         traffic = (passes - 1) * self._gathered_bytes() + passes * tokens * self._bytes_per_token()
         traffic += 2 * bytes_per_device(self.params)
@@ -237,7 +239,7 @@ class Plan:
         )
 
     def _bytes_per_token(self) -> float:
-        """What the products of all layers read and write for a token, beside their weights."""
+        """Bytes that the products of all layers read and write for one token, without the weights."""
         c, tensor = self.model_config, self.mesh.shape["tensor"]
         D, heads, kv = c.hidden_size, c.num_heads * c.head_dim / tensor, c.num_kv_heads * c.head_dim / tensor
         attention = 2 * (D + heads) + 2 * (D + kv)
@@ -248,7 +250,7 @@ class Plan:
         return layers * jnp.dtype(c.dtype).itemsize
 
     def _gathered_bytes(self) -> int:
-        """A device's weights in the compute dtype, whole over `fsdp`."""
+        """Bytes of a device's weights in the compute dtype after they are gathered over `fsdp`."""
         total = 0
         boxed = jax.tree.leaves(
             decoder.abstract_params(self.model_config), is_leaf=lambda x: hasattr(x, "names")
@@ -289,7 +291,8 @@ class Plan:
             for name, x in self.decode_params.items()
             if name != "embed" or self.model_config.tie_embeddings
         }
-        # every decode step reads the weights a device holds, the prefixes and, on average, half of the branches
+        # every decode step reads the device's weights, the prefixes and, on average, half of the samples'
+        # tokens
         steps = -(-s.branches // s.decode_slots) * (s.max_tokens - 1)
         traffic = (steps + 1) * (bytes_per_device(weights) + prefix + own / 2)
         return self._program("rollouts", self.sampler.run, args, s.rollout_batches, traffic, steps)
@@ -312,8 +315,9 @@ class Plan:
         )
 
     def _flops(self, jaxpr, steps: int) -> float:
-        """Of all devices. Where experts are spread, every device gets the rows of all and multiplies its own
-        experts': over `expert`, and in the sampler over `fsdp`, too, unless it moves weights there."""
+        """FLOPs of all devices together. Where experts are spread, every device receives all rows and
+        multiplies those of its own experts. They are spread over `expert` and, in the sampler, also over
+        `fsdp`, unless it moves weights instead."""
         platform = "tpu" if self.chip.kind == "tpu" else "cuda"
         expert, s = self.mesh.shape["expert"], self.shapes
 

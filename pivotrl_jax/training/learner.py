@@ -59,6 +59,13 @@ class Routers:
     def wanted(self) -> routing.RouterOutputs:
         return routing.RouterOutputs(choices=self.agreement, loads=bool(self.balance))
 
+    def prepare(self, batch: Batch) -> Batch:
+        """The batch with `real`, which the load-balance loss reads: 1 / (number of tokens), 0 at padding."""
+        if not self.balance:
+            return batch
+        real = batch["subtree_end"] > 0
+        return {**batch, "real": np.float32(real / max(real.sum(), 1))}
+
     def terms(self, seen: routing.Seen, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """(what is added to the loss, sums); a pair is a sum with a count of its own."""
         total, sums = 0.0, {}
@@ -226,9 +233,7 @@ class Learner:
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, float]]:
         """One optimizer step over all rows of `batch`; `state` is donated. Returns means per trained
         token."""
-        if self.routers.balance:
-            real = batch["subtree_end"] > 0
-            batch = {**batch, "real": np.float32(real / max(real.sum(), 1))}
+        batch = self.routers.prepare(batch)
         with jax.set_mesh(self.mesh):
             grads, sums = self._zeros(state.params), []
             for piece in self._microbatches(batch):
