@@ -11,12 +11,14 @@ import sys
 import tomllib
 
 import pytest
-from support import tiny_run
+from support import learning, tiny_run
+from support.forests import MOE
 from support.paths import ROOT
 
 from pivotrl_jax import environments, plugins, verifiers
 from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Call
+from pivotrl_jax.training import losses, recipe
 from pivotrl_jax.trajectories import extract, reading
 
 PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
@@ -72,6 +74,7 @@ def test_commands_print_what_the_page_says(package, example):
 def test_installed_entry_points_are_found_by_their_names(installed):
     assert verifiers.get("any_case").name == "any_case"
     assert environments.find("safes").name == "safes"
+    assert callable(plugins.find("losses", "reinforce", losses.LOSSES, "config.grpo.loss"))
     assert callable(plugins.find("readers", "tickets", reading.READERS, "config.data.format").trajectory)
 
 
@@ -104,3 +107,12 @@ def test_an_episode_of_the_environment_is_won_by_the_code_and_lost_without_it(pa
         episode.step(Action(content="Done."))
         assert episode.done and episode.check().reward == reward
     assert extract.extract([safes.demonstrate(task)])[1].demonstration["tool_calls"]
+
+
+def test_the_loss_trains(package, monkeypatch):
+    monkeypatch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
+    changes = {"steps": 2, "loss": "my_pkg.losses:reinforce"}
+    learner = recipe.grpo_learner(learning.config_of(**changes), MOE, tiny_run.mesh())
+    learning.learn(package, learner=learner, **changes)
+    lines = learning.metrics(package)
+    assert len(lines) == 2 and all(line["ratio"] == pytest.approx(1, abs=1e-3) for line in lines)

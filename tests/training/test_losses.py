@@ -474,8 +474,8 @@ def test_a_config_says_which_loss_it_is():
     samples = random_samples(rng)
     weights = weights_of(samples, "token_mean")
     now, fields, where = laid_out(rng, samples, weights, 24)
-    total, _, _ = loss_and_gradients(losses.policy_gradient(c), now, fields, where)
+    total, _, _ = loss_and_gradients(objectives.policy_gradient(c), now, fields, where)
     np.testing.assert_allclose(total, reference_loss(samples, weights, "cispo", "tis", "k2")[0], rtol=1e-12)
     c.kl_in = "reward"  # then the advantages carry it, and the loss needs no reference
     del fields["reference_log_prob"]
-    assert "kl" not in loss_and_gradients(losses.policy_gradient(c), now, fields, where)[2]
+    assert "kl" not in loss_and_gradients(objectives.policy_gradient(c), now, fields, where)[2]
