@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pivotrl_jax import records
 from pivotrl_jax.checkpoints import hf, locate, peft
-from pivotrl_jax.evaluation import evaluation, validation
+from pivotrl_jax.evaluation import evaluation, measures, validation
 from pivotrl_jax.models import lora
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
@@ -33,18 +33,18 @@ def main() -> None:
     run = run_lib.open_run(config)
     resume.prepare_workdir(run)
     with run.stage("candidates"):
-        data, held = sources.load_with_validation(config)
+        data, validation_set = sources.load_with_validation(config)
         candidates = candidates_lib.make_candidates(run, data)
-        tasks = evaluation.held_out_tasks(run, data)
+        held_out = evaluation.make_held_out(run, data)
     selection, rollouts = None, []
     if config.method == "pivotrl":
         with run.stage("profiling"):
             selection, rollouts = profiling.find_pivots(run, candidates)
             selection.require_pivots()
     with run.stage("evaluation before"):
-        before = evaluation.evaluate_policy(run, run.params, tasks, "before", run.policy)
+        before = evaluation.evaluate_run(run, run.params, held_out, "before", run.policy)
     with run.stage("training"):
-        validate = validation.make(run, held)
+        validate = validation.make(run, validation_set)
         if config.method == "sft":
             params, totals = sft.train(run, data.demonstrations, validate)
         elif config.method == "e2e_rl":
@@ -59,11 +59,11 @@ def main() -> None:
         if run.trained_config.lora:
             peft.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
     with run.stage("evaluation after"):
-        after = evaluation.evaluate_policy(run, params, tasks, "after", hf.checkpoint_fingerprint(export))
+        after = evaluation.evaluate_run(run, params, held_out, "after", hf.checkpoint_fingerprint(export))
     result = {
-        "before": evaluation.summarise(before),
-        "after": evaluation.summarise(after),
-        "difference": evaluation.compare(before, after),
+        "before": measures.summarise(before),
+        "after": measures.summarise(after),
+        "difference": measures.compare(before, after),
     }
     records.write_json(run.workdir / "evaluation.json", result)
     counts = {
@@ -75,7 +75,7 @@ def main() -> None:
         "trained_tokens": totals["trained_tokens"],
         "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),
         "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
-        "evaluation_abstained": evaluation.abstentions(before) + evaluation.abstentions(after),
+        "evaluation_abstained": measures.abstentions(before) + measures.abstentions(after),
     }
     reprofiled = []
     if selection:

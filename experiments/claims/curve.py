@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.evaluation import evaluation, measures
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import sources
 
@@ -46,7 +46,7 @@ def curve(workdir: Path) -> list[dict]:
     config.workdir = str(workdir / "curve")
     run = run_lib.open_run(config)
     data = sources.load(config.data, config.seed)
-    tasks = dataclasses.replace(evaluation.held_out_tasks(run, data), candidates=[], prompts=[], skills=[])
+    held_out = dataclasses.replace(evaluation.make_held_out(run, data), prompts=[], skills=[])
     costs = spent(workdir)
     before = json.loads((workdir / "evaluations" / "before.json").read_text("utf-8"))["results"]
     points = [{"step": 0, "rollout_turns": 0, "seconds": 0.0, "episodes": successes(before)}]
@@ -54,14 +54,14 @@ def curve(workdir: Path) -> list[dict]:
     for step in steps:
         saved = ocp.StandardCheckpointer().restore((workdir / "checkpoints" / str(step) / "state").absolute())
         params = jax.tree.map(np.asarray, saved["params"])
-        results = evaluation.evaluate_policy(
-            run, params, tasks, f"step{step}", f"{workdir.parent.name} step {step}"
+        results = evaluation.evaluate_run(
+            run, params, held_out, f"step{step}", f"{workdir.parent.name} step {step}"
         )
         points.append({"step": step, **costs[step - 1], "episodes": successes(results)})
     return points
 
 
-def successes(results: evaluation.Results) -> list[float]:
+def successes(results: measures.Results) -> list[float]:
     return [episode["success"] for episode in results["episodes"]]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import runs
 
-from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.evaluation import measures
 
 REPEATS = 4000
 
@@ -19,9 +19,9 @@ def finished(base: Path, name: str) -> list[int]:
 
 
 def series(base: Path, name: str, seed: int, when: str) -> dict[str, tuple[list[float], list[str]]]:
-    """`evaluation.series` of one run, "before" or "after"."""
+    """`measures.series` of one run, "before" or "after"."""
     file = runs.workdir_of(base, name, seed) / "evaluations" / f"{when}.json"
-    return evaluation.series(json.loads(file.read_text("utf-8"))["results"])
+    return measures.series(json.loads(file.read_text("utf-8"))["results"])
 
 
 def stacked(base: Path, name: str, seeds: list[int], when: str, measure: str) -> tuple[np.ndarray, list[str]]:

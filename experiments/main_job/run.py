@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pivotrl_jax.evaluation import evaluation, intervals
+from pivotrl_jax.evaluation import intervals, measures
 
 HERE = Path(__file__).resolve().parent
 MEASURES = ("episode_success", "call_turn_pass", "text_turn_pass", "out_of_domain")
@@ -28,8 +28,8 @@ def results_of(workdir: Path, name: str) -> dict:
 
 def pooled(workdirs: list[Path]) -> dict[str, dict]:
     """Measure -> before, after and change, averaged over seeds per task, intervals over tasks."""
-    before = [evaluation.series(results_of(w, "before")) for w in workdirs]
-    after = [evaluation.series(results_of(w, "after")) for w in workdirs]
+    before = [measures.series(results_of(w, "before")) for w in workdirs]
+    after = [measures.series(results_of(w, "after")) for w in workdirs]
     out = {}
     for name, (_, clusters) in before[0].items():
         first = np.mean([seed[name][0] for seed in before], axis=0)

@@ -17,6 +17,7 @@ import bfcl  # noqa: E402
 
 from pivotrl_jax.evaluation import (  # noqa: E402
     evaluation,
+    measures,
     skills,
 )
 from pivotrl_jax.run import run as run_lib  # noqa: E402
@@ -35,11 +36,11 @@ def main() -> None:
     config.data.demonstrations, config.resume = 1, False
     config.evaluate.turn_trajectories, config.evaluate.samples, config.evaluate.skill_items = 100, 8, 100
     run = run_lib.open_run(config)
-    tasks = evaluation.held_out_tasks(run, sources.load(config.data, config.seed))
+    held_out = evaluation.make_held_out(run, sources.load(config.data, config.seed))
     # the batch shape of profiling: G samples a turn
     config.evaluate.batch = config.profile.batch
-    results = evaluation.evaluate_policy(run, run.params, tasks, "measure", run.policy)
-    summary = evaluation.summarise(results)
+    results = evaluation.evaluate_run(run, run.params, held_out, "measure", run.policy)
+    summary = measures.summarise(results)
     families = summary.pop("families")
     equal = {"all": results["turns"], "call": [t for t in results["turns"] if t["is_call"]]}
     summary |= {

@@ -1,8 +1,8 @@
 """Validation: the policy in training, scored every few steps on items that are neither trained nor tested on.
 
-The toolbox writes other tasks of the held-out kind under another seed. Other sources give a share of their
-training scenarios, which are not trained on then. Single turns are scored as in evaluation.py; where there is
-a world, whole episodes too, if the config asks for them.
+An environment may have tasks for it (`validation_tasks`). Otherwise a share of the training scenarios is set
+aside and not trained on. Single turns are scored as in evaluation.py and, if the config asks for them and the
+tasks can be played, whole episodes too.
 """
 
 import math
@@ -11,28 +11,28 @@ from collections.abc import Callable
 
 import jax
 
-from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.evaluation import evaluation, measures
 from pivotrl_jax.records import InputError
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract
 from pivotrl_jax.trajectories.sources import ValidationSet
 
 PREFIX = "validation/"
-
-
 ROLLOUTS = f"{PREFIX}rollout_turns"
 
 Validate = Callable[[int, dict], dict[str, float]]  # (steps so far, parameters) -> metrics
 
 
-def make(run: run_lib.Run, held: ValidationSet) -> Validate:
-    """What validates a policy as `config.validation` says: its metrics after every so many steps, {} after
-    the others. Its draws come from the seed and the number of steps. Raises InputError when no turn is left
-    to score."""
+def make(run: run_lib.Run, validation_set: ValidationSet) -> Validate:
+    """A function (steps so far, parameters) -> the metrics of `config.validation` after every `every` steps,
+    and {} after the others. Its randomness depends on the seed and the number of steps only.
+
+    Raises InputError when no turn is left to score.
+    """
     c = run.config.validation
     if not c.every:
         return lambda steps, params: {}
-    turns = extract.extract(held.trajectories)
+    turns = extract.extract(validation_set.trajectories)
     prompts, too_long = extract.within_limit(run.chat, turns, run.config.data.max_prompt_tokens)
     run.facts["validation"] = {"turns": len(prompts), "prompts_too_long": len(too_long)}
     if not prompts:
@@ -41,7 +41,7 @@ def make(run: run_lib.Run, held: ValidationSet) -> Validate:
             f"config.data.max_prompt_tokens, {run.config.data.max_prompt_tokens}; raise it, or set "
             "config.validation.every to 0"
         )
-    tasks = evaluation.Tasks(held.tasks if c.attempts else [], prompts, [])
+    held_out = evaluation.HeldOut(validation_set.tasks if c.attempts else [], prompts, [])
     rollouts = evaluation.evaluation_rollouts(run, c.batch, trained=True)
 
     def validate(steps: int, params: dict) -> dict[str, float]:
@@ -51,8 +51,8 @@ def make(run: run_lib.Run, held: ValidationSet) -> Validate:
         results = evaluation.evaluate(
             rollouts,
             params,
-            tasks,
-            stream=stream_of(run.config.seed, steps),
+            held_out,
+            key=key_of(run.config.seed, steps),
             attempts=c.attempts,
             samples=c.samples,
             max_steps=run.config.evaluate.max_steps,
@@ -63,15 +63,15 @@ def make(run: run_lib.Run, held: ValidationSet) -> Validate:
     return validate
 
 
-def stream_of(seed: int, steps: int) -> jax.Array:
+def key_of(seed: int, steps: int) -> jax.Array:
     """The PRNG key of the validation after so many steps."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 5), steps)
 
 
-def metrics_of(results: evaluation.Results) -> dict[str, float]:
-    """Means of what evaluation.py measures, and of all turns together: "validation/turn_pass",
-    "validation/call_turn_pass", "validation/verifier/swe". NaN where nobody could decide a single turn."""
-    means = {name: math.fsum(v) / len(v) for name, (v, _) in evaluation.series(results).items()}
+def metrics_of(results: measures.Results) -> dict[str, float]:
+    """Means of the measures, and of all turns together as "validation/turn_pass", which is NaN where no turn
+    was decided. Others: "validation/call_turn_pass", "validation/verifier/swe"."""
+    means = {name: math.fsum(v) / len(v) for name, (v, _) in measures.series(results).items()}
     turns = [turn["mean"] for turn in results["turns"] if turn["mean"] is not None]
     means = {"turn_pass": math.fsum(turns) / len(turns) if turns else math.nan, **means}
     counts = {ROLLOUTS: results["rollout_turns"]}

@@ -17,8 +17,8 @@ from pivotrl_jax.rollouts.rollout import Rollouts
 class EpisodeResult:
     """One episode: its outcome, and every turn's prompt and completion as token ids."""
 
-    id: str  # "{row id}#{attempt}"
-    row: Task
+    id: str  # "{task id}#{attempt}"
+    task: Task
     success: float = 0.0
     reason: str = "unfinished"
     turns: list[tuple[list[int], Completion]] = dataclasses.field(default_factory=list)
@@ -27,7 +27,7 @@ class EpisodeResult:
 def play(
     rollouts: Rollouts,
     params: decoder.Params,
-    rows: Sequence[Task],
+    tasks: Sequence[Task],
     attempts: int,
     max_steps: int,
     max_prompt: int,
@@ -36,16 +36,15 @@ def play(
 ) -> list[EpisodeResult]:
     """Play every task `attempts` times, all episodes in step; in the order of tasks, then attempts.
 
-    `params` as `Actor.place` returns them, `key` is a PRNG key. An episode ends without success after
-    `max_steps` actions, and with the reason "too_long" where its next prompt would exceed `max_prompt`
-    tokens.
+    `params` as `Actor.place` returns them, `key` is a PRNG key; `max_steps` is what `Task.start` takes. An
+    episode whose next prompt would exceed `max_prompt` tokens ends as a failure with the reason "too_long".
     """
     results, repeats = [], collections.Counter()
-    for row in rows:
+    for task in tasks:
         for _ in range(attempts):  # a task that occurs twice is played again, with keys of its own
-            results.append(EpisodeResult(f"{row.id}#{repeats[row.id]}", row))
-            repeats[row.id] += 1
-    live = [(result, result.row.start(max_steps)) for result in results]
+            results.append(EpisodeResult(f"{task.id}#{repeats[task.id]}", task))
+            repeats[task.id] += 1
+    live = [(result, result.task.start(max_steps)) for result in results]
     chat = rollouts.chat
     with progress.bar(len(results), title, "episodes") as bar:
         while live:
@@ -57,7 +56,7 @@ def play(
                     bar.update(1)
                     continue
                 # the attempts at a task begin alike: as one tree their prompts are computed once
-                requests.append(Request(f"{result.id}#{episode.turns}", prompt, result.row.id, 1))
+                requests.append(Request(f"{result.id}#{episode.turns}", prompt, result.task.id, 1))
                 playing.append((result, episode))
             live = []
             completions = rollouts.actor.act(params, requests, key)

@@ -21,11 +21,11 @@ from pivotrl_jax.training.advantages import advantages
 from pivotrl_jax.training.batches import episode_metrics, episodes_batch
 
 
-def train(run: run_lib.Run, rows: Sequence[Task], validate: method.Validate):
+def train(run: run_lib.Run, tasks: Sequence[Task], validate: method.Validate):
     """Train on the demonstrations' own tasks as `config.grpo` and `config.e2e` say. Returns (parameters,
     totals). Raises InputError when the data have no tasks that can be played."""
     config, c, e2e = run.config, run.config.grpo, run.config.e2e
-    if not rows:
+    if not tasks:
         raise InputError(
             f"config.data.source {config.data.source!r} has no tasks that can be played, which "
             'config.method "e2e_rl" needs; name an environment, such as "toolbox", or take another method'
@@ -36,11 +36,11 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: method.Validate):
     stream = jax.random.fold_in(jax.random.key(config.seed), 4)
 
     def make_batch(step: int, params) -> method.StepBatch:
-        chosen = method.items_of_step(step, len(rows), e2e.tasks_per_step, config.seed)
+        chosen = method.items_of_step(step, len(tasks), e2e.tasks_per_step, config.seed)
         results = episodes.play(
             rollouts,
             rollouts.actor.place(params),
-            [rows[i] for i in chosen],
+            [tasks[i] for i in chosen],
             c.group_size,
             e2e.max_steps,
             config.data.max_prompt_tokens,
@@ -56,7 +56,7 @@ def train(run: run_lib.Run, rows: Sequence[Task], validate: method.Validate):
     identity = run.identity(
         grpo=recipe.fixed(c),
         e2e={name: value for name, value in e2e.to_dict().items() if name != "batch"},
-        rows=[row.id for row in rows],
+        rows=[task.id for task in tasks],
         **run.rollout_identity(),
     )
     job = method.Job("end-to-end RL", c.steps, learner, make_batch, identity, c)

@@ -12,6 +12,7 @@ from pivotrl_jax.environments import base
 from pivotrl_jax.records import Action, Call, InputError
 from pivotrl_jax.rollouts import episodes
 from pivotrl_jax.rollouts.actor import Completion
+from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import check_config
 from pivotrl_jax.trajectories import sources
 from pivotrl_jax.trajectories.extract import extract
@@ -77,7 +78,7 @@ class Policy:
 def test_the_example_is_played_as_episodes(riddles):
     tasks = sources.load(config_of(riddles).data, 0).train_tasks[:3]
     policy = Policy(lambda name: "2" if name.startswith("riddle_1#") else "hm")
-    played = episodes.play(policy, None, policy, tasks, 2, 5, 100, None)
+    played = episodes.play(Rollouts(policy, policy), None, tasks, 2, 5, 100, None)
     assert [e.id for e in played] == [f"{task.id}#{n}" for task in tasks for n in range(2)]
     assert {e.id: (e.success, e.reason) for e in played} == {
         f"{task.id}#{n}": (1.0, "ok") if task.id == "riddle_1" else (0.0, "wrong")

@@ -10,7 +10,7 @@ from support.configs import CONFIGS
 
 from pivotrl_jax.chat import template
 from pivotrl_jax.environments import toolbox
-from pivotrl_jax.evaluation import evaluation, skills
+from pivotrl_jax.evaluation import evaluation, measures, skills
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts.actor import Completion
 from pivotrl_jax.rollouts.rollout import Rollouts
@@ -45,11 +45,11 @@ class Scripted:
         return Completion(ids, [0.0] * len(ids), [0.0] * len(ids), True)
 
 
-def expert(chat, rows):
+def expert(chat, tasks):
     """An actor that plays the experts' trajectories by prompt: a prompt it does not know is an error."""
     answers = {}
-    for row in rows:
-        t = toolbox.demonstrate(row)
+    for task in tasks:
+        t = toolbox.demonstrate(task)
         for i, message in enumerate(t.messages):
             if message["role"] == "assistant":
                 prompt = chat.prompt_ids(t.messages[:i], t.tools)
@@ -57,17 +57,17 @@ def expert(chat, rows):
     return Scripted(chat, lambda name, prompt: answers[tuple(prompt)])
 
 
-def play(actor, chat, rows, attempts=1, max_steps=20, max_prompt=10_000):
+def play(actor, chat, tasks, attempts=1, max_steps=20, max_prompt=10_000):
     return evaluation.play_episodes(
-        Rollouts(actor, chat), None, rows, attempts, max_steps, max_prompt, STREAM
+        Rollouts(actor, chat), None, tasks, attempts, max_steps, max_prompt, STREAM
     )
 
 
-def assert_experts_succeed(chat, rows):
-    found = play(expert(chat, rows), chat, rows)
-    assert [e["row"] for e in found] == [row.id for row in rows]
+def assert_experts_succeed(chat, tasks):
+    found = play(expert(chat, tasks), chat, tasks)
+    assert [e["row"] for e in found] == [task.id for task in tasks]
     assert {(e["success"], e["reason"]) for e in found} == {(1.0, "ok")}
-    actions = [sum(m["role"] == "assistant" for m in toolbox.demonstrate(row).messages) for row in rows]
+    actions = [sum(m["role"] == "assistant" for m in toolbox.demonstrate(task).messages) for task in tasks]
     assert [e["turns"] for e in found] == actions
 
 
@@ -86,38 +86,38 @@ def test_experts_succeed_on_every_held_out_row(chat):
 
 @pytest.mark.parametrize("text", GARBAGE)
 def test_garbage_fails(chat, text):
-    rows = toolbox.tasks("test", 8, 0)
-    found = play(Scripted(chat, lambda name, prompt: text), chat, rows, max_steps=3)
+    tasks = toolbox.tasks("test", 8, 0)
+    found = play(Scripted(chat, lambda name, prompt: text), chat, tasks, max_steps=3)
     assert [e["success"] for e in found] == [0.0] * 8
     assert all(e["reason"] in ("no_call", "too_many_steps", "state") for e in found)
 
 
 def test_one_wrong_action_fails_its_episode_alone(chat):
-    rows = toolbox.tasks("test", 4, 0)
-    actor = expert(chat, rows)
+    tasks = toolbox.tasks("test", 4, 0)
+    actor = expert(chat, tasks)
     right = actor.answer
-    actor.answer = lambda name, prompt: "no" if name.startswith(rows[1].id) else right(name, prompt)
-    assert [e["success"] for e in play(actor, chat, rows)] == [1.0, 0.0, 1.0, 1.0]
+    actor.answer = lambda name, prompt: "no" if name.startswith(tasks[1].id) else right(name, prompt)
+    assert [e["success"] for e in play(actor, chat, tasks)] == [1.0, 0.0, 1.0, 1.0]
 
 
 def test_an_episode_that_outgrows_the_prompt_limit_fails_as_too_long(chat):
-    rows = toolbox.tasks("test", 3, 0)
-    actor = expert(chat, rows)
-    play(actor, chat, rows)
+    tasks = toolbox.tasks("test", 3, 0)
+    actor = expert(chat, tasks)
+    play(actor, chat, tasks)
     lengths = [len(r.prompt) for r in actor.requests]
-    short = play(expert(chat, rows), chat, rows, max_prompt=min(lengths) - 1)
+    short = play(expert(chat, tasks), chat, tasks, max_prompt=min(lengths) - 1)
     assert {(e["success"], e["reason"], e["turns"]) for e in short} == {(0.0, "too_long", 0)}
-    limited = expert(chat, rows)
-    cut = play(limited, chat, rows, max_prompt=max(lengths) - 1)
+    limited = expert(chat, tasks)
+    cut = play(limited, chat, tasks, max_prompt=max(lengths) - 1)
     assert sum(e["reason"] == "too_long" for e in cut) == 1
     assert max(len(r.prompt) for r in limited.requests) < max(lengths)
 
 
 def test_attempts_are_episodes_of_their_own(chat):
-    rows = toolbox.tasks("test", 2, 0)
-    actor = expert(chat, rows)
-    found = play(actor, chat, rows, attempts=2)
-    assert [e["id"] for e in found] == [f"{row.id}#{n}" for row in rows for n in range(2)]
+    tasks = toolbox.tasks("test", 2, 0)
+    actor = expert(chat, tasks)
+    found = play(actor, chat, tasks, attempts=2)
+    assert [e["id"] for e in found] == [f"{task.id}#{n}" for task in tasks for n in range(2)]
     names = [r.name for r in actor.requests]
     assert len(set(names)) == len(names), "every action has a key of its own"
 
@@ -126,10 +126,10 @@ def test_attempts_are_episodes_of_their_own(chat):
 
 
 def test_turns_and_skills_are_scored_by_what_was_said(chat):
-    rows = toolbox.tasks("test", 3, 0)
-    candidates = extract.extract([toolbox.demonstrate(row) for row in rows])
+    tasks = toolbox.tasks("test", 3, 0)
+    candidates = extract.extract([toolbox.demonstrate(task) for task in tasks])
     prompts = extract.render(chat, candidates)
-    found = evaluation.score_turns(Rollouts(expert(chat, rows), chat), None, prompts, 2, STREAM)
+    found = evaluation.score_turns(Rollouts(expert(chat, tasks), chat), None, prompts, 2, STREAM)
     assert [t["id"] for t in found] == [c.id for c in candidates]
     assert {t["mean"] for t in found} == {1.0}
     assert [t["is_call"] for t in found] == [c.is_call for c in candidates]
@@ -152,18 +152,17 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
     data = CONFIGS.get_config().data
     data.demonstrations, data.held_out_tasks = 2, 4
     one, other = sources.load(data, seed=0), sources.load(data, seed=1)
-    assert one.held_out_tasks == other.held_out_tasks and [t.id for t in one.held_out] == [
-        t.id for t in other.held_out
-    ]
+    assert one.held_out_tasks == other.held_out_tasks
+    assert [t.id for t in one.held_out] == [t.id for t in other.held_out]
     assert one.demonstrations != other.demonstrations
     prompts = extract.render(chat, extract.extract(one.held_out))
     items = skills.items(skills.families()[0], "test", 2, 0)
-    tasks = evaluation.Tasks(one.held_out_tasks, prompts, items)
+    held_out = evaluation.HeldOut(one.held_out_tasks, prompts, items)
 
     def evaluate():
         actor = expert(chat, one.held_out_tasks)
         inner = actor.answer
-        item_prompts = {tuple(chat.prompt_ids(i.messages, [])) for i in tasks.skills}
+        item_prompts = {tuple(chat.prompt_ids(i.messages, [])) for i in held_out.skills}
         actor.answer = lambda name, p: "x" if tuple(p) in item_prompts else inner(name, p)
         streams = []
         act = actor.act
@@ -171,17 +170,15 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
             streams.append(jax.random.key_data(stream).tolist()) or act(params, requests, stream, *rest)
         )
         sizes = {"attempts": 1, "samples": 2, "max_steps": 20, "max_prompt": 9999}
-        results = evaluation.evaluate(Rollouts(actor, chat), None, tasks, stream=STREAM, **sizes)
+        results = evaluation.evaluate(Rollouts(actor, chat), None, held_out, key=STREAM, **sizes)
         return results, actor.requests, streams
 
     before, after = evaluate(), evaluate()
     assert before == after
     results = before[0]
-    assert (
-        results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(tasks.prompts) + 2
-    )
+    assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(prompts) + 2
     assert len({str(s) for s in before[2]}) == 3, "episodes, turns and skills draw from streams of their own"
-    assert evaluation.compare(results, after[0])["episode_success"] == {"value": 0, "low": 0, "high": 0}
+    assert measures.compare(results, after[0])["episode_success"] == {"value": 0, "low": 0, "high": 0}
 
 
 # ---- intervals
@@ -199,7 +196,7 @@ def test_intervals_by_hand():
     """Wilson for 8 of 10 is [0.490, 0.943]; each measure has its own n; families are nested."""
     turns = [("a", True, 0.5), ("a", True, 1.0), ("b", True, 0.0), ("b", False, 1.0)]
     answers = [("add", 1.0), ("add", 0.0), ("sort", 1.0)]
-    found = evaluation.summarise(results([1.0] * 8 + [0.0] * 2, turns, answers))
+    found = measures.summarise(results([1.0] * 8 + [0.0] * 2, turns, answers))
     success = found["episode_success"]
     assert (success["value"], success["n"]) == (0.8, 10)
     assert (round(success["low"], 3), round(success["high"], 3)) == (0.49, 0.943)
@@ -210,26 +207,26 @@ def test_intervals_by_hand():
 
 
 def test_measures_without_tasks_are_left_out():
-    assert set(evaluation.summarise(results([1.0, 0.0]))) == {"episode_success"}
+    assert set(measures.summarise(results([1.0, 0.0]))) == {"episode_success"}
 
 
 def test_paired_differences_by_hand():
     """Every task gained a quarter: the difference has no width, whatever the tasks' own spread."""
     before = [("a", True, 0.0), ("b", True, 0.5), ("c", True, 0.75)]
     after = [(s, c, m + 0.25) for s, c, m in before]
-    found = evaluation.compare(results([0.0, 1.0], before), results([1.0, 1.0], after))
+    found = measures.compare(results([0.0, 1.0], before), results([1.0, 1.0], after))
     assert found["call_turn_pass"] == {"value": 0.25, "low": 0.25, "high": 0.25}
     assert found["episode_success"] == {"value": 0.5, "low": 0.0, "high": 1.0}
 
 
 def test_other_tasks_are_not_compared():
-    with pytest.raises(InputError, match=r"not made on the same tasks \(episode_success\)"):
-        evaluation.compare(results([1.0, 0.0]), results([1.0]))
+    with pytest.raises(InputError, match=r"not of the same tasks \(episode_success"):
+        measures.compare(results([1.0, 0.0]), results([1.0]))
 
 
 def test_attempts_at_one_task_are_one_cluster():
     """Ten attempts at each of two tasks, one always and one never done: two draws' width, not twenty's."""
-    found = evaluation.summarise(results([1.0] * 10 + [0.0] * 10, attempts=10))["episode_success"]
+    found = measures.summarise(results([1.0] * 10 + [0.0] * 10, attempts=10))["episode_success"]
     assert (found["low"], found["high"], found["n"]) == (0.0, 1.0, 20)
 
 
@@ -244,19 +241,20 @@ def test_results_are_read_back_for_the_same_identity_only(tmp_path):
         return {"episodes": [], "made": len(made)}
 
     identity = {"policy": "pi", "seed": 0, "rows": ["a", "b"]}
-    assert evaluation.cached(path, identity, compute, True)["made"] == 1
-    assert evaluation.cached(path, dict(identity), compute, True)["made"] == 1
-    assert evaluation.cached(path, {**identity, "seed": 1}, compute, True)["made"] == 2
-    assert evaluation.cached(path, identity, compute, True)["made"] == 3
-    assert evaluation.cached(path, identity, compute, False)["made"] == 4
+    assert evaluation.read_or_compute(path, identity, compute, True)["made"] == 1
+    assert evaluation.read_or_compute(path, dict(identity), compute, True)["made"] == 1
+    assert evaluation.read_or_compute(path, {**identity, "seed": 1}, compute, True)["made"] == 2
+    assert evaluation.read_or_compute(path, identity, compute, True)["made"] == 3
+    assert evaluation.read_or_compute(path, identity, compute, False)["made"] == 4
     assert json.loads(path.read_text("utf-8"))["results"]["made"] == 4
     assert [file.name for file in path.parent.iterdir()] == ["before.json"]
 
 
 def test_tuples_in_an_identity_are_the_lists_they_become_on_disk(tmp_path):
     """`batch` of a config and the like: an identity that went through JSON is the same identity."""
+    path = tmp_path / "x.json"
     found = [
-        evaluation.cached(tmp_path / "x.json", {"sizes": (1, 2)}, lambda n=n: {"made": n}, True)["made"]
+        evaluation.read_or_compute(path, {"sizes": (1, 2)}, lambda n=n: {"made": n}, True)["made"]
         for n in range(2)
     ]
     assert found == [0, 0]
@@ -269,10 +267,10 @@ def test_a_blend_is_summarised_by_verifier():
         for i, (verifier, mean) in enumerate([("swe", 1.0), ("swe", 0.0), ("search:nemo_gym", 1.0)])
     ]
     results = {"episodes": [], "turns": turns, "skills": [], "rollout_turns": 3}
-    found = evaluation.summarise(results)["verifiers"]
+    found = measures.summarise(results)["verifiers"]
     assert {name: (v["value"], v["n"]) for name, v in found.items()} == {
         "swe": (0.5, 2),
         "search:nemo_gym": (1.0, 1),
     }
     of_one = {**results, "turns": turns[:2]}
-    assert "verifiers" not in evaluation.summarise(of_one)
+    assert "verifiers" not in measures.summarise(of_one)

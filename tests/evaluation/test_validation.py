@@ -136,7 +136,7 @@ def test_it_is_what_evaluation_says_of_the_same_parameters_and_stream():
     prompts = extract.render(Chat(), extract.extract(HELD.trajectories))
     found = []
     for steps in (2, 4):
-        stream = jax.random.fold_in(validation.stream_of(7, steps), 1)  # evaluation's second: of turns
+        stream = jax.random.fold_in(validation.key_of(7, steps), 1)  # evaluation's second: of turns
         rollouts = Rollouts(tiny_run.actor(), Chat())
         scored = evaluation.score_turns(rollouts, rollouts.actor.place(params), prompts, 2, stream)
         values = validate(steps, params)

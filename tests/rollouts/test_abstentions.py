@@ -19,7 +19,7 @@ from support.paths import ROOT
 
 from pivotrl_jax import records, verifiers
 from pivotrl_jax.checkpoints.orbax import Checkpoints
-from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.evaluation import measures
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import InputError, Profile, Prompt, Question, Rollout, Verdict
@@ -176,10 +176,10 @@ def test_evaluation_leaves_abstentions_out_and_pairs_what_both_decided():
         return {"episodes": [], "turns": turns, "skills": [], "rollout_turns": len(turns)}
 
     before, after = results(0.0, 1.0, None, 0.0), results(1.0, None, 1.0, 0.0)
-    assert evaluation.summarise(before)["call_turn_pass"]["value"] == pytest.approx(1 / 3)
-    assert evaluation.summarise(before)["call_turn_pass"]["n"] == 3
-    assert evaluation.compare(before, after)["call_turn_pass"]["value"] == 0.5
-    assert evaluation.abstentions(before) == 1
+    assert measures.summarise(before)["call_turn_pass"]["value"] == pytest.approx(1 / 3)
+    assert measures.summarise(before)["call_turn_pass"]["n"] == 3
+    assert measures.compare(before, after)["call_turn_pass"]["value"] == 0.5
+    assert measures.abstentions(before) == 1
 
 
 # ---- profiling and training with a judge
