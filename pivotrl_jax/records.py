@@ -10,7 +10,7 @@ reader.
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,19 +211,40 @@ def read_records(path: str | Path, kind: type) -> list:
     return records
 
 
+def read_rollouts(folder: str | Path, candidate_ids: Container[str]) -> Iterator[Rollout]:
+    """The rollouts of some candidates out of a folder of JSONL files, in the order of files and lines.
+
+    Token ids and log-probs, which are long, are left empty. A missing folder holds none. Raises InputError
+    naming file and line.
+    """
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        for number, value in read_jsonl(path):
+            if value.get("candidate_id") not in candidate_ids:
+                continue
+            try:
+                rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
+                rollout = dataclasses.replace(rollout, sample=int(rollout.sample))
+            except (TypeError, ValueError) as e:
+                raise InputError(
+                    f"{path}:{number}: not a Rollout ({e}); remove the line or the file"
+                ) from None
+            yield rollout
+
+
 def write_records(path: str | Path, records: Iterable[Any]) -> None:
     """Write one JSON line per record, atomically: the old file stays until the new one is whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_lines(path, (to_json(record) for record in records))
+    write_lines(path, (to_json(record) for record in records))
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value, atomically."""
-    _write_lines(Path(path), [json.dumps(value, ensure_ascii=False, indent=1)])
+    write_lines(Path(path), [json.dumps(value, ensure_ascii=False, indent=1)])
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file line by line, atomically."""
     temporary = path.with_name(path.name + ".tmp")
     # a lone surrogate, which JSON can hold and UTF-8 cannot, is written as the JSON escape it is read from
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:

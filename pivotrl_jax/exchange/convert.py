@@ -1,22 +1,22 @@
-"""Pivots to and from NVIDIA NeMo Gym's rows; no model needed.
+"""Pivots to and from rows of NVIDIA NeMo Gym; needs no model.
 
     python -m pivotrl_jax.exchange export --workdir=runs/bfcl --out=DIR [--rows=pivots --name=pivotrl]
     python -m pivotrl_jax.exchange import FILE... --out=candidates.jsonl|pivots.jsonl [--kind=pivots]
 
-export: pivots.jsonl (or, --rows=candidates, every candidate with its profile), and the rollouts behind the
-profiles -> pivots_nemo_gym.jsonl, rollouts_nemo_gym.jsonl and config.yaml, whose agent the rows name. Rows of
-other servers or options get files (`pivots_nemo_gym_2.jsonl`) and agents of their own. Every row is
-validated; one with a fault is named and left out. Their server scores as `tool_call:nemo_gym` does, or as the
-other verifiers in that mode: profile with one of these if both sides must agree.
+export writes, from pivots.jsonl (or, with --rows=candidates, from every candidate and its profile) and from
+the rollouts behind the profiles: pivots_nemo_gym.jsonl, rollouts_nemo_gym.jsonl, and config.yaml with the
+agent that the rows name. Rows that need another server or other options get a file
+(`pivots_nemo_gym_2.jsonl`) and an agent of their own. Every row is validated; a faulty one is left out and
+reported. NeMo Gym's server scores as `tool_call:nemo_gym` does, or as the other verifiers in that mode:
+profile with one of these if both sides must agree.
 
-import: rows -> candidates; or, where the output's name (or --kind) says pivots, the rows that bring rewards
--> pivots with profiles. The rollouts of one task are one row. What is left out is named.
+import writes candidates; or, if the name of the output (or --kind) says pivots, the rows that bring rewards
+as pivots with profiles. The rollouts of one task count as one row. What is left out is reported.
 """
 
 import collections
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,71 +32,41 @@ from pivotrl_jax.records import (
     Pivot,
     Profile,
     Rollout,
-    read_jsonl,
     read_records,
+    read_rollouts,
+    write_lines,
     write_records,
 )
 from pivotrl_jax.trajectories.readers import files, nemo_gym
 from pivotrl_jax.trajectories.readers.base import unrolled
 
 WORKDIR = flags.DEFINE_string("workdir", "", "export: the run whose pivots are written.")
-
-
 OUT = flags.DEFINE_string("out", "", "export: a folder. import: a file, one record a line.")
-
-
 ROWS = flags.DEFINE_enum("rows", "pivots", ("pivots", "candidates"), "export: which of the run.")
-
-
 NAME = flags.DEFINE_string("name", "pivotrl", "export: what the agents' names begin with.")
-
-
 KIND = flags.DEFINE_enum(
-    "kind", None, ("pivots", "candidates"), "import: what to write, if --out's name lies."
+    "kind", None, ("pivots", "candidates"), "import: what to write, if the name of --out does not say it."
 )
 
+MAX_NAMED = 20  # what is left out beyond these is only counted
 
-NAMED = 20  # more that were left out are only counted
 
-
-def _complain(named: Sequence[str]) -> None:
-    for sentence in named[:NAMED]:
+def _report_left_out(left_out: Sequence[str]) -> None:
+    for sentence in left_out[:MAX_NAMED]:
         print(f"exchange: left out {sentence}", file=sys.stderr)
-    if len(named) > NAMED:
-        print(f"exchange: left out {len(named) - NAMED} more", file=sys.stderr)
+    if len(left_out) > MAX_NAMED:
+        print(f"exchange: left out {len(left_out) - MAX_NAMED} more", file=sys.stderr)
 
 
 # ---- export
 
 
 def read_run(workdir: Path, rows: str) -> list[tuple[Candidate, Profile | None]]:
-    """The run's pivots, or its candidates with their profiles. Raises InputError where they are missing."""
+    """The run's pivots, or its candidates with their profiles. Raises InputError if the files are missing."""
     if rows == "pivots":
         return [(p.candidate, p.profile) for p in read_records(workdir / "pivots.jsonl", Pivot)]
     profiles = {p.candidate_id: p for p in read_records(workdir / "profiles.jsonl", Profile)}
     return [(c, profiles.get(c.id)) for c in read_records(workdir / "candidates.jsonl", Candidate)]
-
-
-def read_rollouts(folder: Path, wanted: set[str]) -> dict[str, list[Rollout]]:
-    """Candidate id -> its rollouts by sample, without their tokens, which no row holds."""
-    found: dict[str, list[Rollout]] = collections.defaultdict(list)
-    for path in sorted(folder.glob("*.jsonl")):
-        for line, value in read_jsonl(path):
-            if value.get("candidate_id") not in wanted:
-                continue
-            try:
-                rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
-            except TypeError as e:
-                raise InputError(f"{path}:{line}: not a Rollout ({e}); remove the line") from None
-            found[rollout.candidate_id].append(rollout)
-    return {id: sorted(rollouts, key=lambda r: r.sample) for id, rollouts in found.items()}
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:
-        f.writelines(line + "\n" for line in lines)
-    os.replace(temporary, path)
 
 
 def export(workdir: Path, out: Path) -> None:
@@ -106,83 +76,89 @@ def export(workdir: Path, out: Path) -> None:
         raise InputError(f"{workdir}: no {ROWS.value} in it; nothing to export")
     agents = contract.agents_of([candidate for candidate, _ in records], NAME.value)
     good: dict[contract.Agent, list[tuple[Candidate, Profile | None, dict]]] = {}
-    named = []
+    left_out = []
     for (candidate, profile), agent in zip(records, agents):
         row = rows_lib.row_of(candidate, profile, agent.name)
         faults = contract.validate(row, agent.name)
         if faults:
-            named.append(f"{workdir / ROWS.value}.jsonl: {candidate.id}: " + "; ".join(faults))
+            left_out.append(f"{workdir / ROWS.value}.jsonl: {candidate.id}: " + "; ".join(faults))
         else:
             good.setdefault(agent, []).append((candidate, profile, row))
     if not good:
-        raise InputError(f"no row satisfies NeMo Gym's contract; the first fault: {named[0]}")
+        raise InputError(f"no row satisfies NeMo Gym's contract; the first fault: {left_out[0]}")
     out.mkdir(parents=True, exist_ok=True)
     paths = {}
     for number, (agent, group) in enumerate(good.items(), 1):
         paths[agent] = out / f"pivots_nemo_gym{f'_{number}' if number > 1 else ''}.jsonl"
-        _write_lines(paths[agent], (json.dumps(row, ensure_ascii=False) for *_, row in group))
+        write_lines(paths[agent], (json.dumps(row, ensure_ascii=False) for *_, row in group))
         print(f"{len(group)} rows in {paths[agent]}, for the agent {agent.name}")
-    sampled = _rollout_rows(workdir, good, named)
-    _write_lines(out / "rollouts_nemo_gym.jsonl", sampled)
+    sampled = _rollout_rows(workdir, good, left_out)
+    write_lines(out / "rollouts_nemo_gym.jsonl", sampled)
     data = [(agent, str(path.resolve())) for agent, path in paths.items()]
     (out / "config.yaml").write_text(contract.yaml_config(data), encoding="utf-8")
-    _complain(named)
+    _report_left_out(left_out)
     print(f"{len(sampled)} rollouts in {out / 'rollouts_nemo_gym.jsonl'}; agents in {out / 'config.yaml'}")
 
 
-def _rollout_rows(workdir: Path, good: dict, named: list[str]) -> list[str]:
-    """The rollouts behind the rows' profiles, as lines; those that give other rewards are named."""
+def _rollout_rows(workdir: Path, good: dict, left_out: list[str]) -> list[str]:
+    """The rollouts behind the rows' profiles, as lines; those with other rewards are left out."""
     tasks = [(agent, *task) for agent, group in good.items() for task in group]
-    rollouts = read_rollouts(workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks})
-    # a completion that closes a think block it never opened began inside one
+    rollouts: dict[str, list[Rollout]] = collections.defaultdict(list)
+    for rollout in read_rollouts(workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks}):
+        rollouts[rollout.candidate_id].append(rollout)
+    # a completion that closes a think block which it never opened began inside one
     texts = (r.text for group in rollouts.values() for r in group)
-    opened = any("</think>" in t and not t.lstrip().startswith("<think>") for t in texts)
+    thinking_open = any("</think>" in t and not t.lstrip().startswith("<think>") for t in texts)
     lines = []
     for index, (agent, candidate, profile, _) in enumerate(tasks):
-        samples = rollouts.get(candidate.id, [])
+        samples = sorted(rollouts[candidate.id], key=lambda r: r.sample)
         if profile is None or [r.reward for r in samples if r.reward is not None] != profile.rewards:
-            named.append(f"the rollouts of {candidate.id}: their rewards are not the profile's")
+            left_out.append(f"the rollouts of {candidate.id}: their rewards are not the profile's")
             continue
-        made = rows_lib.rollout_rows(candidate, samples, index, agent.name, opened)
-        lines += [json.dumps(row, ensure_ascii=False) for row in made]
+        rows = rows_lib.rollout_rows(candidate, samples, index, agent.name, thinking_open)
+        lines += [json.dumps(row, ensure_ascii=False) for row in rows]
     return lines
 
 
 # ---- import
 
 
-def _pivot_rows(path: Path, named: list[str]) -> Iterator[tuple[str, dict]]:
+def _pivot_rows(path: Path, left_out: list[str]) -> Iterator[tuple[str, dict]]:
     for where, document in files.documents(path):
         if isinstance(document, InputError):
-            named.append(f"{where}: {document}")
+            left_out.append(f"{where}: {document}")
             continue
         for place, row in unrolled(document, where, nemo_gym.recognise):
             if nemo_gym.recognise(row, path):
                 yield place, row
             else:
-                named.append(f"{place}: no pivot row; want responses_create_params and expected_action")
+                left_out.append(f"{place}: no pivot row; want responses_create_params and expected_action")
 
 
-def _rows(paths: Iterable[str], named: list[str]) -> Iterator[tuple[str, dict]]:
-    """The rows of all files, one after the other: released files hold more than memory does."""
+def _rows(paths: Iterable[str], left_out: list[str]) -> Iterator[tuple[str, dict]]:
+    """The rows of all files, one at a time: released files are larger than memory."""
     for path in map(Path, paths):
         first = next(_pivot_rows(path, []), None)
         sampled = first is not None and rows_lib.is_rollout(first[1])
         rewards = rows_lib.task_rewards(_pivot_rows(path, [])) if sampled else {}
-        yield from rows_lib.gather(_pivot_rows(path, named), rewards) if sampled else _pivot_rows(path, named)
+        rows = _pivot_rows(path, left_out)
+        yield from rows_lib.gather(rows, rewards) if sampled else rows
 
 
-def read_back(paths: Iterable[str], named: list[str]) -> Iterator[tuple[str, Candidate, Profile | None]]:
-    """(where, candidate, profile) of every row that can be read, ids unique; the others go to `named`."""
+def read_back(paths: Iterable[str], left_out: list[str]) -> Iterator[tuple[str, Candidate, Profile | None]]:
+    """(where, candidate, profile) of every row that can be read and has an id of its own.
+
+    Why the others cannot is added to `left_out`.
+    """
     taken = set()
-    for where, row in _rows(paths, named):
+    for where, row in _rows(paths, left_out):
         try:
             candidate, profile = rows_lib.record_of(row, where)
         except InputError as e:
-            named.append(f"{where}: {e}")
+            left_out.append(f"{where}: {e}")
             continue
         if candidate.id in taken:
-            named.append(f"{where}: the id {candidate.id!r} is taken by an earlier row; make ids unique")
+            left_out.append(f"{where}: the id {candidate.id!r} is taken by an earlier row; make ids unique")
         else:
             taken.add(candidate.id)
             yield where, candidate, profile
@@ -193,13 +169,13 @@ def import_(paths: Sequence[str], out: Path) -> None:
     kind = KIND.value or next((k for k in ("pivots", "candidates") if k[:-1] in out.name), None)
     if kind is None:
         raise InputError(f"--out={out}: the name says neither candidates nor pivots; give --kind")
-    named: list[str] = []
+    left_out: list[str] = []
     counts: collections.Counter = collections.Counter()
 
     def records() -> Iterator[Candidate | Pivot]:
-        for where, candidate, profile in read_back(paths, named):
+        for where, candidate, profile in read_back(paths, left_out):
             if kind == "pivots" and profile is None:
-                named.append(f"{where}: no rewards, so no profile")
+                left_out.append(f"{where}: no rewards, so no profile")
                 continue
             counts["made"] += 1
             counts["equal"] += profile is not None and outcome(profile, 1.0) in ("all_fail", "all_pass")
@@ -209,9 +185,11 @@ def import_(paths: Sequence[str], out: Path) -> None:
     first = next(made, None)
     if first is not None:
         write_records(out, itertools.chain([first], made))
-    _complain(named)
+    _report_left_out(left_out)
     if first is None:
-        raise InputError(f"none of the rows gives {kind}" + (f"; the first: {named[0]}" if named else ""))
+        raise InputError(
+            f"none of the rows gives {kind}" + (f"; the first: {left_out[0]}" if left_out else "")
+        )
     print(f"{counts['made']} {kind} in {out}")
     if kind == "pivots" and counts["equal"]:
         print(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_jsonl, read_records
+from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_jsonl, read_records, read_rollouts
 from pivotrl_jax.run import metrics
 
 Estimate = tuple[float, float, float]  # value, low, high
@@ -43,23 +43,14 @@ def _read_rollouts(folder: Path, pivots: Sequence[Pivot]) -> dict[str, list[Roll
     belongs to another stage and is left out."""
     profiles = {p.candidate.id: p.profile for p in pivots}
     found: dict[str, dict[int, Rollout]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        for line, value in read_jsonl(path):
-            profile = profiles.get(value.get("candidate_id"))
-            if profile is None:
-                continue
-            try:  # token ids and log-probs are long and not shown
-                rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
-                sample = int(rollout.sample)
-            except (TypeError, ValueError) as e:
-                raise InputError(f"{path}:{line}: not a Rollout ({e}); remove the line or the file") from None
-            if _is_of(rollout, sample, profile):
-                found.setdefault(rollout.candidate_id, {}).setdefault(sample, rollout)
+    for rollout in read_rollouts(folder, profiles):
+        if _is_of(rollout, profiles[rollout.candidate_id]):
+            found.setdefault(rollout.candidate_id, {}).setdefault(rollout.sample, rollout)
     return {name: [by_sample[k] for k in sorted(by_sample)] for name, by_sample in found.items()}
 
 
-def _is_of(rollout: Rollout, sample: int, profile: Profile) -> bool:
-    rewards = profile.rewards
+def _is_of(rollout: Rollout, profile: Profile) -> bool:
+    rewards, sample = profile.rewards, rollout.sample
     if not 0 <= sample < len(rewards) + profile.abstained:
         return False
     if profile.abstained:  # abstentions are not in the rewards, so a reward's index is not its sample
