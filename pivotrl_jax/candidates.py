@@ -29,35 +29,25 @@ from pivotrl_jax.trajectories import extract, filters, reading
 
 EMBEDDED = Path(__file__).parent / "assets" / "tiny"
 
-
 OUT = flags.DEFINE_string("out", "", "Where the candidates go, one JSON line each.")
-
 
 FORMAT = flags.DEFINE_string("format", reading.AUTO, "Name of the reader; auto recognises each file.")
 
-
 VERIFIER = flags.DEFINE_string("verifier", "", "Verifier of all candidates, instead of each reader's own.")
-
 
 MIN_REWARD = flags.DEFINE_float("min_reward", None, "Leave out episodes with a lower recorded reward.")
 
-
 KEEP_ERROR_TURNS = flags.DEFINE_bool("keep_error_turns", False, "Keep turns whose call ended in an error.")
-
 
 MAX_REPEATS = flags.DEFINE_integer(
     "max_repeats", filters.MAX_REPEATS, "Candidates kept of one identical action over all files; 0: all."
 )
 
-
 MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out longer prompts; 0: none.")
-
 
 TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that bring none.")
 
-
 TOKENIZER = flags.DEFINE_string("tokenizer", str(EMBEDDED), "Checkpoint whose tokenizer counts tokens.")
-
 
 NAMED_ON_STDERR = 20  # more rows that were left out are only counted
 

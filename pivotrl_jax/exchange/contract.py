@@ -22,7 +22,6 @@ REQUEST_FIELDS = frozenset(
     "tool_choice tools top_logprobs top_p truncation user stream".split()
 )
 
-
 HARNESSES = terminal_cases.TERMINUS
 
 

@@ -1,11 +1,11 @@
-"""Candidates, profiles and rollouts <-> rows of NVIDIA NeMo Gym (their rules: nemo_gym_contract.py).
+"""Candidates, profiles and rollouts <-> rows of NVIDIA NeMo Gym (their rules: contract.py).
 
     row_of(pivot, None, agent)               what their dataset and their verifier's server read
     rollout_rows(candidate, rollouts, 3)     what their rollout collection writes, one row per sample
     record_of(row, "file:1")                 back: a Candidate, and a Profile where the row says rewards
 
 What has no field there (the name of our verifier, the case, the scenario) is under the key "pivotrl", which
-their code ignores; without that key a row is read as any row of theirs (trajectories/nemo_gym.py).
+their code ignores; without that key a row is read as any row of theirs (trajectories/readers/nemo_gym.py).
 """
 
 import collections

@@ -16,7 +16,6 @@ from pivotrl_jax.trajectories.readers.building import CALL_ERROR, REPEATED
 
 MAX_REPEATS = 50  # what NVIDIA's converter of terminal demonstrations keeps of one group of commands
 
-
 ERROR = re.compile(r"\s*error\b", re.IGNORECASE)
 
 

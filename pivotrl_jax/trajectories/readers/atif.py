@@ -27,9 +27,7 @@ from pivotrl_jax.trajectories.readers.files import Document
 
 NEWEST = 8
 
-
 SOURCES = {"user": "user", "system": "system", "agent": "assistant"}
-
 
 SHELLS = ("bash", "shell", "terminal", "exec", "execute", "keystrokes", "command", "commands")
 

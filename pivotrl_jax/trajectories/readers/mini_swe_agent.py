@@ -21,9 +21,7 @@ from pivotrl_jax.trajectories.readers.building import UNPARSEABLE_CALL
 
 VERIFIER = "swe"
 
-
 FENCE = re.compile(r"```(?:mswea_bash_command|bash)[ \t]*\n(.*?)\n?```", re.DOTALL)
-
 
 RETURN_CODE = re.compile(r"<returncode>\s*(-?\d+)\s*</returncode>")
 

@@ -37,16 +37,13 @@ from pivotrl_jax.verifiers.cases import responses_message
 
 GOLDS = ("expected_action", "expected_answers", "expected_answer")
 
-
 OURS = "pivotrl"
-
 
 VERSION = 1
 
 
 # parts of an agent's name -> verifier, and what its server's configuration sets
 _LOOSE = {"tool_call_comparator_config": {"word_count_similarity_threshold": 0.0}}
-
 
 _COUNTED = {
     "tool_call_comparator_config": {
@@ -57,7 +54,6 @@ _COUNTED = {
         "parallel_tool_call_reward_mode": "f1",
     }
 }
-
 
 AGENTS = (
     ("swe_pivot_single_step", "tool_call:nemo_gym", _LOOSE),
@@ -156,7 +152,6 @@ def _scenario(row: dict) -> str:
 
 
 _READ = ("responses_create_params", "declared_tools", "reference_output", OURS, *GOLDS)
-
 
 _READ += ("response", "reward", "category", "_ng_task_index", "_ng_rollout_index")  # of one rollout
 

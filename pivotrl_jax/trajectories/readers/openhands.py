@@ -19,7 +19,6 @@ from pivotrl_jax.trajectories.readers import building
 
 VERIFIER = "swe"
 
-
 # What the platform tells itself: nothing of it reaches the model as a turn of its own.
 SILENT = (
     "agent_state_changed",
@@ -29,7 +28,6 @@ SILENT = (
     "condensation",
     "condensation_request",
 )
-
 
 # Arguments that OpenHands adds to an action; the model did not choose them.
 NOT_ARGUMENTS = ("thought", "impl_source", "translated_ipython_code", "confirmation_state", "hidden")

@@ -26,9 +26,7 @@ from pivotrl_jax.trajectories.readers.building import CONTEXT, NO_ACTION, UNPARS
 
 VERIFIER = "swe"
 
-
 BLOCK = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
-
 
 # The editor's own words for an edit that it did not apply.
 REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was not applied")

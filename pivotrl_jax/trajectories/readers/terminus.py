@@ -24,7 +24,6 @@ from pivotrl_jax.trajectories.readers.files import Document
 
 VERIFIER = "terminal"
 
-
 FOLDER = re.compile(r"episode-(\d{1,6})")
 
 
