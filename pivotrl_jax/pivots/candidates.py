@@ -78,10 +78,10 @@ def self_check(candidates: Sequence[Candidate], verifiers: Mapping[str, Verifier
 def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
     """Cut, check, limit and write candidates.jsonl; what was left out goes to skipped.jsonl and the
     terminal."""
-    candidates, too_long = within_limit(
+    prompts, too_long = within_limit(
         run.chat, extract.extract(data.demonstrations), run.config.data.max_prompt_tokens
     )
-    checked = self_check(candidates, verifiers.VERIFIERS)
+    checked = self_check([prompt.candidate for prompt in prompts], verifiers.VERIFIERS)
     left_out = {**data.skipped, **too_long, **checked.left_out}
     run.facts["skipped"] = {
         "rows": len(data.skipped),
