@@ -98,8 +98,7 @@ def batch_of(drawn):
         packed.write(fields["weight"], placed, 0, np.full(len(one.token_ids), 0.1))
         packed.write(fields["behaviour_log_prob"], placed, 0, one.log_probs)
         packed.write(fields["advantage"], placed, 0, np.linspace(-1, 2, len(one.token_ids)))
-    arrays = {n: getattr(packed, n) for n in ("tokens", "position", "parent", "subtree_end")}
-    return {**arrays, **fields, "experts": chosen}
+    return {**packed.arrays(), **fields, "experts": chosen}
 
 
 def gradient(routers, batch, params):
