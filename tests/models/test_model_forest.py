@@ -144,7 +144,7 @@ def gradient_program(config, remat: str, slots: int = 64):
     row = jax.ShapeDtypeStruct((1, slots), jnp.int32)
 
     def total(params, tokens, position, end):
-        return decoder.hidden_states(config, params, tokens, position, end, 16, remat).sum()
+        return decoder.hidden_states(config, params, decoder.Rows(tokens, position, end), 16, remat).sum()
 
     return jax.jit(jax.grad(total)).lower(decoder.param_shapes(config), row, row, row)
 

@@ -204,8 +204,9 @@ def test_a_draw_does_not_depend_on_the_number_of_lanes(decode_slots):
 
 
 def decode_steps(lengths: list[int], decode_slots: int) -> int:
-    """By hand: what a row of `decode_slots` decode slots takes for samples of these lengths in order. A sample's first
-    token comes with the prefill, and a sample that ends with it leaves its decode slot idle until the next step."""
+    """By hand: the steps that a row of `decode_slots` slots takes for samples of these lengths in order. A
+    sample's first token comes with the prefill; one that ends with it leaves its slot idle until the next
+    step."""
     queue, left, steps = list(lengths), [0] * decode_slots, 0
     while True:
         for i, n in enumerate(left):
