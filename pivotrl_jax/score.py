@@ -74,7 +74,7 @@ class Scorer:
             long_first, lambda i: forest.round_up(len(sequences[i]), BUCKETS)
         ):
             packed = self._pack(sequences, list(members), slots)
-            batch = {n: getattr(packed, n) for n in ("tokens", "position", "parent", "subtree_end")}
+            batch = packed.arrays()
             batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
             for placed in packed.placed:
                 packed.write(batch["weight"], placed, 0, np.ones(len(sequences[placed.key]) - 1))

@@ -45,7 +45,7 @@ def random_trees(rng: np.random.Generator, vocabulary: int) -> list[list[forest.
 def forest_batch(trees, coefficient) -> tuple[dict, dict]:
     """Packed arrays with `weight` and `coefficient`, and the place (row, slot) of every completion."""
     packed = forest.pack(trees, SLOTS, 0, TREES)
-    batch = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
+    batch = packed.arrays()
     batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
     batch["coefficient"] = np.zeros(packed.tokens.shape, np.float32)
     places = {}

@@ -84,8 +84,8 @@ def padded(config: model_config.ModelConfig, shapes, batch):
     """The textbook: whole sequences, all logits, log_softmax, gather."""
 
     def loss(params, batch):
-        rows = batch["tokens"], batch["position"], batch["subtree_end"]
-        hidden = decoder.hidden_states(config, params, *rows, CHUNK, "full")
+        rows = decoder.Rows(batch["tokens"], batch["position"], batch["subtree_end"])
+        hidden = decoder.hidden_states(config, params, rows, CHUNK, "full")
         log_probs = jax.nn.log_softmax(log_probs_lib.logits_of(config, params, hidden[:, :-1]), axis=-1)
         log_prob = jnp.take_along_axis(log_probs, batch["tokens"][:, 1:, None], axis=-1)[..., 0]
         log_prob = jnp.pad(log_prob, ((0, 0), (1, 0)))

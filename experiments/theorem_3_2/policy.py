@@ -75,8 +75,7 @@ def state_batch(prompt, distinct: list[list[int]], most: int) -> losses.Batch:
     for u, ids in enumerate(distinct):
         packed.write(weight, placed, u, np.ones(len(ids)))
         packed.write(branch, placed, u, np.full(len(ids), u))
-    fields = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
-    return {**fields, "weight": weight, "branch": branch}
+    return {**packed.arrays(), "weight": weight, "branch": branch}
 
 
 def tally(*samples: list[Rollout]) -> tuple[list[list[int]], np.ndarray, np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ from optax import contrib
 
 from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.models import config as model_config
-from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.models import decoder, forest, sharding
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses, objectives
 
@@ -110,8 +110,7 @@ def batches(phase: str, seed: int) -> Iterator[tuple[losses.Batch, int]]:
 
 def fill(items: list, rows: int, slots: int) -> tuple[losses.Batch, list]:
     """Lay conversations out, long ones first, each a tree without branches; what does not fit waits."""
-    names = ("tokens", "position", "parent", "subtree_end")
-    batch = {name: np.zeros((rows, slots), np.int32) for name in names}
+    batch = {name: np.zeros((rows, slots), np.int32) for name in forest.ARRAYS}
     batch["weight"] = np.zeros((rows, slots), np.float32)
     free, left = [0] * rows, []
     for ids, mask in sorted(items, key=lambda item: -len(item[0])):

@@ -57,7 +57,7 @@ Parts = dict[tuple[int, ...], Place]  # of one parameter: (), (layer,) or (layer
 def load_params(
     directory: str | Path, config: ModelConfig, dtype: str | None = None, shardings: dict | None = None
 ) -> dict:
-    """Read the weights of `directory` in the tree of `model.param_shapes(config)`, without adapters.
+    """Read the weights of `directory` in the tree of `decoder.param_shapes(config)`, without adapters.
 
     dtype: "float32", "bfloat16", ...: every tensor is cast to it; None: each is kept as it is stored.
     shardings: a tree of NamedShardings (`sharding.param_shardings`): arrays that lie so. Each process reads

@@ -1,4 +1,5 @@
-"""config.json <-> ModelConfig, for dense Qwen3 and Qwen3-MoE. The rest is refused by name."""
+"""config.json <-> ModelConfig, by the field tables of models/families. What is not implemented is refused by
+name."""
 
 import dataclasses
 import json
@@ -7,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.models.config import ModelConfig, Yarn
+from pivotrl_jax.models.families import FAMILIES, family_of
+from pivotrl_jax.models.families.base import Family
 from pivotrl_jax.records import InputError
-
-ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM"}
-
 
 DTYPES = ("float32", "bfloat16")
 
@@ -20,63 +20,63 @@ ROPE = ("rope_scaling", "rope_parameters")
 
 
 def load_config(directory: str | Path, dtype: str | None = None) -> ModelConfig:
-    """Read `directory`/config.json of a Qwen3ForCausalLM or Qwen3MoeForCausalLM checkpoint.
+    """Read `directory`/config.json of a checkpoint of one of models.families.FAMILIES.
 
     dtype: compute dtype; None takes the one config.json names.
     Raises InputError for a missing or malformed file, a missing or wrong field, and what is not implemented.
     """
     path = Path(directory) / "config.json"
     values = _read(path)
-    moe = _check_kind(values, path) == "qwen3_moe"
+    family = _family(values, path)
     _refuse_unimplemented(values, path)
-
-    def count(*names: str) -> int:
-        return _positive(values, names, path, int)
-
-    heads, hidden, layers = (
-        count(name) for name in ("num_attention_heads", "hidden_size", "num_hidden_layers")
-    )
-    if moe and "head_dim" not in values and hidden % heads == 0:
-        # the rule of transformers' Qwen3MoeAttention, whose config may lack the field
-        head_dim = hidden // heads
-    else:
-        head_dim = count("head_dim")
-    dense_layers = _dense_layers(values, layers, path) if moe else ()
+    layers = _positive(values, ("num_hidden_layers",), path, int)
+    dense_layers = _dense_layers(values, layers, path) if family.moe_names else ()
+    numbers = dict.fromkeys(("mlp_size", "expert_size", "num_experts", "experts_per_token"), 0)
     config = ModelConfig(
-        vocab_size=count("vocab_size"),
-        hidden_size=hidden,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=count("num_key_value_heads"),
-        head_dim=head_dim,
-        mlp_size=count("intermediate_size") if dense_layers or not moe else 0,
-        expert_size=count("moe_intermediate_size") if moe else 0,
-        # transformers 5 renames the field when it saves
-        num_experts=count("num_experts", "num_local_experts") if moe else 0,
-        experts_per_token=count("num_experts_per_tok") if moe else 0,
+        **numbers
+        | {"norm_topk_prob": False, "attention_bias": False}
+        | _family_fields(family, values, path, all_moe=bool(family.moe_names) and not dense_layers),
         dense_layers=dense_layers,
-        norm_topk_prob=_flag(values, "norm_topk_prob", path) if moe else False,
-        attention_bias=_flag(values, "attention_bias", path, False),
         rope_theta=_rope_theta(values, path),
         yarn=_yarn(values, path),
-        rms_norm_eps=_positive(values, ("rms_norm_eps",), path, float),
-        tie_embeddings=_flag(values, "tie_word_embeddings", path),
         dtype=_dtype(values, dtype, path),
         lora=None,
     )
+    _check_sizes(config, path)
+    return config
+
+
+def _family_fields(family: Family, values: dict, path: Path, all_moe: bool) -> dict[str, Any]:
+    """The fields of the family's table. `all_moe`: every layer has experts, so that no MLP has a size."""
+    found: dict[str, Any] = {}
+    for field in family.fields:
+        if field.name == "mlp_size" and all_moe:
+            continue
+        if field.kind is bool:
+            found[field.name] = _flag(values, field.keys[0], path, field.default)
+        elif field.name == "head_dim" and "head_dim" not in values and family.head_dim_optional:
+            size, remainder = divmod(found["hidden_size"], found["num_heads"])
+            found["head_dim"] = size if not remainder else _positive(values, field.keys, path, int)
+        else:
+            found[field.name] = _positive(values, field.keys, path, field.kind)
+    return found
+
+
+def _check_sizes(config: ModelConfig, path: Path) -> None:
     if config.num_heads % config.num_kv_heads:
         raise InputError(
             f"{path}: num_attention_heads {config.num_heads} is not a multiple of num_key_value_heads "
             f"{config.num_kv_heads}; fix the file"
         )
     if config.head_dim % 2:
-        raise InputError(f"{path}: head_dim {config.head_dim} is odd, and RoPE turns pairs; fix the file")
+        raise InputError(
+            f"{path}: head_dim {config.head_dim} is odd, but RoPE rotates pairs of dimensions; fix the file"
+        )
     if config.experts_per_token > config.num_experts:
         raise InputError(
             f"{path}: num_experts_per_tok {config.experts_per_token} is more than num_experts "
             f"{config.num_experts}; fix the file"
         )
-    return config
 
 
 def _read(path: Path) -> dict:
@@ -91,18 +91,17 @@ def _read(path: Path) -> dict:
     return values
 
 
-def _check_kind(values: dict, path: Path) -> str:
+def _family(values: dict, path: Path) -> Family:
     kind = values.get("model_type")
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise InputError(f"{path}: model_type {kind!r} is not implemented; use one of {sorted(FAMILIES)}")
+    family = FAMILIES[kind]
+    architectures = values.get("architectures") or [family.architecture]
+    if architectures != [family.architecture]:
         raise InputError(
-            f"{path}: model_type {kind!r} is not implemented; use one of {sorted(ARCHITECTURES)}"
+            f"{path}: architectures {architectures} is not implemented; want {[family.architecture]}"
         )
-    architectures = values.get("architectures") or [ARCHITECTURES[kind]]
-    if architectures != [ARCHITECTURES[kind]]:
-        raise InputError(
-            f"{path}: architectures {architectures} is not implemented; want {[ARCHITECTURES[kind]]}"
-        )
-    return kind
+    return family
 
 
 def _refuse_unimplemented(values: dict, path: Path) -> None:
@@ -273,7 +272,7 @@ def config_to_json(config: ModelConfig, source_directory: str | Path | None, dty
         "partial_rotary_factor",
     ):
         values.pop(stale, None)
-    kind = "qwen3_moe" if config.num_experts else "qwen3"
+    family = family_of(config)
     rope: dict = {"rope_type": "default"}
     length = values.get("max_position_embeddings") or 32768  # transformers' default
     if config.yarn:
@@ -281,37 +280,21 @@ def config_to_json(config: ModelConfig, source_directory: str | Path | None, dty
         rope = {"rope_type": "yarn", **dataclasses.asdict(y)}
         # transformers before 4.57 takes the ratio of the two lengths for the factor
         length = round(y.factor * y.original_max_position_embeddings)
-    values |= {
-        "architectures": [ARCHITECTURES[kind]],
-        "model_type": kind,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
+    fields = {field.keys[0]: getattr(config, field.name) for field in family.fields}
+    if not config.mlp_size:
+        del fields["intermediate_size"]  # every layer has experts; what the source says stays
+    values |= {"architectures": [family.architecture], "model_type": family.model_type}
+    values |= fields | {
         "hidden_act": "silu",
-        "attention_bias": config.attention_bias,
         "max_position_embeddings": length,
-        "rms_norm_eps": config.rms_norm_eps,
-        "tie_word_embeddings": config.tie_embeddings,
         # transformers 5 reads rope_parameters; everything older reads rope_theta and rope_scaling
         "rope_theta": config.rope_theta,
         "rope_scaling": rope if config.yarn else None,
         "rope_parameters": rope | {"rope_theta": config.rope_theta},
         "torch_dtype": dtype,  # read by every version
     }
-    if config.num_experts:
-        values |= {
-            "moe_intermediate_size": config.expert_size,
-            "num_experts": config.num_experts,
-            "num_experts_per_tok": config.experts_per_token,
-            "norm_topk_prob": config.norm_topk_prob,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": list(config.dense_layers),
-        }
-    if config.mlp_size:
-        values["intermediate_size"] = config.mlp_size
+    if family.moe_names:
+        values |= {"decoder_sparse_step": 1, "mlp_only_layers": list(config.dense_layers)}
     if "layer_types" in values:
         values["layer_types"] = ["full_attention"] * config.num_layers
     return values

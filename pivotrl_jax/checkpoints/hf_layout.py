@@ -1,7 +1,6 @@
-"""Our parameters <-> Hugging Face's tensors: one table of names and axis letters (of `model.py`).
+"""Our parameters <-> Hugging Face's tensors, by the tables of names and axis letters of models/families.
 
-Hugging Face keeps a linear weight as [out, in], with heads and their dimensions as one axis: `q`, ours
-[D, H, K], is there "HK D". Layers and experts are tensors of their own there; ours are stacked.
+Layers and experts are separate tensors in a Hugging Face checkpoint; ours are stacked.
 """
 
 import dataclasses
@@ -15,44 +14,8 @@ import numpy as np
 
 from pivotrl_jax.models import decoder
 from pivotrl_jax.models.config import ModelConfig
-
-# Our name -> Hugging Face name, and our letters on each of its axes.
-TOP = {
-    "embed": ("model.embed_tokens.weight", "V D"),
-    "final_norm": ("model.norm.weight", "D"),
-    "unembed": ("lm_head.weight", "V D"),
-}
-
-
-LAYER = {
-    "attn_norm": ("input_layernorm.weight", "D"),
-    "q": ("self_attn.q_proj.weight", "HK D"),
-    "k": ("self_attn.k_proj.weight", "NK D"),
-    "v": ("self_attn.v_proj.weight", "NK D"),
-    "o": ("self_attn.o_proj.weight", "D HK"),
-    "q_bias": ("self_attn.q_proj.bias", "HK"),
-    "k_bias": ("self_attn.k_proj.bias", "NK"),
-    "v_bias": ("self_attn.v_proj.bias", "NK"),
-    "o_bias": ("self_attn.o_proj.bias", "D"),
-    "q_norm": ("self_attn.q_norm.weight", "K"),
-    "k_norm": ("self_attn.k_norm.weight", "K"),
-    "mlp_norm": ("post_attention_layernorm.weight", "D"),
-}
-
-
-DENSE = LAYER | {
-    "gate": ("mlp.gate_proj.weight", "I D"),
-    "up": ("mlp.up_proj.weight", "I D"),
-    "down": ("mlp.down_proj.weight", "D I"),
-}
-
-
-MOE = LAYER | {
-    "router": ("mlp.gate.weight", "E D"),
-    "gate": ("mlp.experts.{e}.gate_proj.weight", "F D"),
-    "up": ("mlp.experts.{e}.up_proj.weight", "F D"),
-    "down": ("mlp.experts.{e}.down_proj.weight", "D F"),
-}
+from pivotrl_jax.models.families import family_of
+from pivotrl_jax.models.families.base import Names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +66,16 @@ class Place:
 
 def places(config: ModelConfig) -> Iterator[Place]:
     """Every tensor of the checkpoint, layer by layer; without adapters, which no checkpoint holds."""
-    tree = abstract_params(dataclasses.replace(config, lora=None))
-    yield from _group({name: tree[name] for name in TOP if name in tree}, TOP, (), "", ())
+    tree, family = abstract_params(dataclasses.replace(config, lora=None)), family_of(config)
+    top = {name: tree[name] for name in family.top_names if name in tree}
+    yield from _group(top, family.top_names, (), "", ())
     for segment, first, end, moe in config.segments():
+        names = family.moe_names if moe else family.dense_names
         for layer in range(first, end):
-            table = MOE if moe else DENSE
-            yield from _group(tree[segment], table, (segment,), f"model.layers.{layer}.", (layer - first,))
+            yield from _group(tree[segment], names, (segment,), f"model.layers.{layer}.", (layer - first,))
 
 
-def _group(tree: dict, table: dict, path: tuple[str, ...], prefix: str, lead: tuple[int, ...]):
+def _group(tree: dict, table: Names, path: tuple[str, ...], prefix: str, lead: tuple[int, ...]):
     for ours in sorted(tree, key=list(table).index):
         name, axes = table[ours]
         shape, letters = tree[ours].value.shape, "".join(tree[ours].names)
@@ -125,7 +89,7 @@ def _group(tree: dict, table: dict, path: tuple[str, ...], prefix: str, lead: tu
 
 @functools.cache  # it traces the model: a third of a second
 def abstract_params(config: ModelConfig) -> dict:
-    """`model.abstract_params`: shapes with their axis letters."""
+    """`decoder.abstract_params`: shapes with their axis letters."""
     return decoder.abstract_params(config)
 
 

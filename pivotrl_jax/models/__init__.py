@@ -1,4 +1,5 @@
-"""Arrays: the decoder over token forests, and what it is made of. Knows no strings and no files.
+"""Arrays: the decoder over token forests, and what it is made of. No text and no files.
 
-Start with forest.py (how tokens are laid out), then decoder.py.
+Start with forest.py (how tokens are laid out), then decoder.py. To add a model family, start with
+families/__init__.py.
 """

@@ -1,6 +1,6 @@
 """Attention over a forest, and decode attention over a prefix and a branch.
 
-Axis letters as in `model.py`. Visibility is the one rule of `forest.py`: slot i sees slot j exactly when
+Axis letters as in `decoder.py`. Visibility is the one rule of `forest.py`: slot i sees slot j exactly when
 `j <= i < subtree_end[j]`. Softmax runs in float32: bfloat16 sums over thousands of keys lose the small ones.
 """
 
@@ -213,8 +213,8 @@ def decode_attention(
     N = k_RSNK.shape[2]
     q = (q_RSHK * jnp.asarray(K**-0.5, q_RSHK.dtype)).reshape(R, S, N, H // N, K)
     (prefix_k, prefix_v), (own_k, own_v) = prefix, own
-    # [R, N, S, G, ...] on the prefix, where all queries of a key head are one matrix, and [R, S, N, G, ...] on
-    # what is a branch's own: what is as long as a prefix or a branch is never transposed, only sums over it
+    # [R, N, S, G, ...] for the prefix, where all queries of a key head are one matrix, and [R, S, N, G, ...]
+    # for a branch's own tokens: keys and values are never transposed, only the sums over them
     on_prefix = _product("rnqk,rntk->rnqt", q.swapaxes(1, 2).reshape(R, N, -1, K), prefix_k)
     on_prefix = on_prefix.reshape(R, N, S, H // N, -1)
     on_prefix = jnp.where(prefix_mask_RST[:, None, :, None], on_prefix, _MASKED)

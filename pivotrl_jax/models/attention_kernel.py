@@ -7,9 +7,9 @@ leaves half of the pairs, subtrees that have ended fewer. The visits of a row ar
 kernel starts, along which the innermost axis of its grid runs: a pair left out costs no arithmetic and no
 copy from memory.
 
-Scores lie as [keys, queries]. Sums and maxima over keys are then sums of whole registers, where along decode slots
-they would be shuffles, and what there is one of per query lies along decode slots. The heads that share a key head
-are met one after the other while its block of keys stays.
+Scores lie as [keys, queries]. Sums and maxima over keys then combine whole registers, where along lanes they
+would be shuffles, and what there is one of per query lies along lanes. The heads that share a key head are
+met one after the other while its block of keys stays.
 """
 
 import functools

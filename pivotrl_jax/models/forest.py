@@ -28,6 +28,8 @@ import numpy as np
 
 from pivotrl_jax.records import InputError
 
+ARRAYS = ("tokens", "position", "parent", "subtree_end")  # of a `Forest`, int32 [R, T] each
+
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
@@ -82,6 +84,10 @@ class Forest:
     parent: np.ndarray
     subtree_end: np.ndarray
     placed: tuple[Placement, ...]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The four arrays by name, as a batch of the learner holds them."""
+        return {name: getattr(self, name) for name in ARRAYS}
 
     @property
     def fill(self) -> float:

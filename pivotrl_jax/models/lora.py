@@ -1,6 +1,6 @@
 """Low-rank adapters (arXiv 2106.09685): which parameters they are, fresh ones, and merging them.
 
-`model.py` declares them beside the matrix they adapt, `q_lora_a` and `q_lora_b` beside `q`, when
+`decoder.py` declares them beside the matrix they adapt, `q_lora_a` and `q_lora_b` beside `q`, when
 ModelConfig.lora is set. They alone are trained then; the base stays as it was loaded.
 """
 

@@ -112,7 +112,7 @@ def spec(mesh, letters, shape, column: int) -> PartitionSpec:
 
 
 def param_shardings(abstract_params, mesh: Mesh, column: int = LEARNER):
-    """NamedShardings for the boxed parameters of `model.abstract_params`, as the learner or the sampler
+    """NamedShardings for the boxed parameters of `decoder.abstract_params`, as the learner or the sampler
     keeps them.
 
     Raises InputError naming the parameter and the axis when a dimension does not divide by its mesh axis.

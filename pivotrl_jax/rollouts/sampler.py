@@ -1,12 +1,12 @@
 """Prefill a forest once, then branch samples off it: decode loop, sampling, log-probs as sampled.
 
-A row's prefix is prefilled one time and every sample of that row decodes against it, so G samples at each of
-K turns of a trajectory cost one prefill of the trajectory. Samples queue for the decode slots of their row: a decode slot
-whose sample has ended takes the next one in the same step (continuous batching), so one long completion
-holds up one decode slot and not the batch. Keys are given per branch and folded with the token index: what a branch
-draws depends on its key and its prompt, not on its decode slot or its neighbours.
+A row's prefix is prefilled once and every sample of that row decodes against it, so G samples at each of K
+turns of a trajectory cost one prefill of the trajectory. Samples queue for the decode slots of their row: a
+slot whose sample has ended takes the next one in the same step (continuous batching), so one long completion
+occupies one slot and does not hold up the batch. Keys are given per branch and folded with the token index:
+what a branch draws depends on its key and its prompt, not on its decode slot or its neighbours.
 
-Axis letters as in `model.py`; S counts the samples of a row, and J its decode slots.
+Axis letters as in `decoder.py`; S counts the samples of a row, and J its decode slots.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Sampling:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Drawn completions. Slots from `length` on hold zeros."""
+    """The completions. Columns from `length` on hold zeros."""
 
     tokens: jax.Array  # int32 [R S C]
     log_probs: jax.Array  # float32 [R S C], under the distribution drawn from
@@ -50,7 +50,7 @@ class Samples:
     length: jax.Array  # int32 [R S], stop token included
     finished: jax.Array  # bool [R S], a stop token was drawn; False: cut at max_tokens
     steps: jax.Array  # int32 scalar: decode steps it took
-    # experts of a mixture's layers, where they are recorded; -1 for the last token, which nothing read
+    # experts of a mixture's layers, where they are recorded; -1 for the last token, which is never read
     experts: jax.Array | None = None  # routing.record_dtype [R S C L A]
     prefix_experts: jax.Array | None = None  # [R T L A], of the prompts
 
@@ -59,7 +59,8 @@ def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.A
     """Scores [..., V] with everything outside top-k, then the nucleus, then min-p, at -inf.
 
     The nucleus is the smallest set of most likely tokens whose mass reaches `top_p`; it always holds one
-    token. `min_p` drops tokens less than that likely as the most likely one. The order is transformers'.
+    token. `min_p` drops tokens less likely than that fraction of the most likely one's probability. The order
+    is transformers'.
     """
     if top_k:
         smallest = jax.lax.top_k(scores, min(top_k, scores.shape[-1]))[0][..., -1:]
@@ -104,103 +105,144 @@ def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
     return Drawn(token, log_prob, log_prob if sampling.plain else log_prob_of(logits_BV, token))
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """What a program of `sample` is compiled for."""
+
+    config: model_config.ModelConfig
+    sampling: Sampling
+    decode_slots: int  # of a row
+    attention_chunk: int
+    record_experts: bool
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Lanes:
-    """What decodes now."""
+class _DecodeSlots:
+    """State of the decode slots: which sample each one is generating, and how far it is."""
 
-    sample: jax.Array  # int32 [R J]: index of the decode slot's sample in its row
+    sample: jax.Array  # int32 [R J]: index of the sample in its row
     busy: jax.Array  # bool [R J]
     age: jax.Array  # int32 [R J]: tokens of the sample in the cache
     token: jax.Array  # int32 [R J]: the last one drawn, not yet in the cache
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What the decode loop carries."""
+
+    out: Samples
+    slots: _DecodeSlots
+    taken: jax.Array  # int32 [R]: samples that have got a decode slot so far
+    cache: tuple[jax.Array, jax.Array]  # keys and values [L R J N C K] of the samples in the decode slots
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prompts:
+    """What the prefill leaves for the decode loop, which only reads it."""
+
+    branch: jax.Array  # int32 [R S]: slot of the prompt's last token
+    position: jax.Array  # int32 [R S]: of that token
+    key: jax.Array  # typed keys [R S]
+    total: jax.Array  # int32 [R]: samples to draw
+    subtree_end: jax.Array  # int32 [R T]
+    prefix: tuple[jax.Array, jax.Array]  # keys and values [L R N T K]
+    stops: jax.Array  # int32 [stop tokens]
+
+
 def sample(
-    config: model_config.ModelConfig,
-    sampling: Sampling,
-    decode_slots: int,
-    attention_chunk: int,
+    decoding: Decoding,
     params: decoder.Params,
-    tokens_RT: jax.Array,
-    position_RT: jax.Array,
-    subtree_end_RT: jax.Array,
+    rows: decoder.Rows,
     branch_RS: jax.Array,
     key_RS: jax.Array,
-    record_experts: bool = False,
 ) -> Samples:
-    """Draw one completion from each branch point, `decode_slots` of a row at a time. `branch_RS` is the slot of the
-    prompt's last token, -1 for none; a row's samples stand at its front.
+    """Draw one completion from each branch point. `branch_RS` is the slot of the prompt's last token, -1 for
+    none; a row's samples stand at its front. `key_RS` holds typed PRNG keys.
 
-    `key_RS` holds typed PRNG keys. The loop ends when every branch has stopped.
+    The loop ends when every sample has stopped or has `max_tokens` tokens.
     """
-    (R, S), C = branch_RS.shape, sampling.max_tokens
-    J, N, K, L = min(decode_slots, S), config.num_kv_heads, config.head_dim, config.num_layers
+    c, (R, S), C = decoding.config, branch_RS.shape, decoding.sampling.max_tokens
+    J = min(decoding.decode_slots, S)
     slot_RS = jnp.maximum(branch_RS, 0)
-    wanted = routing.RouterOutputs(choices=record_experts)
-    hidden_RTD, prefix, told = decoder.prefill(
-        config, params, tokens_RT, position_RT, subtree_end_RT, attention_chunk, wanted
+    hidden_RTD, prefix, stats = decoder.prefill(
+        c, params, rows, decoding.attention_chunk, _router_outputs(decoding)
     )
-    prefix = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), prefix)
-    position_RS = _of_row(position_RT, slot_RS)
-    total_R = (branch_RS >= 0).sum(1)
-    stops = jnp.asarray(sampling.stop_ids, jnp.int32)
-
-    next_token = functools.partial(_next_token, config, sampling, params)
-
-    def more(carry):
-        return carry[1].busy.any() | (carry[2] < total_R).any()
-
-    def step(carry):
-        out, decode_slot, taken_R, own = carry
-        # all decode slots write the same column, so that it is one slice: a sample's tokens stand in the `age`
-        # columns before it, around the end, and keys do not mind their order
-        column = out.steps % C
-        behind = (column - 1 - jnp.arange(C)) % C
-        own_mask = behind < decode_slot.age[..., None]
-        prefix_mask = attention.visible(_of_row(slot_RS, decode_slot.sample), subtree_end_RT)
-        position = _of_row(position_RS, decode_slot.sample) + 1 + decode_slot.age
-        hidden, new, told = decoder.decode_step(
-            config, params, decode_slot.token, position, prefix, prefix_mask, own, own_mask, wanted
-        )
-        if record_experts:
-            at = jnp.where(decode_slot.busy, decode_slot.sample, S)  # past the end: dropped
-            out = dataclasses.replace(
-                out, experts=_put(out.experts, at, decode_slot.age, _choices(config, told))
-            )
-        own = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), own, new)
-        decode_slot = dataclasses.replace(decode_slot, age=decode_slot.age + 1)
-        drawn = next_token(hidden, _of_row(key_RS, decode_slot.sample), decode_slot.age)
-        out, decode_slot = _record(out, decode_slot, drawn, decode_slot.busy, stops)
-        out = dataclasses.replace(out, steps=out.steps + 1)
-        return *_refill(out, decode_slot, taken_R, total_R, first, stops), own
-
-    first = _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, J)
+    prompts = _Prompts(
+        branch=slot_RS,
+        prefix=jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), prefix),
+        position=_of_row(rows.position, slot_RS),
+        key=key_RS,
+        total=(branch_RS >= 0).sum(1),
+        subtree_end=rows.subtree_end,
+        stops=jnp.asarray(decoding.sampling.stop_ids, jnp.int32),
+    )
+    first = _first_tokens(decoding, params, hidden_RTD, prompts, J)
     idle = jnp.zeros((R, J), jnp.int32)
-    nobody, none_R = _Lanes(idle, idle > 0, idle, idle), jnp.zeros_like(total_R)
-    nothing = _no_samples(R, S, C, _choices(config, told) if record_experts else None)
-    out, decode_slot, taken_R = _refill(nothing, nobody, none_R, total_R, first, stops)
-    own = tuple(sharding.constrain(jnp.zeros((L, R, J, N, C, K), config.dtype), "LRSNCK") for _ in range(2))
-    return jax.lax.while_loop(more, step, (out, decode_slot, taken_R, own))[0]
+    slots, taken_R = _DecodeSlots(idle, idle > 0, idle, idle), jnp.zeros_like(prompts.total)
+    out = _no_samples(R, S, C, _choices(c, stats) if decoding.record_experts else None)
+    out, slots, taken_R = _refill(out, slots, taken_R, prompts, first)
+    shape = (c.num_layers, R, J, c.num_kv_heads, C, c.head_dim)
+    cache = tuple(sharding.constrain(jnp.zeros(shape, c.dtype), "LRSNCK") for _ in range(2))
+
+    def unfinished(state: _State):
+        return state.slots.busy.any() | (state.taken < prompts.total).any()
+
+    step = functools.partial(_step, decoding, params, prompts, first)
+    return jax.lax.while_loop(unfinished, step, _State(out, slots, taken_R, cache)).out
 
 
-def _next_token(config, sampling: Sampling, params, hidden_RXD, key_RX, index_RX) -> Drawn:
-    """[R X]: token number `index` of every sample, after those hidden states."""
-    logits = log_probs_lib.logits_of(config, params, hidden_RXD)
+def _router_outputs(decoding: Decoding) -> routing.RouterOutputs:
+    return routing.RouterOutputs(choices=decoding.record_experts)
+
+
+def _step(decoding: Decoding, params: decoder.Params, prompts: _Prompts, first: Drawn, state: _State):
+    """One token for every decode slot; those whose sample has ended take the next one of their row."""
+    out, slots = state.out, state.slots
+    S, C = out.tokens.shape[1:]
+    # all decode slots write the same column, so that the write is one slice. A sample's tokens stand in the
+    # `age` columns before it, wrapped around the end: attention does not depend on the order of keys
+    column = out.steps % C
+    behind = (column - 1 - jnp.arange(C)) % C
+    branch_mask = behind < slots.age[..., None]
+    prefix_mask = attention.visible(_of_row(prompts.branch, slots.sample), prompts.subtree_end)
+    position = _of_row(prompts.position, slots.sample) + 1 + slots.age
+    cache = decoder.DecodeCache(prompts.prefix, prefix_mask, state.cache, branch_mask)
+    hidden, new, stats = decoder.decode_step(
+        decoding.config, params, slots.token, position, cache, _router_outputs(decoding)
+    )
+    if decoding.record_experts:
+        at = jnp.where(slots.busy, slots.sample, S)  # past the end: dropped
+        chosen = _put(out.experts, at, slots.age, _choices(decoding.config, stats))
+        out = dataclasses.replace(out, experts=chosen)
+    new_cache = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), state.cache, new)
+    slots = dataclasses.replace(slots, age=slots.age + 1)
+    drawn = _next_token(decoding, params, hidden, _of_row(prompts.key, slots.sample), slots.age)
+    out, slots = _record(out, slots, drawn, slots.busy, prompts.stops)
+    out = dataclasses.replace(out, steps=out.steps + 1)
+    return _State(*_refill(out, slots, state.taken, prompts, first), new_cache)
+
+
+def _next_token(decoding: Decoding, params, hidden_RXD, key_RX, index_RX) -> Drawn:
+    """[R X]: token number `index` of every sample, drawn from its hidden state."""
+    logits = log_probs_lib.logits_of(decoding.config, params, hidden_RXD)
     keys = jax.vmap(jax.random.fold_in)(key_RX.reshape(-1), index_RX.reshape(-1))
-    drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, sampling)
+    drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, decoding.sampling)
     return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
 
 
-def _first_tokens(next_token, hidden_RTD, slot_RS, key_RS, decode_slots: int) -> Drawn:
-    """[R S]: every sample's first token, whose hidden state the prefill has; so many at a time."""
-    R, S = slot_RS.shape
+def _first_tokens(decoding: Decoding, params, hidden_RTD, prompts: _Prompts, chunk: int) -> Drawn:
+    """[R S]: every sample's first token, from the prefill's hidden states, `chunk` of a row at a time."""
+    R, S = prompts.branch.shape
 
     def some(first):
-        at = jnp.minimum(first + jnp.arange(decode_slots), S - 1)
-        slot = slot_RS[:, at]
-        return next_token(_of_row(hidden_RTD, slot), key_RS[:, at], jnp.zeros_like(slot))
+        at = jnp.minimum(first + jnp.arange(chunk), S - 1)
+        slot = prompts.branch[:, at]
+        hidden = _of_row(hidden_RTD, slot)
+        return _next_token(decoding, params, hidden, prompts.key[:, at], jnp.zeros_like(slot))
 
-    drawn = jax.lax.map(some, jnp.arange(0, S, decode_slots))
+    drawn = jax.lax.map(some, jnp.arange(0, S, chunk))
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
 
 
@@ -213,52 +255,52 @@ def _no_samples(R: int, S: int, C: int, prefix_experts: jax.Array | None) -> Sam
     return Samples(tokens, floats, floats, counts, counts > 0, jnp.int32(0), experts, prefix_experts)
 
 
-def _choices(config, seen: routing.Seen) -> jax.Array:
-    """[R, X, L, A], as they are recorded."""
-    return jnp.moveaxis(seen["choices"], 0, 2).astype(routing.record_dtype(config.num_experts))
+def _choices(config, stats: routing.RouterStats) -> jax.Array:
+    """[R, X, L, A] in the dtype of the record."""
+    return jnp.moveaxis(stats["choices"], 0, 2).astype(routing.record_dtype(config.num_experts))
 
 
 def _put(out_RSC, at_RJ, age_RJ, values_RJ):
-    """`out` with the values of every decode slot at its sample and age; dropped where that is past the end."""
+    """`out` with every decode slot's value at its sample and age; dropped where that is past the end."""
     return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at_RJ, age_RJ, values_RJ)
 
 
-def _record(out: Samples, decode_slot: _Lanes, drawn: Drawn, where, stops) -> tuple[Samples, _Lanes]:
-    """`drawn` becomes token number `age` of the samples of the decode slots in `where`; ended ones fall idle."""
+def _record(out: Samples, slots: _DecodeSlots, drawn: Drawn, where, stops) -> tuple[Samples, _DecodeSlots]:
+    """Append `drawn` to the samples of the decode slots in `where`. Slots whose sample ends become idle."""
     S, C = out.tokens.shape[1:]
-    at = jnp.where(where, decode_slot.sample, S)  # past the end: dropped
+    at = jnp.where(where, slots.sample, S)  # past the end: dropped
 
     def note(out_RS, values):
         return jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))(out_RS, at, values)
 
     stopped = where & (drawn.token[..., None] == stops).any(-1)
-    full = where & (decode_slot.age + 1 == C)
+    full = where & (slots.age + 1 == C)
     out = dataclasses.replace(
         out,
-        tokens=_put(out.tokens, at, decode_slot.age, drawn.token),
-        log_probs=_put(out.log_probs, at, decode_slot.age, drawn.log_prob),
-        model_log_probs=_put(out.model_log_probs, at, decode_slot.age, drawn.model_log_prob),
-        length=note(out.length, decode_slot.age + 1),
+        tokens=_put(out.tokens, at, slots.age, drawn.token),
+        log_probs=_put(out.log_probs, at, slots.age, drawn.log_prob),
+        model_log_probs=_put(out.model_log_probs, at, slots.age, drawn.model_log_prob),
+        length=note(out.length, slots.age + 1),
         finished=note(out.finished, stopped),
     )
-    token = jnp.where(where, drawn.token, decode_slot.token)
-    return out, dataclasses.replace(decode_slot, token=token, busy=decode_slot.busy & ~stopped & ~full)
+    token = jnp.where(where, drawn.token, slots.token)
+    return out, dataclasses.replace(slots, token=token, busy=slots.busy & ~stopped & ~full)
 
 
-def _refill(out: Samples, decode_slot: _Lanes, taken_R, total_R, first: Drawn, stops):
-    """Idle decode slots take the next of their row's `total_R` samples, whose `first` tokens [R S] are drawn
-    already. Returns `out`, the decode slots and how many samples are taken now."""
-    sample = taken_R[:, None] + jnp.cumsum(~decode_slot.busy, axis=1) - 1
-    fresh = ~decode_slot.busy & (sample < total_R[:, None])
-    decode_slot = _Lanes(
-        jnp.where(fresh, sample, decode_slot.sample),
-        decode_slot.busy | fresh,
-        jnp.where(fresh, 0, decode_slot.age),
-        decode_slot.token,
+def _refill(out: Samples, slots: _DecodeSlots, taken_R, prompts: _Prompts, first: Drawn):
+    """Give idle decode slots the next samples of their row, and record those samples' `first` tokens [R S].
+    Returns the samples, the decode slots and the new `taken`."""
+    sample = taken_R[:, None] + jnp.cumsum(~slots.busy, axis=1) - 1
+    fresh = ~slots.busy & (sample < prompts.total[:, None])
+    slots = _DecodeSlots(
+        jnp.where(fresh, sample, slots.sample),
+        slots.busy | fresh,
+        jnp.where(fresh, 0, slots.age),
+        slots.token,
     )
-    drawn = jax.tree.map(lambda x: _of_row(x, decode_slot.sample), first)
-    out, decode_slot = _record(out, decode_slot, drawn, fresh, stops)
-    return out, decode_slot, taken_R + fresh.sum(1)
+    drawn = jax.tree.map(lambda x: _of_row(x, slots.sample), first)
+    out, slots = _record(out, slots, drawn, fresh, prompts.stops)
+    return out, slots, taken_R + fresh.sum(1)
 
 
 def _of_row(x, index_RX):
@@ -282,10 +324,11 @@ class Sampler:
         self.row_sharding = NamedSharding(mesh, sharding.BATCH)
         self.places = sharding.param_shardings(decoder.abstract_params(config), mesh, sharding.SAMPLER)
 
+        decoding = Decoding(config, sampling, decode_slots, attention_chunk, record_experts)
+
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
-            rows = (tokens, position, subtree_end, branch, keys)
-            return sample(config, sampling, decode_slots, attention_chunk, params, *rows, record_experts)
+            return sample(decoding, params, decoder.Rows(tokens, position, subtree_end), branch, keys)
 
         run.__name__ = "sample"  # as profiles and logs show it
 
@@ -294,8 +337,8 @@ class Sampler:
 
     def place(self, params: decoder.Params) -> decoder.Params:
         """Parameters as decoding reads them: in the compute dtype, not split over `fsdp`. Once per batch of
-        rollouts; a decode step would otherwise convert and gather them for every token. Leaves that lie so
-        already are shared, not copied: let go of the result before the parameters are donated."""
+        rollouts, because a decode step would otherwise convert and gather them for every token. Leaves that
+        need no change are shared, not copied: drop the result before the parameters are donated."""
 
         def moved(path, x, place):
             # routers keep their precision: rounded, they flip near-ties

@@ -46,8 +46,7 @@ def sft_batch(turns: Sequence[Turn], row_lengths: Sequence[int], rows: int) -> l
     for placed in packed.placed:
         count = len(turns[placed.key].completion)
         packed.add(weight, placed, 0, np.full(count, 1 / total, np.float32))
-    arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
-    return {**arrays, "weight": weight}
+    return {**packed.arrays(), "weight": weight}
 
 
 def episodes_batch(
@@ -75,8 +74,7 @@ def episodes_batch(
         packed.write(fields["weight"], placed, 0, np.full(n, 1 / total, np.float32))
         packed.write(fields["behaviour_log_prob"], placed, 0, completion.log_probs)
         packed.write(fields["advantage"], placed, 0, np.full(n, advantage, np.float32))
-    arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
-    return {**arrays, **fields}
+    return {**packed.arrays(), **fields}
 
 
 def episode_metrics(groups: Sequence[Sequence[episodes.EpisodeResult]]) -> dict[str, float]:
@@ -130,10 +128,9 @@ def grpo_batch(
             packed.write(fields["behaviour_log_prob"], placed, branch, groups[p][g].log_probs[:n])
             packed.write(fields["advantage"], placed, branch, [advantage_PG[p, g]] * n)
             packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
-    arrays = {name: getattr(packed, name) for name in ("tokens", "position", "parent", "subtree_end")}
     if isinstance(groups[0][0], RoutedRollout):
         fields["experts"] = _experts(packed, groups, weight_PG > 0)
-    return {**arrays, **fields}
+    return {**packed.arrays(), **fields}
 
 
 def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], trained_PG) -> np.ndarray:

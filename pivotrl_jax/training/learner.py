@@ -56,7 +56,7 @@ class Routers:
     balance: float = 0.0
 
     @property
-    def wanted(self) -> routing.RouterOutputs:
+    def outputs(self) -> routing.RouterOutputs:
         return routing.RouterOutputs(choices=self.agreement, loads=bool(self.balance))
 
     def prepare(self, batch: Batch) -> Batch:
@@ -66,14 +66,14 @@ class Routers:
         real = batch["subtree_end"] > 0
         return {**batch, "real": np.float32(real / max(real.sum(), 1))}
 
-    def terms(self, seen: routing.Seen, batch: Batch) -> tuple[Any, dict[str, Any]]:
+    def terms(self, stats: routing.RouterStats, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """(what is added to the loss, sums); a pair is a sum with a count of its own."""
         total, sums = 0.0, {}
         if self.agreement:
             recorded = jnp.moveaxis(batch["experts"], 2, 0)
-            sums["routing_agreement"] = routing.agreement(seen["choices"], recorded, batch["weight"] > 0)
+            sums["routing_agreement"] = routing.agreement(stats["choices"], recorded, batch["weight"] > 0)
         if self.balance:
-            loss, mass = routing.balance_loss(seen, batch["real"])
+            loss, mass = routing.balance_loss(stats, batch["real"])
             total = self.balance * mass * loss
             sums["balance_loss"] = mass * loss, mass
         return total, sums
@@ -97,17 +97,15 @@ def routed_log_probs(
     batch: Batch,
     temperature: float,
     routers: Routers,
-) -> tuple[tuple[jax.Array, jax.Array], routing.Seen]:
-    """`forest_log_probs`, and what was seen of the routers."""
-    hidden, seen = decoder.routed_states(
+) -> tuple[tuple[jax.Array, jax.Array], routing.RouterStats]:
+    """`forest_log_probs`, and the routers' outputs."""
+    hidden, stats = decoder.routed_states(
         config,
         params,
-        batch["tokens"],
-        batch["position"],
-        batch["subtree_end"],
+        decoder.Rows(batch["tokens"], batch["position"], batch["subtree_end"]),
         compute.attention_chunk,
         compute.remat,
-        routers.wanted,
+        routers.outputs,
         jnp.moveaxis(batch["experts"], 2, 0) if routers.replay else None,
         batch["real"] if routers.balance else None,
     )
@@ -115,7 +113,7 @@ def routed_log_probs(
     numbers = log_probs_lib.token_log_probs(
         config, params, hidden, batch["tokens"], batch["parent"], wanted, temperature, compute.log_prob_chunk
     )
-    return numbers, seen
+    return numbers, stats
 
 
 class Learner:
@@ -148,10 +146,10 @@ class Learner:
 
         def total(params, frozen, batch):
             params = lora.join(frozen, params)
-            numbers, seen = routed_log_probs(config, compute, params, batch, temperature, routers)
+            numbers, stats = routed_log_probs(config, compute, params, batch, temperature, routers)
             log_prob, entropy = numbers
             value, sums = objective(log_prob, entropy, batch)
-            router_loss, router_sums = routers.terms(seen, batch)
+            router_loss, router_sums = routers.terms(stats, batch)
             return value + router_loss, {**sums, **router_sums}
 
         def accumulate(params, frozen, grads, batch):

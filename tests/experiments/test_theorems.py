@@ -132,8 +132,7 @@ def test_scores_are_the_gradients_of_the_completions_log_probs():
         for u, ids in enumerate(branches):
             packed.write(weight, placed, u, np.ones(len(ids)))
             packed.write(branch, placed, u, np.full(len(ids), u))
-        names = ("tokens", "position", "parent", "subtree_end")
-        batch = {**{n: getattr(packed, n) for n in names}, "weight": weight, "branch": branch}
+        batch = {**packed.arrays(), "weight": weight, "branch": branch}
         compute = learner.Compute(attention_chunk=16, log_prob_chunk=16, remat="nothing")
         run = jax.jit(lambda p, b, n: theory.completion_scores(DENSE, compute, p, b, n, 4))
         log_prob, score = run(params, batch, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.forests import arrays_of, collect, groups_of_pieces, padded, per_token, spread, widen
+from support.forests import collect, groups_of_pieces, padded, per_token, spread, widen
 
 from pivotrl_jax.models import decoder
 from pivotrl_jax.models.forest import Piece, pack
@@ -40,7 +40,7 @@ def compare(request):
         lengths = {key: len(x) for key, x in coefficient.items()}
         packed = pack(groups, slots, 0)
         forest, naive = widen(packed, ROWS, SLOTS), padded(groups, SEQUENCES, LENGTH)
-        batch = {**arrays_of(forest), "weight": spread(forest, {k: np.ones(n) for k, n in lengths.items()})}
+        batch = {**forest.arrays(), "weight": spread(forest, {k: np.ones(n) for k, n in lengths.items()})}
         (_, got), grads = on_forest(params, batch, spread(forest, coefficient))
         (_, want), naive_grads = on_padded(params, naive.tokens, spread(naive, coefficient))
         got, want = collect(forest, got, lengths), collect(naive, want, lengths)

@@ -14,7 +14,7 @@ import optax
 import pytest
 from flax import traverse_util
 from support import tiny_run
-from support.forests import DENSE, MIXED, MOE, arrays_of, per_token, random_groups, sharp_params, spread
+from support.forests import DENSE, MIXED, MOE, per_token, random_groups, sharp_params, spread
 from support.paths import SUPPORT
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
@@ -143,7 +143,7 @@ def batch():
     groups = random_groups(rng, groups=2, pieces=1, branches=2, prompt=4, branch=4)
     forest = pack(groups, 16, 0, 2)
     weight = spread(forest, {key: np.full(len(x), 1 / 16) for key, x in per_token(groups, rng).items()})
-    return {**arrays_of(forest), "weight": weight}
+    return {**forest.arrays(), "weight": weight}
 
 
 COMPUTE = learner_lib.Compute(attention_chunk=16, log_prob_chunk=16, remat="nothing")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from support.forests import (
-    arrays_of,
     collect,
     groups_of_pieces,
     often_seen_gradient,
@@ -73,7 +72,7 @@ def compare(policy, groups, slots):
     forest = widen(pack(groups, slots, 0), ROWS, SLOTS)
     naive = padded(groups, SEQUENCES, LENGTH)
     weight = spread(forest, {key: np.ones(n, np.float32) for key, n in lengths.items()})
-    (_, got), grads = on_forest(params, {**arrays_of(forest), "weight": weight}, spread(forest, coefficient))
+    (_, got), grads = on_forest(params, {**forest.arrays(), "weight": weight}, spread(forest, coefficient))
     (_, want), naive_grads = on_padded(params, naive.tokens, spread(naive, coefficient))
     got_by, want_by = collect(forest, got, lengths), collect(naive, want, lengths)
     assert got_by.keys() == want_by.keys()
@@ -124,7 +123,7 @@ def test_many_random_forests_in_small_rows(policy, groups):
 def test_remat_and_chunks_change_nothing(moe, moe_params):
     groups = random_groups(np.random.default_rng(1), groups=2, pieces=2, branches=2, prompt=6, branch=3)
     forest = widen(pack(groups, SLOTS, 0), 2, SLOTS)
-    batch = {**arrays_of(forest), "weight": spread(forest, per_token(groups, None, np.ones))}
+    batch = {**forest.arrays(), "weight": spread(forest, per_token(groups, None, np.ones))}
 
     def run(compute):
         def total(params):
@@ -145,7 +144,7 @@ def gradient_program(config, remat: str, slots: int = 64):
     row = jax.ShapeDtypeStruct((1, slots), jnp.int32)
 
     def total(params, tokens, position, end):
-        return decoder.hidden_states(config, params, tokens, position, end, 16, remat).sum()
+        return decoder.hidden_states(config, params, decoder.Rows(tokens, position, end), 16, remat).sum()
 
     return jax.jit(jax.grad(total)).lower(decoder.param_shapes(config), row, row, row)
 

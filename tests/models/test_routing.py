@@ -59,9 +59,9 @@ def plain(params, tokens):
     """(hidden [T, D], every router's own choice [L, T, A]) of one sequence."""
     row = np.array([tokens])
     position, end = np.arange(len(tokens))[None], np.full(row.shape, len(tokens))
-    wanted = routing.RouterOutputs(choices=True)
-    hidden, seen = decoder.routed_states(MOE, params, row, position, end, len(tokens), "nothing", wanted)
-    return hidden[0], np.asarray(seen["choices"][:, 0])
+    rows, outputs = decoder.Rows(row, position, end), routing.RouterOutputs(choices=True)
+    hidden, stats = decoder.routed_states(MOE, params, rows, len(tokens), "nothing", outputs)
+    return hidden[0], np.asarray(stats["choices"][:, 0])
 
 
 def test_the_sampler_records_what_a_plain_forward_chooses(drawn):
@@ -98,8 +98,7 @@ def batch_of(drawn):
         packed.write(fields["weight"], placed, 0, np.full(len(one.token_ids), 0.1))
         packed.write(fields["behaviour_log_prob"], placed, 0, one.log_probs)
         packed.write(fields["advantage"], placed, 0, np.linspace(-1, 2, len(one.token_ids)))
-    arrays = {n: getattr(packed, n) for n in ("tokens", "position", "parent", "subtree_end")}
-    return {**arrays, **fields, "experts": chosen}
+    return {**packed.arrays(), **fields, "experts": chosen}
 
 
 def gradient(routers, batch, params):
@@ -207,12 +206,10 @@ def test_the_balance_loss_is_transformers_formula_and_pulls_towards_even_loads()
     real = np.array([[1.0] * 7 + [0.0] * 3], np.float32)  # the last three are padding
 
     def loss(probs):
-        told = [
-            routing.seen_by(routing.RouterOutputs(loads=True), p, None, c, real)
-            for p, c in zip(probs, chosen)
-        ]
-        seen = {name: jnp.stack([one[name] for one in told]) for name in ("load", "prob")}
-        return routing.balance_loss(seen, real)[0]
+        outputs = routing.RouterOutputs(loads=True)
+        layers = [routing.router_stats(outputs, p, None, c, real) for p, c in zip(probs, chosen)]
+        stats = {name: jnp.stack([layer[name] for layer in layers]) for name in ("load", "prob")}
+        return routing.balance_loss(stats, real)[0]
 
     want = naive_balance(probs[:, :7].astype(np.float64), chosen[:, :7])
     np.testing.assert_allclose(loss(jnp.asarray(probs)), want, rtol=1e-5)

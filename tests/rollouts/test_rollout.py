@@ -149,7 +149,7 @@ def test_token_ids_go_from_the_sampler_to_the_loss_untouched(drawn, batch):
     """Every completion is found in the batch behind its prompt, with its advantage and its log-probs."""
     prompts, groups = drawn
     fields, advantages = batch
-    packed = forest.Forest(*(fields[n] for n in ("tokens", "position", "parent", "subtree_end")), ())
+    packed = forest.Forest(*(fields[n] for n in forest.ARRAYS), ())
     trained = fields["weight"] > 0
     left = []
     for p, group in enumerate(groups):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import tiny_run
-from support.forests import DENSE, MOE, arrays_of, groups_of_pieces, sharp_params, widen
+from support.forests import DENSE, MOE, groups_of_pieces, sharp_params, widen
 
 from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.models.forest import Piece
@@ -155,7 +155,7 @@ def test_the_learner_recomputes_the_sampled_log_probs(sampling):
             found = drawn[placed.key, s]
             packed.write(weight, placed, s, np.ones(len(found.tokens)))
             packed.write(want, placed, s, found.log_probs)
-    batch = {**arrays_of(packed), "weight": weight}
+    batch = {**packed.arrays(), "weight": weight}
     compute = learner.Compute(tiny_run.CHUNK, 16, "nothing")
     compiled = jax.jit(learner.forest_log_probs, static_argnums=(0, 1))
     found, _ = compiled(MOE, compute, params_of(MOE), batch, sampling.temperature)
@@ -204,8 +204,9 @@ def test_a_draw_does_not_depend_on_the_number_of_lanes(decode_slots):
 
 
 def decode_steps(lengths: list[int], decode_slots: int) -> int:
-    """By hand: what a row of `decode_slots` decode slots takes for samples of these lengths in order. A sample's first
-    token comes with the prefill, and a sample that ends with it leaves its decode slot idle until the next step."""
+    """By hand: the steps that a row of `decode_slots` slots takes for samples of these lengths in order. A
+    sample's first token comes with the prefill; one that ends with it leaves its slot idle until the next
+    step."""
     queue, left, steps = list(lengths), [0] * decode_slots, 0
     while True:
         for i, n in enumerate(left):
@@ -236,7 +237,7 @@ def draw_rows(packed) -> dict[tuple, tuple[list[int], np.ndarray]]:
     found = {}
     for start in range(0, len(packed.tokens), ROWS):
         rows = slice(start, start + ROWS)
-        arrays = {name: x[rows] for name, x in arrays_of(packed).items()}
+        arrays = {name: x[rows] for name, x in packed.arrays().items()}
         part = widen(forest.Forest(**arrays, placed=()), ROWS, SLOTS)
         branch = np.full((ROWS, BRANCHES), -1, np.int32)
         numbers = np.zeros((ROWS, BRANCHES, 2), np.int32)

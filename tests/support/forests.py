@@ -118,10 +118,6 @@ def widen(forest: Forest, rows: int, slots: int) -> Forest:
     )
 
 
-def arrays_of(forest: Forest) -> dict[str, np.ndarray]:
-    return {name: getattr(forest, name) for name in ("tokens", "position", "parent", "subtree_end")}
-
-
 def spread(forest: Forest, values: dict[tuple, np.ndarray]) -> np.ndarray:
     """float32 [R, T]: the values of every (piece key, branch) at its slots, zero elsewhere; where merged
     branches share a slot, their sum."""

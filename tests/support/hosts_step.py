@@ -18,7 +18,7 @@ from pivotrl_jax.run import hosts
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses as losses_lib
 from pivotrl_jax.training.optimizer import make_optimizer
-from support.forests import MOE, arrays_of, per_token, random_groups, sharp_params, spread
+from support.forests import MOE, per_token, random_groups, sharp_params, spread
 
 DIRECTORY = flags.DEFINE_string("directory", None, "Of checkpoints.")
 
@@ -31,7 +31,7 @@ def batch_of(step: int) -> losses_lib.Batch:
     groups = random_groups(rng, groups=4, pieces=1, branches=2, prompt=5, branch=4)
     forest = pack(groups, 16, 0, 4)
     weight = spread(forest, {key: np.full(len(x), 1 / 32) for key, x in per_token(groups, rng).items()})
-    return {**arrays_of(forest), "weight": weight}
+    return {**forest.arrays(), "weight": weight}
 
 
 def main():

@@ -24,7 +24,6 @@ from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses
 from support.forests import (
     MIXED,
-    arrays_of,
     often_seen_gradient,
     per_token,
     random_groups,
@@ -58,7 +57,7 @@ def grpo_batch() -> losses.Batch:
         "reference_log_prob": {key: x - 0.2 for key, x in behaviour.items()},
         "advantage": {key: np.full(len(x), rng.normal()) for key, x in behaviour.items()},
     }
-    return {**arrays_of(forest), **{name: spread(forest, v) for name, v in values.items()}}
+    return {**forest.arrays(), **{name: spread(forest, v) for name, v in values.items()}}
 
 
 def run(mesh: Mesh, batch: losses.Batch) -> dict:

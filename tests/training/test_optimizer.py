@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.forests import arrays_of, per_token, random_groups, sharp_params, spread
+from support.forests import per_token, random_groups, sharp_params, spread
 
 from pivotrl_jax.models import sharding
 from pivotrl_jax.models.forest import pack
@@ -78,7 +78,7 @@ def batch():
     groups = random_groups(rng, groups=2, pieces=1, branches=2, prompt=5, branch=4)
     forest = pack(groups, 16, 0)
     weight = spread(forest, {key: np.full(len(x), 1 / 16) for key, x in per_token(groups, rng).items()})
-    return {**arrays_of(forest), "weight": weight}
+    return {**forest.arrays(), "weight": weight}
 
 
 def test_offloaded_state_rests_on_the_host_and_changes_nothing(dense, batch):

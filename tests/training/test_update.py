@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from support.forests import MIXED, arrays_of, padded, per_token, random_groups, sharp_params, spread
+from support.forests import MIXED, padded, per_token, random_groups, sharp_params, spread
 from support.objectives import policy_gradient
 
 from pivotrl_jax.models import config as model_config
@@ -35,7 +35,7 @@ def fields(forest, groups):
         "reference_log_prob": {key: x - rng.normal(size=len(x)) * 0.3 for key, x in behaviour.items()},
         "advantage": {key: np.full(len(x), rng.normal()) for key, x in behaviour.items()},
     }
-    return {**arrays_of(forest), **{name: spread(forest, v) for name, v in values.items()}}
+    return {**forest.arrays(), **{name: spread(forest, v) for name, v in values.items()}}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,86 @@
+"""What a model family is: its decoder layer, the fields of its config.json, and the names of its weights.
+
+The tables here are what most families share. A family's file starts from them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from flax import linen as nn
+
+from pivotrl_jax.models.config import ModelConfig
+
+# Our parameter -> (Hugging Face's name, our axis letters on each of its axes). Hugging Face keeps a linear
+# weight as [out, in], with heads and their dimensions as one axis: `q`, ours [D, H, K], is there "HK D".
+Names = dict[str, tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field of ModelConfig and where config.json has it."""
+
+    name: str
+    kind: type  # int and float: a number above 0; bool
+    keys: tuple[str, ...]  # any of them is read; the first is written
+    default: bool | None = None  # of a flag that the file may leave out
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Models of one decoder layer that Hugging Face checkpoints call by one `model_type`.
+
+    Fields that take a rule rather than a name (RoPE, the layers without experts, the dtype) are the same in
+    every family: checkpoints/hf_config.py reads them.
+    """
+
+    model_type: str
+    architecture: str
+    layer: type[nn.Module]  # of the fields and the call of layers.Layer
+    holds: Callable[[ModelConfig], bool]  # whether a model is one of this family
+    fields: tuple[Field, ...]
+    head_dim_optional: bool  # without head_dim in config.json it is hidden_size / num_attention_heads
+    dense_names: Names  # of a layer without experts, behind "model.layers.{layer}."
+    moe_names: (
+        Names | None
+    )  # of a layer with experts, an expert's number as {e}; None: there are no such layers
+    top_names: Names  # outside the layers
+
+
+FIELDS = (
+    Field("vocab_size", int, ("vocab_size",)),
+    Field("hidden_size", int, ("hidden_size",)),
+    Field("num_layers", int, ("num_hidden_layers",)),
+    Field("num_heads", int, ("num_attention_heads",)),
+    Field("num_kv_heads", int, ("num_key_value_heads",)),
+    Field("head_dim", int, ("head_dim",)),
+    Field("rms_norm_eps", float, ("rms_norm_eps",)),
+    Field("tie_embeddings", bool, ("tie_word_embeddings",)),
+)
+
+
+TOP_NAMES: Names = {
+    "embed": ("model.embed_tokens.weight", "V D"),
+    "final_norm": ("model.norm.weight", "D"),
+    "unembed": ("lm_head.weight", "V D"),
+}
+
+
+ATTENTION_NAMES: Names = {
+    "attn_norm": ("input_layernorm.weight", "D"),
+    "q": ("self_attn.q_proj.weight", "HK D"),
+    "k": ("self_attn.k_proj.weight", "NK D"),
+    "v": ("self_attn.v_proj.weight", "NK D"),
+    "o": ("self_attn.o_proj.weight", "D HK"),
+    "q_bias": ("self_attn.q_proj.bias", "HK"),
+    "k_bias": ("self_attn.k_proj.bias", "NK"),
+    "v_bias": ("self_attn.v_proj.bias", "NK"),
+    "o_bias": ("self_attn.o_proj.bias", "D"),
+}
+
+
+MLP_NAMES: Names = {
+    "mlp_norm": ("post_attention_layernorm.weight", "D"),
+    "gate": ("mlp.gate_proj.weight", "I D"),
+    "up": ("mlp.up_proj.weight", "I D"),
+    "down": ("mlp.down_proj.weight", "D I"),
+}

@@ -1,0 +1,117 @@
+"""What decoder layers are made of: parameters declared by axis letters, adapters, norms, RoPE, the embedding.
+
+The axis letters are those of `decoder.py`. Linen only declares parameters: there are no mutable collections.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from pivotrl_jax.models import routing, sharding
+from pivotrl_jax.models.config import ModelConfig
+
+
+def declare(module: nn.Module, name: str, letters: str, scale: float | None) -> jax.Array:
+    """A parameter by its axis letters, float32 or as it was loaded, where it rests on the mesh. `scale` is
+    the standard deviation of its initial values; None makes them ones, for norms."""
+    sizes = module.config.sizes()
+    init = nn.initializers.ones if scale is None else nn.initializers.normal(scale)
+    boxed = nn.with_logical_partitioning(init, tuple(letters))
+    return module.param(name, boxed, tuple(sizes[letter] for letter in letters), jnp.float32)
+
+
+def parameter(module: nn.Module, name: str, letters: str, scale: float | None) -> jax.Array:
+    """`declare`, in the compute dtype and gathered where products need it."""
+    return sharding.use(declare(module, name, letters, scale).astype(module.config.dtype), letters)
+
+
+def adapter(module: nn.Module, name: str, inputs: str, outputs: str, experts: bool = False):
+    """A and B of a matrix's low-rank adapter, B times the adapter's scale. B starts at zero, A with the
+    variance of PEFT's initialiser. Experts' adapters stay where they rest: `mixture` gathers them."""
+    c, sizes = module.config, module.config.sizes()
+    fan_in = math.prod(sizes[letter] for letter in inputs)
+    axis = "E" if experts else ""
+    a, b = f"{axis}{inputs}U", f"{axis}U{outputs}"
+    down = declare(module, f"{name}_lora_a", a, (3 * fan_in) ** -0.5).astype(c.dtype)
+    up = declare(module, f"{name}_lora_b", b, 0.0)
+    up = (up.astype(jnp.float32) * c.lora.scale).astype(c.dtype)  # bfloat16 may not hold the scale exactly
+    return (down, up) if experts else (sharding.use(down, a), sharding.use(up, b))
+
+
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+    """x / rms(x) * weight over the last axis. The mean square is taken in float32: a bfloat16 sum over
+    thousands of squares loses the small ones."""
+    x32 = x.astype(jnp.float32)
+    return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)).astype(x.dtype) * weight
+
+
+def rope_angles(config: ModelConfig, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """cos and sin of RoPE's angles, float32 [..., 1, K/2] for positions [...]."""
+    angle = position[..., None, None].astype(jnp.float32) * config.rope_frequencies()
+    factor = config.yarn.attention_factor if config.yarn else 1.0
+    return jnp.cos(angle) * factor, jnp.sin(angle) * factor
+
+
+def rope(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotate [..., heads, K] by `rope_angles`, in float32. Pairs are (i, i + K/2), as in transformers'
+    rotate_half."""
+    half = x.shape[-1] // 2
+    cos, sin = angles
+    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+class Layer(nn.Module):
+    """What a family's decoder layer starts from. A family writes `__call__`, under `nn.compact`:
+
+        (x [R, T, D], (cache, recorded), angles, context, token_weight) -> (x, (new_cache, router_stats))
+
+    `attend(q, k, v, cache, context)` returns the attended values and what to cache; `column` of
+    `sharding.TABLE` says how the parameters lie; `router_outputs` is what `mixture` returns of the router.
+    """
+
+    config: ModelConfig
+    attend: Callable
+    column: int
+    moe: bool
+    router_outputs: routing.RouterOutputs
+
+    def norm(self, name: str, x: jax.Array, letters: str = "D") -> jax.Array:
+        return rms_norm(x, parameter(self, name, letters, None), self.config.rms_norm_eps)
+
+    def project(self, x: jax.Array, name: str, inputs: str, outputs: str, bias: bool = False) -> jax.Array:
+        """x W [+ x A B] [+ bias] over the axes `inputs` of `x` [R, T, inputs], to [R, T, outputs]."""
+        i, o = inputs.lower(), outputs.lower()
+        y = jnp.einsum(f"rt{i},{i}{o}->rt{o}", x, parameter(self, name, inputs + outputs, 0.02))
+        if self.config.lora:
+            a, b = adapter(self, name, inputs, outputs)
+            y = y + jnp.einsum(f"rtu,u{o}->rt{o}", jnp.einsum(f"rt{i},{i}u->rtu", x, a), b)
+        if bias:
+            y = y + parameter(self, f"{name}_bias", outputs, 0.02)
+        return sharding.constrain(y, "RT" + outputs)
+
+    def mlp(self, h: jax.Array) -> jax.Array:
+        gate, up = self.project(h, "gate", "D", "I"), self.project(h, "up", "D", "I")
+        return self.project(jax.nn.silu(gate) * up, "down", "I", "D")
+
+
+def embed(module: nn.Module, tokens: jax.Array) -> jax.Array:
+    """Embeddings [R, T, D] of tokens [R, T], in the compute dtype. The table lies as `module.column` says."""
+    c, mesh = module.config, sharding.current_mesh()
+    table = declare(module, "embed", "VD", 0.02)
+    at_rest = sharding.spec(mesh, "VD", table.shape, module.column) if mesh else None
+
+    def look_up(table, tokens):
+        if mesh is None:
+            return table[tokens].astype(c.dtype)
+        table, tokens = sharding.varying((table.astype(c.dtype), tokens))
+        # looked up in float32: the gradient sums over a token's occurrences, which bfloat16 would lose
+        table = sharding.gather(table, at_rest[1], 1).astype(jnp.float32)
+        row = tokens - sharding.index("tensor") * table.shape[0]
+        row = jnp.where(row < 0, table.shape[0], row)  # a negative index would count from the end
+        return sharding.total(table.at[row].get(mode="fill", fill_value=0).astype(c.dtype), "tensor")
+
+    return sharding.per_shard(look_up, (at_rest, sharding.BATCH), sharding.BATCH)(table, tokens)
