@@ -6,17 +6,20 @@
         steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
 
 `options.py` declares every section this way. `config_of` makes the ml_collections config, `check` tests the
-values of one, and `explain.py` prints the documentation.
+values of one, and explain.py prints the documentation.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from pivotrl_jax import plugins
 from pivotrl_jax.records import InputError
+
+Tables = Mapping[str, Mapping[str, Any]]  # dotted name of a field -> what its names stand for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Rule:
     choices: Mapping[Any, str] = dataclasses.field(
         default_factory=dict
     )  # value -> its meaning, if it is one of few
-    named: bool = False  # the names are those of a table that the program knows: see `check_names`
+    table: bool = False  # a name of a table in a folder above this one, which the program passes in
+    kind: str = ""  # with `table`: the kind of plugin (see plugins.py) that the user can name instead
 
 
 def number(test: Callable[[float], bool], want: str) -> Rule:
@@ -46,8 +50,12 @@ def one_of(choices: Mapping[Any, str]) -> Rule:
     return Rule(lambda x: x in choices, " or ".join(map(repr, choices)), choices)
 
 
+def name_of_table(kind: str = "") -> Rule:
+    """A name of a table; `kind` also allows an entry point or 'package.module:name', as plugins.py says."""
+    return Rule(TEXT.test, TEXT.want, table=True, kind=kind)
+
+
 TEXT = Rule(lambda x: isinstance(x, str), "a text")
-NAME = dataclasses.replace(TEXT, named=True)
 SWITCH = Rule(lambda x: isinstance(x, bool), "True or False")
 ANYTHING = Rule(lambda x: True, "anything")
 FINITE = number(math.isfinite, "a finite number")
@@ -122,9 +130,24 @@ def value_of(config: Any, name: str) -> Any:
     return value
 
 
-def check_values(config: Any, options: Iterator[Option]) -> None:
+def check_values(config: Any, options: Iterable[Option]) -> None:
     """Raises InputError naming the field, its value and what it should be."""
     for option in options:
         value = value_of(config, option.name)
         if not option.rule.test(value):
             raise InputError(f"config.{option.name} is {value!r}; want {option.rule.want}")
+
+
+def check_names(config: Any, options: Iterable[Option], tables: Tables) -> None:
+    """Check the fields that name something of a table; something of the user's own is imported. Raises
+    InputError that blames the field."""
+    for option in options:
+        table = tables.get(option.name)
+        if table is None or not option.rule.table:
+            continue
+        value = value_of(config, option.name)
+        if value in table or value == option.default:
+            continue
+        if not option.rule.kind:
+            raise InputError(f"config.{option.name} is {value!r}; want {' or '.join(map(repr, table))}")
+        plugins.find(option.rule.kind, value, table, f"config.{option.name}")

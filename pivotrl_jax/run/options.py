@@ -12,7 +12,6 @@ from pivotrl_jax.environments.toolbox.demonstrations import STYLES
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
     FINITE,
-    NAME,
     NOT_NEGATIVE,
     PROBABILITY,
     SHARE,
@@ -21,6 +20,7 @@ from pivotrl_jax.run.fields import (
     at_least,
     config_of,
     field,
+    name_of_table,
     number,
     one_of,
     options_of,
@@ -93,8 +93,8 @@ class Data:
     source: str = field(
         "toolbox",
         "Where the demonstrations come from.",
-        unit="'toolbox' (the embedded world), 'bfcl' (BFCL's rows), or paths of trajectories (files, folders, "
-        "hf:owner/name), separated by commas",
+        unit="'toolbox' (the embedded world), 'bfcl' (BFCL's rows), or paths of trajectories, separated by "
+        "commas: files, folders, hf:owner/name",
     )
     demonstrations: int = field(64, "toolbox: how many episodes the expert plays.", unit="episodes")
     style: str = field(
@@ -120,12 +120,16 @@ class Data:
         "bfcl: which categories are read. Single-turn ones, e.g. 'simple_python', are scored by bfcl_ast.",
         unit="names of BFCL's categories",
     )
-    format: str = field("auto", "paths: the reader of the files. 'auto' recognises each file.", NAME)
+    format: str = field(
+        "auto", "paths: the reader of the files. 'auto' recognises each file.", name_of_table("readers")
+    )
     tools: str = field(
         "", "paths: function docs for trajectories that bring none.", unit="path of a JSON list, or ''"
     )
     verifier: str = field(
-        "", "paths: the verifier of every turn. '' takes the one that belongs to the format.", NAME
+        "",
+        "paths: the verifier of every turn. '' takes the one that belongs to the format.",
+        name_of_table("verifiers"),
     )
     verifier_options: ConfigDict = field(
         {},

@@ -5,13 +5,13 @@ import dataclasses
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
     FRACTION,
-    NAME,
     NOT_NEGATIVE,
     NOT_POSITIVE,
     SHARE,
     SHARE_OR_NONE,
     at_least,
     field,
+    name_of_table,
     number,
     one_of,
 )
@@ -146,7 +146,9 @@ class Grpo:
     )
     optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
     offload_optimizer: bool = field(False, "Keep Adam's moments in host memory between updates.")
-    baseline: str = field("mean", "What is taken off a reward: of the group, or of its others.", NAME)
+    baseline: str = field(
+        "mean", "What is taken off a reward: of the group, or of its others.", name_of_table()
+    )
     normalise: str = field(
         "std",
         "What the difference is divided by.",
@@ -175,14 +177,14 @@ class Grpo:
         at_least(0),
         unit="rounds of sampling",
     )
-    loss: str = field("grpo", "The loss of a token.", NAME)
+    loss: str = field("grpo", "The loss of a token.", name_of_table("losses"))
     clip_low: float = field(
         0.2, "Ratios below 1 - clip_low are clipped; gspo wants some 3e-4.", ABOVE_ZERO, unit="ratio"
     )
     clip_high: float = field(
         0.28, "Ratios above 1 + clip_high are clipped; gspo wants some 4e-4.", ABOVE_ZERO, unit="ratio"
     )
-    aggregation: str = field("token_mean", "How tokens' losses are averaged.", NAME)
+    aggregation: str = field("token_mean", "How tokens' losses are averaged.", name_of_table())
     importance: str = field(
         "ratio",
         "How the loss corrects for the difference between policy and sampler.",
@@ -202,7 +204,7 @@ class Grpo:
     kl_coefficient: float = field(
         0.0, "Weight of the KL to the reference; 0 needs no reference.", NOT_NEGATIVE, unit="loss per nat"
     )
-    kl_estimator: str = field("k3", "How the KL is estimated from sampled tokens.", NAME)
+    kl_estimator: str = field("k3", "How the KL is estimated from sampled tokens.", name_of_table())
     kl_in: str = field(
         "loss",
         "Where the KL enters.",

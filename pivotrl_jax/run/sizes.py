@@ -1,4 +1,4 @@
-"""What a size of model wants, whatever the domain: config files start here and say what their domain changes."""
+"""What a size of model wants in any domain. Config files start here and say what their domain changes."""
 
 from collections.abc import Callable, Mapping
 
