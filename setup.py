@@ -16,8 +16,10 @@ setup(
     version="0.1.0",
     description="PivotRL in JAX: agentic reinforcement learning that pays only for the turns that teach",
     python_requires=">=3.11",
-    packages=find_packages(include=["pivotrl_jax", "pivotrl_jax.*"]),
-    package_data={"pivotrl_jax": ["assets/**"]},
+    packages=[*find_packages(include=["pivotrl_jax", "pivotrl_jax.*"]), "pivotrl_jax.configs"],
+    package_dir={"pivotrl_jax.configs": "configs"},
+    package_data={"pivotrl_jax": ["assets/**"], "pivotrl_jax.configs": ["samples/*"]},
+    entry_points={"console_scripts": ["pivotrl = pivotrl_jax.__main__:main"]},
     install_requires=[
         f"jax{JAX_OLD}; {OLD}",
         f"jax{JAX_NEW}; {NEW}",

@@ -12,17 +12,19 @@ rejected.
 `tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
-import runpy
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-BFCL = runpy.run_path(str(Path(__file__).with_name("bfcl.py")))  # where every field is explained
+from pivotrl_jax.run import sizes
+
+SAMPLES = Path(__file__).with_name("samples")
 
 
 def qwen3_30b_a3b() -> ConfigDict:
     """The published recipe: 64 prompts x 16 generations, lr 1e-6 constant, no KL, 128k tokens, T = 1."""
-    c = BFCL["qwen3_30b_a3b"]()
+    c = sizes.qwen3_30b_a3b()
     c.name = "browsecomp"
     c.workdir = "runs/browsecomp"
     c.data.source = "data/browsecomp"  # a folder of trajectories: --config.data.source=...
@@ -34,19 +36,11 @@ def qwen3_30b_a3b() -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """Enough to see the path run on two CPU cores: this policy cannot learn these turns."""
-    c = BFCL["tiny"]()
+    c = sizes.embedded_sample()
     c.name = "browsecomp"
     c.workdir = "runs/browsecomp_tiny"
-    c.data.source = "configs/samples/search.jsonl"
+    c.data.source = os.path.relpath(SAMPLES / "search.jsonl")
     c.data.verifier = "search"
-    c.data.held_out_share = 0.0
-    c.profile.group_size = 4
-    c.profile.batch = ConfigDict({"rows": 1, "samples_per_row": 32, "decode_slots": 16})
-    c.grpo.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
-    c.grpo.microbatch_rows = 1
-    c.grpo.steps, c.grpo.pivots_per_step, c.grpo.group_size = 2, 2, 4
-    c.evaluate.skill_items = 10
     return c
 
 
@@ -54,6 +48,4 @@ SIZES = {f.__name__: f for f in (qwen3_30b_a3b, tiny)}
 
 
 def get_config(size: str = "qwen3_30b_a3b") -> ConfigDict:
-    if size not in SIZES:
-        raise ValueError(f"configs/browsecomp.py has no size {size!r}; choose one of {', '.join(SIZES)}")
-    return SIZES[size]().lock()
+    return sizes.choose("browsecomp", SIZES, size)

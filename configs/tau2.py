@@ -12,48 +12,35 @@ data.source.
 `tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-BFCL = runpy.run_path(str(Path(__file__).with_name("bfcl.py")))  # where every field is explained
+from pivotrl_jax.run import sizes
 
 
 def qwen3_30b_a3b() -> ConfigDict:
     """The published recipe: 64 prompts x 16 generations, lr 1e-6 constant, no KL, 32k tokens, T = 1; TIS
     capped at 5, which gave replications their best tau2 result."""
-    c = BFCL["qwen3_30b_a3b"]()
+    c = sizes.qwen3_30b_a3b()
     c.name = "tau2"
     c.workdir = "runs/tau2"
     c.data.source = "data/tau2"  # a folder of trajectories: --config.data.source=...
     c.data.verifier = "tau2"
     c.data.max_prompt_tokens = 28_000
-    c.sampling.max_tokens = 4096
-    c.compute.row_lengths = (16_384, 32_768)
     c.grpo.importance = "tis"
     return c
 
 
 def tiny() -> ConfigDict:
-    """Enough to see the path run on two CPU cores: this policy cannot learn these turns."""
-    c = BFCL["tiny"]()
+    c = sizes.embedded_sample()
     c.name = "tau2"
     c.workdir = "runs/tau2_tiny"
     c.data.source = "../shared/data/trajectories/tau_bench"
     c.data.verifier = "tau2"
-    c.data.held_out_share = 0.0
     c.data.max_prompt_tokens = 4000
     c.compute.row_lengths = (4096,)
     c.compute.attention_chunk = 256
     c.data.limit = 4
     c.data.min_reward = 0.0
-    c.profile.group_size = 4
-    c.profile.batch = ConfigDict({"rows": 1, "samples_per_row": 32, "decode_slots": 16})
-    c.grpo.batch = ConfigDict({"rows": 1, "samples_per_row": 16, "decode_slots": 16})
-    c.grpo.microbatch_rows = 1
-    c.grpo.steps, c.grpo.pivots_per_step, c.grpo.group_size = 2, 2, 4
-    c.evaluate.skill_items = 10
     return c
 
 
@@ -61,6 +48,4 @@ SIZES = {f.__name__: f for f in (qwen3_30b_a3b, tiny)}
 
 
 def get_config(size: str = "qwen3_30b_a3b") -> ConfigDict:
-    if size not in SIZES:
-        raise ValueError(f"configs/tau2.py has no size {size!r}; choose one of {', '.join(SIZES)}")
-    return SIZES[size]().lock()
+    return sizes.choose("tau2", SIZES, size)

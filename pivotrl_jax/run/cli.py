@@ -1,35 +1,58 @@
-"""How the programs start and fail: a config file flag, and one sentence instead of a traceback for bad
-input."""
+"""How the programs start and fail: the config's flag, --help and --explain, and one sentence instead of a
+traceback for bad input."""
 
 import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+import pivotrl_jax
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import hosts
+from pivotrl_jax.run import explain, fields, hosts
+from pivotrl_jax.run.fields import Tables
+from pivotrl_jax.run.options import OPTIONS
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file, e.g. configs/bfcl.py or configs/bfcl.py:real; override fields with --config.x=1",
+    "Config file, or the name of one of this package's, with the size after a colon: configs/bfcl.py, bfcl, "
+    "bfcl:real. Change its fields with --config.x=1.",
 )
+EXPLAIN = flags.DEFINE_string(
+    "explain", None, "Print what is to know about a field or section of the config, e.g. grpo.loss, and end."
+)
+HELP = ("--help", "-help", "-h")
 
 
-def start(main: Callable[[], None]) -> None:
-    """Parse flags and run `main`. InputError ends the program with its sentence and exit code 1."""
+def start(main: Callable[[], None], tables: Tables | None = None) -> None:
+    """Parse flags and run `main`. InputError ends the program with its sentence and exit code 1.
+
+    tables: dotted name of a config's field -> what its names stand for, to check and to explain them.
+    """
+    tables = tables or {}
+    if set(HELP) & set(sys.argv[1:]):
+        module = sys.modules[main.__module__]
+        own = [flags.FLAGS["config"], flags.FLAGS["explain"], *flags.FLAGS.get_key_flags_for_module(module)]
+        print(explain.help_text(module, own, tables))
+        sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; flags begin with --")
-        if flags.FLAGS.config is None:
-            _fail("no config; name one, e.g. --config=configs/bfcl.py")
         # orbax and absl report every file they touch; warnings still show
         logging.set_verbosity(logging.WARNING)
         try:
+            config = CONFIG.value
+            if EXPLAIN.value:
+                print(explain.explain(EXPLAIN.value, config, tables))
+                return
+            if config is None:
+                _fail("no config; name one, e.g. --config=configs/bfcl.py")
+            fields.check_names(config, OPTIONS.values(), tables)
             hosts.join()
             main()
             hosts.leave()
@@ -42,11 +65,41 @@ def start(main: Callable[[], None]) -> None:
         _fail(str(e))
 
 
+def find_config(value: str) -> str:
+    """The path and size that `--config` names: "bfcl:real" is configs/bfcl.py:real of this package, and a path
+    stays as it is. Raises InputError that lists the names."""
+    name, colon, size = value.partition(":")
+    if not name.isidentifier() or Path(name).exists():
+        return value
+    package = Path(pivotrl_jax.__file__).parent
+    # installed, the configs are part of the package; in a checkout they lie beside it
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None)
+    known = sorted(file.stem for file in folder.glob("[a-z]*.py")) if folder else []
+    if name not in known:
+        raise InputError(
+            f"--config={value}: no config is called {name!r}; known are {', '.join(known)}, or a path"
+        )
+    return f"{folder / name}.py{colon}{size}"
+
+
+def _with_path(argv: list[str]) -> list[str]:
+    """The arguments with the config's name replaced by its path."""
+    out = list(argv)
+    for i, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            if equals:
+                out[i] = f"{flag}={find_config(value)}"
+            elif i + 1 < len(argv):
+                out[i + 1] = find_config(argv[i + 1])
+    return out
+
+
 def _parse(argv: list[str]) -> list[str]:
     """absl's parser; what a config file or an override got wrong becomes a sentence."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(_with_path(argv))
         _ = CONFIG.value  # a config file that is not there is first missed here
         return rest
     except (AttributeError, KeyError) as e:  # an override of a field that is not there
@@ -65,7 +118,7 @@ def _no_field(argv: list[str], what: str) -> str:
     name, meant = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
     name = name[0] if name else what
     argument = next((a for a in argv if name in a.split("=")[0].split(".")), "--config")
-    then = f"did you mean {meant[1]!r}?" if meant else "the fields are in the config file"
+    then = f"did you mean {meant[1]!r}?" if meant else "--help lists the fields"
     return f"{argument}: the config has no field {name!r}; {then}"
 
 

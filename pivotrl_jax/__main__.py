@@ -1,0 +1,41 @@
+"""`pivotrl PROGRAM ...`, the same as `python -m pivotrl_jax.PROGRAM ...`"""
+
+import difflib
+import runpy
+import sys
+
+PROGRAMS = {
+    "train": "trajectories -> pivots -> GRPO -> evaluation, export and report: everything",
+    "find_pivots": "trajectories -> pivots.jsonl: the offline half alone",
+    "evaluate": "score a checkpoint in and out of domain",
+    "candidates": "trajectories of any known format -> candidates.jsonl; no model needed",
+    "verify": "score actions with a verifier; no model needed",
+    "exchange": "pivots to and from NVIDIA NeMo Gym's rows; no model needed",
+    "score": "log-probs of given token sequences under a checkpoint",
+    "plan": "memory and time of a run on a machine that is not there",
+    "report": "write report.html about a run",
+}
+
+
+def usage() -> str:
+    width = max(map(len, PROGRAMS))
+    lines = ["usage: pivotrl PROGRAM [--help] ...", "", "e.g. pivotrl train --config=bfcl", ""]
+    return "\n".join([*lines, *(f"  {name:{width}}  {what}" for name, what in PROGRAMS.items())])
+
+
+def main() -> None:
+    """Runs the program that the first argument names."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("--help", "-h", "help"):
+        print(usage())
+        return
+    if name not in PROGRAMS:
+        close = difflib.get_close_matches(name, PROGRAMS, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(PROGRAMS)}"
+        sys.exit(f"error: pivotrl has no program {name!r}; {meant}")
+    sys.argv = [f"pivotrl {name}", *rest]
+    runpy.run_module(f"pivotrl_jax.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

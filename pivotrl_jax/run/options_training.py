@@ -1,0 +1,286 @@
+"""Fields of the sections that sample and train: see options.py."""
+
+import dataclasses
+
+from pivotrl_jax.run.fields import (
+    ABOVE_ZERO,
+    FRACTION,
+    NOT_NEGATIVE,
+    NOT_POSITIVE,
+    SHARE,
+    SHARE_OR_NONE,
+    at_least,
+    field,
+    name_of_table,
+    number,
+    one_of,
+)
+
+DTYPES = one_of({"float32": "four bytes", "bfloat16": "two bytes"})
+section = dataclasses.dataclass(frozen=True)
+
+
+@section
+class Batch:
+    """The shape of one call of the sampler's program. Rows times samples_per_row is what one call samples."""
+
+    rows: int = field(8, "Packed rows of prompts in one call.", at_least(1), unit="rows")
+    samples_per_row: int = field(16, "Most completions that branch off one row.", at_least(1), unit="samples")
+    decode_slots: int = field(
+        16,
+        "Completions of a row that decode at once. A slot takes the next one when its own has ended.",
+        at_least(1),
+        unit="samples",
+    )
+
+
+@section
+class Adaptive:
+    """Profile in rounds, and stop where the outcome of a full profile is already clear."""
+
+    round: int = field(
+        0, "Samples per candidate and round; 0 draws all at once.", at_least(0), unit="samples"
+    )
+    error: float = field(
+        0.02,
+        "Stop sampling a candidate when a full profile would decide otherwise with at most this chance.",
+        number(lambda x: 0 <= x < 0.5, "a chance from 0 up and below 0.5"),
+        unit="probability",
+    )
+
+
+@section
+class Profile:
+    """Sampling every candidate under the frozen policy, to find the pivots among them (sections 2 and 3)."""
+
+    group_size: int = field(8, "Samples per candidate.", at_least(1), unit="samples")
+    lambda_diff: float = field(
+        0.6,
+        "Candidates with mixed rewards whose mean is below this are pivots; 1 keeps every mixed candidate.",
+        SHARE,
+        unit="mean reward",
+    )
+    adaptive: Adaptive = Adaptive()
+    trajectories_per_shard: int = field(
+        16,
+        "Results are written after so many; an interrupted run goes on from the last shard.",
+        at_least(1),
+        unit="trajectories",
+    )
+    batch: Batch = Batch(rows=4, samples_per_row=64, decode_slots=16)
+
+
+@section
+class Validation:
+    """Scores the policy while it trains, on single turns that are neither trained on nor held out for the
+    test."""
+
+    every: int = field(0, "How often; 0 is never.", at_least(0), unit="optimizer steps")
+    tasks: int = field(
+        32, "toolbox: episodes of the expert whose turns are scored.", at_least(1), unit="tasks"
+    )
+    share: float = field(
+        0.1,
+        "bfcl, paths: the part of the training scenarios that is taken for validation and not trained on.",
+        FRACTION,
+        unit="share of scenarios",
+    )
+    seed: int = field(
+        1,
+        "Which tasks or scenarios; for the toolbox another number than data.held_out_seed.",
+        at_least(0),
+        unit="seed",
+    )
+    samples: int = field(1, "Samples per turn.", at_least(1), unit="samples")
+    attempts: int = field(
+        0, "Episodes per task, where tasks can be played; 0 plays none.", at_least(0), unit="episodes"
+    )
+    batch: Batch = Batch(rows=16, samples_per_row=4, decode_slots=4)
+
+
+@section
+class Reprofile:
+    """Find pivots anew under the current policy, when rewards stop varying or validation stops improving."""
+
+    std_fraction: float = field(
+        0.0,
+        "Reprofile when the reward std of a batch falls below this part of its first value; 0 is never.",
+        SHARE_OR_NONE,
+        unit="share of the first std",
+    )
+    std_window: int = field(
+        5,
+        "Both stds are means over so many steps; counting starts anew with every profile.",
+        at_least(1),
+        unit="optimizer steps",
+    )
+    patience: int = field(
+        0,
+        "Reprofile after so many validations without a gain in passed turns; 0 is never.",
+        at_least(0),
+        unit="validations",
+    )
+    min_gain: float = field(
+        0.0, "A validation counts as a gain when it exceeds the best by more.", NOT_NEGATIVE, unit="reward"
+    )
+    most: int = field(1, "Reprofile at most so often.", at_least(0), unit="profiles")
+
+
+@section
+class Grpo:
+    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns"; "e2e_rl" takes from here
+    what section e2e does not say."""
+
+    steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
+    pivots_per_step: int = field(16, "Groups in one batch.", at_least(1), unit="pivots")
+    group_size: int = field(8, "Rollouts of one pivot in a batch.", at_least(2), unit="rollouts")
+    learning_rate: float = field(3e-4, "Of AdamW, after warm-up; constant.", ABOVE_ZERO, unit="per step")
+    warmup_steps: int = field(
+        5, "The learning rate rises linearly over these.", at_least(0), unit="optimizer steps"
+    )
+    weight_decay: float = field(0.0, "AdamW's.", NOT_NEGATIVE, unit="per unit of learning rate")
+    b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
+    b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
+    max_grad_norm: float = field(
+        1.0, "Gradients with a larger norm are scaled down to it.", ABOVE_ZERO, unit="norm"
+    )
+    optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
+    offload_optimizer: bool = field(False, "Keep Adam's moments in host memory between updates.")
+    baseline: str = field(
+        "mean", "What is taken off a reward: of the group, or of its others.", name_of_table()
+    )
+    normalise: str = field(
+        "std",
+        "What the difference is divided by.",
+        one_of(
+            {"std": "the standard deviation that goes with the baseline", "none": "nothing, as in Dr.GRPO"}
+        ),
+    )
+    advantage_eps: float = field(
+        1e-6, "Added to the standard deviation before dividing.", NOT_NEGATIVE, unit="reward"
+    )
+    advantage_clip: float = field(
+        0.0, "Advantages are cut to at most this size; 0 sets no bound.", NOT_NEGATIVE, unit="advantage"
+    )
+    malformed_advantage: float = field(
+        0.0,
+        "Advantage of every completion that cannot be parsed, e.g. -5; 0 leaves it to the group.",
+        NOT_POSITIVE,
+        unit="advantage",
+    )
+    mask_unfinished: bool = field(
+        False, "Completions cut at sampling.max_tokens count for the baseline but are not trained on."
+    )
+    dynamic_rounds: int = field(
+        0,
+        "Draw so many further rounds to replace groups of equal rewards (DAPO); 0 draws none.",
+        at_least(0),
+        unit="rounds of sampling",
+    )
+    loss: str = field("grpo", "The loss of a token.", name_of_table("losses"))
+    clip_low: float = field(
+        0.2, "Ratios below 1 - clip_low are clipped; gspo wants some 3e-4.", ABOVE_ZERO, unit="ratio"
+    )
+    clip_high: float = field(
+        0.28, "Ratios above 1 + clip_high are clipped; gspo wants some 4e-4.", ABOVE_ZERO, unit="ratio"
+    )
+    aggregation: str = field("token_mean", "How tokens' losses are averaged.", name_of_table())
+    importance: str = field(
+        "ratio",
+        "How the loss corrects for the difference between policy and sampler.",
+        one_of(
+            {
+                "ratio": "the loss's ratio is to the sampler",
+                "tis": "the ratio is to the policy itself, times min(policy / sampler, importance_cap)",
+            }
+        ),
+    )
+    importance_cap: float = field(
+        5.0,
+        "tis: the largest weight of a token.",
+        number(lambda x: x >= 1, "a number from 1 up"),
+        unit="ratio",
+    )
+    kl_coefficient: float = field(
+        0.0, "Weight of the KL to the reference; 0 needs no reference.", NOT_NEGATIVE, unit="loss per nat"
+    )
+    kl_estimator: str = field("k3", "How the KL is estimated from sampled tokens.", name_of_table())
+    kl_in: str = field(
+        "loss",
+        "Where the KL enters.",
+        one_of({"loss": "as a term of the loss", "reward": "taken off the reward; with k1 only"}),
+    )
+    router: str = field(
+        "train",
+        "What happens to the router of a mixture of experts.",
+        one_of(
+            {
+                "train": "it is trained",
+                "frozen": "it stays as loaded",
+                "replay": "the learner uses the experts that the sampler chose",
+            }
+        ),
+    )
+    routing_agreement: bool = field(
+        False, "Measure how often sampler and learner choose the same experts; 'replay' does so anyway."
+    )
+    balance_coefficient: float = field(
+        0.0,
+        "Weight of the load-balance loss, which is computed over one microbatch at a time.",
+        NOT_NEGATIVE,
+        unit="a factor",
+    )
+    batch: Batch = Batch(rows=8, samples_per_row=16, decode_slots=16)
+    microbatch_rows: int = field(2, "Rows of one forward and backward pass.", at_least(1), unit="rows")
+    save_every: int = field(10, "How often a checkpoint is written.", at_least(1), unit="optimizer steps")
+    keep_checkpoints: int = field(2, "How many of the latest stay on disk.", at_least(1), unit="checkpoints")
+
+
+@section
+class Sft:
+    """Supervised fine-tuning on the same trajectories: method "sft"."""
+
+    epochs: int = field(4, "How often every trajectory is seen.", at_least(1), unit="epochs")
+    trajectories_per_step: int = field(16, "Trajectories in one batch.", at_least(1), unit="trajectories")
+    learning_rate: float = field(1e-4, "Of AdamW, after warm-up; constant.", ABOVE_ZERO, unit="per step")
+    warmup_steps: int = field(
+        2, "The learning rate rises linearly over these.", at_least(0), unit="optimizer steps"
+    )
+    weight_decay: float = field(0.0, "AdamW's.", NOT_NEGATIVE, unit="per unit of learning rate")
+    b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
+    b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
+    max_grad_norm: float = field(
+        1.0, "Gradients with a larger norm are scaled down to it.", ABOVE_ZERO, unit="norm"
+    )
+    optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
+    microbatch_rows: int = field(2, "Rows of one forward and backward pass.", at_least(1), unit="rows")
+    save_every: int = field(10, "How often a checkpoint is written.", at_least(1), unit="optimizer steps")
+    keep_checkpoints: int = field(2, "How many of the latest stay on disk.", at_least(1), unit="checkpoints")
+
+
+@section
+class E2e:
+    """End-to-end RL on whole episodes: method "e2e_rl". Section grpo has the rest."""
+
+    tasks_per_step: int = field(16, "Groups of episodes in one batch.", at_least(1), unit="tasks")
+    max_steps: int = field(
+        6, "An episode ends after more.", at_least(1), unit="calling actions per user turn"
+    )
+    batch: Batch = Batch(rows=8, samples_per_row=16, decode_slots=16)
+
+
+@section
+class Evaluate:
+    """What the policy is scored on, before and after training."""
+
+    tasks: int = field(200, "Held-out tasks that are played.", at_least(0), unit="tasks")
+    attempts: int = field(1, "Episodes per task.", at_least(1), unit="episodes")
+    turn_trajectories: int = field(
+        80, "Held-out trajectories whose turns are scored.", at_least(0), unit="trajectories"
+    )
+    samples: int = field(1, "Samples per held-out turn.", at_least(1), unit="samples")
+    skill_items: int = field(50, "Questions per out-of-domain family.", at_least(0), unit="questions")
+    max_steps: int = field(
+        6, "An episode ends after more.", at_least(1), unit="calling actions per user turn"
+    )
+    batch: Batch = Batch(rows=16, samples_per_row=4, decode_slots=4)

@@ -1,0 +1,88 @@
+"""What a size of model wants in any domain. Config files start here and say what their domain changes."""
+
+from collections.abc import Callable, Mapping
+
+from ml_collections import ConfigDict
+
+from pivotrl_jax.run.options import defaults
+
+
+def embedded() -> ConfigDict:
+    """The embedded world and checkpoint: CPU, minutes, offline."""
+    return defaults()
+
+
+def embedded_sample() -> ConfigDict:
+    """The embedded checkpoint on a few trajectories: two CPU cores see the path run. This policy cannot learn
+    such turns."""
+    c = embedded()
+    c.data.held_out_share = 0.0
+    c.profile.group_size = 4
+    c.profile.batch.update(rows=1, samples_per_row=32, decode_slots=16)
+    c.grpo.batch.update(rows=1, samples_per_row=16, decode_slots=16)
+    c.grpo.microbatch_rows = 1
+    c.grpo.steps, c.grpo.pivots_per_step, c.grpo.group_size = 2, 2, 4
+    c.evaluate.skill_items = 10
+    return c
+
+
+def long_rows() -> ConfigDict:
+    """The embedded checkpoint on prompts of thousands of tokens: one row at a time, and longer episodes."""
+    c = embedded()
+    c.data.max_prompt_tokens = 8000
+    c.compute.row_lengths = (1024, 8192)
+    c.compute.attention_chunk = 512
+    c.profile.batch.update(rows=1, samples_per_row=64, decode_slots=16)
+    c.profile.trajectories_per_shard = 4
+    for section in (c.validation, c.grpo, c.e2e, c.evaluate):
+        section.batch.update(rows=1, samples_per_row=16, decode_slots=16)
+    c.grpo.microbatch_rows = c.sft.microbatch_rows = 1
+    c.e2e.tasks_per_step, c.e2e.max_steps = 2, 20
+    c.evaluate.max_steps = 20
+    return c
+
+
+def qwen3_0p6b() -> ConfigDict:
+    """Qwen3-0.6B on one small accelerator."""
+    c = long_rows()
+    c.grpo.warmup_steps = 0  # the published recipes: a constant rate
+    c.model.checkpoint = "Qwen/Qwen3-0.6B"
+    c.model.dtype = "bfloat16"
+    c.data.max_prompt_tokens = 12_000
+    c.compute.row_lengths = (8192, 16_384)
+    c.compute.log_prob_chunk = 512
+    c.compute.remat = "full"
+    c.sampling.max_tokens = 1024
+    c.grpo.steps = 200
+    c.grpo.pivots_per_step, c.grpo.group_size = 32, 8
+    c.grpo.learning_rate = 1e-6
+    c.sft.learning_rate, c.sft.trajectories_per_step = 1e-5, 32
+    c.evaluate.skill_items = 0
+    return c
+
+
+def qwen3_30b_a3b() -> ConfigDict:
+    """Qwen3-30B-A3B-Thinking-2507 on one node or more. The published recipe: 64 prompts x 16 generations, lr
+    1e-6 constant, no KL, clip 0.2 / 0.28, T = 1."""
+    c = qwen3_0p6b()
+    c.model.checkpoint = "Qwen/Qwen3-30B-A3B-Thinking-2507"
+    c.data.max_prompt_tokens = 24_000
+    c.compute.row_lengths = (16_384, 32_768)
+    c.sampling.max_tokens = 4096
+    c.profile.group_size = 16
+    c.profile.batch.update(rows=8, samples_per_row=64, decode_slots=16)
+    c.grpo.pivots_per_step, c.grpo.group_size = 64, 16
+    for section in (c.grpo, c.e2e):
+        section.batch.update(rows=8, samples_per_row=16, decode_slots=16)
+    for section in (c.validation, c.evaluate):
+        section.batch.update(rows=8, samples_per_row=4, decode_slots=4)
+    c.grpo.microbatch_rows = c.sft.microbatch_rows = 8
+    c.e2e.tasks_per_step = 16
+    return c
+
+
+def choose(config: str, sizes: Mapping[str, Callable[[], ConfigDict]], size: str) -> ConfigDict:
+    """The locked config of one of a config file's sizes. Raises ValueError that lists them."""
+    if size not in sizes:
+        raise ValueError(f"configs/{config}.py has no size {size!r}; choose one of {', '.join(sizes)}")
+    return sizes[size]().lock()
