@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
+from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax.evaluation import evaluation, measures
 from pivotrl_jax.run import cli
 from pivotrl_jax.run import run as run_lib
@@ -36,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.start(main)
+    cli.start(main, TABLES)

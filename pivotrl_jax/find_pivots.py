@@ -8,6 +8,7 @@ garbage action, over all trajectories of the source (no split, no model beyond i
 
 from absl import flags
 
+from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax import verifiers
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
@@ -43,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.start(main)
+    cli.start(main, TABLES)

@@ -13,6 +13,7 @@ there when the program runs again.
 
 from pathlib import Path
 
+from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax import records
 from pivotrl_jax.checkpoints import hf, locate, peft
 from pivotrl_jax.evaluation import evaluation, measures, validation
@@ -95,4 +96,4 @@ def base_name(run) -> str:
 
 
 if __name__ == "__main__":
-    cli.start(main)
+    cli.start(main, TABLES)

@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
+from support.xla import QUICK
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # before anything imports jax; subprocesses of the tests inherit it
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("XLA_FLAGS", QUICK)
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 import pytest  # noqa: E402

@@ -2,5 +2,6 @@
 
 from pivotrl_jax.plan.summary import main
 from pivotrl_jax.run import cli
+from pivotrl_jax.training.tables import TABLES
 
-cli.start(main)
+cli.start(main, TABLES)

@@ -66,24 +66,40 @@ def group_advantages(reward_PG: np.ndarray, eps: float) -> np.ndarray:
     return advantages(reward_PG, "mean", "std", eps)
 
 
+def _token_mean(length: np.ndarray, max_tokens: int) -> np.ndarray:
+    """Every token of the batch weighs the same (DAPO)."""
+    return length.sum()
+
+
+def _sequence_mean(length: np.ndarray, max_tokens: int) -> np.ndarray:
+    """Every sample weighs the same, and its tokens share that (GRPO as published; GSPO)."""
+    return (length > 0).sum() * length
+
+
+def _fixed_length(length: np.ndarray, max_tokens: int) -> np.ndarray:
+    """1 / (all samples times `sampling.max_tokens`): no length changes what a token weighs (Dr.GRPO)."""
+    return length.size * max_tokens
+
+
+# (trained tokens of each sample, the limit of a completion) -> what a token's weight is one over
+AGGREGATIONS = {
+    "token_mean": _token_mean,
+    "sequence_mean": _sequence_mean,
+    "fixed_length": _fixed_length,
+}
+
+
 def token_weights(length: np.ndarray, aggregation: str, max_tokens: int) -> np.ndarray:
     """The loss's weight of every token of a sample, from the samples' numbers of trained tokens: float64 of
-    any shape to the same. A sample that is left out has length 0, and weight 0.
+    any shape to the same. A sample that is left out has length 0, and weight 0; under "fixed_length" it still
+    counts among the samples.
 
-    "token_mean": every token of the batch weighs the same (DAPO). "sequence_mean": every sample weighs the
-    same, its tokens share that (GRPO as published; GSPO). "fixed_length": 1 / (all samples times
-    `max_tokens`), left out or not: a constant, so that no length changes what a token weighs (Dr.GRPO).
-
-    The denominators are the whole batch's, whatever rows and microbatches it is cut into. Raises KeyError.
+    The denominators are the whole batch's, whatever rows and microbatches it is cut into. Raises KeyError
+    unless `aggregation` is one of AGGREGATIONS.
     """
     length = np.asarray(length)
-    kept = length > 0
-    total = {
-        "token_mean": length.sum(),
-        "sequence_mean": kept.sum() * length,
-        "fixed_length": length.size * max_tokens,
-    }[aggregation]
-    return np.divide(1.0, total, out=np.zeros(length.shape), where=kept)
+    total = AGGREGATIONS[aggregation](length, max_tokens)
+    return np.divide(1.0, total, out=np.zeros(length.shape), where=length > 0)
 
 
 def sums_to_go(value_RT: np.ndarray, sequence_RT: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from support import xla
 from support.forests import DENSE, MIXED, MOE, sharp_params
 from support.paths import SUPPORT
 
@@ -41,7 +42,7 @@ def start(devices: int, *arguments: str) -> subprocess.Popen:
     """tests/streamed_load.py on so many simulated devices."""
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla.flags(devices),
         "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
     }
     command = [sys.executable, str(SUPPORT / "streamed_load.py"), *map(str, arguments)]

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import traverse_util
-from support import tiny_run
+from support import tiny_run, xla
 from support.forests import DENSE, MIXED, MOE, per_token, random_groups, sharp_params, spread
 from support.paths import SUPPORT
 
@@ -229,10 +229,9 @@ def test_a_checkpoint_holds_adapters_only_and_restores(stepped, tmp_path):
 def test_two_devices_take_the_step_of_one():
     """Parameters, momentum (gradients), metrics, samples and merged layers, as shares of the largest value;
     every array lies where the table puts it, a merged layer as a layer of its matrix."""
-    effort = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {effort}",
+        "XLA_FLAGS": xla.flags(2),
         "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
         "TF_CPP_MIN_LOG_LEVEL": "0",
     }

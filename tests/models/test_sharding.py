@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from jax.sharding import AbstractMesh
+from support import xla
 from support.paths import SUPPORT
 
 from pivotrl_jax.models import decoder, sharding
@@ -15,11 +16,9 @@ from pivotrl_jax.records import InputError
 
 def on_devices(count: int, meshes: list[dict], *more: str) -> dict:
     """Results of sharded_step.py; XLA's warning that it copies a whole array to reshard it is a failure."""
-    # compiled at low effort: what is compared are programs on many devices, not their speed
-    effort = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {effort}",
+        "XLA_FLAGS": xla.flags(count),
         "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
         "TF_CPP_MIN_LOG_LEVEL": "0",
     }

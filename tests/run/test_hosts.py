@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import xla
 from support.hosts import free_port
 from support.paths import SUPPORT
 
@@ -16,7 +17,7 @@ from support.paths import SUPPORT
 def start(command: list[str], devices: int, **environment: str) -> subprocess.Popen:
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla.flags(devices),
         "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
         **environment,
     }

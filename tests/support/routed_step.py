@@ -5,9 +5,10 @@ import dataclasses
 import json
 import os
 
+from support import xla
 from support.objectives import policy_gradient
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = xla.flags(devices=4)
 
 import jax
 import numpy as np

@@ -1,0 +1,13 @@
+"""The tables whose names a config's fields take: programs check and explain those fields by them."""
+
+from pivotrl_jax.training.advantages import AGGREGATIONS, BASELINES
+from pivotrl_jax.training.losses import KL_ESTIMATORS, LOSSES
+from pivotrl_jax.verifiers import VERIFIERS
+
+TABLES = {
+    "data.verifier": VERIFIERS,
+    "grpo.loss": LOSSES,
+    "grpo.baseline": BASELINES,
+    "grpo.aggregation": AGGREGATIONS,
+    "grpo.kl_estimator": KL_ESTIMATORS,
+}
