@@ -9,10 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
-from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax.evaluation import evaluation, measures
 from pivotrl_jax.run import cli
 from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax.trajectories import sources
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory in Hugging Face layout, e.g. runs/bfcl/hf")

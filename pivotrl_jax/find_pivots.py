@@ -8,12 +8,12 @@ garbage action, over all trajectories of the source (no split, no model beyond i
 
 from absl import flags
 
-from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax import verifiers
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.run import check_config, cli, resume
 from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax.trajectories import extract, sources
 
 SELF_CHECK = flags.DEFINE_bool(

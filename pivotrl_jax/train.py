@@ -13,7 +13,6 @@ there when the program runs again.
 
 from pathlib import Path
 
-from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax import records
 from pivotrl_jax.checkpoints import hf, locate, peft
 from pivotrl_jax.evaluation import evaluation, measures, validation
@@ -25,6 +24,7 @@ from pivotrl_jax.report.table import print_table, table_rows
 from pivotrl_jax.run import check_config, cli, metrics, resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.training import e2e_rl, monitor, pivotrl, reprofile, sft
+from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax.trajectories import sources
 
 
