@@ -1,7 +1,8 @@
 """The tables whose names a config's fields take: programs check and explain those fields by them."""
 
 from pivotrl_jax.training.advantages import AGGREGATIONS, BASELINES
-from pivotrl_jax.training.losses import KL_ESTIMATORS, LOSSES
+from pivotrl_jax.training.losses import LOSSES
+from pivotrl_jax.training.objectives import KL_ESTIMATORS
 from pivotrl_jax.verifiers import VERIFIERS
 
 TABLES = {

@@ -17,6 +17,7 @@ from pivotrl_jax.models.forest import pack
 from pivotrl_jax.run import hosts
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses as losses_lib
+from pivotrl_jax.training import objectives
 from pivotrl_jax.training.optimizer import make_optimizer
 from support.forests import MOE, per_token, random_groups, sharp_params, spread
 
@@ -41,7 +42,7 @@ def main():
     compute = learner_lib.Compute(attention_chunk=8, log_prob_chunk=8, remat="nothing")
     optimizer = make_optimizer(1e-3, 0, 0.0, 0.9, 0.95, 1.0)
     learner = learner_lib.Learner(
-        MOE, dataclasses.replace(compute, rows=4), mesh, optimizer, losses_lib.negative_log_likelihood, 1.0
+        MOE, dataclasses.replace(compute, rows=4), mesh, optimizer, objectives.negative_log_likelihood, 1.0
     )
     state, losses = learner.init_state(sharp_params(MOE)), []
     with Checkpoints(DIRECTORY.value, {"model": "tiny"}, 1) as checkpoints:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import test_update
 from ml_collections import ConfigDict
-from support.forests import padded
+from support import update
+from support.forests import padded, random_groups
 from support.learning import config_of
 from support.objectives import policy_gradient
 
-from pivotrl_jax.models import forest
+from pivotrl_jax.models import forest, sharding
 from pivotrl_jax.records import Rollout
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches, losses, objectives
@@ -433,13 +433,11 @@ def test_what_is_cut_stays_in_the_baseline_and_what_is_malformed_has_its_own_num
 
 @pytest.fixture(scope="module")
 def groups():
-    return test_update.random_groups(
-        np.random.default_rng(0), groups=8, pieces=1, branches=2, prompt=5, branch=4
-    )
+    return random_groups(np.random.default_rng(0), groups=8, pieces=1, branches=2, prompt=5, branch=4)
 
 
 def numbered(packed, groups):
-    batch = test_update.fields(packed, groups)
+    batch = update.fields(packed, groups)
     batch["sequence"] = np.zeros(packed.tokens.shape, np.int32)
     for placed in packed.placed:
         for b in range(len(placed.branch_slots)):
@@ -450,21 +448,21 @@ def numbered(packed, groups):
 
 def test_a_gspo_step_does_not_depend_on_microbatches_packing_or_padding(moe, moe_params, groups):
     loss = policy_gradient(LOW, HIGH, BETA, loss="gspo")
-    mesh, T = test_update.sharding.make_mesh({}), test_update.SLOTS
+    mesh, T = sharding.make_mesh({}), update.SLOTS
     with jax.enable_x64(False):
         steps = []
         for rows, packed in (
             (1, forest.pack(groups, T, 0)),
             (2, forest.pack(groups, 64, 0, 2)),
-            (16, padded(groups, test_update.SEQUENCES, test_update.LENGTH)),
+            (16, padded(groups, update.SEQUENCES, update.LENGTH)),
         ):
             learner = learner_lib.Learner(
-                moe, dataclasses.replace(test_update.COMPUTE, rows=rows), mesh, optax.sgd(1.0), loss, 0.7
+                moe, dataclasses.replace(update.COMPUTE, rows=rows), mesh, optax.sgd(1.0), loss, 0.7
             )
             steps.append(learner.step(learner.init_state(moe_params), numbered(packed, groups)))
         assert steps[0][1]["grad_norm"] > 0.01
         for other in steps[1:]:
-            test_update.assert_same(steps[0], other)
+            update.assert_same(steps[0], other)
 
 
 def test_a_config_says_which_loss_it_is():

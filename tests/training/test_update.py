@@ -8,40 +8,16 @@ import jax
 import numpy as np
 import optax
 import pytest
-from support.forests import MIXED, padded, per_token, random_groups, sharp_params, spread
-from support.objectives import policy_gradient
+from support.forests import MIXED, padded, sharp_params
+from support.update import COMPUTE, LENGTH, LOSS, SEQUENCES, SLOTS, assert_same, fields
 
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.models.forest import pack
 from pivotrl_jax.records import InputError
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import losses as losses_lib
+from pivotrl_jax.training import objectives
 from pivotrl_jax.training.optimizer import make_optimizer
-
-SLOTS, SEQUENCES, LENGTH = 16, 16, 9
-COMPUTE = learner_lib.Compute(attention_chunk=16, log_prob_chunk=8, remat="nothing")
-LOSS = policy_gradient(0.2, 0.2, 0.05)
-
-
-def fields(forest, groups):
-    """A GRPO batch: every token's numbers belong to its completion, so forest and padded batch share them."""
-    rng = np.random.default_rng(2)
-    behaviour = per_token(groups, rng, lambda n: -rng.uniform(0.5, 4, n))
-    count = sum(len(x) for x in behaviour.values())
-    values = {
-        "weight": {key: np.full(len(x), 1 / count) for key, x in behaviour.items()},
-        "behaviour_log_prob": behaviour,
-        "reference_log_prob": {key: x - rng.normal(size=len(x)) * 0.3 for key, x in behaviour.items()},
-        "advantage": {key: np.full(len(x), rng.normal()) for key, x in behaviour.items()},
-    }
-    return {**forest.arrays(), **{name: spread(forest, v) for name, v in values.items()}}
-
-
-@pytest.fixture(scope="module")
-def groups():
-    """8 trees of at most 16 tokens, too big for two of them to share a row."""
-    return random_groups(np.random.default_rng(0), groups=8, pieces=1, branches=2, prompt=5, branch=4)
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +40,6 @@ def learner(moe):
         return made[rows]
 
     return make
-
-
-def assert_same(a, b, atol=1e-5):
-    """Same metrics and parameters, up to float32 sums in another order."""
-    (state_a, means_a), (state_b, means_b) = a, b
-    assert means_a.keys() == means_b.keys()
-    for name in means_a:
-        np.testing.assert_allclose(means_a[name], means_b[name], rtol=1e-4, atol=1e-6, err_msg=name)
-    for (path, x), y in zip(jax.tree.leaves_with_path(state_a.params), jax.tree.leaves(state_b.params)):
-        np.testing.assert_allclose(x, y, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +120,7 @@ def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
         dataclasses.replace(COMPUTE, rows=8),
         sharding.make_mesh({}),
         optimizer,
-        losses_lib.negative_log_likelihood,
+        objectives.negative_log_likelihood,
         1.0,
     )
     state, losses = run.init_state(moe_params), []

@@ -11,8 +11,8 @@ from pivotrl_jax.models.mixture import mixture
 
 
 class Layer(layers.Layer):
-    """Attention with norms on q and k, then an MLP or a mixture of experts. Each reads its input normed and is
-    added to it."""
+    """Attention with norms on q and k, then an MLP or a mixture of experts. Each reads its input normalised
+    and is added to it."""
 
     @nn.compact
     def __call__(self, x, layer_inputs, angles, context, token_weight):
