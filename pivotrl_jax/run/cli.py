@@ -66,8 +66,8 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
 
 
 def find_config(value: str) -> str:
-    """The path and size that `--config` names: "bfcl:real" is configs/bfcl.py:real of this package; a path stays
-    as it is. Raises InputError that lists the names."""
+    """The path and size that `--config` names: "bfcl:real" is configs/bfcl.py:real of this package; a path
+    stays as it is. Raises InputError that lists the names."""
     name, colon, size = value.partition(":")
     if not name.isidentifier() or Path(name).exists():
         return value

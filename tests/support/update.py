@@ -2,10 +2,9 @@
 
 import jax
 import numpy as np
-import pytest
 
 from pivotrl_jax.training import learner as learner_lib
-from support.forests import per_token, random_groups, spread
+from support.forests import per_token, spread
 from support.objectives import policy_gradient
 
 SLOTS, SEQUENCES, LENGTH = 16, 16, 9
@@ -25,12 +24,6 @@ def fields(forest, groups):
         "advantage": {key: np.full(len(x), rng.normal()) for key, x in behaviour.items()},
     }
     return {**forest.arrays(), **{name: spread(forest, v) for name, v in values.items()}}
-
-
-@pytest.fixture(scope="module")
-def groups():
-    """8 trees of at most 16 tokens, too big for two of them to share a row."""
-    return random_groups(np.random.default_rng(0), groups=8, pieces=1, branches=2, prompt=5, branch=4)
 
 
 def assert_same(a, b, atol=1e-5):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from support.forests import MIXED, padded, sharp_params
+from support.forests import MIXED, padded, random_groups, sharp_params
 from support.update import COMPUTE, LENGTH, LOSS, SEQUENCES, SLOTS, assert_same, fields
 
 from pivotrl_jax.models import config as model_config
@@ -18,6 +18,12 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import objectives
 from pivotrl_jax.training.optimizer import make_optimizer
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """8 trees of at most 16 tokens, too big for two of them to share a row."""
+    return random_groups(np.random.default_rng(0), groups=8, pieces=1, branches=2, prompt=5, branch=4)
 
 
 @pytest.fixture(scope="module")
