@@ -33,7 +33,7 @@ from pivotrl_jax.checkpoints import hf, hf_config, locate
 from pivotrl_jax.environments import toolbox
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import Prompt
-from pivotrl_jax.rollouts.actor import Actor, Completion, Request
+from pivotrl_jax.rollouts.actor import Actor, BatchShape, Completion, Request
 from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches, learner, losses, objectives, optimizer
@@ -236,9 +236,7 @@ class OurStep:
             self.config,
             sampling_of(completion),
             mesh,
-            rows=settings.sampler_rows,
-            samples_per_row=settings.branches,
-            decode_slots=settings.decode_slots,
+            shape=BatchShape(settings.sampler_rows, settings.branches, settings.decode_slots),
             row_lengths=settings.sampler_slots,
             attention_chunk=settings.attention_chunk,
         )

@@ -23,7 +23,7 @@ import time
 import jax
 import peers
 
-from pivotrl_jax.rollouts.actor import Actor, Request
+from pivotrl_jax.rollouts.actor import Actor, BatchShape, Request
 
 CHUNK = 128
 
@@ -60,9 +60,7 @@ def our_profiling(receive, send, work: Work) -> None:
         config,
         peers.sampling_of(work.completion),
         mesh,
-        rows=work.rows,
-        samples_per_row=work.per_trajectory * work.group,
-        decode_slots=work.decode_slots,
+        shape=BatchShape(work.rows, work.per_trajectory * work.group, work.decode_slots),
         row_lengths=(work.slots,),
         attention_chunk=CHUNK,
     )

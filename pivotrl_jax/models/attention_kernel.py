@@ -12,9 +12,11 @@ would be shuffles, and what there is one of per query lies along lanes. The head
 met one after the other while its block of keys stays.
 """
 
+import dataclasses
 import functools
 import math
 import os
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -82,29 +84,44 @@ def visits(end_RT: jax.Array, B: int, by_keys: bool) -> jax.Array:
 def forward(q_RTHK, k_RTNK, v_RTNK, end_RT, interpret: bool = False) -> tuple[jax.Array, jax.Array]:
     """Output [R, T, H, K] in the dtype of q, which is scaled already, and log-sum-exps float32 [R, H, T]; at
     a slot that sees nothing 1e30, for which exp(score - 1e30) is 0."""
-    run = functools.partial(_run, q_RTHK, k_RTNK, end_RT, interpret)
-    given = [("GBK", q_RTHK), ("BK", k_RTNK), ("KB", v_RTNK)]
-    results = [("GBK", q_RTHK.dtype), ("GB", jnp.float32)]
-    return run(_forward, given, results, ["GB", "GB", "GKB"], by_keys=False, products=2)
+    inputs = [("GBK", q_RTHK), ("BK", k_RTNK), ("KB", v_RTNK)]
+    outputs = [("GBK", q_RTHK.dtype), ("GB", jnp.float32)]
+    kernel = _Kernel(_forward, inputs, outputs, ["GB", "GB", "GKB"], by_keys=False, products=2)
+    return _run(kernel, q_RTHK, k_RTNK, end_RT, interpret)
 
 
 def backward(
     q_RTHK, k_RTNK, v_RTNK, end_RT, out_RTHK, log_total_RHT, g_RTHK, interpret: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Gradients of q, k and v, given that of the output and what `forward` returned."""
-    run = functools.partial(_run, q_RTHK, k_RTNK, end_RT, interpret)
     # sum_t p dp, which softmax's gradient subtracts, equals g . out
     centre_RHT = (g_RTHK.astype(jnp.float32) * out_RTHK.astype(jnp.float32)).sum(-1).swapaxes(1, 2)
-    given = [("GBK", q_RTHK), ("GBK", g_RTHK), ("GB", log_total_RHT), ("GB", centre_RHT)]
-    given += [("BK", k_RTNK), ("BK", v_RTNK)]
-    results = [("GBK", q_RTHK.dtype)]
-    (dq,) = run(_of_queries, [*given, ("KB", k_RTNK)], results, ["GKB"], by_keys=False, products=3)
-    results = [("BK", k_RTNK.dtype), ("BK", v_RTNK.dtype)]
-    return dq, *run(_of_keys, given, results, ["BK", "BK"], by_keys=True, products=4)
+    inputs = [("GBK", q_RTHK), ("GBK", g_RTHK), ("GB", log_total_RHT), ("GB", centre_RHT)]
+    inputs += [("BK", k_RTNK), ("BK", v_RTNK)]
+    outputs, with_last = [("GBK", q_RTHK.dtype)], [*inputs, ("KB", k_RTNK)]
+    of_queries = _Kernel(_of_queries, with_last, outputs, ["GKB"], by_keys=False, products=3)
+    (dq,) = _run(of_queries, q_RTHK, k_RTNK, end_RT, interpret)
+    outputs = [("BK", k_RTNK.dtype), ("BK", v_RTNK.dtype)]
+    of_keys = _Kernel(_of_keys, inputs, outputs, ["BK", "BK"], by_keys=True, products=4)
+    dk, dv = _run(of_keys, q_RTHK, k_RTNK, end_RT, interpret)
+    return dq, dk, dv
 
 
 # A kernel meets blocks of one row and key head, named here by their axes: GBK of queries, BK and KB of keys,
 # GB where there is one number per query. Whole, with T' slots, they are [R, N, G, T', K] and so on.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kernel:
+    """A kernel and the blocks it meets: `body(visit, pairs, end, inputs, outputs, scratch)`, the last three
+    tuples of references."""
+
+    body: Callable
+    inputs: list[tuple[str, jax.Array]]  # axes, whole array
+    outputs: list[tuple[str, jnp.dtype]]  # axes, dtype
+    scratch: list[str]  # axes of what is kept, float32, from one visit of an owner to the next
+    by_keys: bool  # a block of output belongs to one of keys; else to one of queries
+    products: int  # matrix products for a pair of blocks and a head
 
 
 def _laid(axes, x, N, padding):
@@ -125,13 +142,12 @@ def _slots(axes, x, T):
     return x.reshape(len(x), -1, *x.shape[-2:]).swapaxes(1, 2)[:, :T]
 
 
-def _run(q_RTHK, k_RTNK, end_RT, interpret, kernel, given, results, scratch, *, by_keys: bool, products: int):
-    """Run a kernel over all rows, key heads and visits. `given`: (axes, array); `results`: (axes, dtype);
-    `scratch`: axes of what it keeps, float32, from one visit of an owner to the next. `products`: matrix
-    products it makes for a pair of blocks and a head."""
+def _run(kernel: _Kernel, q_RTHK, k_RTNK, end_RT, interpret: bool) -> tuple[jax.Array, ...]:
+    """A kernel's outputs over all rows, key heads and visits."""
     (R, T, H, K), N, B = q_RTHK.shape, k_RTNK.shape[2], block_size(q_RTHK, k_RTNK)
     sizes = {"G": H // N, "B": B, "K": K, "1": 1}
     end = jnp.pad(end_RT, ((0, 0), (0, -T % B)))
+    by_keys = kernel.by_keys
     pairs = visits(end, B, by_keys)
     steps = pairs.shape[1]
     # in a shard_map results vary over the mesh as the arrays do
@@ -153,30 +169,39 @@ def _run(q_RTHK, k_RTNK, end_RT, interpret, kernel, given, results, scratch, *, 
 
         return pl.BlockSpec((None, None, *block(axes)), index)
 
-    given = [(axes, _laid(axes, x, N, -T % B)) for axes, x in given]
+    inputs = [(axes, _laid(axes, x, N, -T % B)) for axes, x in kernel.inputs]
+    last_input, last_output = len(inputs), len(inputs) + len(kernel.outputs)
+
+    def body(pairs, end, *references):
+        groups = references[:last_input], references[last_input:last_output], references[last_output:]
+        visit = functools.partial(_visit, steps, by_keys)
+        kernel.body(visit, pairs, end, groups[0], groups[1], groups[2])
+
     scores = R * H * steps * B * B
-    read = sum(math.prod(block(axes)) * x.dtype.itemsize for axes, x in given)
+    read = sum(math.prod(block(axes)) * x.dtype.itemsize for axes, x in inputs)
     call = pl.pallas_call(
-        functools.partial(kernel, functools.partial(_visit, steps, by_keys)),
-        out_shape=[result(whole(axes), dtype) for axes, dtype in results],
+        body,
+        out_shape=[result(whole(axes), dtype) for axes, dtype in kernel.outputs],
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
             grid=(R, N, steps),
-            in_specs=[spec("1B", of_head=False), *(spec(axes) for axes, _ in given)],
-            out_specs=[spec(axes) for axes, _ in results],
-            scratch_shapes=[pltpu.VMEM(block(axes), jnp.float32) for axes in scratch],
+            in_specs=[spec("1B", of_head=False), *(spec(axes) for axes, _ in inputs)],
+            out_specs=[spec(axes) for axes, _ in kernel.outputs],
+            scratch_shapes=[pltpu.VMEM(block(axes), jnp.float32) for axes in kernel.scratch],
         ),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
         # as for rows of one sequence: the compiler cannot know the forest
         cost_estimate=pl.CostEstimate(
-            flops=2 * products * scores * K, transcendentals=scores, bytes_accessed=R * N * steps * read
+            flops=2 * kernel.products * scores * K,
+            transcendentals=scores,
+            bytes_accessed=R * N * steps * read,
         ),
         interpret=interpret,
-        name=f"forest_attention{kernel.__name__}",
+        name=f"forest_attention{kernel.body.__name__}",
     )
     # pairs in one dimension: of two, scalar memory pads the second
-    out = call(pairs.reshape(-1), end.reshape(R, 1, 1, -1), *(x for _, x in given))
-    return tuple(_slots(axes, x, T) for (axes, _), x in zip(results, out))
+    out = call(pairs.reshape(-1), end.reshape(R, 1, 1, -1), *(x for _, x in inputs))
+    return tuple(_slots(axes, x, T) for (axes, _), x in zip(kernel.outputs, out))
 
 
 def _visit(steps, by_keys, pairs):
@@ -222,7 +247,9 @@ def _product_t(x, y):
     return lax.dot_general(x, y, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _forward(visit, pairs, end, q, k, v_last, out, log_total, top, total, sums):
+def _forward(visit, pairs, end, inputs, outputs, scratch):
+    (q, k, v_last), (out, log_total), (top, total, sums) = inputs, outputs, scratch
+
     def head(g, row, mask):
         scores = _product_t(k[...], q[g]) + mask
         old = top[row]
@@ -240,15 +267,18 @@ def _forward(visit, pairs, end, q, k, v_last, out, log_total, top, total, sums):
     _walk(visit, pairs, end, len(q), [(top, _MASKED), (total, 0), (sums, 0)], head, finish)
 
 
-def _probs(g, row, mask, q, d_out, log_total, centre, k, v):
+def _probs(g, row, mask, inputs):
     """[keys, queries]: probabilities, and the gradient of scores."""
+    q, d_out, log_total, centre, k, v = inputs
     probs = jnp.exp(_product_t(k[...], q[g]) + mask - log_total[row])
     return probs, probs * (_product_t(v[...], d_out[g]) - centre[row])
 
 
-def _of_queries(visit, pairs, end, q, d_out, log_total, centre, k, v, k_last, dq, sums):
+def _of_queries(visit, pairs, end, inputs, outputs, scratch):
+    q, k_last, (dq,), (sums,) = inputs[0], inputs[-1], outputs, scratch
+
     def head(g, row, mask):
-        _, d_scores = _probs(g, row, mask, q, d_out, log_total, centre, k, v)
+        _, d_scores = _probs(g, row, mask, inputs[:-1])
         sums[g] += _product(k_last[...], d_scores.astype(k_last.dtype))
 
     def finish():
@@ -258,9 +288,11 @@ def _of_queries(visit, pairs, end, q, d_out, log_total, centre, k, v, k_last, dq
     _walk(visit, pairs, end, len(q), [(sums, 0)], head, finish)
 
 
-def _of_keys(visit, pairs, end, q, d_out, log_total, centre, k, v, dk, dv, dk_sums, dv_sums):
+def _of_keys(visit, pairs, end, inputs, outputs, scratch):
+    (q, d_out), (dk, dv), (dk_sums, dv_sums) = inputs[:2], outputs, scratch
+
     def head(g, row, mask):
-        probs, d_scores = _probs(g, row, mask, q, d_out, log_total, centre, k, v)
+        probs, d_scores = _probs(g, row, mask, inputs)
         dk_sums[...] += _product(d_scores.astype(q.dtype), q[g])
         dv_sums[...] += _product(probs.astype(q.dtype), d_out[g])
 

@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from pivotrl_jax.models import attention, layers, routing, sharding
 from pivotrl_jax.models.config import ModelConfig
+from pivotrl_jax.models.embedding import embed
 from pivotrl_jax.models.families import family_of
 from pivotrl_jax.models.log_probs import logits_of
 
@@ -73,7 +74,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, tokens, cache, position, context, recorded=None, token_weight=None):
         c = self.config
-        x = layers.embed(self, tokens)
+        x = embed(self, tokens)
         angles = layers.rope_angles(c, position)
         layer, policy = family_of(c).layer, REMAT[self.remat]
         if policy is not None:

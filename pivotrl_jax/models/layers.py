@@ -1,4 +1,4 @@
-"""What decoder layers are made of: parameters declared by axis letters, adapters, norms, RoPE, the embedding.
+"""What decoder layers are made of: parameters declared by axis letters, adapters, norms, RoPE.
 
 The axis letters are those of `decoder.py`. Linen only declares parameters: there are no mutable collections.
 """
@@ -96,22 +96,3 @@ class Layer(nn.Module):
     def mlp(self, h: jax.Array) -> jax.Array:
         gate, up = self.project(h, "gate", "D", "I"), self.project(h, "up", "D", "I")
         return self.project(jax.nn.silu(gate) * up, "down", "I", "D")
-
-
-def embed(module: nn.Module, tokens: jax.Array) -> jax.Array:
-    """Embeddings [R, T, D] of tokens [R, T], in the compute dtype. The table lies as `module.column` says."""
-    c, mesh = module.config, sharding.current_mesh()
-    table = declare(module, "embed", "VD", 0.02)
-    at_rest = sharding.spec(mesh, "VD", table.shape, module.column) if mesh else None
-
-    def look_up(table, tokens):
-        if mesh is None:
-            return table[tokens].astype(c.dtype)
-        table, tokens = sharding.varying((table.astype(c.dtype), tokens))
-        # looked up in float32: the gradient sums over a token's occurrences, which bfloat16 would lose
-        table = sharding.gather(table, at_rest[1], 1).astype(jnp.float32)
-        row = tokens - sharding.index("tensor") * table.shape[0]
-        row = jnp.where(row < 0, table.shape[0], row)  # a negative index would count from the end
-        return sharding.total(table.at[row].get(mode="fill", fill_value=0).astype(c.dtype), "tensor")
-
-    return sharding.per_shard(look_up, (at_rest, sharding.BATCH), sharding.BATCH)(table, tokens)

@@ -42,11 +42,19 @@ class Completion:
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchShape:
+    """One call of a sampling program draws up to rows x samples_per_row samples."""
+
+    rows: int
+    samples_per_row: int
+    decode_slots: int  # samples of a row that decode at a time; the others wait for a slot
+
+
 class Actor:
     """Draws completions for any number of requests with a bounded number of compiled programs.
 
-    One call of a program draws up to rows x samples_per_row samples, `decode_slots` of a row at a time. There
-    is a program for each of `row_lengths`; a tree takes the shortest row that holds its longest prompt.
+    There is a program for each of `row_lengths`; a tree takes the shortest row that holds its longest prompt.
     """
 
     def __init__(
@@ -55,16 +63,14 @@ class Actor:
         sampling: Sampling,
         mesh: Mesh,
         *,
-        rows: int,
-        samples_per_row: int,
-        decode_slots: int,
+        shape: BatchShape,
         row_lengths: Sequence[int],
         attention_chunk: int,
         record_experts: bool = False,
     ):
-        self.rows, self.samples_per_row, self.row_lengths = rows, samples_per_row, sorted(row_lengths)
-        self.sampling = sampling
-        self._sampler = Sampler(config, sampling, decode_slots, attention_chunk, mesh, record_experts)
+        self.rows, self.samples_per_row = shape.rows, shape.samples_per_row
+        self.row_lengths, self.sampling = sorted(row_lengths), sampling
+        self._sampler = Sampler(config, sampling, shape.decode_slots, attention_chunk, mesh, record_experts)
 
     def place(self, params: decoder.Params) -> decoder.Params:
         """Parameters as the sampler reads them (`Sampler.place`)."""
@@ -149,9 +155,9 @@ def make_actor(
         config or run.model_config,
         Sampling(**run.config.sampling.to_dict(), stop_ids=run.chat.stop_ids),
         run.mesh,
-        rows=sharding.whole_rows(run.mesh, shape.rows),
-        samples_per_row=shape.samples_per_row,
-        decode_slots=shape.decode_slots,
+        shape=BatchShape(
+            sharding.whole_rows(run.mesh, shape.rows), shape.samples_per_row, shape.decode_slots
+        ),
         row_lengths=run.config.compute.row_lengths,
         attention_chunk=run.config.compute.attention_chunk,
         record_experts=record_experts,

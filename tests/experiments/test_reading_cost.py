@@ -15,7 +15,7 @@ def reading_cost(monkeypatch):
     sys.modules.pop("reading_cost")
 
 
-OPEN = {"model family"}  # goals that are not met yet
+OPEN: set[str] = set()  # goals that are not met yet
 
 
 def test_the_goals_are_met(reading_cost, capsys):

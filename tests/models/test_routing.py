@@ -21,7 +21,7 @@ from support.paths import SUPPORT
 from pivotrl_jax import verifiers
 from pivotrl_jax.models import decoder, experts, forest, routing
 from pivotrl_jax.records import InputError
-from pivotrl_jax.rollouts.actor import Actor, Request
+from pivotrl_jax.rollouts.actor import Actor, BatchShape, Request
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import recipe
@@ -38,9 +38,7 @@ def actor():
         MOE,
         tiny_run.SAMPLING,
         tiny_run.mesh(),
-        rows=tiny_run.ROWS,
-        samples_per_row=tiny_run.BRANCHES,
-        decode_slots=tiny_run.DECODE_SLOTS,
+        shape=BatchShape(tiny_run.ROWS, tiny_run.BRANCHES, tiny_run.DECODE_SLOTS),
         row_lengths=[tiny_run.SLOTS],
         attention_chunk=tiny_run.CHUNK,
         record_experts=True,

@@ -15,7 +15,7 @@ from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.records import Action, Candidate, Prompt, Verdict
-from pivotrl_jax.rollouts.actor import Actor
+from pivotrl_jax.rollouts.actor import Actor, BatchShape
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.training import learner as learner_lib
@@ -63,9 +63,7 @@ def actor(sampling: Sampling = SAMPLING) -> Actor:
         MOE,
         sampling,
         mesh(),
-        rows=ROWS,
-        samples_per_row=BRANCHES,
-        decode_slots=DECODE_SLOTS,
+        shape=BatchShape(ROWS, BRANCHES, DECODE_SLOTS),
         row_lengths=[SLOTS],
         attention_chunk=CHUNK,
     )

@@ -40,9 +40,7 @@ class Family:
     fields: tuple[Field, ...]
     head_dim_optional: bool  # without head_dim in config.json it is hidden_size / num_attention_heads
     dense_names: Names  # of a layer without experts, behind "model.layers.{layer}."
-    moe_names: (
-        Names | None
-    )  # of a layer with experts, an expert's number as {e}; None: there are no such layers
+    moe_names: Names | None  # of a layer with experts, whose number is {e}; None: there are no such layers
     top_names: Names  # outside the layers
 
 
@@ -57,13 +55,11 @@ FIELDS = (
     Field("tie_embeddings", bool, ("tie_word_embeddings",)),
 )
 
-
 TOP_NAMES: Names = {
     "embed": ("model.embed_tokens.weight", "V D"),
     "final_norm": ("model.norm.weight", "D"),
     "unembed": ("lm_head.weight", "V D"),
 }
-
 
 ATTENTION_NAMES: Names = {
     "attn_norm": ("input_layernorm.weight", "D"),
@@ -76,7 +72,6 @@ ATTENTION_NAMES: Names = {
     "v_bias": ("self_attn.v_proj.bias", "NK"),
     "o_bias": ("self_attn.o_proj.bias", "D"),
 }
-
 
 MLP_NAMES: Names = {
     "mlp_norm": ("post_attention_layernorm.weight", "D"),
