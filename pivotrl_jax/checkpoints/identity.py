@@ -30,10 +30,11 @@ def differences(there: dict, here: dict, free: Sequence[str] = ()) -> list[str]:
     """A clause for each of the first MAX_NAMED fields that differ: "seed is 0 there and 1 here". Fields whose
     dotted name begins with one of `free` may differ."""
     there, here = flatten(as_json(there)), flatten(as_json(here))
+    both = [name for name in here if name in there and there[name] != here[name]]
+    one = [name for name in {**here, **there} if (name in there) != (name in here)]
     clauses = [
         f"{name} is {_said(there, name)} there and {_said(here, name)} here"
-        for name in [*here, *(name for name in there if name not in here)]
-        if (name in there) != (name in here) or there.get(name) != here.get(name)
+        for name in [*both, *one]
         if not name.startswith(tuple(free))
     ]
     more = len(clauses) - MAX_NAMED

@@ -37,7 +37,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
     if set(HELP) & set(sys.argv[1:]):
         module = sys.modules[main.__module__]
         own = [flags.FLAGS["config"], flags.FLAGS["explain"], *flags.FLAGS.get_key_flags_for_module(module)]
-        print(explain.help_text(module, own, tables))
+        _print(explain.help_text(module, own, tables))
         sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
@@ -48,7 +48,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
         try:
             config = CONFIG.value
             if EXPLAIN.value:
-                print(explain.explain(EXPLAIN.value, config, tables))
+                _print(explain.explain(EXPLAIN.value, config, tables))
                 return
             if config is None:
                 _fail("no config; name one, e.g. --config=configs/bfcl.py")
@@ -63,6 +63,14 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
         app.run(guarded, flags_parser=_parse)
     except InputError as e:
         _fail(str(e))
+
+
+def _print(text: str) -> None:
+    """To a reader that may have enough before the end (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
 
 
 def find_config(value: str) -> str:

@@ -78,7 +78,7 @@ def test_another_state_is_refused_with_the_difference(tmp_path):
     with Checkpoints(tmp_path, IDENTITY, keep=1) as c:
         c.save(1, make_state(), {})
         with pytest.raises(
-            InputError, match=r"params.embed is float32\[5, 3\] there and float32\[5, 4\] here"
+            InputError, match=r"params.embed is 'float32\[5, 3\]' there and 'float32\[5, 4\]' here"
         ):
             c.restore_latest(make_state(hidden=4))
         bare = {"params": make_state().params}

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from support import xla
 from support.forests import DENSE, MIXED, MOE, sharp_params
-from support.paths import SUPPORT
+from support.paths import ROOT, SUPPORT
 
 from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.models import config as model_config
@@ -43,7 +43,7 @@ def start(devices: int, *arguments: str) -> subprocess.Popen:
     environment = {
         **os.environ,
         "XLA_FLAGS": xla.flags(devices),
-        "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
+        "PYTHONPATH": f"{SUPPORT.parent}{os.pathsep}{ROOT}",
     }
     command = [sys.executable, str(SUPPORT / "streamed_load.py"), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -7,11 +7,14 @@ from support.paths import ROOT
 
 LOAD = """
 import importlib.util, pathlib, sys
-path = list(sys.path)
+from absl import flags
+path, own = list(sys.path), set(flags.FLAGS)
 for file in sorted(pathlib.Path("experiments").rglob("*.py")):
     for name, module in list(sys.modules.items()):  # folders have modules of the same names
         if "/experiments/" in (getattr(module, "__file__", None) or ""):
             del sys.modules[name]
+    for name in set(flags.FLAGS) - own:  # and flags
+        delattr(flags.FLAGS, name)
     sys.path[:] = [str(file.parent.resolve()), *path]
     spec = importlib.util.spec_from_file_location(f"script_{file.stem}", file.resolve())
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)

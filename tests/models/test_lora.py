@@ -15,7 +15,7 @@ import pytest
 from flax import traverse_util
 from support import tiny_run, xla
 from support.forests import DENSE, MIXED, MOE, per_token, random_groups, sharp_params, spread
-from support.paths import SUPPORT
+from support.paths import ROOT, SUPPORT
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.models import config as model_config
@@ -232,7 +232,7 @@ def test_two_devices_take_the_step_of_one():
     environment = {
         **os.environ,
         "XLA_FLAGS": xla.flags(2),
-        "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
+        "PYTHONPATH": f"{SUPPORT.parent}{os.pathsep}{ROOT}",
         "TF_CPP_MIN_LOG_LEVEL": "0",
     }
     meshes = [{"fsdp": 2}, {"expert": 2}]

@@ -8,7 +8,7 @@ import sys
 import pytest
 from jax.sharding import AbstractMesh
 from support import xla
-from support.paths import SUPPORT
+from support.paths import ROOT, SUPPORT
 
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import InputError
@@ -19,7 +19,7 @@ def on_devices(count: int, meshes: list[dict], *more: str) -> dict:
     environment = {
         **os.environ,
         "XLA_FLAGS": xla.flags(count),
-        "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
+        "PYTHONPATH": f"{SUPPORT.parent}{os.pathsep}{ROOT}",
         "TF_CPP_MIN_LOG_LEVEL": "0",
     }
     command = [sys.executable, str(SUPPORT / "sharded_step.py"), json.dumps(meshes), *more]

@@ -229,7 +229,7 @@ def test_when_every_prompt_is_too_long_nothing_is_left(program, tmp_path):
 def test_an_unknown_verifier_is_one_sentence(program, tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", GOOD, {**GOOD, "scenario": "b"})
     found = sentence(program("train", f"data.source={data}", "data.verifier=nosuch"))
-    assert "no verifier is called 'nosuch'" in found
+    assert "config.data.verifier is 'nosuch', which is none of the verifiers" in found
 
 
 def test_the_self_check_needs_no_model(program):

@@ -8,7 +8,9 @@ from support.configs import CONFIGS, paths
 from support.paths import ROOT
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import check_config
+from pivotrl_jax.run import check_config, explain, fields
+from pivotrl_jax.run.options import OPTIONS
+from pivotrl_jax.training.tables import TABLES
 
 CODE = sorted((ROOT / "pivotrl_jax").rglob("*.py"))
 
@@ -123,11 +125,52 @@ def test_numbers_of_a_size_fit_each_other(size):
 
 
 @pytest.mark.parametrize("size", CONFIGS.SIZES)
-def test_every_size_passes_the_check_and_every_rule_is_about_a_field(size):
+def test_every_size_passes_the_check_and_every_option_is_a_field(size):
     config = CONFIGS.get_config(size)
     check_config.check(config)
     check_config.check_training(config)
-    assert set(check_config.RULES) <= paths(config)
+    fields.check_names(config, OPTIONS.values(), TABLES)
+    assert set(OPTIONS) <= paths(config)
+
+
+@pytest.mark.parametrize(
+    "field, value, sentence",
+    [
+        (
+            "loss",
+            "ppo",
+            "config.grpo.loss is 'ppo', which is none of the losses; known are cispo, grpo, gspo",
+        ),
+        (
+            "loss",
+            "nosuch.module:loss",
+            "config.grpo.loss is 'nosuch.module:loss', but nosuch.module cannot be",
+        ),
+        ("baseline", "none", "config.grpo.baseline is 'none'; want 'mean' or 'leave_one_out'"),
+        ("aggregation", "sum", "config.grpo.aggregation is 'sum'; want 'token_mean' or"),
+        ("kl_estimator", "k4", "config.grpo.kl_estimator is 'k4'; want 'k1' or 'k2' or 'k3'"),
+    ],
+)
+def test_names_that_stand_for_nothing_are_refused_with_what_there_is(field, value, sentence):
+    config = CONFIGS.get_config()
+    config.grpo[field] = value
+    with pytest.raises(InputError, match=sentence):
+        fields.check_names(config, OPTIONS.values(), TABLES)
+
+
+def test_every_option_says_what_it_does():
+    assert not [name for name, option in OPTIONS.items() if not option.effect]
+    assert not [name for name, option in OPTIONS.items() if not (option.unit or option.rule.want)]
+
+
+def test_a_field_or_a_section_is_explained_and_another_name_is_not():
+    config = CONFIGS.get_config()
+    config.grpo.loss = "gspo"
+    text = explain.explain("grpo.loss", config, TABLES)
+    assert "cispo" in text and "default 'grpo'; here 'gspo'" in text and "package.module:name" in text
+    assert "judge.timeout" in explain.explain("judge", None, TABLES)
+    with pytest.raises(InputError, match=r"no field or section 'grpo.los'; .*grpo\.loss"):
+        explain.explain("grpo.los", config, TABLES)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +180,6 @@ def test_every_size_passes_the_check_and_every_rule_is_about_a_field(size):
         ("grpo.group_size", 1, "config.grpo.group_size is 1; want a whole number from 2 up"),
         ("sampling.max_tokens", 0, "config.sampling.max_tokens is 0"),
         ("sampling.top_p", 0.0, "config.sampling.top_p is 0.0; want a number above 0 and at most 1"),
-        ("grpo.loss", "ppo", "config.grpo.loss is 'ppo'; want 'grpo' or 'gspo' or 'cispo'"),
         ("grpo.importance_cap", 0.5, "config.grpo.importance_cap is 0.5; want a number from 1 up"),
         (
             "grpo.malformed_advantage",
@@ -193,7 +235,7 @@ def test_what_end_to_end_rl_does_not_do_is_refused_and_the_rest_is_not(name, val
 @pytest.mark.parametrize(
     "name, value, sentence",
     [
-        ("temperature", 0.0, "want it above 0"),
+        ("temperature", 0.0, "set it above 0"),
         ("top_p", 0.9, "train with top_p=1"),
         ("top_k", 5, "train with top_p=1"),
     ],

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from support import xla
 from support.hosts import free_port
-from support.paths import SUPPORT
+from support.paths import ROOT, SUPPORT
 
 
 def start(command: list[str], devices: int, **environment: str) -> subprocess.Popen:
     environment = {
         **os.environ,
         "XLA_FLAGS": xla.flags(devices),
-        "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parent}",
+        "PYTHONPATH": f"{SUPPORT.parent}{os.pathsep}{ROOT}",
         **environment,
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
