@@ -139,12 +139,12 @@ def test_every_size_passes_the_check_and_every_option_is_a_field(size):
         (
             "loss",
             "ppo",
-            "config.grpo.loss is 'ppo', which is none of the losses; known are cispo, grpo, gspo",
+            "is 'ppo', which is none of the losses; known are cispo, grpo, gspo",
         ),
         (
             "loss",
             "nosuch.module:loss",
-            "config.grpo.loss is 'nosuch.module:loss', but nosuch.module cannot be",
+            "is 'nosuch.module:loss', but nosuch.module cannot be",
         ),
         ("baseline", "none", "config.grpo.baseline is 'none'; want 'mean' or 'leave_one_out'"),
         ("aggregation", "sum", "config.grpo.aggregation is 'sum'; want 'token_mean' or"),
