@@ -124,6 +124,23 @@ def test_the_check_lets_pass_what_is_allowed(folder, line):
     assert not complaints(folder, line)
 
 
+def test_no_file_function_or_list_of_arguments_outgrows_a_reader():
+    """400 lines a file, 60 a function, 8 arguments."""
+    wrong = []
+    for _, path in files():
+        source = path.read_text("utf-8")
+        if source.count("\n") > 400:
+            wrong.append(f"{path.name}: {source.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                a = node.args
+                arguments = {x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs)} - {"self", "cls"}
+                if lines >= 60 or len(arguments) > 8:
+                    wrong.append(f"{path.name}: {node.name} has {lines} lines, {len(arguments)} arguments")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_pure_folders_run_without_loading_jax():
     modules = [
         ".".join(("pivotrl_jax", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

@@ -170,12 +170,11 @@ def _run(kernel: _Kernel, q_RTHK, k_RTNK, end_RT, interpret: bool) -> tuple[jax.
         return pl.BlockSpec((None, None, *block(axes)), index)
 
     inputs = [(axes, _laid(axes, x, N, -T % B)) for axes, x in kernel.inputs]
-    last_input, last_output = len(inputs), len(inputs) + len(kernel.outputs)
+    n, m = len(inputs), len(inputs) + len(kernel.outputs)
 
-    def body(pairs, end, *references):
-        groups = references[:last_input], references[last_input:last_output], references[last_output:]
+    def body(pairs, end, *refs):
         visit = functools.partial(_visit, steps, by_keys)
-        kernel.body(visit, pairs, end, groups[0], groups[1], groups[2])
+        kernel.body(visit, pairs, end, refs[:n], refs[n:m], refs[m:])
 
     scores = R * H * steps * B * B
     read = sum(math.prod(block(axes)) * x.dtype.itemsize for axes, x in inputs)
