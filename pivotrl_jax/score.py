@@ -34,15 +34,11 @@ from pivotrl_jax.training import learner, objectives
 
 MODEL = flags.DEFINE_string("model", None, "Checkpoint directory or name on the Hugging Face hub.")
 
-
 DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
 )
 
-
 LINES = 256  # read at a time: rows are packed from them
-
-
 BUCKETS = tuple(2**n for n in range(10, 21))  # row lengths, one program each; short sequences share a row
 
 

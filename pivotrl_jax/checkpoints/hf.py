@@ -50,7 +50,6 @@ COMPANIONS = (
     "chat_template.jinja chat_template.json generation_config.json"
 ).split()
 
-
 Parts = dict[tuple[int, ...], Place]  # of one parameter: (), (layer,) or (layer, expert) -> its tensor
 
 

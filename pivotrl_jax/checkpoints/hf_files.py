@@ -25,18 +25,12 @@ from safetensors import SafetensorError, safe_open
 from pivotrl_jax.records import InputError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
 FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
 
 
 # A transposed copy takes as many rows at a time as the cache holds: 2 to 4 times as fast as all at once.
 ROWS = 32
-
-
 BAND = 2 << 20  # bytes of a file's pages that a thread holds at a time
-
-
 THREADS = min(8, os.cpu_count() or 1)
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from pivotrl_jax.records import InputError
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "tiny"
-
-
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja")
 
 

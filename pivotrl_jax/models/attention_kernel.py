@@ -25,11 +25,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 _MASKED = -1e30  # finite, so that a query without any visible key (padding) stays free of NaN
-
-
 _QUERY_BYTES = 2**20  # at most of a block of queries: with its gradients (all twice) and scores, it fits VMEM
-
-
 _MOST_VISITS = 2**17  # of all rows together: 4 bytes each of the 1 MiB of scalar memory
 
 

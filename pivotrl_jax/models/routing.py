@@ -28,8 +28,6 @@ class RouterOutputs:
 
 
 NOTHING = RouterOutputs()
-
-
 RouterStats = dict[str, jax.Array]  # the outputs that were asked for, by name
 
 

@@ -17,11 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from pivotrl_jax.records import InputError
 
 MESH_AXES = ("data", "fsdp", "expert", "tensor")
-
-
 BATCH_AXES = ("data", "fsdp", "expert")  # rows of a packed forest: every device works on rows of its own
-
-
 BATCH = PartitionSpec(BATCH_AXES)
 
 

@@ -19,8 +19,6 @@ import numpy as np
 from pivotrl_jax.pivots import selection
 
 GRID = np.concatenate([[0.0], np.linspace(0.005, 0.995, 100), [1.0]])  # pass rates
-
-
 EM_STEPS = 200
 
 

@@ -13,11 +13,7 @@ from pivotrl_jax.trajectories.extract import within_limit
 from pivotrl_jax.verifiers.base import Verifier
 
 EMPTY = Action()
-
-
 GARBAGE_CALL = Action(calls=(Call("made_up_function_zq", {"made_up_argument": "zq"}),))
-
-
 GARBAGE_TEXT = Action(content="zq zq zq", text="zq zq zq")
 
 

@@ -10,8 +10,6 @@ import collections
 import jax
 
 MAIN = ("sample", "accumulate", "apply", "log_probs")
-
-
 _compiled: list[tuple[str, float]] = []  # name, seconds; in order
 
 

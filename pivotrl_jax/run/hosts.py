@@ -1,9 +1,9 @@
-"""Several processes as one: joining them, and which of them keeps the files.
+"""Several processes that act as one: how they join, and which of them writes files.
 
-Every process runs the whole program on the same seeds and draws the same numbers; arrays on the mesh are the
-only thing that is split. Process 0 writes the user's work directory and the terminal; the others work in a
-copy of their own that is thrown away, so that all of them resume from the same files and take the same turns.
-Checkpoints are written by all into the shared directory.
+Every process runs the whole program with the same seeds and draws the same numbers; only arrays on the mesh
+are split. Process 0 writes the user's work directory and the terminal. Each other process works in a temporary
+copy, so that all of them resume from the same files and make the same decisions. All processes write
+checkpoints into the shared directory.
 """
 
 import atexit
@@ -31,12 +31,8 @@ COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, in every process ($JAX_COORDINATOR_ADDRESS)."
 )
 
-
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes ($JAX_NUM_PROCESSES).", 1)
-
-
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0 ($JAX_PROCESS_ID).", 0)
-
 
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the processes that the cluster started: TPU pod, Slurm, Open MPI, Kubernetes."
@@ -92,8 +88,6 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 TOKEN = ".shared"
-
-
 RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run goes on from
 
 
@@ -133,8 +127,6 @@ def own_directory(workdir: Path) -> Path:
 
 
 _CALLS = itertools.count()  # the same in all processes, as every call is
-
-
 _LONG = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends frees the others earlier
 
 

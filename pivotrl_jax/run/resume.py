@@ -16,7 +16,6 @@ RESULTS = (  # what stages leave in a work directory
 # before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew
 FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows", "offload_optimizer")
 
-
 FREE = (
     "resume",
     "workdir",
@@ -28,7 +27,6 @@ FREE = (
     *(f"grpo.{x}" for x in FREE_GRPO),
     *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )
-
 
 FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validation.", "reprofile.")
 

@@ -4,7 +4,7 @@ A method is a module with a function `train(run, ..., validate)`. It makes a lea
 each step trains on, and hands both to `loop.train` as a Job. What a method does at a step must be a function
 of (seed, step, parameters) alone: then a killed run that restarts from a checkpoint ends as one that was
 never killed, bit for bit on the same machine. `config.method` names the method: add the name to
-check_config.py and the call to train.py.
+run/options.py and the call to train.py.
 """
 
 import dataclasses

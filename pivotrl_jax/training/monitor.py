@@ -1,34 +1,30 @@
 """When to profile again: a pure function of the metrics logged so far. No jax, no files.
 
-A run's lines of metrics.jsonl, one a step, say everything: how far the rewards of its batches still spread,
-how the policy does on validation items, and at which steps it was profiled before. So a run that is killed
-and goes on decides as one that was not.
+Everything it needs is in metrics.jsonl, which has one line per step: how widely the rewards of a batch
+spread, how well the policy does on validation items, and before which steps it was profiled. A run that is
+killed and resumed therefore decides exactly as an uninterrupted one.
 
-The line of the first step after a profile has `reprofiled` 1 and the number of `pivots` found, 0 where there
-were none: then the old ones are trained on, and nothing is profiled any more.
+The first line after a profile has `reprofiled` 1 and the number of `pivots` that were found. If that is 0,
+training goes on with the old pivots and the policy is not profiled again.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 Line = dict[str, float | None]  # metric -> value, None where it was not a number
-
-
 STD, VALIDATION = "reward_std", "validation/turn_pass"
-
-
 REPROFILED, PIVOTS, ROLLOUTS = "reprofiled", "pivots", "profiling_rollout_turns"
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When the pivots have taught what they can."""
+    """When the current pivots have nothing left to teach."""
 
-    std_fraction: float  # a batch's reward std under this share of its start is too small; 0: off
-    std_window: int  # steps that both are means over
-    patience: int  # validations without improvement; 0: off
-    min_gain: float  # what an improvement must exceed
-    most: int  # times, in a run
+    std_fraction: float  # profile when the reward std falls below this share of its first value; 0: never
+    std_window: int  # both values are means over so many steps
+    patience: int  # profile after so many validations without an improvement; 0: never
+    min_gain: float  # an improvement must exceed the best score by more than this
+    most: int  # profiles in a run, at most
 
     @property
     def on(self) -> bool:
@@ -36,7 +32,7 @@ class Rule:
 
 
 def why(lines: Sequence[Line], rule: Rule) -> str:
-    """Why to profile again before the next step, after those of `lines`; "" where there is no reason to."""
+    """Why the policy should be profiled before the step that follows `lines`; "" if it should not."""
     profiled = events(lines)
     if len(profiled) >= rule.most or not all(lines[i][PIVOTS] for i in profiled):
         return ""
@@ -50,8 +46,8 @@ def events(lines: Sequence[Line]) -> list[int]:
 
 
 def _collapsed(lines: Sequence[Line], rule: Rule) -> str:
-    """Of the lines since the last profile: the mean std of the latest window against that of the first. Steps
-    whose rewards nobody could decide are passed over."""
+    """Compare the mean reward std of the latest window with that of the first window since the last profile.
+    Steps without a decided reward are skipped."""
     stds = [line[STD] for line in lines if line.get(STD) is not None]
     if not rule.std_fraction or len(stds) < rule.std_window:
         return ""
@@ -62,8 +58,11 @@ def _collapsed(lines: Sequence[Line], rule: Rule) -> str:
 
 
 def _saturated(lines: Sequence[Line], last: int, rule: Rule) -> str:
-    """The best is of the whole run, a small gain does not move it, and so small gains add up; what is counted
-    are validations since the last improvement or, if that was later, the last profile (line `last`)."""
+    """Count the validations since the last improvement or the last profile (line `last`), whichever is later.
+
+    `best` is the best score of the whole run; it moves only when beaten by more than `min_gain`, so that
+    small gains add up.
+    """
     best, without = None, 0
     for i, line in enumerate(lines):
         without = 0 if i == last else without
@@ -80,17 +79,17 @@ def _saturated(lines: Sequence[Line], last: int, rule: Rule) -> str:
 
 
 def story(lines: Sequence[Line], rule: Rule, pivots: int) -> list[str]:
-    """A sentence for every profile while training; `pivots` is how many the run began with."""
-    told = []
+    """One sentence per profile during training; `pivots` is the number that the run began with."""
+    sentences = []
     for i in events(lines):
         line = lines[i]
         found = int(line[PIVOTS])
         became = f"{pivots} -> {found} pivots" if found else f"no pivot any more, the {pivots} old ones stay"
-        told.append(f"after step {line['step']}: {became} ({why(lines[:i], rule)})")
+        sentences.append(f"after step {line['step']}: {became} ({why(lines[:i], rule)})")
         pivots = found or pivots
-    return told
+    return sentences
 
 
 def total(lines: Sequence[Line], name: str) -> int:
-    """The sum of a metric that counts, over the lines that have it."""
+    """The sum of a counting metric over the lines that have it."""
     return sum(int(line.get(name) or 0) for line in lines)

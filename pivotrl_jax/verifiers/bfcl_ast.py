@@ -31,10 +31,7 @@ PYTHON_TYPES = {
     "any": str,
 }
 
-
 _DROPPED = str.maketrans("", "", " ,./-_*^")
-
-
 Fault = tuple[str, str] | None  # (reason, details) of a rejection, None for an accepted call
 
 

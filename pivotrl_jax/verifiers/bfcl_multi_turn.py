@@ -30,8 +30,6 @@ from pivotrl_jax.verifiers.cases import case_candidate, field
 from pivotrl_jax.verifiers.common import problem, show
 
 NAME = "bfcl_multi_turn"
-
-
 MAX_EXTRA = 1
 
 

@@ -29,14 +29,8 @@ from pivotrl_jax.verifiers import judge_templates
 from pivotrl_jax.verifiers.judge_templates import Template
 
 ABSTAINED = "judge_abstained"
-
-
 RETRIED = (408, 409, 425, 429)  # and every 5xx: these may pass, other errors are of the request itself
-
-
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of backoff
-
-
 LONGEST_RETRY_AFTER = 600.0  # seconds; an endpoint that asks for more counts as down
 
 

@@ -10,11 +10,7 @@ from pathlib import Path
 from pivotrl_jax.records import InputError, Question
 
 DEFAULT = Path(__file__).parents[1] / "assets" / "judge.toml"
-
-
 WINDOW = 200  # characters at a reply's end in which "last" looks for a label
-
-
 READS = ("first", "last")
 
 

@@ -55,7 +55,6 @@ from pivotrl_jax.verifiers.compare.web import (
 
 NAME = "search"
 
-
 ROLES = {
     "query": "query queries q search_query search_queries search_term search_terms keyword keywords",
     "page": "url urls link links uri href page_url website",
@@ -64,9 +63,7 @@ ROLES = {
     "free": "goal",
 }
 
-
 _ROLE = {argument: role for role, names in ROLES.items() for argument in names.split()}
-
 
 _REASONS = {
     "query": "query",
@@ -75,7 +72,6 @@ _REASONS = {
     "answer": "answer",
     "exact": "arguments",
 }
-
 
 MAX_QUESTION = 20_000  # characters of an answer in a judge's prompt
 

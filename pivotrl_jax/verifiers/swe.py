@@ -48,7 +48,6 @@ from pivotrl_jax.verifiers.compare.paths import same_lines, same_path
 
 NAME = "swe"
 
-
 LEVELS = {
     "name": frozenset(),
     "file": frozenset({"file"}),
@@ -56,10 +55,7 @@ LEVELS = {
     "all": frozenset({"file", "target", "arguments"}),
 }
 
-
 WORDS = ("think", "finish", "planning")  # families whose arguments are the agent's own words
-
-
 MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
 
 

@@ -48,17 +48,9 @@ from pivotrl_jax.verifiers.compare.arguments import (
 )
 
 NAME = "tau2"
-
-
 _LOOKUP = re.compile(r"(?:get|find|search|list)_|calculate")
-
-
 _TRANSFER = re.compile(r"transfer_to_(?:a_)?(?:human|live|real|agent)")
-
-
 _ERROR = re.compile(r"\s{0,9}\W?error\b", re.IGNORECASE)
-
-
 _EXPRESSION: Fields = {"calculate.expression": {"space": False}}  # 2+2 is 2 + 2
 
 

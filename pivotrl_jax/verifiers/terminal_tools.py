@@ -19,33 +19,17 @@ from pivotrl_jax.verifiers.compare.arguments import matched
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 
 OPEN_SIMILARITY = 0.5  # of two texts; below it no judge is asked
-
-
 MAX_SIMILARITY_CHARS = 50_000  # of both texts together: a tenth of a second
-
-
 MAX_BATCH = 16  # calls matched in any order; longer batches are compared in the order of their text
 
 
 # arguments not compared beside one of ACTS: texts for people, and time limits
 FREE = {"description", "timeout", "timeout_ms", "yield_time_ms", "max_output_tokens", "justification"}
-
-
 ACTS = {"cmd", "command", "script", "code", "prompt"}
-
-
 COMMANDS = {"cmd", "command", "script"}
-
-
 PATHS = {"filePath", "file_path", "path", "workdir", "cwd"}
-
-
 TEXTS = {"content", "code", "input", "patch"}
-
-
 PROSE = {("web_search", "query"), ("finish", "reason")}
-
-
 OK = Verdict(1.0, "ok", "the demonstrated action")
 
 

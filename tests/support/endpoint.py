@@ -10,11 +10,7 @@ from pivotrl_jax.verifiers import judge, judge_templates
 from pivotrl_jax.verifiers.judge import Judge
 
 KEY = "sk-the-key-of-this-test"
-
-
 SAME, OTHER = "[[A=B]]", "[[A!=B]]"
-
-
 TEMPLATES = judge_templates.load()
 
 

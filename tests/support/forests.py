@@ -36,7 +36,6 @@ MOE = model_config.ModelConfig(
     lora=None,
 )
 
-
 DENSE = dataclasses.replace(
     MOE, num_experts=0, experts_per_token=0, expert_size=0, mlp_size=20, tie_embeddings=False
 )

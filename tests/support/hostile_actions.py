@@ -14,7 +14,6 @@ from pivotrl_jax.verifiers.base import Verifier
 
 MEGABYTE = 1_000_000
 
-
 LONG = {
     "letters": "a" * MEGABYTE,
     "digits": "1" * MEGABYTE,
@@ -66,7 +65,6 @@ UNUSUAL_VALUES = [
     {},
     "",
 ]
-
 
 UNUSUAL_TEXTS = [
     "[" * MEGABYTE,
@@ -160,8 +158,6 @@ def completions(texts: list[str]) -> st.SearchStrategy[str]:
 
 
 few = functools.partial(settings, max_examples=200, deadline=None)
-
-
 many = functools.partial(settings, max_examples=20_000, deadline=None)
 
 

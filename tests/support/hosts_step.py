@@ -22,8 +22,6 @@ from pivotrl_jax.training.optimizer import make_optimizer
 from support.forests import MOE, per_token, random_groups, sharp_params, spread
 
 DIRECTORY = flags.DEFINE_string("directory", None, "Of checkpoints.")
-
-
 LAST = flags.DEFINE_integer("last", 3, "Steps when it stops.")
 
 

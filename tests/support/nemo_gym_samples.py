@@ -15,7 +15,6 @@ def call(name, call_id, **arguments):
 
 TOOL = {"name": "get_order", "description": "d", "parameters": {"type": "object", "properties": {}}}
 
-
 HISTORY = [
     {"role": "system", "content": "Be brief.\n\n  Indented."},
     {"role": "user", "content": "Where are 1 and 2?"},
@@ -31,7 +30,6 @@ HISTORY = [
     {"role": "user", "content": "And 3?"},
 ]
 
-
 CANDIDATE = Candidate(
     "t@7",
     "t",
@@ -43,7 +41,6 @@ CANDIDATE = Candidate(
     {"fields": {}},
     "s",
 )
-
 
 PROFILE = Profile("t@7", [0.0, 1.0, 1.0, 0.0], 0.5, 0.25, True, "abc", "tool_call/2", 0.7, 3, 1)
 
@@ -76,11 +73,7 @@ def theirs(**fields):
 
 
 TERMINUS = json.dumps({"analysis": "a", "plan": "p", "commands": [{"keystrokes": "ls -la /srv\n"}]})
-
-
 TWO = {"type": "function_call_batch", "calls": [theirs()["expected_action"]] * 2}
-
-
 CONFIG = "tool_call_comparator_config"
 
 

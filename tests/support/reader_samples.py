@@ -10,7 +10,6 @@ CALL = {
     "function": {"name": "bash", "arguments": '{"command": "ls"}'},
 }
 
-
 OPENAI = {
     "id": "o",
     "reward": 1,
@@ -23,7 +22,6 @@ OPENAI = {
         {"role": "assistant", "content": "a.py", "weight": 0},
     ],
 }
-
 
 TAU = [
     {
@@ -58,7 +56,6 @@ TAU = [
         ],
     }
 ]
-
 
 TAU2 = {
     "info": {
@@ -114,7 +111,6 @@ TAU2 = {
     ],
 }
 
-
 SWE_CALLS = {
     "environment": "main",
     "trajectory": [],
@@ -138,7 +134,6 @@ SWE_CALLS = {
         },
     ],
 }
-
 
 SWE_FENCES = {
     "environment": "swe_main",
@@ -165,7 +160,6 @@ SWE_FENCES = {
     ],
 }
 
-
 MINI = [
     {"role": "system", "content": "use fences"},
     {"role": "user", "content": "fix"},
@@ -176,7 +170,6 @@ MINI = [
     {"role": "assistant", "content": "```bash\necho done\n```"},
     {"role": "user", "content": ""},
 ]
-
 
 MINI2 = {
     "trajectory_format": "mini-swe-agent-1.1",
@@ -255,7 +248,6 @@ OPENHANDS = {
     ],
 }
 
-
 ATIF = {
     "schema_version": "ATIF-v1.7",
     "session_id": "session",
@@ -326,7 +318,6 @@ TERMINUS = {
         {"role": "assistant", "content": typed(done=True)},
     ],
 }
-
 
 SAMPLES = {
     "openai": (OPENAI, "openai_chat"),

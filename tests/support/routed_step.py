@@ -23,8 +23,6 @@ from support import sharded_step
 from support.forests import sharp_params
 
 CONFIG = sharded_step.CONFIG
-
-
 MESHES = ({"data": 1, "fsdp": 1, "expert": 2, "tensor": 2}, {"data": 2, "fsdp": 2, "expert": 1, "tensor": 1})
 
 

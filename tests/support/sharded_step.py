@@ -39,10 +39,7 @@ CONFIG = dataclasses.replace(
     **{"num_heads": 16, "num_kv_heads": 8, "mlp_size": 24, "tie_embeddings": False},
 )
 
-
 COMPUTE = learner_lib.Compute(attention_chunk=4, log_prob_chunk=8, remat="full")
-
-
 COLLECTIVES = "all-reduce all-gather reduce-scatter all-to-all collective-permute".split()
 
 

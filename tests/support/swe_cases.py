@@ -26,46 +26,23 @@ def codex(*lines):
 
 
 BLOCK = "def f(x):\n    total = 0\n    for i in range(x):\n        if i > 3:\n            total += i\n"
-
-
 FIX = edit("str_replace", old_str="        return None", new_str="        return result")
-
-
 GTE = edit("str_replace", old_str=BLOCK, new_str=BLOCK.replace("i > 3", "i >= 3"))
-
-
 VIEW = edit("view", view_range=[40, 80])
-
-
 INSERT = edit("insert", insert_line=10, new_str="import os")
-
-
 CREATE = edit("create", file_text="from a import b\n\n\ndef test_b():\n    assert b() == 6\n")
-
-
 GREP = ("grep", {"pattern": "def total", "path": "src", "include": "*.py"})
-
-
 READ = ("read", {"filePath": "/w/proj/foo.py", "offset": 100, "limit": 50})
-
 
 OPENCODE = (
     "edit",
     {"filePath": "/w/a.py", "oldString": "retry = False  # never", "newString": "retry = True  # always"},
 )
 
-
 PATCH = codex("*** Update File: src/a.py", "@@", " x = 0", "-return compute(x)", "+return compute(x) or None")
-
-
 PYTEST = bash("python -m pytest /w/proj/tests/test_a.py -q")
-
-
 LINES = ("edit", {"start_line": 5, "end_line": 6, "replacement_text": "        return round(value)"})
-
-
 HEREDOC = bash("cat > a.py <<'EOF'\nimport os\nprint(os.getcwd())\nEOF\npython a.py")
-
 
 ACCEPTED = {
     "a relative path for an absolute one": (
@@ -131,7 +108,6 @@ ACCEPTED = {
         ("browser", {"url": "http://a", "note": "Look here"}),
     ),
 }
-
 
 REJECTED = {
     "no arguments": (VIEW, ("str_replace_editor", {}), "empty"),

@@ -27,7 +27,6 @@ from support.paths import EMBEDDED
 
 ASSETS = EMBEDDED
 
-
 ROWS, BRANCHES, DECODE_SLOTS, SLOTS, CHUNK = (
     2,
     8,
@@ -36,13 +35,8 @@ ROWS, BRANCHES, DECODE_SLOTS, SLOTS, CHUNK = (
     16,
 )  # decode slots: samples wait for one, and no share is even
 
-
 TRAIN_SLOTS = (96,)
-
-
 STOPS = (3, 8, 13, 21, 34, 55)
-
-
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=5, stop_ids=STOPS)
 
 

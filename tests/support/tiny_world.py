@@ -76,7 +76,6 @@ DOCS = [
     doc("describe"),
 ]
 
-
 TASK = {
     "id": "tiny_0",
     "category": "tiny_base",

@@ -36,16 +36,12 @@ class Layer(layers.Layer):
 
 
 _ATTENTION_BIAS = Field("attention_bias", bool, ("attention_bias",), default=False)
-
-
 _MLP_SIZE = Field("mlp_size", int, ("intermediate_size",))
-
 
 _NAMES = ATTENTION_NAMES | {
     "q_norm": ("self_attn.q_norm.weight", "K"),
     "k_norm": ("self_attn.k_norm.weight", "K"),
 }
-
 
 DENSE = Family(
     model_type="qwen3",
@@ -58,7 +54,6 @@ DENSE = Family(
     moe_names=None,
     top_names=TOP_NAMES,
 )
-
 
 MIXTURE = Family(
     model_type="qwen3_moe",

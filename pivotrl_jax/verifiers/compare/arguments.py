@@ -28,16 +28,9 @@ from pivotrl_jax.records import Call, InputError, Verdict
 from pivotrl_jax.verifiers.common import show
 
 RULES = ("case", "space", "punctuation", "order", "compared")
-
-
 COUNTINGS = ("strict", "subset", "superset", "f1")
-
-
 MAX_EXTRA = 1  # surplus calls accepted by "superset" and "f1": more would be guessing
-
-
 Fields = Mapping[str, Mapping[str, bool]]
-
 
 _TYPES = {
     "string": str,

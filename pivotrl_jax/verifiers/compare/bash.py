@@ -43,19 +43,10 @@ _ACTS = re.compile(
     r"-(?:delete|exec|execdir|ok|okdir|fprint\w*|fls)|--(?:in-place|output|collect-only|co)(?:=.*)?"
 )
 
-
 _IN_PLACE = re.compile(r"-[nErsuz]{0,5}i.*|--in-place.*", re.DOTALL)  # of sed
-
-
 SUBCOMMANDS = set("git pip docker npm yarn cargo go conda apt apt-get kubectl poetry uv svn hg brew".split())
-
-
 CODE = {"python", "node", "ruby", "perl", "echo", "printf", "awk", "git commit"}
-
-
 BUNDLED = set("rm cp mv mkdir ls grep tar chmod ln cat sort wc head tail du".split())  # -rf means -r -f
-
-
 MIN_CODE = 40  # characters; shorter code must be equal but for white space
 
 
@@ -72,19 +63,10 @@ LOOKS = {
     "pip": re.compile(r"-q|--quiet|--disable-pip-version-check"),
 }
 
-
 _SILENT = {("2>&", "1"), ("2>", "/dev/null"), ("2>>", "/dev/null"), (">&", "2"), ("1>&", "2")}
-
-
 _PRINTED = re.compile(r"(\d{1,7}),(\d{1,7}|\$)p")
-
-
 _COUNT = re.compile(r"-(?:n)?(\d{1,7})|--lines=(\d{1,7})")
-
-
 _EDIT = re.compile(r"edit (\d{1,7}:\d{1,7})\n")
-
-
 SETUP = {"cd", "export", "set", "source", ".", "conda activate", ""}
 
 

@@ -44,7 +44,6 @@ _MORE = {
     "planning": "todowrite todoread",
 }
 
-
 FAMILIES = {
     name.replace("_", ""): family
     for table in (CATEGORIES, _MORE)
@@ -52,33 +51,15 @@ FAMILIES = {
     for name in names.split()
 }
 
-
 PATHS = ("path", "file_path", "filePath", "filename", "file", "file_name", "absolute_path", "target_file")
-
-
 DIRECTORIES = ("path", "dir", "directory", "dir_path", "directory_path", "root", "file", "file_path")
-
-
 OLD = ("old_str", "old_string", "oldString", "old_text", "search", "old")
-
-
 NEW = ("new_str", "new_string", "newString", "new_text", "replace", "replacement_text", "replacement", "new")
-
-
 CONTENT = ("content", "file_text", "contents", "fileText", "text")
-
-
 PATCHES = ("patch", "diff", "input")
-
-
 COMMANDS = ("command", "cmd")
-
-
 WORKDIRS = ("workdir", "cwd", "working_directory")
-
-
 PATTERNS = ("pattern", "search_term", "query", "regex", "file_name", "glob", "name")
-
 
 EDITOR = {
     "view": "view",

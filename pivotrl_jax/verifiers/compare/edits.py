@@ -15,14 +15,8 @@ from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.paths import same_path
 
 MAX_CHARS = 20_000  # longer texts are compared by lines: rapidfuzz takes time in the product of the lengths
-
-
 CHANGE = 0.5  # least similarity of the changes
-
-
 MIN_CHANGE = 8  # characters of old text that are enough to locate a change
-
-
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]+")
 
 

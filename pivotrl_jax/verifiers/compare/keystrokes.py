@@ -39,9 +39,7 @@ _FLAGS = {
     "ln": ("bdfFinrsTvLP", ("fi", "LP")),
 }
 
-
 _FLAGS["egrep"] = _FLAGS["fgrep"] = _FLAGS["grep"]
-
 
 _PIECE = re.compile(
     rf"""(?P<join>\\\n)
@@ -57,16 +55,9 @@ _PIECE = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
-
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
-
 _INDENT = re.compile(r" +(?=[^ \n])")
-
-
 _SPECIAL = re.compile(r"[^\w@%+=:,./-]")
-
-
 _REDIRECT = re.compile(r"\d*(?:<<<|<<-?|>>|<&|>&|<>|>\||&>>|&>|[<>])")
 
 
@@ -76,7 +67,6 @@ KEY = re.compile(
     r"|PageDown|PgDn|NPage|DC|IC|Delete|Insert|KPEnter|F\d{1,2})",
     re.IGNORECASE,
 )
-
 
 ENTER = ("enter", "kpenter", "c-m", "c-j")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 MAX_LENGTH = 1000
 
-
 JAVA_TYPES = {
     "byte": int,
     "short": int,
@@ -32,7 +31,6 @@ JAVA_TYPES = {
     "any": str,
 }
 
-
 JAVASCRIPT_TYPES = {
     "String": str,
     "integer": int,
@@ -44,10 +42,7 @@ JAVASCRIPT_TYPES = {
     "any": str,
 }
 
-
 _INTEGER = r"-?\d+"
-
-
 _REAL = r"-?\d+(\.\d+)?([eE][+-]?\d+)?"
 
 
@@ -61,7 +56,6 @@ _JAVA_SCALARS = {
     "double": (_REAL, "", float),
     "boolean": ("true|false", "", lambda text: text == "true"),
 }
-
 
 _JAVASCRIPT_SCALARS = {
     "integer": (_INTEGER, "", int),

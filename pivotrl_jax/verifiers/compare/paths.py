@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 from pivotrl_jax.records import Message
 
 COVERED = 0.8  # share of the demonstrated lines that must be viewed
-
-
 SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/sys"}
 
 

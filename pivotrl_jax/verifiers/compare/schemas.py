@@ -74,7 +74,6 @@ def _schema(texts: list[str], command: dict, required: list[str], done: str, don
 
 _KEYSTROKES, _NUMBER = {"keystrokes": {"type": "string"}}, {"type": "number"}
 
-
 SCHEMAS = {
     "terminus_1": Draft202012Validator(
         _schema(

@@ -19,14 +19,8 @@ from typing import NamedTuple
 import bashlex
 
 MAX_PARSED = 2000  # characters; bashlex takes about 0.1 s for them
-
-
 MAX_CHARS = 100_000  # a longer text is read as one command, named by its first word
-
-
 MAX_HEREDOCS = 20
-
-
 MAX_SCRIPTS = 3  # levels of bash -c inside bash -c
 
 
@@ -59,8 +53,6 @@ class Command(NamedTuple):
 # ---- here-documents: bashlex cannot read those with a quoted delimiter
 
 _HEREDOC = re.compile(r"(?<!<)<<-?[ \t]*(?:'([\w.-]+)'|\"([\w.-]+)\"|\\?([\w.-]+))")
-
-
 _MARK = "@heredoc"
 
 
@@ -130,7 +122,6 @@ CONTROL = r"&&|\|\||\|&|;;|[;&|()]"  # operators between commands
 SINGLE = r"'[^']*'"
 DOUBLE = r'"(?:\\.|[^"\\])*"'  # for re.DOTALL
 
-
 _TOKEN = re.compile(
     rf"""(?P<space>(?:[ \t\r]|\\\n)+)
     |(?P<comment>(?<!\S)\#[^\n]*)
@@ -144,13 +135,8 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
-
 _RESERVED = {"do", "then", "{", "time"}  # a command follows
-
-
 _CONDITIONS = {"if", "elif", "else", "while", "until", "!"}  # likewise, and these are listed as commands too
-
-
 _ENDS = {"done", "fi", "esac", "}"}
 
 
@@ -214,16 +200,9 @@ _WRAPPERS = {
     "builtin": ((), 0),
 }
 
-
 _VERSION = re.compile(r"(python|pip|node|ruby|perl)[\d.]{1,9}")
-
-
 _SAME = {"py.test": "pytest", "nodejs": "node", "egrep": "grep", "fgrep": "grep"}
-
-
 _MODULES = {"pytest", "pip", "unittest"}
-
-
 SHELLS = {"bash", "sh", "zsh", "dash"}
 
 

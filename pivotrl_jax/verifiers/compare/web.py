@@ -20,27 +20,16 @@ STOP_WORDS = frozenset(
     our can could would should please find search show list tell""".split()
 )
 
-
 NEGATIONS = frozenset("not no without never none except excluding exclude nor neither cannot".split())
-
 
 DIRECTIONS = frozenset(
     "from to by before after between than versus vs over under since until against".split()
 )
 
-
 _OPERATOR = re.compile(r"-?(?:site|filetype|ext|intitle|inurl|intext|before|after|lang):\S+|-[^\W\d_]\S*")
-
-
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+")
-
-
 _POSSESSIVE = re.compile(r"'s\b")
-
-
 _QUOTED = re.compile(r'"([^"]{1,2000})"')
-
-
 _QUOTES = str.maketrans({c: '"' for c in "“”„«»"} | {c: "'" for c in "‘’‛"})
 
 
@@ -141,13 +130,8 @@ _TRACKING = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-
 _PORTS = {"http": "80", "https": "443"}
-
-
 MAX_ADDRESS = 10_000
-
-
 _SAFE = "!$&'()*+,;=:@~-._"
 
 
@@ -217,35 +201,23 @@ def same_passage(want: str, got: str, pages: str | None) -> bool:
 # ---- answers
 
 _MONTHS = "january february march april may june july august september october november december".split()
-
-
 _MONTH = {name: i for i, long in enumerate(_MONTHS, 1) for name in (long, long[:3])} | {"sept": 9}
-
 
 _COUNTS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 )
 
-
 _COUNT = {
     name: str(i) for i, name in enumerate([*_COUNTS.split(), "seventeen", "eighteen", "nineteen", "twenty"])
 }
-
 
 _LABEL = re.compile(
     r"^[ \t*_#>]{0,9}(?:exact|final|short)?[ \t]?answer[ \t*_]{0,9}:[ \t*_]{0,9}(\S.*)$", re.I | re.M
 )
 
-
 _TAGGED = re.compile(r"<answer>(.{0,20000}?)</answer>", re.I | re.S)
-
-
 _ISO = re.compile(r"(?<![0-9-])([0-9]{4})-(0?[1-9]|1[0-2])-([0-9]{1,2})(?![0-9-])")
-
-
 _MONEY = re.compile(r"\$[ ]?([0-9][0-9.,]*)( (?:thousand|million|billion|trillion)\b)?")
-
-
 _SIGN = re.compile(r"(?<![\w.])[-−](?=[0-9])")
 
 

@@ -31,19 +31,10 @@ from pivotrl_jax.verifiers.compare.coding_tools import CATEGORIES, TargetConfig,
 from pivotrl_jax.verifiers.nemo_gym.tool_call import NESTING
 
 NAME = "swe:nemo_gym"
-
-
 MAX_CHARS = 2000  # compared of a text, as released
-
-
 BASH_FLOOR = 0.3
-
-
 COVERED = 0.8  # of the expected range of lines
-
-
 EDIT_CHARS = 500  # an edit of this length loses all of diff_size_alpha
-
 
 _CATEGORY = {
     spelling: category
@@ -51,7 +42,6 @@ _CATEGORY = {
     for name in names.split()
     for spelling in (name, name.replace("_", ""))  # the second is CamelCase in lower case
 }
-
 
 _PATHS = re.compile(r"""(?:^|[\s='"(])((?:/[\w._-]+)+|\.\.?/[\w._/-]+|[\w._-]+/[\w._/-]+)""")
 

@@ -24,8 +24,6 @@ from pivotrl_jax.verifiers.nemo_gym import terminus
 from pivotrl_jax.verifiers.nemo_gym.terminus import similar
 
 THRESHOLD = 0.9
-
-
 _OK = Verdict(1.0, "ok", "the demonstrated action, by the released rules")
 
 

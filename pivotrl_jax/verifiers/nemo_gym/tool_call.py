@@ -36,8 +36,6 @@ from pivotrl_jax.verifiers.common import demonstrated_calls, show
 from pivotrl_jax.verifiers.compare.arguments import matched
 
 MODES = ("binary_strict", "fractional", "f1")
-
-
 NESTING = 800  # deeper JSON exhausts the released code's recursion
 
 
