@@ -1,9 +1,9 @@
 """Several processes that act as one: how they join, and which of them writes files.
 
 Every process runs the whole program with the same seeds and draws the same numbers; only arrays on the mesh
-are split. Process 0 writes the user's work directory and the terminal. Each other process works in a temporary
-copy, so that all of them resume from the same files and make the same decisions. All processes write
-checkpoints into the shared directory.
+are split. Process 0 writes the user's work directory and the terminal. Each other process works in a
+temporary copy, so that all of them resume from the same files and make the same decisions. All processes
+write checkpoints into the shared directory.
 """
 
 import atexit
