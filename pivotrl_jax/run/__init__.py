@@ -1,4 +1,4 @@
 """What all programs share: config, work directory, hosts, resuming.
 
-Start with run.py; check_config.py says what a config's values must satisfy.
+Start with run.py. options.py documents every field of a config; check_config.py says how they must fit.
 """

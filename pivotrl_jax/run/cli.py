@@ -23,7 +23,9 @@ CONFIG = config_flags.DEFINE_config_file(
     "bfcl:real. Change its fields with --config.x=1.",
 )
 EXPLAIN = flags.DEFINE_string(
-    "explain", None, "Print what is to know about a field or section of the config, e.g. grpo.loss, and end."
+    "explain",
+    None,
+    "Print the documentation and the value of a field or section of the config, e.g. grpo.loss, and end.",
 )
 HELP = ("--help", "-help", "-h")
 

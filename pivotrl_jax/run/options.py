@@ -93,8 +93,8 @@ class Data:
     source: str = field(
         "toolbox",
         "Where the demonstrations come from.",
-        unit="'toolbox' (the embedded world), 'bfcl' (BFCL's rows), or paths of trajectories, separated by "
-        "commas: files, folders, hf:owner/name",
+        unit="'toolbox' (the embedded world), 'bfcl' (BFCL's rows), your own environment as "
+        "'package.module:name', or paths of trajectories, separated by commas: files, folders, hf:owner/name",
     )
     demonstrations: int = field(64, "toolbox: how many episodes the expert plays.", unit="episodes")
     style: str = field(

@@ -146,9 +146,7 @@ class Grpo:
     )
     optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
     offload_optimizer: bool = field(False, "Keep Adam's moments in host memory between updates.")
-    baseline: str = field(
-        "mean", "What is taken off a reward: of the group, or of its others.", name_of_table()
-    )
+    baseline: str = field("mean", "What a reward is compared with to give an advantage.", name_of_table())
     normalise: str = field(
         "std",
         "What the difference is divided by.",

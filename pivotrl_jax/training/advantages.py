@@ -46,12 +46,12 @@ def advantages(reward_PG: np.ndarray, baseline: str, normalise: str, eps: float)
 
 
 def _mean_of_all(reward_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(differences from the mean, std) of one group."""
+    """The mean and std of the whole group: (differences from the mean, std)."""
     return reward_G - reward_G.mean(), np.full(len(reward_G), reward_G.std())
 
 
 def _mean_of_others(reward_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(differences from the mean of the others, the others' sample std) of one group."""
+    """The mean and sample std of the others in the group: (differences from the mean, std)."""
     others = np.stack([np.delete(reward_G, i) for i in range(len(reward_G))])
     equal = np.ptp(others, axis=1) == 0  # exactly 0 then, which rounding would not leave
     std = others.std(axis=1) * np.sqrt(others.shape[1] / max(others.shape[1] - 1, 1))

@@ -3,9 +3,11 @@
 from pivotrl_jax.training.advantages import AGGREGATIONS, BASELINES
 from pivotrl_jax.training.losses import LOSSES
 from pivotrl_jax.training.objectives import KL_ESTIMATORS
+from pivotrl_jax.trajectories.reading import AUTO, READERS
 from pivotrl_jax.verifiers import VERIFIERS
 
 TABLES = {
+    "data.format": {AUTO: None, **READERS},
     "data.verifier": VERIFIERS,
     "grpo.loss": LOSSES,
     "grpo.baseline": BASELINES,

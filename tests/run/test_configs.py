@@ -8,7 +8,7 @@ from support.configs import CONFIGS, paths
 from support.paths import ROOT
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import check_config, explain, fields
+from pivotrl_jax.run import check_config, fields
 from pivotrl_jax.run.options import OPTIONS
 from pivotrl_jax.training.tables import TABLES
 
@@ -131,46 +131,6 @@ def test_every_size_passes_the_check_and_every_option_is_a_field(size):
     check_config.check_training(config)
     fields.check_names(config, OPTIONS.values(), TABLES)
     assert set(OPTIONS) <= paths(config)
-
-
-@pytest.mark.parametrize(
-    "field, value, sentence",
-    [
-        (
-            "loss",
-            "ppo",
-            "is 'ppo', which is none of the losses; known are cispo, grpo, gspo",
-        ),
-        (
-            "loss",
-            "nosuch.module:loss",
-            "is 'nosuch.module:loss', but nosuch.module cannot be",
-        ),
-        ("baseline", "none", "config.grpo.baseline is 'none'; want 'mean' or 'leave_one_out'"),
-        ("aggregation", "sum", "config.grpo.aggregation is 'sum'; want 'token_mean' or"),
-        ("kl_estimator", "k4", "config.grpo.kl_estimator is 'k4'; want 'k1' or 'k2' or 'k3'"),
-    ],
-)
-def test_names_that_stand_for_nothing_are_refused_with_what_there_is(field, value, sentence):
-    config = CONFIGS.get_config()
-    config.grpo[field] = value
-    with pytest.raises(InputError, match=sentence):
-        fields.check_names(config, OPTIONS.values(), TABLES)
-
-
-def test_every_option_says_what_it_does():
-    assert not [name for name, option in OPTIONS.items() if not option.effect]
-    assert not [name for name, option in OPTIONS.items() if not (option.unit or option.rule.want)]
-
-
-def test_a_field_or_a_section_is_explained_and_another_name_is_not():
-    config = CONFIGS.get_config()
-    config.grpo.loss = "gspo"
-    text = explain.explain("grpo.loss", config, TABLES)
-    assert "cispo" in text and "default 'grpo'; here 'gspo'" in text and "package.module:name" in text
-    assert "judge.timeout" in explain.explain("judge", None, TABLES)
-    with pytest.raises(InputError, match=r"no field or section 'grpo.los'; .*grpo\.loss"):
-        explain.explain("grpo.los", config, TABLES)
 
 
 @pytest.mark.parametrize(
