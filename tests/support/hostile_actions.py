@@ -105,10 +105,10 @@ def hostile(name: str, argument: str, given: dict) -> dict[str, Action]:
 
 def check(verifier: Verifier, candidate, action: Action) -> float:
     """Verify twice: no exception, the same verdict, a reward in [0, 1], details that a file can hold."""
-    start = time.monotonic()
+    start = time.process_time()
     verdict = verifier.verify(candidate, action)
-    took = time.monotonic() - start
-    assert took < 5, f"{took:.1f} s"
+    took = time.process_time() - start
+    assert took < 5, f"{took:.1f} s of CPU time"
     assert verdict == verifier.verify(candidate, action)
     assert math.isfinite(verdict.reward) and 0 <= verdict.reward <= 1
     assert verdict.reason and (verdict.reward == 1) == (verdict.reason in ("ok", "task_action"))
