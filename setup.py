@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["pivotrl_jax", "pivotrl_jax.*"]), "pivotrl_jax.configs"],
     package_dir={"pivotrl_jax.configs": "configs"},
-    package_data={"pivotrl_jax": ["assets/**"], "pivotrl_jax.configs": ["samples/*"]},
+    package_data={"pivotrl_jax": ["assets/**"], "pivotrl_jax.configs": ["samples/**"]},
     entry_points={"console_scripts": ["pivotrl = pivotrl_jax.__main__:main"]},
     install_requires=[
         f"jax{JAX_OLD}; {OLD}",

@@ -3,17 +3,21 @@
 | size | command | what runs |
 |---|---|---|
 | qwen3_30b_a3b | `--config=configs/swe.py` | SWE-agent and its kind, 30B |
-| tiny | `--config=configs/swe.py:tiny` | sample files; CPU |
+| tiny | `--config=configs/swe.py:tiny` | three made-up repairs; CPU |
 
-Paper (arXiv 2603.21383), SWE-bench Verified: base 19.07, SFT 37.40, PivotRL 32.67. The sample lies beside
-this repository (`../shared/data`); name another with data.source.
+Paper (arXiv 2603.21383), SWE-bench Verified: base 19.07, SFT 37.40, PivotRL 32.67.
 
 `tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
+import os
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from pivotrl_jax.run import sizes
+
+SAMPLES = Path(__file__).with_name("samples")
 
 
 def qwen3_30b_a3b() -> ConfigDict:
@@ -42,7 +46,7 @@ def tiny() -> ConfigDict:
     c = sizes.embedded_sample()
     c.name = "swe"
     c.workdir = "runs/swe_tiny"
-    c.data.source = "../shared/data/trajectories/mini_swe_agent,../shared/data/trajectories/openhands"
+    c.data.source = os.path.relpath(SAMPLES / "swe")
     c.data.verifier = "swe"
     c.data.verifier_options = ConfigDict({"level": "name"})
     c.data.max_prompt_tokens = 4000

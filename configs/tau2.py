@@ -3,18 +3,22 @@
 | size | command | what runs |
 |---|---|---|
 | qwen3_30b_a3b | `--config=configs/tau2.py` | tau-bench or tau2-bench result files, 30B |
-| tiny | `--config=configs/tau2.py:tiny` | a sample of airline episodes; CPU |
+| tiny | `--config=configs/tau2.py:tiny` | four made-up episodes of a parcel desk; CPU |
 
 Paper (arXiv 2603.21383), tau2-bench: base 44.35, SFT 58.44, PivotRL 63.81; without the pivot filter 59.68,
-without functional reward 57.34. The sample lies beside this repository (`../shared/data`); name another with
-data.source.
+without functional reward 57.34.
 
 `tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
+import os
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from pivotrl_jax.run import sizes
+
+SAMPLES = Path(__file__).with_name("samples")
 
 
 def qwen3_30b_a3b() -> ConfigDict:
@@ -34,7 +38,7 @@ def tiny() -> ConfigDict:
     c = sizes.embedded_sample()
     c.name = "tau2"
     c.workdir = "runs/tau2_tiny"
-    c.data.source = "../shared/data/trajectories/tau_bench"
+    c.data.source = os.path.relpath(SAMPLES / "tau2.json")
     c.data.verifier = "tau2"
     c.data.max_prompt_tokens = 4000
     c.compute.row_lengths = (4096,)
