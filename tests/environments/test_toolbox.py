@@ -23,7 +23,7 @@ from pivotrl_jax.verifiers.bfcl_multi_turn import verify
 
 
 @pytest.fixture(scope="module")
-def test_tasks():
+def held_out_tasks():
     return tasks("test", 200, seed=0)
 
 
@@ -76,8 +76,8 @@ def test_ground_truth_replays_and_passes_and_the_empty_episode_fails(split):
         assert play(task, [Action(content="ok")] * 9).reward == 0
 
 
-def test_tasks_survive_json_and_come_back_from_their_id(test_tasks):
-    for task in test_tasks[:50]:
+def test_tasks_survive_json_and_come_back_from_their_id(held_out_tasks):
+    for task in held_out_tasks[:50]:
         assert task_from_dict(json.loads(json.dumps(task_to_dict(task))), "here:1") == task
         assert find_task(task.id) == task
     for bad in ("toolbox_dev_0_1", "toolbox_train_0", "toolbox_train_-1_2"):
@@ -92,8 +92,8 @@ def test_tasks_are_the_same_on_every_machine():
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "010d233fdc9e741f"
 
 
-def test_the_expert_is_accepted_at_every_point_and_a_skipped_call_is_not(test_tasks):
-    for task in test_tasks[:80]:
+def test_the_expert_is_accepted_at_every_point_and_a_skipped_call_is_not(held_out_tasks):
+    for task in held_out_tasks[:80]:
         for turn, calls in enumerate(expert_of(task.id).calls):
             for k, call in enumerate(calls):
                 assert judge(task, turn, k, call) == 1
@@ -112,10 +112,10 @@ def test_the_expert_is_accepted_at_every_point_and_a_skipped_call_is_not(test_ta
             assert play(task, actions).reward == 0
 
 
-def test_explicit_and_omitted_defaults_and_argument_order_are_equal(test_tasks):
+def test_explicit_and_omitted_defaults_and_argument_order_are_equal(held_out_tasks):
     with_defaults = {doc["name"]: _defaults(doc) for docs in DOCS.values() for doc in docs}
     tried = Counter()
-    for task, turn, calls in points(test_tasks, lambda calls: True):
+    for task, turn, calls in points(held_out_tasks, lambda calls: True):
         for k, call in enumerate(calls):
             full = with_defaults[call.name] | call.arguments
             short = {n: v for n, v in full.items() if with_defaults[call.name].get(n, object()) != v}
@@ -130,16 +130,16 @@ def _defaults(doc):
     return {name: p["default"] for name, p in properties.items() if "default" in p}
 
 
-def test_independent_calls_may_swap(test_tasks):
+def test_independent_calls_may_swap(held_out_tasks):
     independent = ("add_event", "make_file", "add_tasks", "set_heat", "set_light", "play_song", "add_person")
-    swapped = points(test_tasks, lambda calls: len(calls) == 2 and all(c.name in independent for c in calls))
+    swapped = points(held_out_tasks, lambda calls: len(calls) == 2 and all(c.name in independent for c in calls))
     for task, turn, (first, second) in swapped:
         assert judge(task, turn, 0, second) == 1
         assert judge(task, turn, 0, second, first) == 1
 
 
-def test_two_tasks_may_be_added_one_by_one(test_tasks):
-    pairs = points(test_tasks, lambda calls: len(calls[0].arguments.get("titles", [])) == 2)
+def test_two_tasks_may_be_added_one_by_one(held_out_tasks):
+    pairs = points(held_out_tasks, lambda calls: len(calls[0].arguments.get("titles", [])) == 2)
     for task, turn, calls in pairs:
         arguments = calls[0].arguments
         singles = [Call("add_tasks", arguments | {"titles": [title]}) for title in arguments["titles"]]
@@ -149,9 +149,9 @@ def test_two_tasks_may_be_added_one_by_one(test_tasks):
         assert judge(task, turn, 0, singles[0]) == 0
 
 
-def test_a_read_is_harmless_beside_the_needed_call_and_useless_alone(test_tasks):
+def test_a_read_is_harmless_beside_the_needed_call_and_useless_alone(held_out_tasks):
     tried = 0
-    for task in test_tasks:
+    for task in held_out_tasks:
         if "cart_total" not in {doc["name"] for doc in task.docs}:
             continue
         for turn, calls in enumerate(expert_of(task.id).calls):
@@ -162,9 +162,9 @@ def test_a_read_is_harmless_beside_the_needed_call_and_useless_alone(test_tasks)
     assert tried > 50
 
 
-def test_every_wrong_value_fails(test_tasks):
+def test_every_wrong_value_fails(held_out_tasks):
     tried = Counter()
-    for task in test_tasks:
+    for task in held_out_tasks:
         for turn, calls in enumerate(expert_of(task.id).calls):
             for k, call in enumerate(calls):
                 for name, value in call.arguments.items():
@@ -243,20 +243,20 @@ def _words(templates):
     return set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", " ".join(templates))))
 
 
-def test_test_tasks_are_distinct_from_each_other_and_from_train(test_tasks, train_tasks):
+def test_test_tasks_are_distinct_from_each_other_and_from_train(held_out_tasks, train_tasks):
     def content(task):
         return json.dumps([task.user_turns, task.ground_truth, task.initial_config])
 
-    assert len({content(task) for task in test_tasks}) == 200
+    assert len({content(task) for task in held_out_tasks}) == 200
     held = {w for splits in values.WORDS.values() for w in splits["test"]}
     assert not held & set(re.findall("[a-z]+", " ".join(map(content, train_tasks))))
 
 
-def test_all_words_covers_whatever_a_task_holds(test_tasks, train_tasks):
+def test_all_words_covers_whatever_a_task_holds(held_out_tasks, train_tasks):
     words = set(all_words())
     assert len(words) < 850
     assert len(words - {w for s in values.WORDS.values() for ws in s.values() for w in ws}) < 270
-    for task in test_tasks + train_tasks:
+    for task in held_out_tasks + train_tasks:
         trajectory = replay(task)
         text = json.dumps([trajectory.tools, [m["content"] for m in trajectory.messages]])
         found = set(re.findall("[a-z]+", text.replace("_", " ").replace("\\n", " ")))
@@ -281,10 +281,10 @@ def test_docs_are_small():
             }
 
 
-def test_statistics_are_what_the_world_was_made_for(test_tasks, train_tasks):
+def test_statistics_are_what_the_world_was_made_for(held_out_tasks, train_tasks):
     call_actions = text_actions = calls = bundled = 0
     categories, sizes = Counter(), Counter()
-    for task in test_tasks + train_tasks:
+    for task in held_out_tasks + train_tasks:
         categories[task.category] += 1
         assert 2 <= len(task.user_turns) <= 5
         assert 8 <= len(task.docs) <= 12

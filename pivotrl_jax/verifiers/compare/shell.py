@@ -83,7 +83,7 @@ Raw = tuple[str, list[str], list[tuple[str, str]]]
 
 
 def _walk(node, operator: str, out: list[Raw]) -> None:
-    """The simple commands of a bashlex tree, in order. Raises NotImplementedError for loops and the like."""
+    """The simple commands of a bashlex tree, in order. Raises ValueError for loops and the like."""
     if node.kind == "command":
         words, redirects = [], []
         for part in node.parts:
@@ -96,7 +96,7 @@ def _walk(node, operator: str, out: list[Raw]) -> None:
         return
     parts = getattr(node, "list" if node.kind == "compound" else "parts", [])
     if node.kind not in ("list", "pipeline", "compound") or any(getattr(p, "word", "") == "!" for p in parts):
-        raise NotImplementedError(node.kind)
+        raise ValueError(f"{node.kind}: not a list of simple commands")
     for part in parts:
         if part.kind == "operator":
             operator = part.op
