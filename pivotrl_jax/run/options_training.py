@@ -126,18 +126,19 @@ class Reprofile:
     most: int = field(1, "Reprofile at most so often.", at_least(0), unit="profiles")
 
 
-@section
-class Grpo:
-    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns"; "e2e_rl" takes from here
-    what section e2e does not say."""
+def _learning_rate(default: float):
+    return field(default, "Of AdamW, after warm-up; constant.", ABOVE_ZERO, unit="per step")
 
-    steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
-    pivots_per_step: int = field(16, "Groups in one batch.", at_least(1), unit="pivots")
-    group_size: int = field(8, "Rollouts of one pivot in a batch.", at_least(2), unit="rollouts")
-    learning_rate: float = field(3e-4, "Of AdamW, after warm-up; constant.", ABOVE_ZERO, unit="per step")
-    warmup_steps: int = field(
-        5, "The learning rate rises linearly over these.", at_least(0), unit="optimizer steps"
-    )
+
+def _warmup_steps(default: int):
+    effect = "The learning rate rises linearly over these."
+    return field(default, effect, at_least(0), unit="optimizer steps")
+
+
+@section
+class Updates:
+    """What sections grpo and sft share."""
+
     weight_decay: float = field(0.0, "AdamW's.", NOT_NEGATIVE, unit="per unit of learning rate")
     b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
     b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
@@ -145,6 +146,21 @@ class Grpo:
         1.0, "Gradients with a larger norm are scaled down to it.", ABOVE_ZERO, unit="norm"
     )
     optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
+    microbatch_rows: int = field(2, "Rows of one forward and backward pass.", at_least(1), unit="rows")
+    save_every: int = field(10, "How often a checkpoint is written.", at_least(1), unit="optimizer steps")
+    keep_checkpoints: int = field(2, "How many of the latest stay on disk.", at_least(1), unit="checkpoints")
+
+
+@section
+class Grpo(Updates):
+    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns"; "e2e_rl" takes from here
+    what section e2e does not say."""
+
+    steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
+    pivots_per_step: int = field(16, "Groups in one batch.", at_least(1), unit="pivots")
+    group_size: int = field(8, "Rollouts of one pivot in a batch.", at_least(2), unit="rollouts")
+    learning_rate: float = _learning_rate(3e-4)
+    warmup_steps: int = _warmup_steps(5)
     offload_optimizer: bool = field(False, "Keep Adam's moments in host memory between updates.")
     baseline: str = field("mean", "What a reward is compared with to give an advantage.", name_of_table())
     normalise: str = field(
@@ -229,31 +245,16 @@ class Grpo:
         unit="a factor",
     )
     batch: Batch = Batch(rows=8, samples_per_row=16, decode_slots=16)
-    microbatch_rows: int = field(2, "Rows of one forward and backward pass.", at_least(1), unit="rows")
-    save_every: int = field(10, "How often a checkpoint is written.", at_least(1), unit="optimizer steps")
-    keep_checkpoints: int = field(2, "How many of the latest stay on disk.", at_least(1), unit="checkpoints")
 
 
 @section
-class Sft:
+class Sft(Updates):
     """Supervised fine-tuning on the same trajectories: method "sft"."""
 
     epochs: int = field(4, "How often every trajectory is seen.", at_least(1), unit="epochs")
     trajectories_per_step: int = field(16, "Trajectories in one batch.", at_least(1), unit="trajectories")
-    learning_rate: float = field(1e-4, "Of AdamW, after warm-up; constant.", ABOVE_ZERO, unit="per step")
-    warmup_steps: int = field(
-        2, "The learning rate rises linearly over these.", at_least(0), unit="optimizer steps"
-    )
-    weight_decay: float = field(0.0, "AdamW's.", NOT_NEGATIVE, unit="per unit of learning rate")
-    b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
-    b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
-    max_grad_norm: float = field(
-        1.0, "Gradients with a larger norm are scaled down to it.", ABOVE_ZERO, unit="norm"
-    )
-    optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
-    microbatch_rows: int = field(2, "Rows of one forward and backward pass.", at_least(1), unit="rows")
-    save_every: int = field(10, "How often a checkpoint is written.", at_least(1), unit="optimizer steps")
-    keep_checkpoints: int = field(2, "How many of the latest stay on disk.", at_least(1), unit="checkpoints")
+    learning_rate: float = _learning_rate(1e-4)
+    warmup_steps: int = _warmup_steps(2)
 
 
 @section

@@ -132,7 +132,9 @@ def _defaults(doc):
 
 def test_independent_calls_may_swap(held_out_tasks):
     independent = ("add_event", "make_file", "add_tasks", "set_heat", "set_light", "play_song", "add_person")
-    swapped = points(held_out_tasks, lambda calls: len(calls) == 2 and all(c.name in independent for c in calls))
+    swapped = points(
+        held_out_tasks, lambda calls: len(calls) == 2 and all(c.name in independent for c in calls)
+    )
     for task, turn, (first, second) in swapped:
         assert judge(task, turn, 0, second) == 1
         assert judge(task, turn, 0, second, first) == 1
