@@ -12,7 +12,7 @@ PROGRAMS = {
     "verify": "score actions with a verifier; no model needed",
     "exchange": "pivots to and from NVIDIA NeMo Gym's rows; no model needed",
     "score": "log-probs of given token sequences under a checkpoint",
-    "plan": "memory and time of a run on a machine that is not there",
+    "plan": "memory and time of a run on a machine that you do not have",
     "report": "write report.html about a run",
 }
 

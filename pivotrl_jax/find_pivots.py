@@ -8,7 +8,6 @@ garbage action, over all trajectories of the source (no split, no model beyond i
 
 from absl import flags
 
-from pivotrl_jax import verifiers
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.run import check_config, cli, resume
@@ -28,9 +27,7 @@ def main() -> None:
         data = sources.load(config.data, config.seed)
         for where, why in data.skipped.items():
             print(f"left out {where}: {why}")
-        checked = candidates_lib.self_check(
-            extract.extract([*data.demonstrations, *data.held_out]), verifiers.VERIFIERS
-        )
+        checked = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]))
         print("\n".join(checked.table()))
         return
     run = run_lib.open_run(config)

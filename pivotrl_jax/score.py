@@ -55,8 +55,7 @@ class Scorer:
         compute = learner.Compute(attention_chunk=512, log_prob_chunk=512, remat="nothing")
         self._learner = learner.Learner(
             self.config,
-            dataclasses.replace(compute, rows=self._rows),
-            mesh,
+            dataclasses.replace(compute, rows=self._rows, mesh=mesh),
             optax.identity(),
             objectives.negative_log_likelihood,
             1.0,

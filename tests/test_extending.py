@@ -78,14 +78,15 @@ def test_installed_entry_points_are_found_by_their_names(installed):
     assert callable(plugins.find("readers", "tickets", reading.READERS, "config.data.format").trajectory)
 
 
-def test_the_verifier_accepts_demonstrations_and_rejects_garbage(package):
+def test_the_verifier_accepts_demonstrations_and_rejects_garbage(package, monkeypatch):
     from my_pkg.checks import any_case
 
+    monkeypatch.setitem(verifiers.VERIFIERS, "any_case", any_case)
     call = {"type": "function", "function": {"name": "f", "arguments": {"x": "A"}}}
     for demonstration in ({"content": "", "tool_calls": [call]}, {"content": "Hello."}):
         candidate = tiny_run.candidate("t", verifier="any_case")
         candidate = dataclasses.replace(candidate, demonstration={"role": "assistant", **demonstration})
-        assert not self_check([candidate], {"any_case": any_case}).left_out
+        assert not self_check([candidate]).left_out
 
 
 def test_the_reader_reads_an_episode_and_refuses_another(package):

@@ -42,7 +42,11 @@ def seconds(layers: int) -> tuple[float, float]:
     compute = learner_lib.Compute(attention_chunk=512, log_prob_chunk=512, remat="full")
     began = time.perf_counter()
     learner = learner_lib.Learner(
-        config, dataclasses.replace(compute, rows=ROWS), mesh, adamw, objectives.negative_log_likelihood, 1.0
+        config,
+        dataclasses.replace(compute, rows=ROWS, mesh=mesh),
+        adamw,
+        objectives.negative_log_likelihood,
+        1.0,
     )
     learner.accumulate.lower(shapes, {}, shapes, batch).compile()
     middle = time.perf_counter()

@@ -75,7 +75,7 @@ def ours(config: model_config.ModelConfig, shapes, batch):
     adamw = optimizer.make_optimizer(1e-6, 0, 0.0, 0.9, 0.95, 1.0)
     compute = learner_lib.Compute(CHUNK, CHUNK, "full")
     learner = learner_lib.Learner(
-        config, dataclasses.replace(compute, rows=1), sharding.make_mesh({}), adamw, LOSS, 1.0
+        config, dataclasses.replace(compute, rows=1, mesh=sharding.make_mesh({})), adamw, LOSS, 1.0
     )
     return learner.accumulate.lower(shapes, {}, shapes, batch).compile()
 

@@ -243,9 +243,8 @@ class OurStep:
         self.learner = learner.Learner(
             self.config,
             learner.Compute(
-                settings.attention_chunk, settings.log_prob_chunk, "nothing", settings.learner_rows
+                settings.attention_chunk, settings.log_prob_chunk, "nothing", settings.learner_rows, mesh=mesh
             ),
-            mesh,
             optimizer.make_optimizer(LEARNING_RATE, 0, 0.0, 0.9, 0.95, 1.0),
             objectives.policy_gradient(GRPO),
             1.0,

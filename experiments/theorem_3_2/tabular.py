@@ -90,7 +90,7 @@ def exact_mean(pass_rate: float, size: int) -> float:
 def groups(draws: int, seed: int, beta: float = 1.0) -> dict:
     """Estimate (1/G) sum_i A_i (-d/dbeta log pi(a_i)) over sigma / beta^2: mean, standard error, spread.
 
-    Actions come from pi_beta; A_i is grpo.group_advantages, the score automatic differentiation.
+    Actions come from pi_beta; A_i is advantages.group_advantages, the score automatic differentiation.
     """
     found = {}
     for number, (name, (p, reward_A)) in enumerate(EXAMPLES.items()):

@@ -147,8 +147,7 @@ def main() -> None:
     def make(rows: int) -> learner_lib.Learner:
         return learner_lib.Learner(
             CONFIG,
-            dataclasses.replace(compute, rows=rows),
-            mesh,
+            dataclasses.replace(compute, rows=rows, mesh=mesh),
             optimizer(steps),
             objectives.negative_log_likelihood,
             1.0,

@@ -1,6 +1,6 @@
 """A fingerprint of parameters where they are: every bit counts, and how they are sharded does not.
 
-`hf.fingerprint` is of a checkpoint on disk; this one is of a policy that is being trained.
+`hf.checkpoint_fingerprint` is of a checkpoint on disk; this one is of a policy that is being trained.
 """
 
 import jax

@@ -50,6 +50,6 @@ def require_same(where: Any, what: str, there: dict, here: dict, free: Sequence[
     different = differences(there, here, free)
     if different:
         raise InputError(
-            f"{where}: holds {what} of another run: {'; '.join(different)}; use another workdir, or "
-            "--config.resume=False to start over"
+            f"{where}: holds {what} of another run: {'; '.join(different)}; undo the change, use another "
+            "workdir, or start over with --config.resume=False"
         )

@@ -7,20 +7,18 @@ tasks can be played, whole episodes too.
 
 import math
 import time
-from collections.abc import Callable
 
 import jax
 
 from pivotrl_jax.evaluation import evaluation, measures
 from pivotrl_jax.records import InputError
 from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.run.metrics import Validate
 from pivotrl_jax.trajectories import extract
 from pivotrl_jax.trajectories.sources import ValidationSet
 
 PREFIX = "validation/"
 ROLLOUTS = f"{PREFIX}rollout_turns"
-
-Validate = Callable[[int, dict], dict[str, float]]  # (steps so far, parameters) -> metrics
 
 
 def make(run: run_lib.Run, validation_set: ValidationSet) -> Validate:

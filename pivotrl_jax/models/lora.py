@@ -6,6 +6,7 @@ ModelConfig.lora is set. They alone are trained then; the base stays as it was l
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,12 @@ from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder
 
 MARK = "_lora_"
+
+
+def with_adapters(config: model_config.ModelConfig, section: Any) -> model_config.ModelConfig:
+    """The model with the adapters of `config.model.lora`; without any when its rank is 0."""
+    adapters = model_config.Lora(section.rank, section.alpha) if section.rank else None
+    return dataclasses.replace(config, lora=adapters)
 
 
 def trained(config: model_config.ModelConfig, params: dict) -> dict:

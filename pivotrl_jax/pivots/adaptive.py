@@ -92,19 +92,19 @@ class StoppingRule:
 
 
 def groups(
-    draw: Callable, count: int, plan: StoppingRule, seen: Sequence[Sequence[float | None]]
+    draw: Callable, count: int, rule: StoppingRule, earlier: Sequence[Sequence[float | None]]
 ) -> list[list]:
     """Rollouts of `count` candidates, sampled in rounds; `draw(indices, first, number)` gives `number` more
-    of each, from number `first` on. `seen` are the rewards of other candidates, which say what pass rates
+    of each, from number `first` on. `earlier` are the rewards of other candidates, which say what pass rates
     there are."""
     found: list[list] = [[] for _ in range(count)]
     live, first = list(range(count)), 0
     while live:
-        number = min(plan.round, plan.group_size - first)
+        number = min(rule.round, rule.group_size - first)
         for i, more in zip(live, draw(live, first, number)):
             found[i] += more
         first += number
         rewards = [[rollout.reward for rollout in group] for group in found]
-        rates = pass_rates([*seen, *rewards])
-        live = [i for i in live if not plan.decided(rewards[i], rates)]
+        rates = pass_rates([*earlier, *rewards])
+        live = [i for i in live if not rule.decided(rewards[i], rates)]
     return found

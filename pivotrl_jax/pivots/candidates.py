@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.actions import message_to_action
@@ -35,8 +35,8 @@ class SelfCheck:
 
 
 def _check(candidate: Candidate, verifier: Verifier) -> str:
-    """Why the verifier cannot be trusted at this candidate, "" when it can. What it leaves to a judge (None)
-    speaks neither way: no judge is asked here."""
+    """Why the verifier cannot be trusted at this candidate; "" when it can. A reward of None means that a
+    judge must decide, and none is asked here; it counts neither as a pass nor as a failure."""
     gold = verifier.verify(candidate, message_to_action(candidate.demonstration))
     if gold.reward not in (1, None):
         return f"{verifier.label} rejects the demonstration itself ({gold.reason}: {gold.details})"
@@ -50,18 +50,19 @@ def _check(candidate: Candidate, verifier: Verifier) -> str:
     return ""
 
 
-def self_check(candidates: Sequence[Candidate], verifiers: Mapping[str, Verifier]) -> SelfCheck:
+def self_check(candidates: Sequence[Candidate]) -> SelfCheck:
     """Verify every demonstration against itself (must get 1), and an empty and a garbage action (must get 0).
 
     Raises InputError when a candidate names a verifier that does not exist.
     """
     kept, left_out = [], {}
     for candidate in candidates:
-        if candidate.verifier not in verifiers:
-            known = ", ".join(sorted(verifiers))
-            raise InputError(f"{candidate.id}: no verifier is called {candidate.verifier!r}; known: {known}")
         try:
-            why = _check(candidate, verifiers[candidate.verifier])
+            verifier = verifiers.get(candidate.verifier)
+        except InputError as e:
+            raise InputError(f"{candidate.id}: {e}") from None
+        try:
+            why = _check(candidate, verifier)
         except InputError as e:
             why = f"the case cannot be used: {e}"
         if why:
@@ -77,7 +78,7 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
     prompts, too_long = within_limit(
         run.chat, extract.extract(data.demonstrations), run.config.data.max_prompt_tokens
     )
-    checked = self_check([prompt.candidate for prompt in prompts], verifiers.VERIFIERS)
+    checked = self_check([prompt.candidate for prompt in prompts])
     left_out = {**data.skipped, **too_long, **checked.left_out}
     run.facts["skipped"] = {
         "rows": len(data.skipped),

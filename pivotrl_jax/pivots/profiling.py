@@ -36,7 +36,7 @@ from pivotrl_jax.trajectories import extract
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a profile is of, beside its prompts and whoever samples and verifies."""
+    """What identifies a profile, apart from its prompts, sampler and verifiers."""
 
     policy: str  # the policy's fingerprint
     model: dict  # the model's numbers and dtypes

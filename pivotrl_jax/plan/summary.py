@@ -1,4 +1,4 @@
-"""What a run would need on a machine that is not there, before anyone rents it.
+"""What a run would need on a machine that you do not have, before anyone rents it.
 
     python -m pivotrl_jax.plan --config=configs/bfcl.py:qwen3_30b_a3b --mesh=fsdp:8,expert:4 --device=v5p
 
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pivotrl_jax.checkpoints import hf_config, locate
-from pivotrl_jax.models import config as model_config_lib
+from pivotrl_jax.models import lora
 from pivotrl_jax.plan import chips
 from pivotrl_jax.plan import programs as programs_lib
 from pivotrl_jax.records import InputError
@@ -64,11 +64,7 @@ def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> progr
     check_config.check(config)
     chip, shape = chips.parse_device(device, mesh)
     model_config = hf_config.load_config(checkpoint_directory(config.model.checkpoint), config.model.dtype)
-    adapters = config.model.lora
-    if adapters.rank:
-        model_config = dataclasses.replace(
-            model_config, lora=model_config_lib.Lora(adapters.rank, adapters.alpha)
-        )
+    model_config = lora.with_adapters(model_config, config.model.lora)
     stand_in, shape = chips.compiled_for(chip, shape, compiler)
     return programs_lib.Plan(config, model_config, chips.target_mesh(stand_in, shape, mesh), chip, stand_in)
 

@@ -32,7 +32,6 @@ def play(
     max_steps: int,
     max_prompt: int,
     key: jax.Array,
-    title: str = "episodes",
 ) -> list[EpisodeResult]:
     """Play every task `attempts` times, all episodes in step; in the order of tasks, then attempts.
 
@@ -46,7 +45,7 @@ def play(
             repeats[task.id] += 1
     live = [(result, result.task.start(max_steps)) for result in results]
     chat = rollouts.chat
-    with progress.bar(len(results), title, "episodes") as bar:
+    with progress.bar(len(results), "episodes", "episodes") as bar:
         while live:
             playing, requests = [], []
             for result, episode in live:

@@ -23,7 +23,8 @@ E2E_ALLOWED = {
 
 
 def check(config: Any) -> None:
-    """Raises InputError naming the field, its value and what it should be.
+    """Raises InputError naming the field, its value and what it should be. Names that stand for an entry of a
+    table (`grpo.loss`) are checked by `cli.start` and by the learner, which know the tables.
 
     A verifier of the user's own that the config names is imported here and registered under that name.
     """

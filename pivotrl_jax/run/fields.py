@@ -5,8 +5,8 @@
         "GRPO on the pivots."
         steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
 
-`options.py` declares every section this way. `config_of` makes the ml_collections config, `check` tests the
-values of one, and explain.py prints the documentation.
+`options.py` declares every section this way. `config_of` makes the ml_collections config, `check_values`
+tests the values of one, and explain.py prints the documentation.
 """
 
 import dataclasses

@@ -93,8 +93,8 @@ RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")
 
 def own_directory(workdir: Path) -> Path:
     """Where this process works: `workdir` itself for process 0, a copy of what a run goes on from for the
-    others. Called by all processes; nobody goes on before all have copied. Raises InputError where they see
-    different files."""
+    others. All processes call it, and it blocks until every one has copied its files. Raises InputError where
+    they see different files."""
     if jax.process_count() == 1:
         return workdir
     found = [workdir / name for name in RESUMED]
@@ -131,9 +131,12 @@ _LONG = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends frees the othe
 
 
 def on_first_process(compute: Callable[[], Any]) -> Any:
-    """What `compute` returns in process 0, in all of them: what comes from outside may differ from call to
-    call, and the processes would part. JSON values. An InputError there is raised in all. It may take hours:
-    the others wait at a barrier, where collectives would give up after half a minute."""
+    """Run `compute` in process 0 and return its value, which must be JSON, in every process.
+
+    Results from outside, such as a judge's, may differ between calls, and processes with different results
+    would diverge. An InputError is raised in every process. The call may take hours: the others wait at a
+    barrier, where collectives would give up after half a minute.
+    """
     if jax.process_count() == 1:
         return compute()
     said = {}

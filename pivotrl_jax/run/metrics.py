@@ -1,15 +1,17 @@
-"""metrics.jsonl and TensorBoard; and confidence intervals."""
+"""What a run logs while it trains: metrics.jsonl and TensorBoard."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.records import InputError
 
 FILE = "metrics.jsonl"
+# (steps taken, parameters with adapters joined) -> metrics; a function of (seed, steps, parameters) alone
+Validate = Callable[[int, dict], dict[str, float]]
 
 
 class MetricsWriter:

@@ -63,7 +63,7 @@ class Profile:
     adaptive: Adaptive = Adaptive()
     trajectories_per_shard: int = field(
         16,
-        "Results are written after so many; an interrupted run goes on from the last shard.",
+        "Results are written after every this many; an interrupted run goes on from the last shard.",
         at_least(1),
         unit="trajectories",
     )
@@ -110,20 +110,23 @@ class Reprofile:
     )
     std_window: int = field(
         5,
-        "Both stds are means over so many steps; counting starts anew with every profile.",
+        "Both stds are averaged over this many steps; counting restarts with every profile.",
         at_least(1),
         unit="optimizer steps",
     )
     patience: int = field(
         0,
-        "Reprofile after so many validations without a gain in passed turns; 0 is never.",
+        "Reprofile after this many validations without a gain in passed turns; 0 is never.",
         at_least(0),
         unit="validations",
     )
     min_gain: float = field(
-        0.0, "A validation counts as a gain when it exceeds the best by more.", NOT_NEGATIVE, unit="reward"
+        0.0,
+        "A validation counts as a gain when it exceeds the best by more than this.",
+        NOT_NEGATIVE,
+        unit="reward",
     )
-    most: int = field(1, "Reprofile at most so often.", at_least(0), unit="profiles")
+    most: int = field(1, "The most times a run is reprofiled.", at_least(0), unit="profiles")
 
 
 def _learning_rate(default: float):
@@ -187,7 +190,7 @@ class Grpo(Updates):
     )
     dynamic_rounds: int = field(
         0,
-        "Draw so many further rounds to replace groups of equal rewards (DAPO); 0 draws none.",
+        "Draw up to this many further rounds to replace groups of equal rewards (DAPO); 0 draws none.",
         at_least(0),
         unit="rounds of sampling",
     )

@@ -19,6 +19,7 @@ from pivotrl_jax.checkpoints import hf, hf_config
 from pivotrl_jax.checkpoints.locate import EMBEDDED, locate
 from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, lora, sharding
+from pivotrl_jax.models.families import family_of
 from pivotrl_jax.records import InputError, write_json
 from pivotrl_jax.run import check_config, compilations, hosts
 from pivotrl_jax.verifiers import judge as judge_lib
@@ -83,18 +84,10 @@ class Run:
         }
         write_json(self.workdir / "run.json", page)
 
-    def take_params(self) -> dict:
-        """pi_0, for whoever takes it over: it is not kept here any longer."""
-        params, self.params = self.params, None
-        return params
-
     @property
     def trained_config(self) -> model_config_lib.ModelConfig:
         """The model that is trained: with adapters, if the config asks for them."""
-        c = self.config.model.lora
-        return dataclasses.replace(
-            self.model_config, lora=model_config_lib.Lora(c.rank, c.alpha) if c.rank else None
-        )
+        return lora.with_adapters(self.model_config, self.config.model.lora)
 
     def identity(self, **fields) -> dict:
         """What decides the result of this run's training: its method, policy, model and seed, and the
@@ -107,10 +100,16 @@ class Run:
             **fields,
         }
 
-    def rollout_identity(self) -> dict:
-        """What decides rollouts and their rewards, for the identity of a method that samples."""
-        judge = {"judge": self.judge.settings} if self.judge else {}
-        return {"sampling": self.config.sampling.to_dict(), "reward": self.config.reward, **judge}
+    @property
+    def frozen(self) -> dict | None:
+        """The base model beside adapters; None without LoRA, when every parameter is trained."""
+        return self.params if self.trained_config.lora else None
+
+    def initial_params(self) -> dict:
+        """What is trained, as training starts: fresh adapters under LoRA, else pi_0."""
+        if self.trained_config.lora:
+            return lora.init(self.trained_config, self.config.seed)
+        return self.params
 
     @property
     def verifier(self) -> str | None:
@@ -124,8 +123,7 @@ def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
     parameters = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
     kind = f", {size.num_experts} experts ({size.experts_per_token} per token)" if size.num_experts else ""
     name = "the embedded checkpoint" if checkpoint == EMBEDDED else str(checkpoint)
-    family = "Qwen3-MoE" if size.num_experts else "Qwen3"
-    return f"{family}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
+    return f"{family_of(size).title}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
 
 
 def open_run(config) -> Run:

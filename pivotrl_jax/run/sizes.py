@@ -1,4 +1,4 @@
-"""What a size of model wants in any domain. Config files start here and say what their domain changes."""
+"""The config for each model size, in any domain. Config files start here and say what a domain changes."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,8 +13,8 @@ def embedded() -> ConfigDict:
 
 
 def embedded_sample() -> ConfigDict:
-    """The embedded checkpoint on a few trajectories: two CPU cores see the path run. This policy cannot learn
-    such turns."""
+    """The embedded checkpoint on a few trajectories: enough to run the whole pipeline on two CPU cores. This
+    policy cannot learn such turns."""
     c = embedded()
     c.data.held_out_share = 0.0
     c.profile.group_size = 4

@@ -16,12 +16,13 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import episodes
 from pivotrl_jax.rollouts.rollout import make_rollouts
 from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.run.metrics import Validate
 from pivotrl_jax.training import loop, method, recipe
 from pivotrl_jax.training.advantages import advantages
 from pivotrl_jax.training.batches import episode_metrics, episodes_batch
 
 
-def train(run: run_lib.Run, tasks: Sequence[Task], validate: method.Validate):
+def train(run: run_lib.Run, tasks: Sequence[Task], validate: Validate):
     """Train on the demonstrations' own tasks as `config.grpo` and `config.e2e` say. Returns (parameters,
     totals). Raises InputError when the data have no tasks that can be played."""
     config, c, e2e = run.config, run.config.grpo, run.config.e2e
@@ -30,8 +31,7 @@ def train(run: run_lib.Run, tasks: Sequence[Task], validate: method.Validate):
             f"config.data.source {config.data.source!r} has no tasks that can be played, which "
             'config.method "e2e_rl" needs; name an environment, such as "toolbox", or take another method'
         )
-    frozen = run.params if run.trained_config.lora else None
-    learner = recipe.grpo_learner(config, run.trained_config, run.mesh, frozen)
+    learner = recipe.grpo_learner(config, run.trained_config, run.mesh, run.frozen)
     rollouts = make_rollouts(run, e2e.batch, trained=True)
     stream = jax.random.fold_in(jax.random.key(config.seed), 4)
 
@@ -57,7 +57,7 @@ def train(run: run_lib.Run, tasks: Sequence[Task], validate: method.Validate):
         grpo=recipe.fixed(c),
         e2e={name: value for name, value in e2e.to_dict().items() if name != "batch"},
         rows=[task.id for task in tasks],
-        **run.rollout_identity(),
+        sampling=config.sampling.to_dict(),
     )
     job = method.Job("end-to-end RL", c.steps, learner, make_batch, identity, c)
     return loop.train(run, job, validate)

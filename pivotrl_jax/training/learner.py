@@ -33,13 +33,15 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """How a forest is computed; changes speed and memory, not results."""
+    """How and where a forest is computed. It changes speed and memory, not results, but for the load-balance
+    loss, which is computed per microbatch."""
 
     attention_chunk: int
     log_prob_chunk: int
     remat: str  # a key of decoder.REMAT
     rows: int = 1  # of a microbatch: a multiple of the devices that rows are split over
     offload_optimizer: bool = False  # optimizer state rests in host memory between updates
+    mesh: Mesh | None = None  # a Learner needs one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +127,14 @@ class Learner:
         self,
         config: model_config.ModelConfig,
         compute: Compute,
-        mesh: Mesh,
         optimizer: optax.GradientTransformation,
         objective: Objective,
         temperature: float,
         frozen: decoder.Params | None = None,
         routers: Routers = Routers(),
     ):
-        self.config, self.mesh, self.optimizer, self.routers = config, mesh, optimizer, routers
+        self.config, self.optimizer, self.routers = config, optimizer, routers
+        self.mesh = mesh = compute.mesh
         self.rows, offload = compute.rows, compute.offload_optimizer
         self.frozen = {} if frozen is None else frozen
         self.param_sharding = sharding.param_shardings(

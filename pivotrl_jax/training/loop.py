@@ -15,9 +15,9 @@ from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.run.metrics import MetricsWriter
-from pivotrl_jax.training.learner import Learner, TrainState
-from pivotrl_jax.training.method import Job, MakeBatch, Validate
+from pivotrl_jax.run.metrics import MetricsWriter, Validate
+from pivotrl_jax.training.learner import TrainState
+from pivotrl_jax.training.method import Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,31 +25,21 @@ class LoopIO:
     """Where a loop's checkpoints and metrics go, and whether it goes on from them."""
 
     checkpoints: Checkpoints
-    save_every: int
     workdir: Path
     resume: bool
-    on_step: Callable[[int], None] = lambda step: None
     validate: Validate = lambda steps, params: {}
-    save_before: Callable[[int], bool] = lambda step: False
+    on_step: Callable[[int], None] = lambda step: None  # called after every step, with the steps so far
 
 
 def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Params, dict]:
     """Train from pi_0, which the run gives up, or from the run's latest checkpoint. Returns (parameters,
     totals); with LoRA the parameters are the base and its adapters. Raises InputError."""
     with Checkpoints(run.shared / "checkpoints", job.identity, job.section.keep_checkpoints) as checkpoints:
-        io = LoopIO(
-            checkpoints,
-            job.section.save_every,
-            run.workdir,
-            run.config.resume,
-            validate=validate,
-            save_before=job.save_before,
-        )
-        config = run.trained_config
-        params = lora.init(config, run.config.seed) if config.lora else run.take_params()
-        state, totals = start(job.learner, params, io, job.steps)
-        del params  # it need not stay in memory beside the state
-        state, totals = loop(job.learner, state, totals, job.steps, job.make_batch, io, job.title)
+        io = LoopIO(checkpoints, run.workdir, run.config.resume, validate)
+        state, totals = start(job, run.initial_params(), io)
+        if not run.trained_config.lora:
+            run.params = None  # pi_0 need not stay in memory beside the state
+        state, totals = loop(job, state, totals, io)
     return lora.join(job.learner.frozen, state.params), totals
 
 
@@ -62,47 +52,39 @@ def _require_finite(step: int, values: dict[str, float]) -> None:
         )
 
 
-def start(learner: Learner, reference, io: LoopIO, steps: int) -> tuple[TrainState, dict]:
-    """(state, totals): of the latest checkpoint, or of step 0 with the reference parameters (of what is
-    trained: under LoRA, fresh adapters), which are copied. Raises InputError for one past `steps`."""
-    restored = None
+def start(job: Job, initial: decoder.Params, io: LoopIO) -> tuple[TrainState, dict]:
+    """(state, totals) of the latest checkpoint, or of step 0 with a copy of the `initial` parameters (under
+    LoRA, the adapters). Raises InputError for a checkpoint past the job's steps."""
+    learner, restored = job.learner, None
     if io.resume:
-        restored = io.checkpoints.restore_latest(learner.abstract_state(reference))
+        restored = io.checkpoints.restore_latest(learner.abstract_state(initial))
     else:
         io.checkpoints.clear()
     if restored:
         state, host = restored
-        if int(state.step) > steps:
+        if int(state.step) > job.steps:
             raise InputError(
-                f"the config asks for {steps} steps, but the latest checkpoint is of step {int(state.step)}; "
-                "ask for at least that many, or start over with --config.resume=False"
+                f"the config asks for {job.steps} steps, but the latest checkpoint is of step "
+                f"{int(state.step)}; ask for at least that many, or start over with --config.resume=False"
             )
         return state, host["totals"]
-    return learner.init_state(reference), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
+    return learner.init_state(initial), {"rollout_turns": 0, "trained_tokens": 0, "seconds": 0.0}
 
 
-def loop(
-    learner: Learner,
-    state: TrainState,
-    totals: dict,
-    steps: int,
-    make_batch: MakeBatch,
-    io: LoopIO,
-    title: str,
-) -> tuple[TrainState, dict]:
-    """Train from where `start` says up to `steps` steps. Returns the state and totals ("rollout_turns",
+def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainState, dict]:
+    """Train from where `start` says up to the job's steps. Returns the state and totals ("rollout_turns",
     "trained_tokens", "seconds"), which run over resumes."""
-    first = int(state.step)
-    with MetricsWriter(io.workdir, first) as writer, progress.bar(steps, title, "steps") as bar:
+    learner, first, save_every = job.learner, int(state.step), job.section.save_every
+    with MetricsWriter(io.workdir, first) as writer, progress.bar(job.steps, job.title, "steps") as bar:
         bar.update(first)
-        for step in range(first, steps):
+        for step in range(first, job.steps):
             began = time.perf_counter()
-            if io.save_before(step):
+            if job.save_before(step):
                 io.checkpoints.save(step, state, {"step": step, "totals": totals})
             try:
-                step_batch = make_batch(step, lora.join(learner.frozen, state.params))
+                step_batch = job.make_batch(step, lora.join(learner.frozen, state.params))
             except InputError:  # a judge that is down: the steps so far are not lost
-                if step > first and step % io.save_every:
+                if step > first and step % save_every:
                     io.checkpoints.save(step, state, {"step": step, "totals": totals})
                 raise
             rolled = time.perf_counter()
@@ -117,14 +99,11 @@ def loop(
             # a judge that is down here costs the steps since the last checkpoint; its replies are kept
             validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
             writer.write(step, {**step_batch.metrics, **values, **timing, **validated})
-            shown = {
-                k: f"{step_batch.metrics[k]:.2f}"
-                for k in ("reward_mean", "group_reward_std")
-                if k in step_batch.metrics
-            }
+            names = [n for n in ("reward_mean", "group_reward_std") if n in step_batch.metrics]
+            shown = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
             bar.set_postfix(shown or {"loss": f"{values['loss']:.3f}"}, refresh=False)
             bar.update(1)
-            if (step + 1) % io.save_every == 0 or step + 1 == steps:
+            if (step + 1) % save_every == 0 or step + 1 == job.steps:
                 io.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
             io.on_step(step + 1)
     return state, totals

@@ -17,8 +17,6 @@ from pivotrl_jax.models import decoder
 from pivotrl_jax.training import losses
 from pivotrl_jax.training.learner import Learner
 
-# (steps taken, parameters with adapters joined) -> metrics; a function of (seed, steps, parameters) alone
-Validate = Callable[[int, decoder.Params], dict[str, float]]
 FREE = ("save_every", "keep_checkpoints")  # fields of a training section that change no result
 
 

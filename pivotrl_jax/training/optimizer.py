@@ -33,9 +33,11 @@ def make_optimizer(
 
 
 def without(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
-    """The optimizer for all parameters but those of this name (the last key of their path): they stay as they
-    are, and their gradients do not count where the rest is clipped by its norm. Their moments are there, and
-    stay zero. (A step's `grad_norm` is of the whole loss, them included.)"""
+    """The optimizer, with every parameter of this name (the last key of its path) left unchanged.
+
+    Their gradients are left out of the norm by which the others are clipped, and their moments stay zero. The
+    metric `grad_norm` still includes them.
+    """
 
     def still(tree):
         return jax.tree.map_with_path(lambda p, x: jnp.zeros_like(x) if p[-1].key == name else x, tree)
@@ -49,8 +51,8 @@ def without(optimizer: optax.GradientTransformation, name: str) -> optax.Gradien
 
 def kept_in(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
     """The optimizer with the floating-point arrays of its state kept in `dtype`: in bfloat16 Adam's moments
-    take half the memory and lose 16 bits, of which a b2 of 0.999 would notice: its increments are smaller
-    than a bfloat16 step. With 0.95 they are not."""
+    take half the memory and lose 16 bits. That matters for b2 = 0.999, whose increments are smaller than a
+    bfloat16 step, and not for 0.95."""
 
     def cast(state, to):
         return jax.tree.map(lambda x: x.astype(to) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)

@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from pivotrl_jax.models import decoder, lora
+from pivotrl_jax.models import decoder
 from pivotrl_jax.records import Candidate, Rollout
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.run.metrics import Validate
 from pivotrl_jax.training import loop, method, recipe, reprofile
 from pivotrl_jax.training.advantages import (
     advantages_of,
@@ -32,24 +33,23 @@ from pivotrl_jax.training.learner import Learner
 from pivotrl_jax.trajectories import extract
 
 
-def train(
-    run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Candidate], validate: method.Validate
-):
+def train(run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Candidate], validate: Validate):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
 
     Where `config.reprofile` says so, other pivots are found among all `candidates` on the way. With LoRA the
     parameters returned are the base and its adapters. Without it, pi_0 is given up.
     """
     config, c = run.config, run.config.grpo
-    frozen = run.params if run.trained_config.lora else None
-    learner = recipe.grpo_learner(config, run.trained_config, run.mesh, frozen)
+    learner = recipe.grpo_learner(config, run.trained_config, run.mesh, run.frozen)
     rollouts = make_rollouts(run, c.batch, trained=True, record_experts=recipe.routers_of(c).agreement)
     prompts = extract.render(run.chat, pivots)
     phases = reprofile.phases_of(run, candidates, prompts)
     identity = run.identity(
         grpo=recipe.fixed(c),
         pivots=extract.digest(prompts),
-        **run.rollout_identity(),
+        sampling=config.sampling.to_dict(),
+        reward=config.reward,
+        **({"judge": run.judge.settings} if run.judge else {}),
         **reprofile.identity(config),
     )
     reference = reference_params(run, learner) if c.kl_coefficient else None
@@ -105,10 +105,10 @@ def batches_of(
 
 
 def reference_params(run: run_lib.Run, learner: Learner) -> decoder.Params:
-    """pi_0, of what is trained: under LoRA the fresh adapters, on the mesh, so that they do not come from the
-    host with every batch."""
-    config = run.trained_config
-    return learner.place(lora.init(config, run.config.seed)) if config.lora else run.params
+    """The initial parameters of what is trained. Adapters are placed on the mesh, so that they do not come
+    from the host with every batch."""
+    params = run.initial_params()
+    return learner.place(params) if run.trained_config.lora else params
 
 
 def sample_groups(
@@ -124,8 +124,8 @@ def sample_groups(
 
     With `config.dynamic_rounds` groups of equal rewards are left out and others are drawn in their place, in
     at most that many rounds, until `pivots_per_step` are mixed (DAPO's dynamic sampling, arXiv 2503.14476,
-    section 3.2). What is still missing then is missing from the batch. Where nothing is mixed, the first
-    round is kept as it is, and teaches nothing.
+    section 3.2). If fewer are mixed by then, the batch is smaller. If none is, the first round is the
+    batch, and its gradient is zero.
     """
     pivots = method.items_of_step(step, count, config.pivots_per_step, seed)
     groups = draw(pivots, key)

@@ -7,10 +7,12 @@ from jax.sharding import Mesh
 from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import resume
+from pivotrl_jax.run import fields, resume
+from pivotrl_jax.run.options import OPTIONS
 from pivotrl_jax.training import objectives
 from pivotrl_jax.training.learner import Compute, Learner, Routers
 from pivotrl_jax.training.optimizer import make_optimizer, without
+from pivotrl_jax.training.tables import TABLES
 
 
 def grpo_learner(
@@ -20,7 +22,9 @@ def grpo_learner(
     frozen: decoder.Params | None = None,
 ) -> Learner:
     """The learner of `config.grpo`; `config` is the run's. `frozen`: the base model beside LoRA's adapters.
-    Raises InputError when routers are asked for that a dense model does not have."""
+    Raises InputError for names that stand for nothing, and when routers are asked for that a dense model does
+    not have."""
+    fields.check_names(config, OPTIONS.values(), TABLES)  # a notebook does not come through cli.start
     c = config.grpo
     routers = routers_of(c)
     if routers != Routers() and not any(moe for *_, moe in model_config.segments()):
@@ -32,7 +36,6 @@ def grpo_learner(
     return Learner(
         model_config,
         compute_of(config, mesh, c.microbatch_rows, c.offload_optimizer),
-        mesh,
         without(optimizer, "router") if c.router == "frozen" else optimizer,
         objectives.policy_gradient(c),
         config.sampling.temperature,
@@ -50,14 +53,14 @@ def sft_learner(
     """The learner of `config.sft`; arguments as for `grpo_learner`."""
     compute = compute_of(config, mesh, config.sft.microbatch_rows)
     optimizer = optimizer_of(config.sft)
-    return Learner(model_config, compute, mesh, optimizer, objectives.negative_log_likelihood, 1.0, frozen)
+    return Learner(model_config, compute, optimizer, objectives.negative_log_likelihood, 1.0, frozen)
 
 
 def compute_of(config: Any, mesh: Mesh, microbatch_rows: int, offload_optimizer: bool = False) -> Compute:
     """How a step is computed, as `config.compute` says; microbatches are made whole over the mesh."""
     c = config.compute
     rows = sharding.whole_rows(mesh, microbatch_rows)
-    return Compute(c.attention_chunk, c.log_prob_chunk, c.remat, rows, offload_optimizer)
+    return Compute(c.attention_chunk, c.log_prob_chunk, c.remat, rows, offload_optimizer, mesh)
 
 
 def optimizer_of(c: Any):
@@ -74,7 +77,7 @@ def routers_of(c: Any) -> Routers:
 
 
 def fixed(c: Any) -> dict:
-    """What of `config.grpo` must be equal for a checkpoint to be continued; a longer run of the same recipe
-    may be. The load-balance loss is of a microbatch's tokens, so with it their number may not change."""
+    """The fields of `config.grpo` that must be equal to continue a checkpoint; the number of steps may grow.
+    The load-balance loss is computed per microbatch, so with it `microbatch_rows` must be equal too."""
     free = set(resume.FREE_GRPO) - ({"microbatch_rows"} if c.balance_coefficient else set())
     return {name: value for name, value in c.to_dict().items() if name not in free}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.run.metrics import Validate
 from pivotrl_jax.training import batches, loop, method, recipe
 
 
@@ -39,7 +40,7 @@ def turns_of(
     return by_trajectory, left_out
 
 
-def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: method.Validate):
+def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Validate):
     """Fine-tune as `config.sft` says. Returns (parameters, totals), as `pivotrl.train` does. Raises
     InputError when no turn fits a row."""
     config, c = run.config, run.config.sft
@@ -50,8 +51,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: method
         raise InputError(
             f"no turn of {len(trajectories)} trajectories fits a row; lengthen config.compute.row_lengths"
         )
-    frozen = run.params if run.trained_config.lora else None
-    learner = recipe.sft_learner(config, run.trained_config, run.mesh, frozen)
+    learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen)
 
     def make_batch(step: int, params) -> method.StepBatch:
         chosen = method.items_of_step(step, len(turns), c.trajectories_per_step, config.seed)

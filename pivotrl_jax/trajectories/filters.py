@@ -1,5 +1,5 @@
 """Which demonstrations are worth imitating: successes, turns that the environment accepted, actions not yet
-demonstrated often enough. (The longest prompts are left out by `candidates.limit_prompts`.)
+demonstrated often enough. (The longest prompts are left out by `extract.limit_prompts`.)
 
 A filter never removes a message: a turn that is no candidate still is history, and is named in `skip`.
 """

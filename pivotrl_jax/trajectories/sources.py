@@ -35,7 +35,7 @@ class ValidationSet:
 
 
 def load(config, seed: int) -> Data:
-    """The data of a run. `config` is its data section, whose fields configs/bfcl.py describes. Raises
+    """The data of a run. `config` is its data section, whose fields run/options.py describes. Raises
     InputError."""
     if environments.is_name(config.source):
         return from_environment(environments.find(config.source), config, seed)
@@ -124,7 +124,7 @@ def from_files(config, seed: int) -> Data:
 
 
 def with_options(trajectory: Trajectory, options: dict) -> Trajectory:
-    """The verifier's options in every turn's case, under what the turn's own case says."""
+    """Add the verifier's options to every turn's case; a value of the case itself wins."""
     if not options:
         return trajectory
     turns = [i for i, message in enumerate(trajectory.messages) if message["role"] == "assistant"]

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
-from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.records import InputError
+
+Item = TypeVar("Item")  # a trajectory or a task: anything with a `scenario`
 
 
-def split(
-    trajectories: Sequence[Trajectory], held_out_share: float, seed: int
-) -> tuple[list[Trajectory], list[Trajectory]]:
+def split(items: Sequence[Item], held_out_share: float, seed: int) -> tuple[list[Item], list[Item]]:
     """(training, held out), both in the given order; a scenario is wholly on one side.
 
     Scenarios are ranked by a hash of (seed, scenario) and the first `held_out_share` of them are held out: at
@@ -17,7 +18,7 @@ def split(
     """
     if not 0 <= held_out_share < 1:
         raise InputError(f"held_out_share is {held_out_share}; want a share in [0, 1)")
-    scenarios = {t.scenario for t in trajectories}
+    scenarios = {item.scenario for item in items}
     count = 0
     if held_out_share > 0:
         if len(scenarios) < 2:
@@ -28,6 +29,6 @@ def split(
     ranked = sorted(scenarios, key=lambda s: (hashlib.sha256(f"{seed}\0{s}".encode()).digest(), s))
     held_out = set(ranked[:count])
     return (
-        [t for t in trajectories if t.scenario not in held_out],
-        [t for t in trajectories if t.scenario in held_out],
+        [item for item in items if item.scenario not in held_out],
+        [item for item in items if item.scenario in held_out],
     )

@@ -185,7 +185,7 @@ def test_prompts_that_are_all_too_long_are_one_sentence():
 
 def learn(workdir, validate, steps=4, on_step=lambda step: None):
     with Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
-        io = loop.LoopIO(checkpoints, 2, workdir, True, on_step, validate)
+        io = loop.LoopIO(checkpoints, workdir, True, validate, on_step)
         phases = reprofile.OnePhase(PROMPTS)
         state, _ = fit(training_config(steps=steps), tiny_run.rollouts(), tiny_run.learner(), phases, io)
     return jax.tree.map(np.asarray, jax.device_get(state.params))

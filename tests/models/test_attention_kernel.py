@@ -237,8 +237,7 @@ def test_the_gradient_of_a_model_over_several_tpus_compiles_with_it(remat):
     compute = learner_lib.Compute(attention_chunk=512, log_prob_chunk=512, remat=remat)
     learner = learner_lib.Learner(
         config,
-        dataclasses.replace(compute, rows=2),
-        mesh,
+        dataclasses.replace(compute, rows=2, mesh=mesh),
         optax.sgd(1.0),
         objectives.negative_log_likelihood,
         1.0,

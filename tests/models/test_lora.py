@@ -156,8 +156,7 @@ def learner_of(optimizer):
     frozen = jax.device_put(lora.base(params_of(config)), places)
     learner = learner_lib.Learner(
         config,
-        dataclasses.replace(COMPUTE, rows=2),
-        mesh,
+        dataclasses.replace(COMPUTE, rows=2, mesh=mesh),
         optimizer,
         objectives.negative_log_likelihood,
         1.0,

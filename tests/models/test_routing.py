@@ -234,8 +234,7 @@ def test_a_step_reports_its_balance_loss_and_lowers_it(drawn):
     routers = learner_lib.Routers(balance=1.0)
     learner = learner_lib.Learner(
         MOE,
-        dataclasses.replace(COMPUTE, rows=1),
-        tiny_run.mesh(),
+        dataclasses.replace(COMPUTE, rows=1, mesh=tiny_run.mesh()),
         optax.sgd(0.05),
         policy_gradient(0.2, 0.28, 0.0),
         1.0,
@@ -256,8 +255,7 @@ def test_learning_with_replay_trains_and_says_how_far_choices_agree(tmp_path, ac
     routers = learner_lib.Routers(replay=True, agreement=True)
     learner = learner_lib.Learner(
         MOE,
-        dataclasses.replace(COMPUTE, rows=tiny_run.ROWS),
-        tiny_run.mesh(),
+        dataclasses.replace(COMPUTE, rows=tiny_run.ROWS, mesh=tiny_run.mesh()),
         optimizer,
         loss,
         1.0,

@@ -32,22 +32,22 @@ def always(reward):
 
 
 def test_sound_candidates_pass():
-    check = self_check([CALL, TEXT], VERIFIERS)
+    check = self_check([CALL, TEXT])
     assert check.kept == [CALL, TEXT] and check.left_out == {}
     assert check.table() == ["self-check: 2 of 2 candidates kept"]
 
 
 def test_a_demonstration_that_fails_against_itself_is_left_out_with_the_reason():
     silent = candidate("silent", content="")
-    check = self_check([CALL, silent], VERIFIERS)
+    check = self_check([CALL, silent])
     assert check.kept == [CALL]
     assert "rejects the demonstration itself (empty" in check.left_out["silent"]
     assert check.table()[1].startswith("  left out silent: tool_call/2 rejects")
 
 
-def test_a_verifier_that_takes_anything_is_found_out():
-    lazy = candidate("lazy", ("f", {}), verifier="always")
-    check = self_check([lazy], {"always": always(1.0)})
+def test_a_verifier_that_takes_anything_is_found_out(monkeypatch):
+    monkeypatch.setitem(VERIFIERS, "always", always(1.0))
+    check = self_check([candidate("lazy", ("f", {}), verifier="always")])
     assert check.left_out == {"lazy": "always/1 gives an empty action a reward of 1"}
 
 
@@ -58,29 +58,31 @@ def test_a_verifier_that_takes_anything_is_found_out():
         (candidate("c", content="ok", verifier="v"), ""),  # any text may do where the demonstration talks
     ],
 )
-def test_garbage_text_matters_only_where_the_demonstration_calls(state, why):
+def test_garbage_text_matters_only_where_the_demonstration_calls(state, why, monkeypatch):
     def verify(candidate, action: Action) -> Verdict:
         made_up = any(call.name != "f" for call in action.calls)
         good = not made_up and (action.calls or action.content)
         return Verdict(1.0, "ok") if good else Verdict(0.0, "no")
 
-    check = self_check([state], {"v": Verifier("v", "1", verify, None)})
+    monkeypatch.setitem(VERIFIERS, "v", Verifier("v", "1", verify, None))
+    check = self_check([state])
     assert why in check.left_out.get("c", "") and bool(why) == bool(check.left_out)
 
 
-def test_a_made_up_call_must_fail_where_the_demonstration_talks():
+def test_a_made_up_call_must_fail_where_the_demonstration_talks(monkeypatch):
     def verify(candidate, action: Action) -> Verdict:
         return Verdict(float(bool(action.calls or action.content)), "ok")
 
-    check = self_check([candidate("c", verifier="v")], {"v": Verifier("v", "1", verify, None)})
+    monkeypatch.setitem(VERIFIERS, "v", Verifier("v", "1", verify, None))
+    check = self_check([candidate("c", verifier="v")])
     assert "a call to a made-up function" in check.left_out["c"]
 
 
 def test_an_unusable_case_is_left_out_and_an_unknown_verifier_stops():
-    check = self_check([candidate("c", ("f", {}), verifier="bfcl_ast")], VERIFIERS)
+    check = self_check([candidate("c", ("f", {}), verifier="bfcl_ast")])
     assert 'the case cannot be used: the field "category" is missing' in check.left_out["c"]
     with pytest.raises(InputError, match=r"no verifier .*'nope'.*tool_call"):
-        self_check([candidate("c", verifier="nope")], VERIFIERS)
+        self_check([candidate("c", verifier="nope")])
 
 
 # ---- profile

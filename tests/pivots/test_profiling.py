@@ -101,7 +101,7 @@ def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatc
 def test_other_settings_are_refused_by_name(whole, change, difference, monkeypatch):
     monkeypatch.setattr(Rollouts, "sample", no_sampling)
     before = files(whole[0])
-    with pytest.raises(InputError, match=f"holds rollouts of another run: {difference}; use another workdir"):
+    with pytest.raises(InputError, match=f"holds rollouts of another run: {difference}; undo the change"):
         profile(whole[0], **change)
     assert files(whole[0]) == before, "nothing already computed is lost"
 

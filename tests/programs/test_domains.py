@@ -56,7 +56,7 @@ def test_gold_is_accepted_and_garbage_rejected_on_the_sample(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     demonstrations = sources.load(config.data, config.seed).demonstrations
     found = extract.extract(demonstrations)
-    check = candidates.self_check(found, verifiers.VERIFIERS)
+    check = candidates.self_check(found)
     assert found and not check.left_out
     options = config.data.verifier_options.to_dict()
     assert all(options.items() <= candidate.case.items() for candidate in found)

@@ -233,9 +233,9 @@ def test_a_judge_that_goes_down_in_training_costs_no_step(monkeypatch, tmp_path)
         workdir = tmp_path / name
         asks = Judge(url, "m", TEMPLATES, swap=False, retries=0, cache=workdir / "judge")
         with Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
-            io = loop.LoopIO(checkpoints, 100, workdir, True, on_step)
+            io = loop.LoopIO(checkpoints, workdir, True, on_step=on_step)
             rollouts, phases = tiny_run.rollouts(judge=asks), reprofile.OnePhase(prompts)
-            state, totals = fit(config_of(), rollouts, tiny_run.learner(), phases, io)
+            state, totals = fit(config_of(), rollouts, tiny_run.learner(), phases, io, 100)
         return jax.tree.map(np.asarray, jax.device_get(state.params)), totals
 
     steps = []

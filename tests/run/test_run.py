@@ -53,7 +53,7 @@ def test_a_run_that_goes_on_keeps_what_was_known(finished):
 )
 def test_another_run_is_refused_and_nothing_changes(finished, changes, difference):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=f"holds results of another run: {difference}; use another workdir"):
+    with pytest.raises(InputError, match=f"holds results of another run: {difference}; undo the change"):
         resume.prepare_workdir(a_run(finished, **changes))
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 

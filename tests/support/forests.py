@@ -166,8 +166,7 @@ def often_seen_gradient(mesh, dtype: str) -> dict[str, np.ndarray]:
     compute = learner_lib.Compute(attention_chunk=64, log_prob_chunk=32, remat="nothing")
     learner = learner_lib.Learner(
         config,
-        dataclasses.replace(compute, rows=2),
-        mesh,
+        dataclasses.replace(compute, rows=2, mesh=mesh),
         optax.sgd(1.0),
         objectives.negative_log_likelihood,
         1.0,

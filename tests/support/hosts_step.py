@@ -40,7 +40,11 @@ def main():
     compute = learner_lib.Compute(attention_chunk=8, log_prob_chunk=8, remat="nothing")
     optimizer = make_optimizer(1e-3, 0, 0.0, 0.9, 0.95, 1.0)
     learner = learner_lib.Learner(
-        MOE, dataclasses.replace(compute, rows=4), mesh, optimizer, objectives.negative_log_likelihood, 1.0
+        MOE,
+        dataclasses.replace(compute, rows=4, mesh=mesh),
+        optimizer,
+        objectives.negative_log_likelihood,
+        1.0,
     )
     state, losses = learner.init_state(sharp_params(MOE)), []
     with Checkpoints(DIRECTORY.value, {"model": "tiny"}, 1) as checkpoints:

@@ -1,13 +1,14 @@
 """What the tests of training share: a recipe, a kill, and how a run's metrics and parameters compare."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
-from pivotrl_jax.training import loop, pivotrl, reprofile
+from pivotrl_jax.training import loop, method, pivotrl, reprofile
 from support import tiny_run
 from support.configs import CONFIGS
 
@@ -38,13 +39,15 @@ class Killed(BaseException):
     """Not an Exception, like a signal: nothing may catch it and tidy up."""
 
 
-def fit(config, rollouts, learner, phases, io: loop.LoopIO):
+def fit(config, rollouts, learner, phases, io: loop.LoopIO, save_every: int = 2):
     """(state, totals) of GRPO at pivots from the tiny policy on."""
     reference = tiny_run.policy()
     kept = reference if config.grpo.kl_coefficient else None
     make_batch = pivotrl.batches_of(config, rollouts, learner, phases, kept)
-    state, totals = loop.start(learner, reference, io, config.grpo.steps)
-    return loop.loop(learner, state, totals, config.grpo.steps, make_batch, io, "GRPO at pivots")
+    section = SimpleNamespace(save_every=save_every)
+    job = method.Job("GRPO", config.grpo.steps, learner, make_batch, {}, section, phases.due)
+    state, totals = loop.start(job, reference, io)
+    return loop.loop(job, state, totals, io)
 
 
 def learn(
@@ -61,6 +64,6 @@ def learn(
     config = config_of(**changes)
     learner = learner or tiny_run.learner(kl_coefficient=config.grpo.kl_coefficient)
     with Checkpoints(workdir / "checkpoints", identity or {"seed": 0}, 2) as checkpoints:
-        io = loop.LoopIO(checkpoints, 2, workdir, resume, on_step)
+        io = loop.LoopIO(checkpoints, workdir, resume, on_step=on_step)
         state, totals = fit(config, rollouts or tiny_run.rollouts(), learner, reprofile.OnePhase(prompts), io)
     return jax.tree.map(np.asarray, jax.device_get(state.params)), totals

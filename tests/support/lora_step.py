@@ -36,7 +36,12 @@ def run(mesh: Mesh, batch: losses.Batch) -> dict:
     optimizer = optax.chain(optax.trace(0.9), optax.scale(-1.0))
     loss = policy_gradient(0.2, 0.2, 0.05)
     learner = learner_lib.Learner(
-        CONFIG, dataclasses.replace(sharded_step.COMPUTE, rows=8), mesh, optimizer, loss, 0.7, frozen=base
+        CONFIG,
+        dataclasses.replace(sharded_step.COMPUTE, rows=8, mesh=mesh),
+        optimizer,
+        loss,
+        0.7,
+        frozen=base,
     )
     state, means = learner.step(learner.init_state(lora.trained(CONFIG, params)), batch)
     whole = lora.join(base, state.params)

@@ -31,8 +31,7 @@ def run(mesh: Mesh, batch: losses.Batch):
     loss = policy_gradient(0.2, 0.2, 0.0)
     learner = learner_lib.Learner(
         CONFIG,
-        dataclasses.replace(sharded_step.COMPUTE, rows=8),
-        mesh,
+        dataclasses.replace(sharded_step.COMPUTE, rows=8, mesh=mesh),
         optax.sgd(1.0),
         loss,
         0.7,

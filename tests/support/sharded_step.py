@@ -62,7 +62,9 @@ def run(mesh: Mesh, batch: losses.Batch) -> dict:
     gradient, not Adam's sign of it, moves the parameters: rounding must not decide a direction."""
     optimizer = optax.chain(optax.trace(0.9), optax.scale(-1.0))
     loss = policy_gradient(0.2, 0.2, 0.05)
-    learner = learner_lib.Learner(CONFIG, dataclasses.replace(COMPUTE, rows=8), mesh, optimizer, loss, 0.7)
+    learner = learner_lib.Learner(
+        CONFIG, dataclasses.replace(COMPUTE, rows=8, mesh=mesh), optimizer, loss, 0.7
+    )
     state = learner.init_state(sharp_params(CONFIG))
     log_prob = learner.score(state.params, batch)
     with jax.set_mesh(mesh):
@@ -105,8 +107,7 @@ def collectives(mesh: Mesh, batch: losses.Batch) -> dict[str, int]:
     """How often each collective stands in the compiled gradient of a microbatch."""
     learner = learner_lib.Learner(
         CONFIG,
-        dataclasses.replace(COMPUTE, rows=8),
-        mesh,
+        dataclasses.replace(COMPUTE, rows=8, mesh=mesh),
         optax.sgd(1.0),
         policy_gradient(0.2, 0.2, 0.0),
         0.7,

@@ -70,7 +70,7 @@ def learner(learning_rate: float = 1e-2, kl_coefficient: float = 0.0, temperatur
     loss = policy_gradient(0.2, 0.28, kl_coefficient)
     compute = learner_lib.Compute(CHUNK, 16, "nothing")
     return learner_lib.Learner(
-        MOE, dataclasses.replace(compute, rows=ROWS), mesh(), optimizer, loss, temperature
+        MOE, dataclasses.replace(compute, rows=ROWS, mesh=mesh()), optimizer, loss, temperature
     )
 
 

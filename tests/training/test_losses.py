@@ -457,7 +457,7 @@ def test_a_gspo_step_does_not_depend_on_microbatches_packing_or_padding(moe, moe
             (16, padded(groups, update.SEQUENCES, update.LENGTH)),
         ):
             learner = learner_lib.Learner(
-                moe, dataclasses.replace(update.COMPUTE, rows=rows), mesh, optax.sgd(1.0), loss, 0.7
+                moe, dataclasses.replace(update.COMPUTE, rows=rows, mesh=mesh), optax.sgd(1.0), loss, 0.7
             )
             steps.append(learner.step(learner.init_state(moe_params), numbered(packed, groups)))
         assert steps[0][1]["grad_norm"] > 0.01

@@ -87,8 +87,7 @@ def test_offloaded_state_rests_on_the_host_and_changes_nothing(dense, batch):
     for offload in (False, True):
         learner = learner_lib.Learner(
             dense,
-            dataclasses.replace(compute, rows=2, offload_optimizer=offload),
-            mesh,
+            dataclasses.replace(compute, rows=2, offload_optimizer=offload, mesh=mesh),
             adamw,
             objectives.negative_log_likelihood,
             1.0,

@@ -69,17 +69,10 @@ def train(workdir, steps=STEPS, save_every=100, on_step=lambda step: None, phase
         patch.setattr(
             reprofile, "make_rollouts", lambda run, shape, **more: Rollouts(tiny_run.actor(), Chat())
         )
-        io = loop.LoopIO(
-            checkpoints,
-            save_every,
-            workdir,
-            True,
-            on_step,
-            validate=lambda steps, params: {"validation/turn_pass": 0.5},
-            save_before=phases.due,
-        )
+        validate = lambda steps, params: {"validation/turn_pass": 0.5}  # noqa: E731
+        io = loop.LoopIO(checkpoints, workdir, True, validate, on_step)
         config = config_of(steps=steps)
-        state, totals = fit(config, rollouts, tiny_run.learner(), phases, io)
+        state, totals = fit(config, rollouts, tiny_run.learner(), phases, io, save_every)
     assert totals["rollout_turns"] == steps * config.grpo.pivots_per_step * config.grpo.group_size
     return jax.tree.map(np.asarray, jax.device_get(state.params)), seen
 

@@ -64,8 +64,7 @@ def policy(request):
     mesh = sharding.make_mesh({})
     learner = learner_lib.Learner(
         config,
-        dataclasses.replace(COMPUTE, rows=ROWS),
-        mesh,
+        dataclasses.replace(COMPUTE, rows=ROWS, mesh=mesh),
         optax.sgd(1.0),
         objectives.negative_log_likelihood,
         1.0,

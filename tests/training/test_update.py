@@ -41,7 +41,7 @@ def learner(moe):
     def make(rows):
         if rows not in made:
             made[rows] = learner_lib.Learner(
-                moe, dataclasses.replace(COMPUTE, rows=rows), mesh, optax.sgd(1.0), LOSS, 0.7
+                moe, dataclasses.replace(COMPUTE, rows=rows, mesh=mesh), optax.sgd(1.0), LOSS, 0.7
             )
         return made[rows]
 
@@ -92,7 +92,7 @@ def test_the_state_is_donated_without_waste_and_the_callers_params_survive(learn
 def test_a_step_on_a_forest_equals_the_step_on_the_padded_batch(learner, moe, moe_params, groups, whole):
     naive = fields(padded(groups, SEQUENCES, LENGTH), groups)
     run = learner_lib.Learner(
-        moe, dataclasses.replace(COMPUTE, rows=SEQUENCES), learner(8).mesh, optax.sgd(1.0), LOSS, 0.7
+        moe, dataclasses.replace(COMPUTE, rows=SEQUENCES, mesh=learner(8).mesh), optax.sgd(1.0), LOSS, 0.7
     )
     assert_same(run.step(run.init_state(moe_params), naive), whole)
 
@@ -123,8 +123,7 @@ def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
     optimizer = make_optimizer(3e-2, 0, 0.0, 0.9, 0.95, 1.0)
     run = learner_lib.Learner(
         moe,
-        dataclasses.replace(COMPUTE, rows=8),
-        sharding.make_mesh({}),
+        dataclasses.replace(COMPUTE, rows=8, mesh=sharding.make_mesh({})),
         optimizer,
         objectives.negative_log_likelihood,
         1.0,

@@ -83,7 +83,7 @@ def test_the_example_of_the_contract_passes_the_self_check(my_pkg):
     register("my_pkg.checks:same_names", "config.data.verifier")
     call = dataclasses.replace(STATE, verifier="my_pkg.checks:same_names")
     text = dataclasses.replace(call, demonstration={"role": "assistant", "content": "Done."})
-    assert self_check([call, text], verifiers.VERIFIERS).left_out == {}
+    assert self_check([call, text]).left_out == {}
 
 
 def test_a_plain_function_is_a_verifier_of_version_0(my_pkg):

@@ -32,7 +32,7 @@ from support.swe_cases import (
 from pivotrl_jax.chat.actions import parse_action
 from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Call, InputError
-from pivotrl_jax.verifiers import VERIFIERS, get
+from pivotrl_jax.verifiers import get
 from pivotrl_jax.verifiers.compare.shell import commands
 
 STRICT, NEMO = get("swe"), get("swe", "nemo_gym")
@@ -118,7 +118,7 @@ def test_a_case_that_cannot_be_used_is_named(case):
 
 def test_demonstrations_pass_the_self_check():
     golds = [gold for gold, *_ in (*ACCEPTED.values(), *REJECTED.values())]
-    assert self_check([candidate(gold) for gold in golds], VERIFIERS).left_out == {}
+    assert self_check([candidate(gold) for gold in golds]).left_out == {}
 
 
 # ---- conformance

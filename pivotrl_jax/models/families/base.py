@@ -35,6 +35,7 @@ class Family:
 
     model_type: str
     architecture: str
+    title: str  # in reports: "Qwen3-MoE"
     layer: type[nn.Module]  # of the fields and the call of layers.Layer
     holds: Callable[[ModelConfig], bool]  # whether a model is one of this family
     fields: tuple[Field, ...]
