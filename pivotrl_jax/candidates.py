@@ -24,10 +24,9 @@ from rich.table import Table
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
+from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
 from pivotrl_jax.trajectories import extract, filters, reading
-
-EMBEDDED = Path(__file__).parent / "assets" / "tiny"
 
 OUT = flags.DEFINE_string("out", "", "Where the candidates go, one JSON line each.")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from pivotrl_jax.records import InputError
 
-GROUPS = ("verifiers", "readers", "environments", "losses")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:([A-Za-z_]\w*)?")
 
 
@@ -27,7 +26,7 @@ def is_path(name: str) -> bool:
 
 
 def entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """The installed entry points of one of GROUPS, by name; none is loaded."""
+    """The installed entry points of a kind, by name; none is loaded."""
     return {point.name: point for point in importlib.metadata.entry_points(group=f"pivotrl_jax.{kind}")}
 
 
@@ -60,7 +59,8 @@ def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
     if found is not None:
         return found
     names = ", ".join(sorted({*builtin, *entry_points(kind)}))
-    if not is_path(name):
+    # "tau2:nemo_gym" is a mode that a built-in does not have, not a module
+    if not is_path(name) or name.partition(":")[0] in builtin:
         raise InputError(
             f"{field} is {name!r}, which is none of the {kind}; known are {names}; name one of your own as "
             "'package.module:name'"

@@ -99,7 +99,7 @@ def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
         messages, tools = read_messages(row["messages"]), read_tools(row.get("tools"))
         ids = chat().encode(chat().render(messages, tools, add_generation_prompt=False))
     if not isinstance(ids, list) or not ids:
-        raise InputError('"token_ids" is no list of token ids, or an empty one')
+        raise InputError('"token_ids" must be a non-empty list of token ids')
     for i, token in enumerate(ids):
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocabulary:
             raise InputError(f"token_ids[{i}] is {token!r}; want a whole number from 0 to {vocabulary - 1}")
@@ -109,7 +109,7 @@ def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
 
 
 def batches(lines, scorer: Scorer, chat, refuse) -> Iterator[list[tuple[str, list[int]]]]:
-    """The good lines, LINES at a time; `refuse` hears about the others."""
+    """The good lines, LINES at a time; `refuse(number, error)` is called for the others."""
     numbered = enumerate(lines, 1)
     while chunk := list(itertools.islice(numbered, LINES)):
         good = []

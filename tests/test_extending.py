@@ -17,7 +17,7 @@ from support.paths import ROOT
 
 from pivotrl_jax import environments, plugins, verifiers
 from pivotrl_jax.pivots.candidates import self_check
-from pivotrl_jax.records import Action, Call
+from pivotrl_jax.records import Action, Call, InputError
 from pivotrl_jax.training import losses, recipe
 from pivotrl_jax.trajectories import extract, reading
 
@@ -96,6 +96,14 @@ def test_the_reader_reads_an_episode_and_refuses_another(package):
     trajectory = tickets.trajectory(document, "tickets.jsonl:1")
     assert [m["role"] for m in trajectory.messages] == ["user", "assistant"] and trajectory.reward == 1
     assert not tickets.recognise({"messages": []}, package)
+
+
+@pytest.mark.parametrize("log", [None, ["Hello."], [{"who": "bot", "says": "Hello."}], [{"who": "customer"}]])
+def test_the_reader_says_what_is_wrong_with_a_row(package, log):
+    from my_pkg import tickets
+
+    with pytest.raises(InputError):
+        tickets.trajectory({"ticket": "T1", "log": log}, "tickets.jsonl:1")
 
 
 def test_an_episode_of_the_environment_is_won_by_the_code_and_lost_without_it(package):

@@ -3,8 +3,8 @@
 Names are those of the base checkpoint's tensors, one adapter for each expert. PEFT 0.21 puts those together
 for the fused experts of transformers 5 (its transformers_weight_conversion.py treats Qwen3-MoE as Qwen2-MoE),
 and then warns that a rank_pattern matched no module: true, it matched the parameter gate_up_proj.
-tests/test_peft_export.py loads dense, expert and mixed models with it. vLLM and SGLang name adapters of
-Qwen3-MoE so, too; neither has been run on one of these.
+tests/checkpoints/test_peft_export.py loads dense, expert and mixed models with it. vLLM and SGLang use the
+same names for Qwen3-MoE adapters; neither has been tried.
 """
 
 import json

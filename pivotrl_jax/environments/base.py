@@ -103,9 +103,8 @@ class Environment(abc.ABC):
     """A source of tasks; `config.data.source` names it. `data` is that section of the config."""
 
     name: ClassVar[str]  # the `source` of its trajectories
-    prefixes: ClassVar[
-        tuple[str, ...]
-    ]  # every task's id starts with one of these, no other environment's does
+    # every task's id starts with one of these, no other environment's does
+    prefixes: ClassVar[tuple[str, ...]]
 
     @abc.abstractmethod
     def train_tasks(self, data: Any, seed: int) -> Sequence[Task | Trajectory]:
@@ -118,8 +117,8 @@ class Environment(abc.ABC):
 
     @abc.abstractmethod
     def demonstrate(self, task: Task, data: Any = None) -> Trajectory:
-        """An expert's trajectory through a task, as `data` wants it told; None: the plain way, which held-out
-        turns are measured on. Its id is the task's. Raises InputError when the task cannot be done."""
+        """An expert's trajectory through a task, with the task's id. `data` may say how it is demonstrated;
+        None is the plain way, used for held-out tasks. Raises InputError when the task cannot be done."""
 
     def held_out_tasks(self, data: Any, seed: int) -> Sequence[Task | Trajectory] | None:
         """The tasks to evaluate on. None: a share `data.held_out_share` of the training scenarios."""

@@ -29,14 +29,12 @@ class ScriptedTask:
     involved_classes: list[str]
     ground_truth: list[list[str]]  # per user turn, Python call strings "f(a=1, b='x')"
     docs: list[dict]  # raw BFCL docs: name, description, parameters
-    missed_function: dict[int, list[str]] = dataclasses.field(
-        default_factory=dict
-    )  # user turn -> functions first offered there
+    # user turn -> functions first offered there
+    missed_function: dict[int, list[str]] = dataclasses.field(default_factory=dict)
     scenario: str = ""  # tasks that share a scenario stay on one side of a split
     replies: list[str] = dataclasses.field(default_factory=list)  # expert's final text per user turn
-    bundles: list[list[int]] = dataclasses.field(
-        default_factory=list
-    )  # per user turn: calls per action; [] = one call per action
+    # per user turn: calls per action; [] = one call per action
+    bundles: list[list[int]] = dataclasses.field(default_factory=list)
 
     def start(self, max_steps: int) -> base.Episode:
         """An episode that fails after more than `max_steps` calling actions in one user turn."""

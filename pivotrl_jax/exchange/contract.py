@@ -207,7 +207,7 @@ class Agent:
 
 def server_of(candidate: Candidate) -> tuple[str, dict]:
     """(the server that scores like the candidate's verifier, its options). Our strict verifiers count calls,
-    and have no server of their own: the nearest is named."""
+    and no server scores exactly as they do, so the nearest is named."""
     name, _, mode = candidate.verifier.partition(":")
     given = candidate.case.get("config")
     given = given if isinstance(given, dict) else {}

@@ -31,7 +31,7 @@ def row_of(record: Candidate | Pivot, profile: Profile | None, agent: str) -> di
     """The row of a candidate or pivot, to be routed to `agent`; a pivot brings its own profile."""
     candidate = record.candidate if isinstance(record, Pivot) else record
     profile = record.profile if isinstance(record, Pivot) else profile
-    kept = candidate.case.get("nemo_gym")  # a row of theirs keeps what it said when it came
+    kept = candidate.case.get("nemo_gym")  # an imported row keeps its other fields
     kept = dict(kept) if isinstance(kept, dict) else {}
     request = kept.pop("responses_create_params", {})
     tools = [tools_lib.flat_tool(tool) for tool in candidate.tools]
@@ -111,7 +111,8 @@ def _ours(candidate: Candidate, row: dict, profile: Profile | None) -> dict:
 
 
 def record_of(row: dict, where: str) -> tuple[Candidate, Profile | None]:
-    """The candidate of a row, and its profile where the row says rewards. Raises InputError, field first."""
+    """The candidate of a row, and its profile where the row says rewards. Raises InputError whose sentence
+    begins with the field."""
     ours = candidate = nemo_gym.own_candidate(row)
     if candidate is None:
         made = extract.extract([nemo_gym.trajectory(row, where)])
@@ -153,7 +154,8 @@ def _profile(candidate: Candidate, row: dict, ours: Any) -> Profile | None:
     mean, variance = mean_and_variance(rewards)
     request = row.get("responses_create_params") or {}
     temperature = request.get("temperature")
-    verifier = VERIFIERS.get(candidate.verifier)
+    # not `.get`, which does not look among the installed ones
+    verifier = VERIFIERS[candidate.verifier] if candidate.verifier in VERIFIERS else None
     settings = {
         "policy": f"nemo_gym:{key}",
         "verifier": verifier.label if verifier else f"{candidate.verifier}/?",
@@ -212,14 +214,14 @@ def rollout_rows(
 ) -> list[dict]:
     """A row per decided rollout: the request, the response in items, the reward, and which sample it is.
 
-    Token ids and log-probs stay here: their row wants them with the prompt's ids or not at all.
+    Token ids and log-probs are not exported: NeMo Gym takes them only together with the prompt's ids.
     `thinking_open`: the policy's prompt ends in `<think>`, so a completion begins inside it.
     """
     whole = row_of(candidate, None, agent)
     asked = {k: v for k, v in whole.items() if k not in (nemo_gym.OURS, "reference_output")}
     rows = []
     for rollout in rollouts:
-        if rollout.reward is None:  # a judge abstained: their aggregation has no word for it
+        if rollout.reward is None:  # a judge abstained: NeMo Gym has no value for it
             continue
         message = action_to_message(parse_action(rollout.text, thinking_open))
         rows.append(

@@ -1,4 +1,4 @@
-"""The numbers of a Qwen3 checkpoint, and what follows from them: sizes, runs of layers, frequencies."""
+"""The numbers of a checkpoint, and what follows from them: sizes, runs of layers, frequencies."""
 
 import dataclasses
 import math

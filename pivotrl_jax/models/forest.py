@@ -38,8 +38,8 @@ class Piece:
     `branches` are completions to score or train on; `samples` counts completions still to be drawn here. A
     piece has one or the other.
 
-    Branches are alternatives, each with numbers of its own: they hang off the prompt's last token apart from
-    everything, even from equal ones. With `merge`, prompt and branch are one known sequence, which shares
+    Branches are alternatives: each follows the prompt's last token in slots of its own, even where two are
+    equal. With `merge`, prompt and branch are one known sequence, which shares
     slots with whatever shares its prefix: the completions of a trajectory are the prefix of its later turns.
     """
 

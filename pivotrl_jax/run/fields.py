@@ -28,9 +28,8 @@ class Rule:
 
     test: Callable[[Any], bool]
     want: str  # in words, as in "want a whole number from 1 up"
-    choices: Mapping[Any, str] = dataclasses.field(
-        default_factory=dict
-    )  # value -> its meaning, if it is one of few
+    # value -> its meaning, if it is one of few
+    choices: Mapping[Any, str] = dataclasses.field(default_factory=dict)
     table: bool = False  # a name of a table in a folder above this one, which the program passes in
     kind: str = ""  # with `table`: the kind of plugin (see plugins.py) that the user can name instead
 

@@ -71,8 +71,6 @@ def register(name: str, field: str) -> Verifier:
     `name` is what `get` accepts, or "package.module:attribute" for a Verifier or a function
     verify(candidate, action) -> Verdict of the user's own. Raises InputError that blames `field`.
     """
-    if name.rpartition(":")[2] in MODES and plugins.known("verifiers", name, VERIFIERS) is None:
-        return get(name)  # a mode that the verifier does not have, not a module; this raises
     if name not in VERIFIERS:
         VERIFIERS[name] = _as_verifier(plugins.find("verifiers", name, VERIFIERS, field), name, field)
     return VERIFIERS[name]

@@ -4,15 +4,17 @@ A candidate is a point in a row's episode: user turn t, of which the expert has 
 expert's remaining calls of t, and C the calls of the action.
 
 1. If R is empty (the expert talks), the action is accepted iff it makes no call and says something. (BFCL's
-own checker accepts calls here.) 2. Otherwise the action is rejected if C is empty, calls a function not
-offered at turn t, or gives an argument that the function's doc does not name. 3. C is executed on a copy of
-the world at (t, k). If a call fails, the action is rejected. (BFCL accepts it.) 4. The action is accepted
-iff some non-empty subset M of R can be left out: C, then R without M in the expert's order, then all later
-expert turns give, at the end of every user turn, the expert's public state and working directory, and the
-expert's outputs of that turn are among all outputs so far (counted). Tried as M, largest first, are the
-calls of R that are also in C (defaults filled in, 5.0 equal to 5), and every prefix of R. 5. C may hold at
-most `max_extra` calls (a field of the case, 1 by default) more than M: reading something twice is allowed,
-trying out many calls is not.
+   own checker accepts calls here.)
+2. Otherwise the action is rejected if C is empty, calls a function not offered at turn t, or gives an
+   argument that the function's doc does not name.
+3. C is executed on a copy of the world at (t, k). If a call fails, the action is rejected. (BFCL accepts it.)
+4. The action is accepted iff some non-empty subset M of R can be left out: C, then R without M in the
+   expert's order, then all later expert turns give, at the end of every user turn, the expert's public state
+   and working directory, and the expert's outputs of that turn are among all outputs so far (counted). Tried
+   as M, largest first, are the calls of R that are also in C (defaults filled in, 5.0 equal to 5), and every
+   prefix of R.
+5. C may hold at most `max_extra` calls (a field of the case, 1 by default) more than M: reading something
+   twice is allowed, trying out many calls is not.
 
 In short: BFCL passes the spliced episode, and the expert has less left to do.
 """

@@ -39,7 +39,7 @@ CASES = [  # meshes, where parameters lie on them, and the bytes of a piece
 
 
 def start(devices: int, *arguments: str) -> subprocess.Popen:
-    """tests/streamed_load.py on so many simulated devices."""
+    """tests/support/streamed_load.py on so many simulated devices."""
     environment = {
         **os.environ,
         "XLA_FLAGS": xla.flags(devices),

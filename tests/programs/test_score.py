@@ -94,7 +94,7 @@ def test_a_model_that_is_not_there_is_a_sentence(tmp_path):
         ({"token_ids": [1]}, '"id" is missing'),
         ({"id": 1, "token_ids": [1], "messages": []}, "want either"),
         ({"id": 1, "token_ids": []}, "empty"),
-        ({"id": 1, "token_ids": "1 2"}, "no list"),
+        ({"id": 1, "token_ids": "1 2"}, "non-empty list"),
         ({"id": 1, "token_ids": [True]}, r"token_ids\[0\] is True"),
         ({"id": 1, "token_ids": [0.5]}, r"token_ids\[0\] is 0.5"),
         ({"id": 1, "token_ids": [-1]}, r"token_ids\[0\] is -1"),

@@ -34,7 +34,7 @@ def ended(process: subprocess.Popen) -> str:
 
 
 def steps(directory: Path, last: int, processes: int = 1, devices: int = 1) -> list[float]:
-    """Losses of tests/hosts_step.py, `devices` for each process."""
+    """Losses of tests/support/hosts_step.py, `devices` for each process."""
     command = [str(SUPPORT / "hosts_step.py"), f"--directory={directory}", f"--last={last}"]
     if processes == 1:
         return json.loads(ended(start(command, devices)))["losses"]

@@ -1,6 +1,6 @@
 """Worker of test_hf_streaming.py: loads onto simulated devices, in a process of its own. Prints JSON.
 
-XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/streamed_load.py WHAT ARGUMENTS
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/support/streamed_load.py WHAT ARGUMENTS
 
     write DIRECTORY             a random checkpoint of 2 GB, bfloat16; its largest tensor
     load DIRECTORY SIZES        seconds, growth of memory and checksums; SIZES "null" for numpy arrays

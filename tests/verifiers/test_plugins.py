@@ -106,7 +106,11 @@ def test_without_read_case_rows_are_read_as_tool_calls(my_pkg):
             "tool_cal",
             "config.data.verifier is 'tool_cal', which is none of the verifiers; .*exact, .*tool_call",
         ),
-        ("swe:nemo_gim", "config.data.verifier is 'swe:nemo_gim', but swe cannot be imported .*swe:nemo_gym"),
+        (
+            "swe:nemo_gim",
+            "config.data.verifier is 'swe:nemo_gim', which is none of the verifiers; .*swe:nemo_gym",
+        ),
+        ("tau2:nemo_gym", "config.data.verifier is 'tau2:nemo_gym', which is none of the verifiers"),
         ("my_pkg.chekcs:same_names", "config.data.verifier .* my_pkg.chekcs cannot be imported"),
         ("my_pkg.checks:same_name", "config.data.verifier .* the module my_pkg.checks has no 'same_name'"),
         (

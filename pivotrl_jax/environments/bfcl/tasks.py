@@ -110,9 +110,8 @@ def read_category(category: str) -> list[tuple[str, dict]]:
     path = root() / "data" / f"BFCL_v4_{category}.json"
     answers = root() / "data" / "possible_answer" / path.name
     truths = {}
-    if not category.endswith(
-        "relevance"
-    ):  # (ir)relevance rows have no answer: a call is right or wrong as such
+    # (ir)relevance rows have no answer: a call is right or wrong as such
+    if not category.endswith("relevance"):
         truths = {answer.get("id"): answer.get("ground_truth") for _, answer in read_jsonl(answers)}
     rows = []
     for number, row in read_jsonl(path):

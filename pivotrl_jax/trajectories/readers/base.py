@@ -23,7 +23,8 @@ a complete reader:
 
     def trajectory(document, where):
         log = require(require(document, dict, "a row").get("log"), list, '"log"')
-        messages = [{"role": ROLES.get(line["who"]), "content": line["says"]} for line in log]
+        lines = [require(line, dict, "a line of the log") for line in log]
+        messages = [{"role": ROLES.get(line.get("who")), "content": line.get("says")} for line in lines]
         return building.checked(
             Trajectory(
                 id=building.stem(where),
@@ -51,8 +52,8 @@ Without `episodes`, a document is one episode, or a list of them.
 
 To use a reader, name it in config.data.format, or in `candidates --format`: "package.module:" is a module,
 "package.module:object" an object in it. A reader that is installed as an entry point in the group
-"pivotrl_jax.readers" goes by its short name, and also recognises files by itself. A reader of this package is
-a file in this folder and a line in `reading.READERS`.
+"pivotrl_jax.readers" goes by its short name, and also takes files that no built-in reader recognises. A
+reader of this package is a file in this folder and a line in `reading.READERS`.
 '''
 
 from collections.abc import Callable, Iterable, Iterator

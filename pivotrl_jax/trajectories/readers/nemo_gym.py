@@ -17,7 +17,8 @@ and so which verifier of ours in the mode "nemo_gym":
 
 Everything else that a row says is kept in the case under "nemo_gym". A row that we exported (its key
 "pivotrl") comes back as it was, unless somebody changed what it shows. Of several rollouts of one task the
-first is read. Left out are rows whose servers are no pivot's: string_match, equivalence judges, images.
+first is read. Rows whose server scores no single action are left out: string_match, equivalence judges,
+images.
 """
 
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def _foreign(row: dict, where: str) -> Trajectory:
         messages.insert(0, {"role": "system", "content": params["instructions"]})
     if messages and messages[-1].keys() == {"role", "content", "reasoning_content"}:
         if messages[-1]["role"] == "assistant" and not messages[-1]["content"]:
-            # the thinking that led to the action is the action's: before it, it would give the answer away
+            # this thinking belongs to the action; left in the history it would give the answer away
             demonstration["reasoning_content"] = messages.pop()["reasoning_content"]
     if not messages:
         raise InputError("responses_create_params.input is empty; want the state before the action")
@@ -174,7 +175,8 @@ def agent_name(row: dict) -> str:
 
 
 def expectation(row: dict) -> tuple[str, dict, Message]:
-    """(verifier, its case, the demonstration). Raises InputError for a row that is no pivot's."""
+    """(verifier, its case, the demonstration). Raises InputError where the row's server scores
+    no single action."""
     agent = agent_name(row)
     options = {k: row[k] for k in ("harness", "threshold", "config") if row.get(k) is not None}
     expected = row.get("expected_action")

@@ -108,7 +108,7 @@ SEARCH_TOOLS = ("search", "open", "fetch", "browse", "visit", "find", "click", "
 
 
 def verifier_for(messages: list[Message], tools: list[dict]) -> str:
-    """ "search" where all tools are those of somebody who looks things up on the web, else "tool_call"."""
+    """ "search" if every tool looks things up on the web, else "tool_call"."""
     names = {t.get("function", t)["name"].lower() for t in tools}
     names |= {c["function"]["name"].lower() for m in messages for c in m.get("tool_calls", ())}
     words = [set(re.split(r"[^a-z]+", name)) for name in names]

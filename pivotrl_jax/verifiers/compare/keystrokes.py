@@ -160,9 +160,8 @@ class _Reader:
     def line_start(self) -> None:
         indent = _INDENT.match(self.text, self.at)
         if indent:
-            self.tokens.append(
-                ("op", f"(indented by {len(indent[0])})")
-            )  # this matters to Python, if not to a shell
+            # this matters to Python, if not to a shell
+            self.tokens.append(("op", f"(indented by {len(indent[0])})"))
 
     def read(self) -> list[tuple[str, str]] | None:
         self.line_start()
