@@ -115,17 +115,16 @@ def _within_limits(
     candidates: list[Candidate], chat: Chat, tokens: dict[str, int]
 ) -> tuple[list[Candidate], dict[str, int]]:
     """(candidates that the template renders and that are short enough, slug -> how many are not)."""
-    rendered, refused = [], 0
+    prompts, refused = [], 0
     for candidate in candidates:
         try:
-            tokens[candidate.id] = len(chat.prompt_ids(candidate.messages, candidate.tools))
-            rendered.append(candidate)
+            prompts += extract.render(chat, [candidate])
         except InputError:
             refused += 1
-    limit = MAX_PROMPT_TOKENS.value or sys.maxsize
-    kept, long = extract.limit_prompts(rendered, lambda c: tokens[c.id], limit)
+    tokens |= {prompt.candidate.id: len(prompt.ids) for prompt in prompts}
+    short, long = extract.limit_prompts(prompts, MAX_PROMPT_TOKENS.value or sys.maxsize)
     counts = {"template_refuses": refused, "prompt_too_long": len(long)}
-    return kept, {slug: n for slug, n in counts.items() if n}
+    return [prompt.candidate for prompt in short], {slug: n for slug, n in counts.items() if n}
 
 
 # ---- the report

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.records import Candidate, Prompt, Trajectory
@@ -35,23 +35,6 @@ def extract(trajectories: Iterable[Trajectory]) -> list[Candidate]:
     return candidates
 
 
-def limit_prompts(
-    candidates: Iterable[Candidate], count_tokens: Callable[[Candidate], int], max_prompt: int
-) -> tuple[list[Candidate], dict[str, str]]:
-    """(candidates whose prompt has at most `max_prompt` tokens, candidate id -> why it was left out)."""
-    kept, skipped = [], {}
-    for candidate in candidates:
-        count = count_tokens(candidate)
-        if count <= max_prompt:
-            kept.append(candidate)
-        else:
-            skipped[candidate.id] = (
-                f"{candidate.id}: the prompt has {count} tokens, more than the limit of {max_prompt}; "
-                "raise the limit or shorten the trajectory"
-            )
-    return kept, skipped
-
-
 def digest(prompts: Sequence[Prompt]) -> str:
     """A fingerprint of prompts in order: the candidates' content and the token ids, so that template and
     tokenizer count too."""
@@ -68,12 +51,22 @@ def render(chat: Chat, candidates: Sequence[Candidate]) -> list[Prompt]:
     return [Prompt(c, chat.prompt_ids(c.messages, c.tools)) for c in candidates]
 
 
+def limit_prompts(prompts: Iterable[Prompt], limit: int) -> tuple[list[Prompt], dict[str, str]]:
+    """(prompts of at most `limit` tokens, candidate id -> why another was left out)."""
+    short, left_out = [], {}
+    for prompt in prompts:
+        if len(prompt.ids) <= limit:
+            short.append(prompt)
+        else:
+            left_out[prompt.candidate.id] = (
+                f"{prompt.candidate.id}: the prompt has {len(prompt.ids)} tokens, more than the limit of "
+                f"{limit}; raise the limit or shorten the trajectory"
+            )
+    return short, left_out
+
+
 def within_limit(
     chat: Chat, candidates: Sequence[Candidate], limit: int
 ) -> tuple[list[Prompt], dict[str, str]]:
-    """(prompts of at most `limit` tokens, candidate id -> why another is left out)."""
-    prompts = render(chat, candidates)
-    lengths = {prompt.candidate.id: len(prompt.ids) for prompt in prompts}
-    kept, too_long = limit_prompts(candidates, lambda c: lengths[c.id], limit)
-    ids = {c.id for c in kept}
-    return [prompt for prompt in prompts if prompt.candidate.id in ids], too_long
+    """`limit_prompts` of the candidates' prompts."""
+    return limit_prompts(render(chat, candidates), limit)

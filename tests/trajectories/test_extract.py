@@ -1,6 +1,6 @@
 """Candidates are the assistant turns of a trajectory."""
 
-from pivotrl_jax.records import Trajectory
+from pivotrl_jax.records import Prompt, Trajectory
 from pivotrl_jax.trajectories.extract import extract, limit_prompts
 
 USER = {"role": "user", "content": "what is here?"}
@@ -32,6 +32,6 @@ def test_cases_go_to_their_turns_and_a_greeting_gives_no_candidate():
 def test_a_long_prompt_is_left_out_with_its_length():
     trajectory = Trajectory("t", [USER, DONE, USER, DONE], [], "openai", "s", "tool_call")
     candidates = extract([trajectory])
-    kept, skipped = limit_prompts(candidates, lambda c: 10 * len(c.messages), 10)
-    assert [c.id for c in kept] == ["t@1"]
+    kept, skipped = limit_prompts([Prompt(c, [1] * 10 * len(c.messages)) for c in candidates], 10)
+    assert [prompt.candidate.id for prompt in kept] == ["t@1"]
     assert list(skipped) == ["t@3"] and "30 tokens, more than the limit of 10" in skipped["t@3"]
