@@ -1,5 +1,7 @@
 """Episodes: the expert's replay, and BFCL's rule on what a policy plays."""
 
+import json
+
 import pytest
 from support.tiny_world import BACKENDS, LATE, make_task
 
@@ -120,5 +122,7 @@ def test_turns_and_calls_are_counted_and_messages_answer_every_call():
 @pytest.mark.parametrize("arguments", [None, "x", {"text": "\ud800"}, {"text": float("nan")}])
 def test_odd_arguments_do_not_break_play(arguments):
     episode = play(calls(Call("add_note", arguments)), calls(MILK, EGGS, LIST), TEXT)
-    for message in episode.messages:
-        str(message.get("tool_calls")).encode("utf-8")
+    assert (episode.turns, episode.calls) == (3, 4)
+    answers = [message["content"] for message in episode.messages if message["role"] == "tool"]
+    assert len(answers) == 4 and '"milk", "eggs"' in answers[-1]
+    assert json.dumps(episode.messages, ensure_ascii=False).encode("utf-8")  # no lone surrogate is left
