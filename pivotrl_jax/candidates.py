@@ -4,10 +4,10 @@
         [--min_reward=1 --keep_error_turns --max_repeats=50 --max_prompt_tokens=32768]
         [--tools=FILE --tokenizer=FOLDER]
 
-PATH is a file, a folder (walked), or hf:owner/name[:split]. Steps: read; keep episodes of enough reward (one
-without a recorded reward stays); skip turns that ended in an error; cap identical actions; one candidate per
-remaining assistant turn; leave out prompts that are too long. Left out here: whether a candidate teaches,
-which takes a model (`find_pivots`).
+PATH is a file, a folder (walked), or hf:owner/name[:split]. Steps: read; keep episodes with enough reward
+(an episode without a recorded reward is kept); skip turns that ended in an error; cap identical actions; make
+one candidate per remaining assistant turn; leave out prompts that are too long. `find_pivots`, which
+needs a model, finds out whether a candidate teaches anything.
 """
 
 import collections
@@ -39,16 +39,16 @@ MIN_REWARD = flags.DEFINE_float("min_reward", None, "Leave out episodes with a l
 KEEP_ERROR_TURNS = flags.DEFINE_bool("keep_error_turns", False, "Keep turns whose call ended in an error.")
 
 MAX_REPEATS = flags.DEFINE_integer(
-    "max_repeats", filters.MAX_REPEATS, "Candidates kept of one identical action over all files; 0: all."
+    "max_repeats", filters.MAX_REPEATS, "How many candidates with the same action to keep; 0: all."
 )
 
-MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out longer prompts; 0: none.")
+MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out longer prompts; 0: no limit.")
 
-TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that bring none.")
+TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that have none.")
 
 TOKENIZER = flags.DEFINE_string("tokenizer", str(EMBEDDED), "Checkpoint whose tokenizer counts tokens.")
 
-NAMED_ON_STDERR = 20  # more rows that were left out are only counted
+NAMED_ON_STDERR = 20  # rows left out beyond these are only counted
 
 
 @dataclasses.dataclass
@@ -71,9 +71,9 @@ def read(paths: Sequence[str], progress: Progress) -> list[File]:
     reader = reading.find_reader(FORMAT.value, "--format")
     files = []
     for source, by_name in progress.track(sources, description="reading"):
-        made, why = reading.read_source(source, reader, VERIFIER.value, by_name)
-        made = [t if t.tools else dataclasses.replace(t, tools=tools) for t in made]
-        files.append(File(str(source), made, why))
+        episodes, left_out = reading.read_source(source, reader, VERIFIER.value, by_name)
+        episodes = [t if t.tools else dataclasses.replace(t, tools=tools) for t in episodes]
+        files.append(File(str(source), episodes, left_out))
     every = reading.usable(
         [t for f in files for t in f.trajectories], {w: s for f in files for w, s in f.left_out.items()}
     )
@@ -82,14 +82,14 @@ def read(paths: Sequence[str], progress: Progress) -> list[File]:
 
 
 def _hand_back(files: list[File], trajectories: list[Trajectory]) -> None:
-    """Put trajectories that went through a filter as one list back into their files."""
-    left = iter(trajectories)
+    """Put trajectories that were filtered as one list back into their files."""
+    remaining = iter(trajectories)
     for file in files:
-        file.trajectories = [next(left) for _ in file.trajectories]
+        file.trajectories = [next(remaining) for _ in file.trajectories]
 
 
 def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
-    """Filter, extract and limit; the files hold the outcome. Returns candidate id -> prompt tokens."""
+    """Filter, extract and limit, storing the results in `files`. Returns candidate id -> prompt tokens."""
     if MIN_REWARD.value is not None:
         for file in files:
             file.trajectories, failed, file.unknown = filters.successes(file.trajectories, MIN_REWARD.value)
@@ -104,9 +104,9 @@ def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
     for file in files:
         for trajectory in file.trajectories:
             file.skipped.update(trajectory.skip.values())
-            kept, why = _within_limits(extract.extract([trajectory]), chat, tokens)
-            file.candidates += kept
-            file.skipped.update(why)
+            short, reasons = _within_limits(extract.extract([trajectory]), chat, tokens)
+            file.candidates += short
+            file.skipped.update(reasons)
             progress.advance(task)
     return tokens
 
@@ -114,7 +114,7 @@ def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
 def _within_limits(
     candidates: list[Candidate], chat: Chat, tokens: dict[str, int]
 ) -> tuple[list[Candidate], dict[str, int]]:
-    """(candidates that the template renders and that are short enough, slug -> how many are not)."""
+    """(candidates that the template renders and that are short enough, reason -> how many others)."""
     prompts, refused = [], 0
     for candidate in candidates:
         try:
@@ -148,7 +148,7 @@ def histogram(values: Iterable[int]) -> list[tuple[str, int]]:
 
 
 def bars(title: str, values: Iterable[int], width: int = 40) -> str:
-    """A histogram as text, one line a range."""
+    """A histogram as text, one line per range."""
     rows = histogram(values)
     most = max((n for _, n in rows), default=0)
     label = max((len(r) for r, _ in rows), default=0)
@@ -207,7 +207,7 @@ def report(files: list[File], tokens: dict[str, int], console: Console) -> None:
         console.print(f"{sum(f.unknown for f in files)} trajectories have no recorded reward and were kept")
     bare = sum(not t.tools for f in files for t in f.trajectories)
     if bare:
-        console.print(f"{bare} trajectories bring no tool docs; give some with --tools if prompts need them")
+        console.print(f"{bare} trajectories have no tool docs; give some with --tools if prompts need them")
 
 
 def _name_left_out(files: list[File]) -> None:
@@ -237,9 +237,9 @@ def run(paths: Sequence[str]) -> None:
     _name_left_out(files)
     candidates = [c for f in files for c in f.candidates]
     if not candidates:
-        why = sum((f.skipped for f in files), collections.Counter())
-        why["low_reward_trajectory"] += sum(f.failed for f in files)
-        raise InputError(f"no candidate is left ({_reasons(+why)}); loosen the filters")
+        reasons = sum((f.skipped for f in files), collections.Counter())
+        reasons["low_reward_trajectory"] += sum(f.failed for f in files)
+        raise InputError(f"no candidate is left ({_reasons(+reasons)}); loosen the filters")
     try:
         write_records(OUT.value, candidates)
     except OSError as e:

@@ -4,10 +4,10 @@
 
 Reads one case per line, writes {"id", "reward", "reason"} per line in the same order. A line that cannot be
 read is named on stderr with its number and gives no output line; the others are scored; the exit status is 1.
-A line whose own demonstration cannot be read is scored 0 with the reason "bad_demonstration".
+A line whose demonstration cannot be read is scored 0 with the reason "bad_demonstration".
 
---verifier takes a name that this package or an installed one registers, or one of your own, as
-"package.module:name" (pivotrl_jax/verifiers/base.py says how to write it).
+--verifier takes the name of a built-in or an installed verifier, or "package.module:name" for your own
+(pivotrl_jax/verifiers/base.py says how to write one).
 
     ... --judge_url=http://localhost:8000/v1 --judge_model=NAME [--judge_cache=DIR]
 
@@ -38,11 +38,11 @@ JUDGE_URL = flags.DEFINE_string("judge_url", None, "OpenAI-compatible endpoint o
 JUDGE_MODEL = flags.DEFINE_string("judge_model", None, "The judge's model.")
 JUDGE_CACHE = flags.DEFINE_string("judge_cache", None, "Directory in which the judge's replies are stored.")
 
-BATCH = 256  # lines whose questions are asked together
+BATCH = 256  # lines whose questions go to the judge together
 
 
 def verdict_of(verifier: Verifier, raw: bytes) -> tuple[str, Verdict]:
-    """The id and the verdict of one line. Raises InputError when the line is no case."""
+    """The id and the verdict of one line. Raises InputError when the line is not a case."""
     try:
         case = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as e:
@@ -51,13 +51,13 @@ def verdict_of(verifier: Verifier, raw: bytes) -> tuple[str, Verdict]:
         raise InputError(f"a JSON {type(case).__name__}, want an object; fix or remove the line")
     try:
         candidate, action = verifier.read_case(case)
-    except BadDemonstration as e:  # a well-formed row in which no action can win
+    except BadDemonstration as e:  # a well-formed case that no action can pass
         return field(case, "id", str), Verdict(0.0, "bad_demonstration", str(e))
     return candidate.id, verifier.verify(candidate, action)
 
 
 def score(verifier: Verifier, judged_by: judge.Judge | None, lines: Iterable[tuple[int, bytes]]) -> int:
-    """Score (number, line) pairs and print a line for each; returns how many could not be read. Raises
+    """Score (number, line) pairs and print a line for each. Returns how many could not be read. Raises
     InputError when the judge cannot be asked.
     """
     unreadable, ids, verdicts = 0, [], []
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
             unreadable += score(verifier, judged_by, batch)
     except InputError as e:
         sys.exit(f"verify: {e}")
-    except BrokenPipeError:  # whoever reads the output has enough (`| head`)
+    except BrokenPipeError:  # the reader closed the pipe (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
         return
     if unreadable:

@@ -1,4 +1,4 @@
-"""Words: chat messages <-> token ids <-> actions. Pure Python; never imports jax.
+"""Chat messages <-> token ids <-> actions. Pure Python; never imports jax.
 
 Start with actions.py (completion text -> action); template.py renders prompts with the checkpoint's template.
 """

@@ -6,14 +6,14 @@ from pivotrl_jax.records import Action, Call, Message
 THINK, END_THINK = "<think>", "</think>"
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
-MAX_BLOCKS = 256  # <tool_call> blocks read per completion: each may search all of the text after it
+MAX_BLOCKS = 256  # <tool_call> blocks read per completion; each may search all the text after it
 
 
 # ---- completion -> action
 
 
 def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str]:
-    """(reasoning, the rest). Only text after the last `</think>` is spoken."""
+    """(reasoning, the rest). Only text after the last `</think>` belongs to the reply."""
     before, closed, after = text.rpartition(END_THINK)
     if closed:
         return before.lstrip().removeprefix(THINK).strip("\n"), after
@@ -56,19 +56,19 @@ def _read_call(text: str, start: int) -> tuple[Call | None, str, int]:
 def parse_action(text: str, thinking_open: bool = False) -> Action:
     """Parse a completion in Qwen3's (Hermes) form: `<think>...</think> text <tool_call>{json}</tool_call>`.
 
-    Never raises. Only text after the last `</think>` counts: a call inside thinking is no call, and there is
-    none after a `<think>` that is never closed. `thinking_open` says that the prompt already ended in
-    `<think>`. Newlines around the JSON are optional. One unreadable block makes the whole action `malformed`,
-    which is the first fault in words; `calls` holds the blocks that could be read, and `content` the text
-    outside of blocks, stripped.
+    Never raises. Only text after the last `</think>` counts: a call inside thinking is not a call, nor is one
+    after a `<think>` that is never closed. `thinking_open` says that the prompt already ended in `<think>`.
+    Newlines around the JSON are optional. One unreadable block makes the whole action malformed: `malformed`
+    describes the first fault, `calls` holds the blocks that could be read, and `content` the text outside of
+    blocks, stripped.
     """
-    reasoning, spoken = _split_thinking(text, thinking_open)
+    reasoning, reply = _split_thinking(text, thinking_open)
     calls, faults, content, at = [], [], [], 0
-    while at <= len(spoken):
-        start = spoken.find(_OPEN, at)
-        piece = spoken[at : start if start >= 0 else len(spoken)]
+    while at <= len(reply):
+        start = reply.find(_OPEN, at)
+        piece = reply[at : start if start >= 0 else len(reply)]
         if THINK in piece:  # inside a block it would be part of an argument
-            thought = spoken[at:].split(THINK, 1)[1]
+            thought = reply[at:].split(THINK, 1)[1]
             fault = "a <think> block is never closed"
             return Action("".join(content).strip(), (reasoning + "\n" + thought).strip("\n"), (), fault, text)
         content.append(piece)
@@ -77,7 +77,7 @@ def parse_action(text: str, thinking_open: bool = False) -> Action:
         if len(calls) + len(faults) >= MAX_BLOCKS:
             faults.append(f"more than {MAX_BLOCKS} <tool_call> blocks")
             break
-        call, fault, at = _read_call(spoken, start + len(_OPEN))
+        call, fault, at = _read_call(reply, start + len(_OPEN))
         if call is not None:
             calls.append(call)
         if fault:

@@ -80,7 +80,8 @@ def loads(text: str) -> Any:
 def read_value(raw: bytes) -> Any:
     """The JSON value of a file or a line in UTF-8.
 
-    Raises InputError, without a place, for anything else and for texts that cannot be written as UTF-8 again.
+    Raises InputError, which does not name the file or line, for anything else and for text that cannot be
+    written back as UTF-8.
     """
     try:
         value = json.loads(raw.decode("utf-8-sig"))

@@ -14,7 +14,7 @@ _TYPE_NAMES = {dict: "an object", list: "a list", str: "a string"}
 
 
 def require(value: Any, kind: type, what: str) -> Any:
-    """`value` if it is a `kind`. Raises InputError that names it `what`."""
+    """`value` if it is a `kind`. Raises InputError that calls it `what`."""
     if not isinstance(value, kind):
         raise InputError(f"{what} is {found(value)}, want {_TYPE_NAMES[kind]}")
     return value
@@ -56,7 +56,7 @@ def parse_arguments(arguments: Any) -> dict:
 def lenient_tool_calls(calls: Any) -> list[dict]:
     """OpenAI tool calls; unreadable arguments are kept (see `parse_arguments`).
 
-    Raises InputError for what is not a list of calls.
+    Raises InputError for anything that is not a list of calls.
     """
     return [
         tool_call(function["name"], function.get("arguments"), call.get("id"))
@@ -126,9 +126,9 @@ def _message(message: Any) -> Message:
     if reasoning is not None and not isinstance(reasoning, str):
         raise InputError(f'"reasoning_content" is a {type(reasoning).__name__}, want a string')
     if not reasoning and clean["content"].lstrip().startswith("<think>"):
-        thought, closed, spoken = clean["content"].partition("</think>")
+        thought, closed, reply = clean["content"].partition("</think>")
         if closed:
-            reasoning, clean["content"] = thought.lstrip().removeprefix("<think>"), spoken.strip("\n")
+            reasoning, clean["content"] = thought.lstrip().removeprefix("<think>"), reply.strip("\n")
     if reasoning and reasoning.strip():
         clean["reasoning_content"] = reasoning.strip("\n")
     return clean
@@ -193,7 +193,7 @@ def _arguments(arguments: Any) -> dict:
 
 
 def _match_result(message: Message, waiting: dict[str, str]) -> None:
-    """Take the call that a result answers off `waiting`; a result without an id answers the oldest."""
+    """Remove the call that a result answers from `waiting`; without an id, that is the oldest."""
     id = message.get("tool_call_id") or next(iter(waiting), None)
     if id not in waiting:
         named = f"for the call {id!r} " if id else ""

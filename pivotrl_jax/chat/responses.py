@@ -2,11 +2,11 @@
 
     assistant message  ->  reasoning, message, function_call, function_call, ... in this order
     tool result        ->  function_call_output
-    any other message  ->  message, with a plain text
+    any other message  ->  message, with plain text
 
 In the other direction, the items of one model call become one assistant message. A model call ends at a tool
 result or at a second message; reasoning between two calls does not end it, since NeMo Gym's rollouts record
-it there. `action_of_items` reads what a model answered, as `parse_action` reads a completion.
+it there. `action_of_items` reads a model's output items as `parse_action` reads a completion.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ SPOKEN = ("system", "developer", "user")
 
 
 def argument_text(arguments: dict) -> str:
-    """Arguments as JSON text; arguments that could not be parsed are returned as the text they were."""
+    """Arguments as JSON text; arguments that could not be parsed are returned as their original text."""
     if set(arguments) == {UNPARSEABLE} and isinstance(arguments[UNPARSEABLE], str):
         return arguments[UNPARSEABLE]
     return json.dumps(arguments, ensure_ascii=False)
@@ -89,11 +89,11 @@ class _History:
     messages: list[Message] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)  # call id -> function name
     turn: Message | None = None  # the assistant message of the open model call
-    spoken: bool = False  # whether the open turn has a message item
+    has_message: bool = False  # whether the open turn has a message item
     thoughts: list[str] = dataclasses.field(default_factory=list)  # not yet part of a turn
 
     def begin(self) -> Message:
-        self.turn, self.spoken = {"role": "assistant", "content": ""}, False
+        self.turn, self.has_message = {"role": "assistant", "content": ""}, False
         self.messages.append(self.turn)
         return self.turn
 
@@ -110,9 +110,9 @@ class _History:
         self.turn = None
 
     def say(self, text: str) -> None:
-        if self.turn is None or self.spoken or self.turn.get("tool_calls"):
+        if self.turn is None or self.has_message or self.turn.get("tool_calls"):
             self.begin()
-        self.turn["content"], self.spoken = text, True
+        self.turn["content"], self.has_message = text, True
         self.think()
 
     def call(self, name: Any, arguments: Any, id: Any) -> None:
@@ -185,7 +185,7 @@ def _thought(item: dict) -> str:
 
 
 def action_of_items(items: list) -> Action:
-    """The action of a model's output items. Never raises: what the model got wrong makes it malformed."""
+    """The action of a model's output items. Never raises: a mistake of the model makes it malformed."""
     calls, texts, malformed = [], [], ""
     for item in items:
         if not isinstance(item, dict):
@@ -222,7 +222,7 @@ def output_text(message: dict) -> str:
 
 
 def output_texts(message: dict) -> list:
-    """The texts of a message item as they are given, unchecked: the content, or its `output_text` parts'."""
+    """The texts of a message item, unchecked: its content, or the texts of its `output_text` parts."""
     content = message.get("content")
     if not isinstance(content, list):
         return [content]

@@ -14,7 +14,7 @@ from typing import Any
 from pivotrl_jax.chat.actions import END_THINK, THINK, parse_action
 from pivotrl_jax.records import Action, InputError, Message
 
-_KEPT = "[[kept thinking {}]]"  # placeholder of a think block while the template runs
+_PLACEHOLDER = "[[kept thinking {}]]"  # of a think block, while the template runs
 
 
 # ---- messages -> token ids
@@ -29,10 +29,10 @@ def _well_formed(text: str) -> str:
 class Chat:
     """A tokenizer, its template, and what happens to thinking in the history.
 
-    If `keep_thinking` is False, that is up to the template; Qwen3's drops the thinking of every assistant
+    If `keep_thinking` is False, the template decides; Qwen3's drops the thinking of every assistant
     turn before the last user message. If it is True, every assistant turn appears in the history as it did
     when it was the last turn, thinking included. The template cannot do that for turns before the last user
-    message: it is given a placeholder in their `content`, and the rendered placeholder is replaced by
+    message. It therefore gets a placeholder in their `content`, and the rendered placeholder is replaced by
     `<think>\\n...\\n</think>\\n\\n`, or by the empty block that the template writes for a last turn without
     thinking, if it writes one.
     """
@@ -72,7 +72,7 @@ class Chat:
         if not self.keep_thinking:
             return self._template(messages, tools, add_generation_prompt)
         last_user = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
-        shown: list[Message] = []
+        rendered: list[Message] = []
         blocks: dict[int, str] = {}
         for i, message in enumerate(messages):
             reasoning = (message.get("reasoning_content") or "").strip("\n")
@@ -82,12 +82,12 @@ class Chat:
                 if block:
                     blocks[i] = block
                     message = {k: v for k, v in message.items() if k != "reasoning_content"}
-                    message["content"] = _KEPT.format(i) + (message.get("content") or "")
-            shown.append(message)
-        text = self._template(shown, tools, add_generation_prompt)
+                    message["content"] = _PLACEHOLDER.format(i) + (message.get("content") or "")
+            rendered.append(message)
+        text = self._template(rendered, tools, add_generation_prompt)
         for i, block in blocks.items():
-            mark = _KEPT.format(i)
-            if shown[i]["content"] == mark and shown[i].get("tool_calls"):
+            mark = _PLACEHOLDER.format(i)
+            if rendered[i]["content"] == mark and rendered[i].get("tool_calls"):
                 # the template took the placeholder for content and put a newline between it and the call
                 text = text.replace(mark + "\n", mark, 1)
             text = text.replace(mark, block, 1)
@@ -95,11 +95,11 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text, without extra special tokens. Lone surrogates become U+FFFD."""
-        # verbose=False: no warning about model_max_length, since prompts have a limit of their own
+        # verbose=False: no warning about model_max_length, since a limit of our own applies
         return list(self.tokenizer.encode(_well_formed(text), add_special_tokens=False, verbose=False))
 
     def decode(self, ids: list[int]) -> str:
-        """The text of a completion. A stop token at its end is dropped, all other special tokens stay."""
+        """The text of a completion. A stop token at its end is dropped; all other special tokens stay."""
         ids = list(ids)
         if ids and ids[-1] in self.stop_ids:
             ids = ids[:-1]
@@ -116,7 +116,7 @@ class Chat:
     def completion_ids(self, messages: list[Message], tools: list[dict], demonstration: Message) -> list[int]:
         """The token ids that the policy would sample to produce `demonstration`, stop token included.
 
-        Raises InputError if the template renders the turn as something else than a continuation of the
+        Raises InputError if the template renders the turn as anything but a continuation of the
         prompt, or ends it without a stop token.
         """
         prompt = self.render(messages, tools)

@@ -21,7 +21,7 @@ def read_tools(tools: Any) -> list[dict]:
     for i, tool in enumerate(tools):
         doc = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(doc, dict) or not isinstance(doc.get("name"), str):
-            raise InputError(f'tools[{i}] is no function doc; want an object with "name" and "parameters"')
+            raise InputError(f'tools[{i}] is not a function doc; want an object with "name" and "parameters"')
         if not isinstance(doc.get("parameters", {}), dict):
             kind = type(doc["parameters"]).__name__
             raise InputError(f'tools[{i}]: "parameters" is a {kind}, want an object (a JSON schema)')
@@ -41,7 +41,7 @@ def flat_tool(tool: dict) -> dict:
 
 
 def chat_tool(tool: Any) -> Any:
-    """A tool of a NeMo Gym row in the chat form. `strict` stays: their server renders it in prompts too."""
+    """A tool of a NeMo Gym row in the chat form. `strict` stays: their server renders it in prompts."""
     if not isinstance(tool, dict):
         return tool
     doc = tool["function"] if isinstance(tool.get("function"), dict) else tool
@@ -57,7 +57,7 @@ _FORMS = {
 
 def tool_shape(tools: list[dict]) -> dict | list[dict]:
     """What `shaped` needs to turn the results of `flat_tool` back into `tools`: which chat form they have and
-    which fields `flat_tool` added. Tools of mixed forms are returned themselves.
+    which fields `flat_tool` added. Tools of mixed forms are returned as they are.
     """
     for form in _FORMS:
         for added in ([], ["strict"], ["parameters", "strict"]):
@@ -68,7 +68,7 @@ def tool_shape(tools: list[dict]) -> dict | list[dict]:
 
 
 def shaped(flat: list[dict], shape: dict | list[dict]) -> list[dict]:
-    """The tools that `tool_shape` described as `shape`. Raises InputError if that is no shape."""
+    """The tools that `tool_shape` described as `shape`. Raises InputError if it is malformed."""
     if isinstance(shape, list):
         return shape
     if not isinstance(shape, dict) or shape.get("form") not in _FORMS:

@@ -1,7 +1,8 @@
 """Environments: tasks that an expert demonstrates and a policy plays. Start with base.py, the contract.
 
 `config.data.source` names an environment: one of ENVIRONMENTS, an installed entry point of the group
-`pivotrl_jax.environments`, or "package.module:name". A task id finds its environment again by its prefix.
+`pivotrl_jax.environments`, or "package.module:name". The prefix of a task's id tells which environment it
+belongs to.
 """
 
 from collections.abc import Mapping
@@ -10,26 +11,26 @@ from pivotrl_jax import plugins
 from pivotrl_jax.environments.base import Environment, Task
 from pivotrl_jax.records import InputError
 
-# imported when asked for: these modules import this one
+# imported only when needed: these modules import this one
 ENVIRONMENTS: dict[str, str] = {
     "toolbox": "pivotrl_jax.environments.toolbox:environment",
     "bfcl": "pivotrl_jax.environments.bfcl:environment",
 }
-_named: dict[str, Environment] = {}  # by source, those that this process's configs named
+_named: dict[str, Environment] = {}  # by source: those that configs in this process have named
 
 
 def find(source: str) -> Environment:
     """The environment that `config.data.source` names. Raises InputError when there is none."""
     if source not in _named:
-        found = plugins.find("environments", source, ENVIRONMENTS, "config.data.source")
-        if isinstance(found, str):  # the place of a built-in one
-            found = plugins.find("environments", found, {}, "config.data.source")
-        if not isinstance(found, Environment):
+        environment = plugins.find("environments", source, ENVIRONMENTS, "config.data.source")
+        if isinstance(environment, str):  # where a built-in one is
+            environment = plugins.find("environments", environment, {}, "config.data.source")
+        if not isinstance(environment, Environment):
             raise InputError(
-                f"config.data.source is {source!r}, whose type is {type(found).__name__}; an environment is "
-                "an instance of a subclass of pivotrl_jax.environments.base.Environment"
+                f"config.data.source is {source!r}, whose type is {type(environment).__name__}; "
+                "an environment is an instance of a subclass of pivotrl_jax.environments.base.Environment"
             )
-        _named[source] = found
+        _named[source] = environment
     return _named[source]
 
 
@@ -39,7 +40,7 @@ def names() -> list[str]:
 
 
 def is_name(source: str) -> bool:
-    """Whether `config.data.source` has the form of an environment's name. Otherwise it is paths of files."""
+    """Whether `config.data.source` has the form of an environment's name. Otherwise it lists paths."""
     return source in names() or (plugins.is_path(source) and not source.startswith("hf:"))
 
 

@@ -1,7 +1,7 @@
 """The contract of an environment: what to write so that its tasks can be demonstrated, played and trained on.
 
 An environment is three classes. A `Task` says what is to be done, an `Episode` is one attempt at it, and the
-`Environment` says which tasks there are and how an expert does them. A complete one, in a module of yours:
+`Environment` says which tasks there are and how an expert does them. A complete example:
 
     class Riddle:                                       # a Task: any object with these three
         def __init__(self, number):
@@ -54,7 +54,7 @@ from pivotrl_jax.records import Action, Call, Message, Trajectory, Verdict
 class Episode(abc.ABC):
     """One attempt at a task: a policy reads `messages` and `tools` and acts by `step`, until `done`.
 
-    Public state: `messages` (all that was said so far), `tools` (docs of the functions on offer), `done`,
+    Public state: `messages` (the conversation so far), `tools` (docs of the functions on offer), `done`,
     `turns` (actions so far) and `calls` (tool calls answered so far).
     """
 
@@ -64,8 +64,8 @@ class Episode(abc.ABC):
         self.done, self.turns, self.calls = False, 0, 0
 
     def step(self, action: Action) -> list[Message]:
-        """Play one action: it and the answer to it join `messages`; the answer is returned. Raises ValueError
-        when the episode is done; an action, however odd, raises nothing."""
+        """Play one action: append it and the answer to `messages`, and return the answer. Raises
+        ValueError when the episode is done, and never because of the action."""
         if self.done:
             raise ValueError("this episode is done; start another")
         self.turns += 1
@@ -100,32 +100,32 @@ class Task(Protocol):
 
 
 class Environment(abc.ABC):
-    """A source of tasks; `config.data.source` names it. `data` is that section of the config."""
+    """A source of tasks, named by `config.data.source`. `data` is the config's data section."""
 
     name: ClassVar[str]  # the `source` of its trajectories
-    # every task's id starts with one of these, no other environment's does
+    # the id of every task starts with one of these; the ids of other environments must not
     prefixes: ClassVar[tuple[str, ...]]
 
     @abc.abstractmethod
     def train_tasks(self, data: Any, seed: int) -> Sequence[Task | Trajectory]:
-        """The tasks to learn from, all of them different. What can be demonstrated but not played may stand
-        here as the demonstration itself."""
+        """The tasks to learn from, all different. An item that can be demonstrated but not played is given as
+        its demonstration, a Trajectory."""
 
     @abc.abstractmethod
     def find_task(self, task_id: str) -> Task:
-        """The task of an id with one of the `prefixes`. Raises InputError when there is none."""
+        """The task with this id, which has one of the `prefixes`. Raises InputError when there is none."""
 
     @abc.abstractmethod
     def demonstrate(self, task: Task, data: Any = None) -> Trajectory:
         """An expert's trajectory through a task, with the task's id. `data` may say how it is demonstrated;
-        None is the plain way, used for held-out tasks. Raises InputError when the task cannot be done."""
+        None is the default way, used for held-out tasks. Raises InputError when the task cannot be done."""
 
     def held_out_tasks(self, data: Any, seed: int) -> Sequence[Task | Trajectory] | None:
-        """The tasks to evaluate on. None: a share `data.held_out_share` of the training scenarios."""
+        """The tasks to evaluate on. None means a share `data.held_out_share` of the training scenarios."""
         return None
 
     def validation_tasks(self, validation: Any) -> Sequence[Task] | None:
-        """The tasks of `config.validation`. None: its `share` of the training scenarios."""
+        """The tasks of `config.validation`. None means its `share` of the training scenarios."""
         return None
 
     def left_out(self, data: Any) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Scripted tasks as episodes: the expert's replay, and a policy's play judged by BFCL's rule.
+"""Scripted tasks as episodes: the expert's replay, and a policy's attempt, scored by BFCL's rule.
 
-An assistant turn is one *action*. After an action with calls the same user turn goes on; an action without
-calls ends it.
+An assistant turn is one *action*. After an action with calls, the same user turn continues; an action
+without calls ends it.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from pivotrl_jax.environments.tasks import ScriptedTask
 from pivotrl_jax.environments.world import Snapshot, World
 from pivotrl_jax.records import Action, Call, InputError, Message, Trajectory, Verdict
 
-# BFCL's ground truth has calls only. These stand for the expert's words where a task brings none.
+# BFCL's ground truth has calls only. These are the expert's replies where a task has none of its own.
 FINAL_REPLY = "Done: I have completed your request."
 ABSTAIN_REPLY = "I cannot do this yet: a function or a piece of information that it needs is missing."
 
@@ -51,7 +51,7 @@ def play_expert(task: ScriptedTask, backends: Mapping[str, type] | None = None) 
 
 @functools.lru_cache(maxsize=512)
 def expert_of(task_id: str) -> Expert:
-    """`play_expert` of the task with this id, kept for the last 512 tasks."""
+    """`play_expert` of the task with this id, cached for the last 512 tasks."""
     return play_expert(find_task(task_id))
 
 
@@ -66,7 +66,7 @@ class Step:
 
     calls: list[Call]
     outputs: list[str]
-    done: int  # how many of the ground truth's calls of this user turn were made before it
+    done: int  # how many of this user turn's ground-truth calls were made before it
 
 
 def replay(
@@ -79,8 +79,8 @@ def replay(
     turn.
 
     The texts are `task.replies`, or placeholders. In a user turn without ground truth the expert only talks.
-    `rewrite(user turn, steps)` may return other calling actions for a user turn; `source` is the
-    trajectory's. Raises InputError when a ground-truth call fails or does not fit the backends.
+    `rewrite(user turn, steps)` may replace the calling actions of a user turn; `source` is the trajectory's.
+    Raises InputError when a ground-truth call fails or does not fit the backends.
     """
     expert = play_expert(task, backends)
     if expert.failures:
@@ -116,13 +116,13 @@ def replay(
 
 
 class ScriptedEpisode(base.Episode):
-    """A scripted task, played by a policy and judged by BFCL's multi-turn rule (`multi_turn_checker.py`).
+    """A scripted task, played by a policy and scored by BFCL's multi-turn rule (`multi_turn_checker.py`).
 
-    The rule is checked as each user turn with ground truth ends: at least one call was made in it; every
-    backend's public attributes equal the expert's; the expert's outputs of this turn are among all outputs so
-    far, counted. Extra calls, any order and failed calls are tolerated. More than `max_steps` calling actions
-    in one user turn fail the episode, as in BFCL (which allows 20). Unlike BFCL, which plays on, an episode
-    that has failed is done.
+    The rule is checked at the end of each user turn with ground truth: at least one call was made in the
+    turn; every backend's public attributes equal the expert's; and the expert's outputs of the turn are among
+    all outputs so far (counted). Extra calls, failed calls and any order of calls are tolerated. More than
+    `max_steps` calling actions in one user turn fail the episode, as in BFCL (which allows 20). A failed
+    episode ends at once, whereas BFCL plays on.
     """
 
     def __init__(self, task: ScriptedTask, max_steps: int = 20, backends: Mapping[str, type] | None = None):
@@ -132,7 +132,7 @@ class ScriptedEpisode(base.Episode):
         self.max_steps = max_steps
         self.user_turn = 0
         self._expert = expert_of(task.id) if backends is None else play_expert(task, backends)
-        if self._expert.task is not task and self._expert.task != task:  # another task under a known id
+        if self._expert.task is not task and self._expert.task != task:  # another task with the same id
             self._expert = play_expert(task, backends)
         self._world = self._expert.starts[0].world()
         self._outputs: Counter[str] = Counter()
@@ -156,7 +156,7 @@ class ScriptedEpisode(base.Episode):
         return answers
 
     def check(self) -> Verdict:
-        """Reward 1 for a passed episode; else 0 and where it failed ("unfinished" before the end)."""
+        """Reward 1 for a passed episode; else 0 and why it failed ("unfinished" before the end)."""
         return self._verdict
 
     def _finish(self, reward: float, reason: str, details: str = "") -> list[Message]:

@@ -1,4 +1,4 @@
-"""An action and the answers to its calls, as messages. Calls are numbered through the episode: call_0, ..."""
+"""An action and the answers to its calls, as messages. Calls are numbered across the episode: call_0, ..."""
 
 import json
 
@@ -17,7 +17,7 @@ def assistant_message(action: Action, first: int) -> Message:
 
 
 def tool_message(number: int, call: Call, output: str) -> Message:
-    """The answer to the call of this number."""
+    """The answer to the call with this number."""
     return {"role": "tool", "tool_call_id": f"call_{number}", "name": call.name, "content": output}
 
 

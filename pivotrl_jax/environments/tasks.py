@@ -1,8 +1,8 @@
-"""A scripted task: one multi-turn task in BFCL's format, and the one way to read it.
+"""A scripted task: one multi-turn task in BFCL's format, and how it is read.
 
 Source of the format: `BFCL_v4_multi_turn_*.json` of bfcl-eval (user turns, initial state, classes involved)
-with the ground truth of `possible_answer/` and the function docs of `multi_turn_func_doc/` joined in.
-`scenario`, `replies` and `bundles` are ours.
+with the ground truth of `possible_answer/` and the function docs of `multi_turn_func_doc/` added.
+`scenario`, `replies` and `bundles` are additions of this project.
 """
 
 import ast
@@ -48,7 +48,7 @@ class ScriptedTask:
         return [doc for doc in self.docs if doc["name"] not in late]
 
     def messages(self, turn: int) -> list[Message]:
-        """What the user says at `turn`; docs that arrive there come first, worded as BFCL words them."""
+        """What the user says at `turn`; docs of functions that are new there come first, as in BFCL."""
         names = self.missed_function.get(turn)
         if not names:
             return list(self.user_turns[turn])
@@ -78,9 +78,9 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 def _need(condition: bool, origin: str, field: str, want: str, got: Any) -> None:
     if not condition:
-        shown = repr(got)
+        text = repr(got)
         raise InputError(
-            f"{origin}: field {field!r} must be {want}, got {shown[:120]}; fix the task or leave it out"
+            f"{origin}: field {field!r} must be {want}, got {text[:120]}; fix the task or leave it out"
         )
 
 
@@ -168,7 +168,7 @@ def task_from_dict(d: dict, origin: str) -> ScriptedTask:
 
 
 def scenario_of(task_id: str) -> str:
-    """The split key. BFCL's four multi-turn categories share 200 scenarios, told apart by number alone.
+    """The scenario of a task, for splits. BFCL's four multi-turn categories share 200 numbered scenarios.
 
     "multi_turn_miss_func_49" -> "bfcl_multi_turn_49"; any other id is its own scenario.
     """

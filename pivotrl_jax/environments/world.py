@@ -1,10 +1,10 @@
-"""A world: the live backends of one scripted task. Calls go in as data; texts come out as BFCL's executor
-would print them.
+"""A world: the live backends of one scripted task. Calls come in as data; the results are texts as BFCL's
+executor prints them.
 
-A call reaches only functions of the task's docs, which are found by name: nothing that a model wrote is
-evaluated or looked up. Nor does a call leave traces outside its world: the configuration is copied before it
-is loaded, the loaded state is copied again (BFCL backends share module-level dicts between instances), and
-mutable defaults are copied per call.
+A call reaches only the functions in the task's docs: no other name is looked up, and nothing that a model
+wrote is evaluated. A call also leaves no traces outside its world: the configuration is copied before it is
+loaded, the loaded state is copied again (BFCL backends share module-level dicts between instances), and
+mutable defaults are copied for every call.
 """
 
 import copy
@@ -22,11 +22,11 @@ from pivotrl_jax.environments.tasks import ScriptedTask, parse_call
 from pivotrl_jax.records import Call, InputError
 
 # Parameters that set the size of a computation (MathAPI's power, logarithm, square_root, round_number): a
-# sampled exponent of 10**9 would hang the run. The largest in BFCL's ground truth is far below.
+# sampled exponent of 10**9 would hang the run. The largest value in BFCL's ground truth is far smaller.
 SIZE_PARAMETERS = frozenset({"exponent", "precision", "decimal_places"})
 SIZE_LIMIT = 1_000
 BASE_LIMIT = 2**64
-REPEAT_LIMIT = 1_000_000  # of a text or list, by Python's `*`
+REPEAT_LIMIT = 1_000_000  # repetitions of a text or list by Python's `*`
 NUMBER_TYPES = frozenset({"integer", "float", "number"})
 
 
@@ -42,7 +42,7 @@ class _Function:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A world frozen as bytes: cheap to keep, safe to share, thawed any number of times."""
+    """The state of a world as bytes: cheap to store, safe to share, and restored as often as needed."""
 
     task: ScriptedTask
     functions: dict[str, _Function]
@@ -50,16 +50,16 @@ class Snapshot:
 
     def world(self) -> "World":
         """A fresh world in this state."""
-        # The bytes are our own: backends whose state may hold JSON values that a model sent.
+        # Safe to unpickle: `snapshot` wrote the bytes, and a model adds only JSON values to the state.
         return World._make(self.task, self.functions, pickle.loads(self.frozen))
 
 
 class World:
-    """The task's backends. `call` changes it; `copy` and `snapshot` protect it."""
+    """The task's backends. `call` changes their state; `copy` and `snapshot` preserve it."""
 
     def __init__(self, task: ScriptedTask, backends: Mapping[str, type] | None = None):
         """Load the task's initial state. `backends` maps class names to classes; None: those of the task's
-        world.
+        environment.
 
         Raises InputError when a class is unknown, a doc has no function, or the initial state does not load.
         """
@@ -77,7 +77,7 @@ class World:
                 config = copy.deepcopy(task.initial_config.get(name, {}))
                 try:
                     load(config, long_context=long_context)
-                except Exception as e:  # whatever a backend says about a task's state is the task's error
+                except Exception as e:  # whatever a backend raises here is the fault of the task's state
                     raise InputError(
                         f"task {task.id}: field 'initial_config' does not load into {name} "
                         f"({type(e).__name__}: {e}); fix the task"
@@ -93,7 +93,7 @@ class World:
         return world
 
     def snapshot(self) -> Snapshot:
-        """This moment, frozen."""
+        """The current state."""
         return Snapshot(self.task, self._functions, pickle.dumps(self._instances, pickle.HIGHEST_PROTOCOL))
 
     def copy(self) -> "World":
@@ -125,7 +125,7 @@ class World:
         return Call(name, {**dict(zip(function.parameters, positional)), **named})
 
     def key(self, call: Call) -> tuple | None:
-        """What makes two calls the same call: name and arguments, defaults filled in, 5.0 read as 5.
+        """Equal for calls that do the same: name and arguments, with defaults filled in and 5.0 as 5.
 
         None when the call does not fit its function.
         """
@@ -171,7 +171,7 @@ class World:
         return text, isinstance(result, dict) and "error" in result
 
     def state(self, private: bool = True) -> dict[str, dict[str, Any]]:
-        """Class name -> public attributes, live: copy the world first if you go on calling.
+        """Class name -> public attributes. They are live: copy the world first if more calls follow.
 
         With `private`, also the working directory as a path (BFCL's checker ignores it; a turn that ends in
         `cd` needs it).
@@ -243,7 +243,7 @@ def _plain(value: Any) -> Any:
 
 
 def _oversized(function: _Function, arguments: dict[str, Any]) -> bool:
-    """Whether the call could run away: a huge exponent or precision, or text times a large number."""
+    """Whether the call could take forever: a huge exponent or precision, or text times a large number."""
     numbers = [v for v in arguments.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if not SIZE_PARAMETERS.isdisjoint(arguments):
         for name, value in arguments.items():

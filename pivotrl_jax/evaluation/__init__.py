@@ -1,4 +1,4 @@
-"""How good is a policy: held-out episodes and turns, out-of-domain skills, and their confidence intervals.
+"""How good a policy is: held-out episodes and turns, out-of-domain skills, and their confidence intervals.
 
 Start with evaluation.py; validation.py does the same while a policy trains.
 """

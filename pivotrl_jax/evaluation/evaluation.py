@@ -1,7 +1,7 @@
 """Evaluation: held-out episodes, held-out turns and out-of-domain skills, each played or sampled and scored.
 
 The tasks and the PRNG keys are the same before and after training, so that differences are paired.
-measures.py makes numbers of the results.
+measures.py turns the results into numbers.
 """
 
 import dataclasses
@@ -46,10 +46,10 @@ def play_episodes(
     key: jax.Array,
 ) -> list[dict]:
     """Every task played `attempts` times. Per episode: id, row (the task's id), success, reason, turns."""
-    played = episodes_lib.play(rollouts, params, tasks, attempts, max_steps, max_prompt, key)
+    episodes = episodes_lib.play(rollouts, params, tasks, attempts, max_steps, max_prompt, key)
     return [
         {"id": e.id, "row": e.task.id, "success": e.success, "reason": e.reason, "turns": len(e.turns)}
-        for e in played
+        for e in episodes
     ]
 
 
@@ -58,8 +58,8 @@ def score_turns(
 ) -> list[dict]:
     """Every held-out turn sampled `samples` times and verified.
 
-    Per turn: id, scenario, verifier, is_call, mean (reward), samples, and abstained, the samples that neither
-    a rule nor a judge decided. They are left out of the mean, which is None where none was decided.
+    Per turn: id, scenario, verifier, is_call, mean (reward), samples, and abstained, the number of samples
+    that neither a rule nor a judge decided. The mean leaves them out; it is None if no sample was decided.
     """
     with progress.bar(len(prompts) * samples, "held-out turns", "rollouts") as bar:
         groups = rollouts.sample(params, prompts, samples, key, on_batch=bar.update)
@@ -108,10 +108,10 @@ def evaluate(
     max_prompt: int,
 ) -> Results:
     """Play and score everything that is held out. Returns JSON: {"episodes": [...], "turns": [...],
-    "skills": [...], "rollout_turns": the number of completions drawn}.
+    "skills": [...], "rollout_turns": the number of completions sampled}.
 
-    `attempts` per task of at most `max_steps` actions per user turn, with prompts of at most `max_prompt`
-    tokens; `samples` per held-out turn. `key` is a PRNG key.
+    Every task is played `attempts` times, with at most `max_steps` actions per user turn and `max_prompt`
+    tokens per prompt; every held-out turn is sampled `samples` times. `key` is a PRNG key.
     """
     keys = [jax.random.fold_in(key, i) for i in range(3)]
     params = rollouts.actor.place(params)
@@ -126,8 +126,8 @@ def evaluate(
 
 
 def make_held_out(run: Run, data: sources.Data) -> HeldOut:
-    """What `config.evaluate` evaluates on. Turns whose prompt exceeds the limit are left out and counted in
-    run.json."""
+    """The tasks, turns and skills of `config.evaluate`. Turns whose prompt is too long are left out and
+    counted in run.json."""
     c = run.config.evaluate
     turns = extract.extract(data.held_out[: c.turn_trajectories])
     prompts, too_long = extract.within_limit(run.chat, turns, run.config.data.max_prompt_tokens)
@@ -138,12 +138,12 @@ def make_held_out(run: Run, data: sources.Data) -> HeldOut:
 
 
 def evaluation_rollouts(run: Run, batch, trained: bool) -> Rollouts:
-    """Rollouts that each candidate's own verifier scores, whatever reward the run trains with."""
+    """Rollouts scored by each candidate's own verifier, whatever reward the run trains with."""
     return dataclasses.replace(make_rollouts(run, batch, trained), verifier=None)
 
 
 def evaluate_run(run: Run, params: decoder.Params, held_out: HeldOut, name: str, policy: str) -> Results:
-    """`evaluate` as the run's config says, with the results on disk.
+    """`evaluate` as the run's config says, with the results stored on disk.
 
     `policy` is the fingerprint of the policy with these `params`. Results are written to
     evaluations/{name}.json, and read from there when the run is resumed and nothing that decides them has

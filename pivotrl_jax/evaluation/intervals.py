@@ -20,8 +20,8 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Score interval of a proportion over independent tasks (Wilson 1927): honest at 0 and n, where a
-    bootstrap has no width. `wilson(0, 0)` is (nan, 0, 1).
+    """Score interval of a proportion over independent tasks (Wilson 1927). It is right at 0 and n too,
+    where a bootstrap has no width. `wilson(0, 0)` is (nan, 0, 1).
 
     Raises ValueError unless 0 <= successes <= n.
     """
@@ -46,10 +46,10 @@ def cluster_bootstrap(
 ) -> Interval:
     """Mean of `values` with a percentile interval over whole clusters drawn with replacement.
 
-    Turns of one episode, or samples of one task, succeed and fail together; drawn one by one they would count
-    as independent, and the interval would be too narrow (Field and Welsh 2007, Bootstrapping clustered data).
-    The seed is fixed: the same numbers give the same interval. Below about 30 clusters it is too
-    narrow, and with all values equal it has no width: use `wilson` there.
+    Turns of one episode, or samples of one task, succeed and fail together; drawn one by one, they would
+    count as independent and the interval would be too narrow (Field and Welsh 2007, Bootstrapping clustered
+    data). The seed is fixed: the same numbers give the same interval. With fewer than about 30 clusters it is
+    too narrow, and with all values equal it has no width: use `wilson` instead.
 
     Raises ValueError for no values, or lengths that differ.
     """
@@ -63,8 +63,8 @@ def cluster_bootstrap(
     means = np.empty(draws)
     for start in range(0, draws, 1000):  # 1000 draws at a time keep memory small
         size = min(1000, draws - start)
-        drawn = rng.integers(len(index), size=(size, len(index)))
-        means[start : start + size] = total[drawn].sum(1) / count[drawn].sum(1)
+        picks = rng.integers(len(index), size=(size, len(index)))
+        means[start : start + size] = total[picks].sum(1) / count[picks].sum(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 
@@ -79,7 +79,7 @@ def paired_difference(
 ) -> Interval:
     """Mean of after - before on the same tasks, with `cluster_bootstrap`'s interval.
 
-    Pairing takes out how hard each task is, which both share. An interval that excludes 0 says: a change.
+    Pairing removes each task's difficulty, which both share. An interval without 0 shows a change.
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if before.shape != after.shape:

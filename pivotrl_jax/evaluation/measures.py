@@ -1,7 +1,7 @@
 """From an evaluation's results to numbers: values with intervals, and differences between two evaluations.
 
 Results are JSON, as `evaluation.evaluate` returns them. A measure's values are clustered by task (episodes),
-scenario (turns) or question (skills), since what belongs together succeeds and fails together.
+scenario (turns) or question (skills), since the values of a cluster succeed and fail together.
 """
 
 import itertools
@@ -16,20 +16,20 @@ Results = dict[str, Any]  # {"episodes": [...], "turns": [...], "skills": [...],
 def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
     """Measure -> (values, clusters). Turns whose samples were all undecided are left out."""
     episodes = results["episodes"]
-    found = {"episode_success": ([e["success"] for e in episodes], [e["row"] for e in episodes])}
+    measures = {"episode_success": ([e["success"] for e in episodes], [e["row"] for e in episodes])}
     for name, is_call in (("call_turn_pass", True), ("text_turn_pass", False)):
         turns = [t for t in results["turns"] if t["is_call"] == is_call and t["mean"] is not None]
-        found[name] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
+        measures[name] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
     names = sorted({t["verifier"] for t in results["turns"]})
     for name in names if len(names) > 1 else []:
         turns = [t for t in results["turns"] if t["verifier"] == name and t["mean"] is not None]
-        found[f"verifier:{name}"] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
+        measures[f"verifier:{name}"] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
     answers = results["skills"]
-    found["out_of_domain"] = [a["correct"] for a in answers], [a["id"] for a in answers]
+    measures["out_of_domain"] = [a["correct"] for a in answers], [a["id"] for a in answers]
     for family in dict.fromkeys(a["family"] for a in answers):
-        mine = [a for a in answers if a["family"] == family]
-        found[f"family:{family}"] = [a["correct"] for a in mine], [a["id"] for a in mine]
-    return {name: pair for name, pair in found.items() if pair[0]}
+        of_family = [a for a in answers if a["family"] == family]
+        measures[f"family:{family}"] = [a["correct"] for a in of_family], [a["id"] for a in of_family]
+    return {name: pair for name, pair in measures.items() if pair[0]}
 
 
 def _nested(flat: dict[str, dict]) -> dict:

@@ -1,8 +1,10 @@
-"""Out-of-domain skills: short questions with one right answer, to measure what training on tools forgets.
+"""Out-of-domain skills: short questions with one right answer, to measure what training on tools makes a
+policy forget.
 
 `items(family, split, count, seed)` draws from a family's "pretrain" or "test" half. The halves are disjoint:
-an item belongs to one of them by a hash of its question, except made-up facts, whose table must be known to
-be asked about; there the *phrasings* are disjoint. Nothing here calls a tool.
+a hash of its question decides to which one an item belongs. The made-up facts are an exception: a policy can
+be asked only about facts that it has learned, so both halves share them and only the *phrasings* are
+disjoint. Nothing here calls a tool.
 """
 
 import dataclasses
@@ -109,13 +111,13 @@ def _replace(rng: random.Random) -> tuple[str, str]:
 
 
 def fact(entity: str, relation: str) -> str:
-    """The invented value of a relation: fixed for ever, without a pattern to infer it from."""
+    """The invented value of a relation. It never changes, and there is no pattern to infer it from."""
     values = RELATIONS[relation]
     return values[zlib.crc32(f"fact {entity} {relation}".encode()) % len(values)]
 
 
 def _facts(rng: random.Random, split: str) -> tuple[str, str]:
-    # Openers and cores are all seen in pretraining; the compositions on one diagonal are not.
+    # Pretraining has all openers and cores, but not their combinations on one diagonal.
     while True:
         opener, core = rng.randrange(len(_OPENERS)), rng.randrange(len(_CORES))
         if ((opener + core) % 5 == 3) == (split == "test"):
@@ -166,9 +168,9 @@ def items(family: str, split: str, count: int, seed: int) -> list[SkillItem]:
     if split not in SPLITS:
         raise InputError(f"skill split {split!r} does not exist; choose one of {', '.join(SPLITS)}")
     rng = random.Random(f"skills/{family}/{split}/{seed}")
-    found: dict[str, SkillItem] = {}
+    by_question: dict[str, SkillItem] = {}
     misses = 0
-    while len(found) < count:
+    while len(by_question) < count:
         if draw is None:
             question, answer = _facts(rng, split)
         else:
@@ -176,26 +178,26 @@ def items(family: str, split: str, count: int, seed: int) -> list[SkillItem]:
             # One question in four belongs to the test half.
             if (zlib.crc32(f"{family}: {question}".encode()) % 4 == 0) != (split == "test"):
                 continue
-        misses += question in found
+        misses += question in by_question
         if misses > 100 * (count + 100):
             raise InputError(
                 f"skill family {family!r} has fewer than {count} different {split} items; "
-                f"ask for at most {len(found)}"
+                f"ask for at most {len(by_question)}"
             )
-        found.setdefault(
+        by_question.setdefault(
             question,
             SkillItem(
                 family,
                 [{"role": "user", "content": question}],
                 answer,
-                f"{family}_{split}_{seed}_{len(found)}",
+                f"{family}_{split}_{seed}_{len(by_question)}",
             ),
         )
-    return list(found.values())
+    return list(by_question.values())
 
 
 def is_correct(item: SkillItem, text: str) -> bool:
-    """Whether a completion is the answer, up to blanks, case and a final full stop. Never raises."""
+    """Whether a completion is the answer, apart from blanks, case and a final full stop. Never raises."""
     return text.strip().rstrip(".").lower().split() == item.answer.lower().split()
 
 

@@ -1,8 +1,8 @@
-"""Validation: the policy in training, scored every few steps on items that are neither trained nor tested on.
+"""Validation: scores the policy every few training steps, on items used for neither training nor testing.
 
-An environment may have tasks for it (`validation_tasks`). Otherwise a share of the training scenarios is set
-aside and not trained on. Single turns are scored as in evaluation.py and, if the config asks for them and the
-tasks can be played, whole episodes too.
+An environment may provide tasks for it (`validation_tasks`). Otherwise a share of the training scenarios is
+set aside and not trained on. Single turns are scored as in evaluation.py and, if the config asks for them and
+the tasks can be played, whole episodes too.
 """
 
 import math
@@ -62,12 +62,12 @@ def make(run: run_lib.Run, validation_set: ValidationSet) -> Validate:
 
 
 def key_of(seed: int, steps: int) -> jax.Array:
-    """The PRNG key of the validation after so many steps."""
+    """The PRNG key of the validation after `steps` steps."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 5), steps)
 
 
 def metrics_of(results: measures.Results) -> dict[str, float]:
-    """Means of the measures, and of all turns together as "validation/turn_pass", which is NaN where no turn
+    """Means of the measures, and of all turns together as "validation/turn_pass", which is NaN if no turn
     was decided. Others: "validation/call_turn_pass", "validation/verifier/swe"."""
     means = {name: math.fsum(v) / len(v) for name, (v, _) in measures.series(results).items()}
     turns = [turn["mean"] for turn in results["turns"] if turn["mean"] is not None]

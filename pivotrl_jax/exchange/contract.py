@@ -1,7 +1,7 @@
-"""What NVIDIA NeMo Gym wants of a pivot row, and the YAML that its rows are routed by.
+"""What NVIDIA NeMo Gym requires of a pivot row, and the YAML that routes rows to agents.
 
-`validate` holds the rules of the validator that comes with NeMo Gym's pivot skill, of its request model
-(unknown fields are refused) and of its checklist, written anew.
+`validate` reimplements the rules of the validator that comes with NeMo Gym's pivot skill, of its request
+model (unknown fields are refused) and of its checklist.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ HARNESSES = terminal_cases.TERMINUS
 
 
 def validate(row: Any, agent: str | None = None) -> list[str]:
-    """What is wrong with a row, a sentence each that begins with the field; [] when nothing is.
+    """The faults of a row, one sentence each that begins with the field; [] if there are none.
 
     `agent`: the name that `agent_ref` must have.
     """
@@ -79,7 +79,7 @@ def _request_faults(params: dict) -> list[str]:
     if "tool_choice" in params and params["tool_choice"] != "auto":
         faults.append(f'responses_create_params.tool_choice is {params["tool_choice"]!r}; want "auto"')
     if "parallel_tool_calls" in params and not isinstance(params["parallel_tool_calls"], bool):
-        faults.append("responses_create_params.parallel_tool_calls is no boolean; want true or false")
+        faults.append("responses_create_params.parallel_tool_calls is not a boolean; want true or false")
     tools = params.get("tools")
     if not isinstance(tools, list):
         faults.append(f"responses_create_params.tools is {_kind(tools)}; want a list")
@@ -87,7 +87,7 @@ def _request_faults(params: dict) -> list[str]:
     if not isinstance(items, list) or not items:
         return [
             *faults,
-            "responses_create_params.input is no list with items; want the state before the action",
+            "responses_create_params.input is not a non-empty list; want the state before the action",
         ]
     for i, item in enumerate(items):
         fault = _item_fault(item)
@@ -135,29 +135,29 @@ def _action_faults(action: Any) -> tuple[list[str], list[str]]:
     kind = action.get("type")
     if kind == "message":
         good = isinstance(action.get("content"), str)
-        return [] if good else ["expected_action.content is no text; want a string"], []
+        return [] if good else ["expected_action.content is not text; want a string"], []
     if kind == "function_call":
         return _call_faults(action, "expected_action")
     if kind != "function_call_batch":
         want = "function_call, function_call_batch or message"
         return [f"expected_action.type is {kind!r}; want {want}"], []
     calls = action.get("calls")
-    if not isinstance(calls, list) or len(calls) < 2:  # no response is ever read as a batch of one
+    if not isinstance(calls, list) or len(calls) < 2:  # a response is never read as a batch of one
         return ["expected_action.calls holds fewer than two calls; want a function_call for one"], []
-    read = [_call_faults(call, f"expected_action.calls[{i}]") for i, call in enumerate(calls)]
-    return [f for faults, _ in read for f in faults], [name for _, names in read for name in names]
+    results = [_call_faults(call, f"expected_action.calls[{i}]") for i, call in enumerate(calls)]
+    return [f for faults, _ in results for f in faults], [name for _, names in results for name in names]
 
 
 def _call_faults(call: Any, where: str) -> tuple[list[str], list[str]]:
     if not isinstance(call, dict) or call.get("type") != "function_call":
-        return [f"{where} is no function_call; want one"], []
+        return [f"{where} is not a function_call; want one"], []
     faults, name, arguments = [], call.get("name"), call.get("arguments")
     if not isinstance(name, str) or not name:
         faults.append(f"{where}.name is {name!r}; want the name of a tool")
     if not isinstance(arguments, str):
         faults.append(f"{where}.arguments is {_kind(arguments)}; want JSON in a string")
     elif not _is_object(arguments):
-        faults.append(f"{where}.arguments is no JSON object; want one in a string")
+        faults.append(f"{where}.arguments is not a JSON object; want one in a string")
     return faults, [name] if isinstance(name, str) and name else []
 
 
@@ -174,7 +174,7 @@ def _is_object(text: Any) -> bool:
 def _terminus_faults(row: dict) -> list[str]:
     faults = []
     if not _is_object(row["expected_answer"]):
-        faults.append("expected_answer is no JSON object in a string; want the Terminus action")
+        faults.append("expected_answer is not a JSON object in a string; want the Terminus action")
     metadata = row.get("metadata")
     harness = metadata.get("harness") if isinstance(metadata, dict) else None
     if harness not in HARNESSES:
@@ -207,36 +207,36 @@ class Agent:
 
 def server_of(candidate: Candidate) -> tuple[str, dict]:
     """(the server that scores like the candidate's verifier, its options). Our strict verifiers count calls,
-    and no server scores exactly as they do, so the nearest is named."""
+    and no server scores exactly as they do, so this is the nearest."""
     name, _, mode = candidate.verifier.partition(":")
-    given = candidate.case.get("config")
-    given = given if isinstance(given, dict) else {}
+    config = candidate.case.get("config")
+    config = config if isinstance(config, dict) else {}
     if name == "terminal" and terminal_cases.is_terminus(candidate):
-        return "terminus_judge", {**_STRINGS_ONLY, **given}
+        return "terminus_judge", {**_STRINGS_ONLY, **config}
     if name == "terminal":
         comparator = {"string_similarity_threshold": 0.9}
-        return "terminal_multi_harness", {"tool_call_comparator_config": comparator, **given}
+        return "terminal_multi_harness", {"tool_call_comparator_config": comparator, **config}
     if name == "swe":
-        return "swe_pivot", given
+        return "swe_pivot", config
     comparator = {"word_count_similarity_threshold": 0.3 if name == "search" else 0.1}
     if mode != "nemo_gym":
         comparator["parallel_tool_call_rewarding"] = True
-    comparator |= given.get("tool_call_comparator_config") or {}
+    comparator |= config.get("tool_call_comparator_config") or {}
     return "single_step_tool_use_with_argument_comparison", {"tool_call_comparator_config": comparator}
 
 
 def agents_of(candidates: Sequence[Candidate], prefix: str) -> list[Agent]:
-    """The agent of every candidate: one per server and options, numbered from the second of a server on."""
-    made: dict[tuple[str, str], Agent] = {}
+    """The agent of every candidate: one per server and options. A server's second agent is number 2."""
+    agents: dict[tuple[str, str], Agent] = {}
     out = []
     for candidate in candidates:
         server, options = server_of(candidate)
         key = server, json.dumps(options, sort_keys=True)
-        if key not in made:
-            before = sum(there == server for there, _ in made)
+        if key not in agents:
+            before = sum(other == server for other, _ in agents)
             number = f"_{before + 1}" if before else ""
-            made[key] = Agent(f"{prefix}_{server}{number}_agent", *key)
-        out.append(made[key])
+            agents[key] = Agent(f"{prefix}_{server}{number}_agent", *key)
+        out.append(agents[key])
     return out
 
 

@@ -3,14 +3,14 @@
     python -m pivotrl_jax.exchange export --workdir=runs/bfcl --out=DIR [--rows=pivots --name=pivotrl]
     python -m pivotrl_jax.exchange import FILE... --out=candidates.jsonl|pivots.jsonl [--kind=pivots]
 
-export writes, from pivots.jsonl (or, with --rows=candidates, from every candidate and its profile) and from
-the rollouts behind the profiles: pivots_nemo_gym.jsonl, rollouts_nemo_gym.jsonl, and config.yaml with the
-agent that the rows name. Rows that need another server or other options get a file
-(`pivots_nemo_gym_2.jsonl`) and an agent of their own. Every row is validated; a faulty one is left out and
-reported. NeMo Gym's server scores as `tool_call:nemo_gym` does, or as the other verifiers in that mode:
-profile with one of these if both sides must agree.
+export reads pivots.jsonl (or, with --rows=candidates, every candidate and its profile) and the rollouts
+behind the profiles. It writes pivots_nemo_gym.jsonl, rollouts_nemo_gym.jsonl, and config.yaml with the agent
+that the rows name. Rows that need another server or other options get a file (`pivots_nemo_gym_2.jsonl`) and
+an agent of their own. Every row is validated; a faulty one is left out and reported. NeMo Gym's server scores
+as `tool_call:nemo_gym` does, or as the other verifiers in that mode: profile with one of these if both sides
+must agree.
 
-import writes candidates; or, if the name of the output (or --kind) says pivots, the rows that bring rewards
+import writes candidates; or, if the name of the output (or --kind) says pivots, the rows that have rewards,
 as pivots with profiles. The rollouts of one task count as one row. What is left out is reported.
 """
 
@@ -41,8 +41,8 @@ from pivotrl_jax.trajectories.readers import files, nemo_gym
 from pivotrl_jax.trajectories.readers.base import unrolled
 
 WORKDIR = flags.DEFINE_string("workdir", "", "export: the run whose pivots are written.")
-OUT = flags.DEFINE_string("out", "", "export: a folder. import: a file, one record a line.")
-ROWS = flags.DEFINE_enum("rows", "pivots", ("pivots", "candidates"), "export: which of the run.")
+OUT = flags.DEFINE_string("out", "", "export: a folder. import: a file, one record per line.")
+ROWS = flags.DEFINE_enum("rows", "pivots", ("pivots", "candidates"), "export: which of the run's records.")
 NAME = flags.DEFINE_string("name", "pivotrl", "export: what the agents' names begin with.")
 KIND = flags.DEFINE_enum(
     "kind", None, ("pivots", "candidates"), "import: what to write, if the name of --out does not say it."
@@ -146,21 +146,21 @@ def _rows(paths: Iterable[str], left_out: list[str]) -> Iterator[tuple[str, dict
 
 
 def read_back(paths: Iterable[str], left_out: list[str]) -> Iterator[tuple[str, Candidate, Profile | None]]:
-    """(where, candidate, profile) of every row that can be read and has an id of its own.
+    """(where, candidate, profile) of every row that can be read and whose id no earlier row has.
 
-    Why the others cannot is added to `left_out`.
+    A sentence about each of the other rows is appended to `left_out`.
     """
-    taken = set()
+    ids = set()
     for where, row in _rows(paths, left_out):
         try:
             candidate, profile = rows_lib.record_of(row, where)
         except InputError as e:
             left_out.append(f"{where}: {e}")
             continue
-        if candidate.id in taken:
+        if candidate.id in ids:
             left_out.append(f"{where}: the id {candidate.id!r} is taken by an earlier row; make ids unique")
         else:
-            taken.add(candidate.id)
+            ids.add(candidate.id)
             yield where, candidate, profile
 
 
@@ -177,23 +177,23 @@ def import_(paths: Sequence[str], out: Path) -> None:
             if kind == "pivots" and profile is None:
                 left_out.append(f"{where}: no rewards, so no profile")
                 continue
-            counts["made"] += 1
+            counts["all"] += 1
             counts["equal"] += profile is not None and outcome(profile, 1.0) in ("all_fail", "all_pass")
             yield Pivot(candidate, profile) if kind == "pivots" else candidate
 
-    made = records()
-    first = next(made, None)
+    rest = records()
+    first = next(rest, None)
     if first is not None:
-        write_records(out, itertools.chain([first], made))
+        write_records(out, itertools.chain([first], rest))
     _report_left_out(left_out)
     if first is None:
         raise InputError(
             f"none of the rows gives {kind}" + (f"; the first: {left_out[0]}" if left_out else "")
         )
-    print(f"{counts['made']} {kind} in {out}")
+    print(f"{counts['all']} {kind} in {out}")
     if kind == "pivots" and counts["equal"]:
         print(
-            f"{counts['equal']} of them have equal rewards: they teach nothing until a policy varies on them"
+            f"{counts['equal']} of them have equal rewards: they teach nothing until a policy's rewards vary"
         )
 
 

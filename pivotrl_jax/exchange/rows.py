@@ -2,10 +2,11 @@
 
     row_of(pivot, None, agent)               what their dataset and their verifier's server read
     rollout_rows(candidate, rollouts, 3)     what their rollout collection writes, one row per sample
-    record_of(row, "file:1")                 back: a Candidate, and a Profile where the row says rewards
+    record_of(row, "file:1")                 back: a Candidate, and a Profile if the row has rewards
 
-What has no field there (the name of our verifier, the case, the scenario) is under the key "pivotrl", which
-their code ignores; without that key a row is read as any row of theirs (trajectories/readers/nemo_gym.py).
+What their format has no field for (our verifier's name, the case, the scenario) is under the key "pivotrl",
+which their code ignores. A row without that key is read like any other of theirs
+(trajectories/readers/nemo_gym.py).
 """
 
 import collections
@@ -28,18 +29,18 @@ from pivotrl_jax.verifiers import VERIFIERS, terminal_cases
 
 
 def row_of(record: Candidate | Pivot, profile: Profile | None, agent: str) -> dict:
-    """The row of a candidate or pivot, to be routed to `agent`; a pivot brings its own profile."""
+    """The row of a candidate or pivot, to be routed to `agent`. A pivot's own profile is used."""
     candidate = record.candidate if isinstance(record, Pivot) else record
     profile = record.profile if isinstance(record, Pivot) else profile
-    kept = candidate.case.get("nemo_gym")  # an imported row keeps its other fields
-    kept = dict(kept) if isinstance(kept, dict) else {}
-    request = kept.pop("responses_create_params", {})
+    extra = candidate.case.get("nemo_gym")  # an imported row keeps its other fields
+    extra = dict(extra) if isinstance(extra, dict) else {}
+    request = extra.pop("responses_create_params", {})
     tools = [tools_lib.flat_tool(tool) for tool in candidate.tools]
     several = len(candidate.demonstration.get("tool_calls") or []) > 1
     row = {
-        **kept,
+        **extra,
         "responses_create_params": {
-            **{k: v for k, v in request.items() if k != "instructions"},  # those are the first message now
+            **{k: v for k, v in request.items() if k != "instructions"},  # they are the first message now
             "input": responses.items_of(candidate.messages),
             "tools": tools,
             # asking for one call and expecting several would contradict itself
@@ -49,9 +50,9 @@ def row_of(record: Candidate | Pivot, profile: Profile | None, agent: str) -> di
         **nemo_gym.gold_fields(candidate),
         **_options(candidate, tools),
         "agent_ref": {"type": "responses_api_agents", "name": agent},
-        "uuid": kept.get("uuid", candidate.id),
-        "trajectory_id": kept.get("trajectory_id", candidate.trajectory_id),
-        "meta_info": kept.get("meta_info") or depths(candidate.messages),
+        "uuid": extra.get("uuid", candidate.id),
+        "trajectory_id": extra.get("trajectory_id", candidate.trajectory_id),
+        "meta_info": extra.get("meta_info") or depths(candidate.messages),
         "reference_output": responses.output_items(candidate.demonstration, "demonstration"),
     }
     if profile is not None:
@@ -60,7 +61,7 @@ def row_of(record: Candidate | Pivot, profile: Profile | None, agent: str) -> di
 
 
 def _options(candidate: Candidate, tools: list[dict]) -> dict:
-    """What the terminal servers read beside the gold."""
+    """The fields that the terminal servers read besides the expected action."""
     case = candidate.case
     options = {"threshold": case["threshold"]} if case.get("threshold") is not None else {}
     if candidate.verifier.partition(":")[0] != "terminal":
@@ -71,7 +72,7 @@ def _options(candidate: Candidate, tools: list[dict]) -> dict:
 
 
 def depths(messages: Iterable[Message]) -> dict[str, int]:
-    """How often the user has spoken, the assistant since then, and the assistant over all."""
+    """The number of user turns, of assistant turns since the last one, and of all assistant turns."""
     turn = step = depth = 0
     for message in messages:
         if message["role"] == "user":
@@ -82,7 +83,7 @@ def depths(messages: Iterable[Message]) -> dict[str, int]:
 
 
 def model_info(profile: Profile) -> dict:
-    """A profile by their names; the deviation is the population's, as the variance is."""
+    """A profile under their names. The standard deviation, like the variance, is the population's."""
     return {
         "rewards": profile.rewards,
         "reward_mean": profile.mean,
@@ -102,8 +103,8 @@ def _ours(candidate: Candidate, row: dict, profile: Profile | None) -> dict:
     if not same_json(responses.messages_of(row["reference_output"]), [candidate.demonstration]):
         ours["demonstration"] = candidate.demonstration
     if profile is not None:
-        shown = ("candidate_id", "rewards", "mean", "variance")
-        ours["profile"] = {k: v for k, v in dataclasses.asdict(profile).items() if k not in shown}
+        elsewhere = ("candidate_id", "rewards", "mean", "variance")
+        ours["profile"] = {k: v for k, v in dataclasses.asdict(profile).items() if k not in elsewhere}
     return ours
 
 
@@ -111,14 +112,14 @@ def _ours(candidate: Candidate, row: dict, profile: Profile | None) -> dict:
 
 
 def record_of(row: dict, where: str) -> tuple[Candidate, Profile | None]:
-    """The candidate of a row, and its profile where the row says rewards. Raises InputError whose sentence
+    """The candidate of a row, and its profile if the row has rewards. Raises InputError whose sentence
     begins with the field."""
     ours = candidate = nemo_gym.own_candidate(row)
     if candidate is None:
-        made = extract.extract([nemo_gym.trajectory(row, where)])
-        if not made:
+        candidates = extract.extract([nemo_gym.trajectory(row, where)])
+        if not candidates:
             raise InputError("the demonstrated action is empty, or cannot be read")
-        candidate = made[0]
+        candidate = candidates[0]
     return candidate, _profile(candidate, row, row[nemo_gym.OURS].get("profile") if ours else None)
 
 
@@ -127,9 +128,9 @@ def _numbers(value: Any) -> bool:
 
 
 def _rewards(row: dict) -> tuple[str, dict] | None:
-    """(the key, {"rewards", ...}) of the profile that a row brings; None where it brings none.
+    """(the key, {"rewards", ...}) of a row's profile; None if it has none.
 
-    The released sets name it source_model_info or by the model, as in qwen_235b_info; others count passes.
+    The released sets call it source_model_info or after the model, as in qwen_235b_info; others count passes.
     """
     keys = ["source_model_info", *sorted(k for k in row if k.endswith("_info"))]
     for key in keys:
@@ -142,19 +143,19 @@ def _rewards(row: dict) -> tuple[str, dict] | None:
 
 
 def _profile(candidate: Candidate, row: dict, ours: Any) -> Profile | None:
-    """`ours`: how a profile that we exported was made; None for one of theirs."""
-    found = _rewards(row)
-    if found is None:
+    """`ours`: the other fields of a profile that we exported; None for one of theirs."""
+    named = _rewards(row)
+    if named is None:
         return None
-    key, info = found
-    given = [r for r in info["rewards"] if r is not None]  # null: nobody could decide
-    if not all(_numbers(r) for r in given):
-        raise InputError(f'"{key}.rewards" holds what is no number; want a list of rewards')
-    rewards = [float(r) for r in given]
+    key, info = named
+    decided = [r for r in info["rewards"] if r is not None]  # null: neither a rule nor a judge decided
+    if not all(_numbers(r) for r in decided):
+        raise InputError(f'"{key}.rewards" holds something that is not a number; want a list of rewards')
+    rewards = [float(r) for r in decided]
     mean, variance = mean_and_variance(rewards)
     request = row.get("responses_create_params") or {}
     temperature = request.get("temperature")
-    # not `.get`, which does not look among the installed ones
+    # not `.get`, which ignores installed verifiers
     verifier = VERIFIERS[candidate.verifier] if candidate.verifier in VERIFIERS else None
     settings = {
         "policy": f"nemo_gym:{key}",
@@ -163,7 +164,7 @@ def _profile(candidate: Candidate, row: dict, ours: Any) -> Profile | None:
         "temperature": float(temperature) if _numbers(temperature) else 1.0,
         "seed": -1,  # not recorded there
         "is_call": candidate.is_call,
-        "abstained": len(info["rewards"]) - len(given),
+        "abstained": len(info["rewards"]) - len(decided),
     }
     try:
         return Profile(
@@ -183,13 +184,13 @@ def is_rollout(row: dict) -> bool:
 
 
 def gather(rows: Iterable[tuple[str, dict]], rewards: Mapping[int, list]) -> Iterator[tuple[str, dict]]:
-    """The rows of one file, but of a task's rollouts only the first, with all their `rewards` by task."""
-    seen = set()
+    """The rows of a file. Each task's first rollout stands for all of them, with all their `rewards`."""
+    tasks = set()
     for where, row in rows:
         if not is_rollout(row):
             yield where, row
-        elif row["_ng_task_index"] not in seen:
-            seen.add(row["_ng_task_index"])
+        elif row["_ng_task_index"] not in tasks:
+            tasks.add(row["_ng_task_index"])
             yield where, {**row, "source_model_info": {"rewards": rewards[row["_ng_task_index"]]}}
 
 
@@ -218,7 +219,7 @@ def rollout_rows(
     `thinking_open`: the policy's prompt ends in `<think>`, so a completion begins inside it.
     """
     whole = row_of(candidate, None, agent)
-    asked = {k: v for k, v in whole.items() if k not in (nemo_gym.OURS, "reference_output")}
+    shared = {k: v for k, v in whole.items() if k not in (nemo_gym.OURS, "reference_output")}
     rows = []
     for rollout in rollouts:
         if rollout.reward is None:  # a judge abstained: NeMo Gym has no value for it
@@ -228,7 +229,7 @@ def rollout_rows(
             {
                 "_ng_task_index": task_index,
                 "_ng_rollout_index": rollout.sample,
-                **asked,
+                **shared,
                 "response": _response(rollout, message, whole["responses_create_params"]),
                 "reward": float(rollout.reward),
                 nemo_gym.OURS: {

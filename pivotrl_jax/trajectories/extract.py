@@ -11,8 +11,8 @@ from pivotrl_jax.records import Candidate, Prompt, Trajectory
 def extract(trajectories: Iterable[Trajectory]) -> list[Candidate]:
     """One candidate per assistant turn that its trajectory does not skip, in order.
 
-    A greeting that opens a trajectory has no state before it and gives none; it still counts in `turn`, as a
-    skipped turn does.
+    A greeting that opens a trajectory has no state before it, so it gives no candidate. It still counts in
+    `turn`, and so do skipped turns.
     """
     candidates = []
     for trajectory in trajectories:
@@ -36,8 +36,8 @@ def extract(trajectories: Iterable[Trajectory]) -> list[Candidate]:
 
 
 def digest(prompts: Sequence[Prompt]) -> str:
-    """A fingerprint of prompts in order: the candidates' content and the token ids, so that template and
-    tokenizer count too."""
+    """A fingerprint of prompts in order: of the candidates' content, and of the token ids, since these depend
+    on the template and the tokenizer."""
     h = hashlib.sha256()
     for prompt in prompts:
         c = prompt.candidate
@@ -52,7 +52,7 @@ def render(chat: Chat, candidates: Sequence[Candidate]) -> list[Prompt]:
 
 
 def limit_prompts(prompts: Iterable[Prompt], limit: int) -> tuple[list[Prompt], dict[str, str]]:
-    """(prompts of at most `limit` tokens, candidate id -> why another was left out)."""
+    """(prompts of at most `limit` tokens, candidate id -> why its prompt was left out)."""
     short, left_out = [], {}
     for prompt in prompts:
         if len(prompt.ids) <= limit:
@@ -68,5 +68,5 @@ def limit_prompts(prompts: Iterable[Prompt], limit: int) -> tuple[list[Prompt], 
 def within_limit(
     chat: Chat, candidates: Sequence[Candidate], limit: int
 ) -> tuple[list[Prompt], dict[str, str]]:
-    """`limit_prompts` of the candidates' prompts."""
+    """Render the candidates' prompts and apply `limit_prompts`."""
     return limit_prompts(render(chat, candidates), limit)

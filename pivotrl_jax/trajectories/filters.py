@@ -1,7 +1,7 @@
-"""Which demonstrations are worth imitating: successes, turns that the environment accepted, actions not yet
-demonstrated often enough. (The longest prompts are left out by `extract.limit_prompts`.)
+"""Filters for what is worth imitating: successful episodes, turns that the environment accepted, and actions
+that are not repeated too often. (`extract.limit_prompts` leaves out prompts that are too long.)
 
-A filter never removes a message: a turn that is no candidate still is history, and is named in `skip`.
+A filter never removes a message. A turn that is not imitated stays in the history and is listed in `skip`.
 """
 
 import collections
@@ -14,7 +14,7 @@ from pivotrl_jax.records import Message, Trajectory
 from pivotrl_jax.trajectories.readers import terminus
 from pivotrl_jax.trajectories.readers.building import CALL_ERROR, REPEATED
 
-MAX_REPEATS = 50  # what NVIDIA's converter of terminal demonstrations keeps of one group of commands
+MAX_REPEATS = 50  # as many as NVIDIA's converter of terminal demonstrations keeps per group of commands
 
 ERROR = re.compile(r"\s*error\b", re.IGNORECASE)
 
@@ -22,30 +22,30 @@ ERROR = re.compile(r"\s*error\b", re.IGNORECASE)
 def successes(
     trajectories: Iterable[Trajectory], min_reward: float | None
 ) -> tuple[list[Trajectory], list[Trajectory], int]:
-    """(kept, left out, how many of the kept have no recorded reward and are kept for that).
+    """(kept, left out, how many of the kept have no recorded reward).
 
-    `min_reward` None keeps all.
+    A trajectory without a recorded reward is always kept. `min_reward` None keeps all.
     """
-    kept, failed, unknown = [], [], 0
+    passed, failed, unknown = [], [], 0
     for trajectory in trajectories:
         if min_reward is None or trajectory.reward is None or trajectory.reward >= min_reward:
-            kept.append(trajectory)
+            passed.append(trajectory)
             unknown += trajectory.reward is None
         else:
             failed.append(trajectory)
-    return kept, failed, unknown
+    return passed, failed, unknown
 
 
 def is_error(result: Message) -> bool:
     """Whether a tool result is an error: the source says so ("error": True), or its text begins with "Error".
 
-    Deliberately no more: a traceback in a command's output may be just what the turn was meant to show.
+    Nothing else counts as an error: a traceback in a command's output may be just what the turn should show.
     """
     return result.get("error") is True or bool(ERROR.match(result.get("content") or ""))
 
 
 def skip_errors(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
-    """Skip the turns one of whose calls was answered by an error."""
+    """Skip every turn with a call that was answered by an error."""
     out = []
     for trajectory in trajectories:
         skip = dict(trajectory.skip)
@@ -60,7 +60,7 @@ def skip_errors(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
 
 
 def action_key(message: Message, verifier: str) -> str:
-    """Equal for two turns that do the same: calls by name and arguments, keystrokes, or the text."""
+    """A key that is equal for turns that do the same: their calls (name, arguments), keystrokes, or text."""
     calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or []]
     if calls:
         return json.dumps(["calls", calls], sort_keys=True)
@@ -69,16 +69,16 @@ def action_key(message: Message, verifier: str) -> str:
 
 
 def cap_repeats(trajectories: Iterable[Trajectory], max_repeats: int = MAX_REPEATS) -> list[Trajectory]:
-    """Keep the first `max_repeats` turns of each action over the whole set and skip the others; 0: no cap."""
-    seen: collections.Counter[str] = collections.Counter()
+    """Keep the first `max_repeats` turns of each action over the whole set and skip the rest; 0: no cap."""
+    counts: collections.Counter[str] = collections.Counter()
     out = []
     for trajectory in trajectories:
         skip = dict(trajectory.skip)
         for i, message in enumerate(trajectory.messages):
             if message["role"] == "assistant" and i not in skip:
                 key = action_key(message, trajectory.verifier)
-                seen[key] += 1
-                if 0 < max_repeats < seen[key]:
+                counts[key] += 1
+                if 0 < max_repeats < counts[key]:
                     skip[i] = REPEATED
         out.append(dataclasses.replace(trajectory, skip=skip))
     return out

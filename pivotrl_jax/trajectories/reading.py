@@ -1,8 +1,8 @@
-"""Demonstrations out of files, folders and hub datasets: recognise the format and read it.
+"""Demonstrations from files, folders and hub datasets: recognise the format and read it.
 
     trajectories, left_out = read(["runs/", "rows.jsonl", "hf:owner/name"])
 
-What a reader is, and how to add one: readers/base.py.
+readers/base.py says what a reader is and how to add one.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from pivotrl_jax.trajectories.readers import (
 )
 from pivotrl_jax.trajectories.readers.base import Reader, read_documents
 
-# In the order in which they are asked to recognise a file: formats with few marks of their own come last.
+# Tried in this order to recognise a file; formats with few distinctive fields come last.
 READERS: dict[str, Reader] = {
     "nemo_gym": nemo_gym,
     "atif": atif,
@@ -51,11 +51,11 @@ LeftOut = dict[str, str]  # place -> why what is there was left out
 
 
 def find_reader(format: str, field: str) -> Reader | None:
-    """The reader that `field`, of a config or a flag, names; None for "auto", which recognises every file.
+    """The reader called `format`; None for "auto", which recognises each file.
 
-    Names are those of READERS and of entry points in the group pivotrl_jax.readers, "package.module:", and
-    "package.module:object".
-    Raises InputError, which blames `field`, for an unknown name and for an object that is no reader.
+    `format` is a key of READERS, an entry point of the group pivotrl_jax.readers, "package.module:" or
+    "package.module:object". `field` is the config field or the flag that it comes from. Raises InputError
+    that names `field` for an unknown name and for an object that is not a reader.
     """
     if format == AUTO:
         return None
@@ -70,7 +70,7 @@ def find_reader(format: str, field: str) -> Reader | None:
 
 
 def _readers() -> Iterator[tuple[str, Reader]]:
-    """(name, reader): the built-in ones, then the installed ones, which are loaded when they are reached."""
+    """(name, reader): the built-in ones, then the installed ones, each loaded only when it is reached."""
     yield from READERS.items()
     for name in plugins.entry_points("readers"):
         if name not in READERS:
@@ -118,10 +118,10 @@ def read(
 ) -> tuple[list[Trajectory], LeftOut]:
     """(trajectories with unique ids in the order of `paths`, place -> why a row or file was left out).
 
-    `verifier` "" leaves the choice to each reader. `field` is what errors call `format`: the config's field
-    or the flag it comes from. Raises InputError for an unknown `format`, for a path that does not exist,
-    for a file given by name whose format is not recognised, for the first bad row if `on_bad_row` is "stop",
-    and when nothing is usable.
+    `verifier` "" leaves the choice to each reader. `field` is the config field or the flag that `format`
+    comes from; errors name it. Raises InputError for an unknown `format`, for a path that does not exist, for
+    a file given by name whose format is not recognised, for the first bad row if `on_bad_row` is "stop", and
+    when nothing is usable.
     """
     if on_bad_row not in ("skip", "stop"):
         raise InputError(f'on_bad_row is {on_bad_row!r}; want "skip" or "stop"')
@@ -129,12 +129,12 @@ def read(
     trajectories: list[Trajectory] = []
     left_out: LeftOut = {}
     for source, by_name in expand([paths] if isinstance(paths, (str, Path)) else paths):
-        found, faults = read_source(source, reader, verifier, by_name)
+        episodes, faults = read_source(source, reader, verifier, by_name)
         for where, sentence in faults.items():
             if on_bad_row == "stop":
                 raise InputError(f"{where}: {sentence}")
             left_out[where] = sentence
-        trajectories += found
+        trajectories += episodes
     return usable(trajectories, left_out), left_out
 
 
@@ -147,16 +147,16 @@ def usable(trajectories: list[Trajectory], left_out: LeftOut) -> list[Trajectory
 
 
 def unique(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
-    """The same trajectories; an id that is taken gets "~2", "~3", ... in the given order."""
-    taken: set[str] = set()
+    """The same trajectories in order, with unique ids: a repeated id gets "~2", "~3", ... added."""
+    ids: set[str] = set()
     count: dict[str, int] = {}
     result = []
     for trajectory in trajectories:
         id = trajectory.id
-        while id in taken:
+        while id in ids:
             count[trajectory.id] = count.get(trajectory.id, 1) + 1
             id = f"{trajectory.id}~{count[trajectory.id]}"
-        taken.add(id)
+        ids.add(id)
         result.append(trajectory if id == trajectory.id else dataclasses.replace(trajectory, id=id))
     return result
 
@@ -164,10 +164,10 @@ def unique(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
 def read_source(
     source: str | Path, reader: Reader | None, verifier: str, by_name: bool
 ) -> tuple[list[Trajectory], LeftOut]:
-    """One of `expand`'s sources; `reader` None recognises it.
+    """Read one of `expand`'s sources; with `reader` None its format is recognised.
 
-    Raises InputError for a source that cannot be read at all, if the user gave it `by_name`; one that was
-    found in a folder is left out.
+    Raises InputError for a source that cannot be read at all, if the user gave it `by_name`. One that was
+    found in a folder is left out instead.
     """
     try:
         if isinstance(source, str):
@@ -202,7 +202,7 @@ def _read_dataset(name: str, reader: Reader | None) -> tuple[list[Trajectory], L
 
 
 def read_tools_file(path: str) -> list[dict]:
-    """Function docs for episodes that bring none: a JSON list. "" gives an empty one. Raises InputError."""
+    """Function docs for episodes that have none, from a JSON list. "" gives []. Raises InputError."""
     if not path:
         return []
     try:
@@ -220,7 +220,7 @@ def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, bool]]:
     A source is a file, a folder of Terminus episodes, or the name of a hub dataset. A file that is reached
     twice counts once. Raises InputError for a path that does not exist.
     """
-    seen = set()
+    visited = set()
     for path in paths:
         if str(path).startswith("hf:"):
             yield str(path), True
@@ -229,10 +229,10 @@ def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, bool]]:
         if not path.is_file() and not path.is_dir():
             raise InputError(f"{path}: no such file or folder; check the path")
         try:
-            for found in _walk(path):
-                if found.resolve() not in seen:
-                    seen.add(found.resolve())
-                    yield found, found == path
+            for source in _walk(path):
+                if source.resolve() not in visited:
+                    visited.add(source.resolve())
+                    yield source, source == path
         except OSError as e:
             raise InputError(f"{path}: cannot be walked ({e.strerror})") from None
 

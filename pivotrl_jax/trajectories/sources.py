@@ -1,7 +1,7 @@
 """From a config's `data` section to demonstrations and held-out tasks. Pure Python: no jax.
 
 `data.source` names an environment (pivotrl_jax/environments) or gives paths of trajectories in any format
-that `trajectories.reading` knows, separated by commas. A scenario never straddles a split.
+that `trajectories.reading` knows, separated by commas. A scenario is never divided by a split.
 """
 
 import dataclasses
@@ -43,9 +43,9 @@ def load(config, seed: int) -> Data:
 
 
 def load_with_validation(config) -> tuple[Data, ValidationSet]:
-    """(the data of a run without what validation scores, what validation scores). `config` is the run's.
+    """(the run's data without the validation set, the validation set). `config` is the whole run's config.
 
-    Raises InputError as `load`, and when there are too few scenarios to take any out.
+    Raises InputError as `load` does, and when there are too few scenarios to set any aside.
     """
     data, c = load(config.data, config.seed), config.validation
     if not c.every:
@@ -93,11 +93,11 @@ def _playable(tasks: Sequence[Task | Trajectory]) -> list[Task]:
 
 
 def from_files(config, seed: int) -> Data:
-    """Trajectories of any known format, filtered. There are no tasks to play, so held-out turns are all that
-    can be evaluated.
+    """Trajectories of any known format, filtered. There are no tasks to play, so only held-out turns can be
+    evaluated.
 
-    `config` is the run's data section. Trajectories that failed are left out whole; turns whose call failed
-    and actions demonstrated too often stay in the history but are not imitated. Raises InputError.
+    `config` is the run's data section. Failed trajectories are left out entirely. Turns whose call failed and
+    actions demonstrated too often stay in the history but are not imitated. Raises InputError.
     """
     paths = config.source.split(",")
     if not any(path.startswith("hf:") or Path(path).exists() for path in paths):
@@ -124,7 +124,7 @@ def from_files(config, seed: int) -> Data:
 
 
 def with_options(trajectory: Trajectory, options: dict) -> Trajectory:
-    """Add the verifier's options to every turn's case; a value of the case itself wins."""
+    """Add the verifier's options to every turn's case; values that the case already has win."""
     if not options:
         return trajectory
     turns = [i for i, message in enumerate(trajectory.messages) if message["role"] == "assistant"]

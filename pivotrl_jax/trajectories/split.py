@@ -13,8 +13,9 @@ def split(items: Sequence[Item], held_out_share: float, seed: int) -> tuple[list
     """(training, held out), both in the given order; a scenario is wholly on one side.
 
     Scenarios are ranked by a hash of (seed, scenario) and the first `held_out_share` of them are held out: at
-    least one if the share is above 0, and never all. The same on every machine and for any input order.
-    Raises InputError for a share outside [0, 1), or a share above 0 with fewer than two scenarios.
+    least one if the share is above 0, and never all. The split is the same on every machine and for any order
+    of `items`. Raises InputError for a share outside [0, 1), or a share above 0 with fewer than two
+    scenarios.
     """
     if not 0 <= held_out_share < 1:
         raise InputError(f"held_out_share is {held_out_share}; want a share in [0, 1)")

@@ -1,6 +1,6 @@
 """bfcl_multi_turn: the episode still ends as the expert's when this action is played instead.
 
-A candidate is a point in a row's episode: user turn t, of which the expert has made k calls. R are the
+A candidate is a point in a task's episode: user turn t, of which the expert has made k calls. R are the
 expert's remaining calls of t, and C the calls of the action.
 
 1. If R is empty (the expert talks), the action is accepted iff it makes no call and says something. (BFCL's
@@ -37,7 +37,7 @@ MAX_EXTRA = 1
 
 @dataclasses.dataclass(frozen=True)
 class _Point:
-    """What every action at (row, t, k) is compared with. Immutable and cached."""
+    """What every action at (task, t, k) is compared with. Immutable and cached."""
 
     expert: Expert
     turn: int
@@ -49,11 +49,11 @@ class _Point:
 
 
 @functools.lru_cache(maxsize=1024)
-def _point(row_id: str, turn: int, k: int) -> _Point:
-    expert = expert_of(row_id)
+def _point(task_id: str, turn: int, k: int) -> _Point:
+    expert = expert_of(task_id)
     if turn >= len(expert.calls) or k > len(expert.calls[turn]):
         calls = [len(c) for c in expert.calls]
-        raise InputError(f"case of row {row_id}: no turn {turn}, k {k}; its user turns have {calls} calls")
+        raise InputError(f"case of task {task_id}: no turn {turn}, k {k}; its user turns have {calls} calls")
     world = expert.starts[turn].world()
     for call in expert.calls[turn][:k]:
         world.execute(call)
@@ -73,10 +73,10 @@ def _point(row_id: str, turn: int, k: int) -> _Point:
 def verify(candidate: Candidate, action: Action) -> Verdict:
     """Score an action at the point that `candidate.case` = {"row", "turn", "k", "max_extra"?} names.
 
-    Never raises on an action. Raises InputError for a case that names no row, or no point of its episode.
+    Never raises on an action. Raises InputError for a case that names no task, or no point of its episode.
     """
-    row_id, turn, k, max_extra = _case(candidate.case)
-    point = _point(row_id, turn, k)
+    task_id, turn, k, max_extra = _case(candidate.case)
+    point = _point(task_id, turn, k)
     rejected = problem(action)
     if rejected is not None:
         return rejected
@@ -92,11 +92,11 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
 
 
 def _case(case: dict) -> tuple[str, int, int, int]:
-    row_id, turn, k = field(case, "row", str), field(case, "turn", int), field(case, "k", int)
+    task_id, turn, k = field(case, "row", str), field(case, "turn", int), field(case, "k", int)
     max_extra = MAX_EXTRA if case.get("max_extra") is None else field(case, "max_extra", int)
     if min(turn, k, max_extra) < 0:
-        raise InputError(f"case of row {row_id}: turn, k and max_extra must not be negative, got {case}")
-    return row_id, turn, k, max_extra
+        raise InputError(f"case of task {task_id}: turn, k and max_extra must not be negative, got {case}")
+    return task_id, turn, k, max_extra
 
 
 def _judge(point: _Point, calls: list[Call], max_extra: int) -> Verdict:
@@ -159,7 +159,7 @@ def _continue(
 
 
 def read_case(case: dict) -> tuple[Candidate, Action]:
-    """A line {"id": row id, "turn", "k", "candidate": [{name: arguments}, ...], "max_extra"?}.
+    """A line {"id": task id, "turn", "k", "candidate": [{name: arguments}, ...], "max_extra"?}.
 
     An empty `candidate` stands for an answer in text. Raises InputError naming the field that is wrong.
     """

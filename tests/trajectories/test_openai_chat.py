@@ -128,7 +128,7 @@ BAD = {
         '"reasoning_content" is a list',
     ),
     "tools are an object": ({**GOOD, "tools": {}}, '"tools" is a dict'),
-    "a tool without a name": ({**GOOD, "tools": [{}]}, r"tools\[0\] is no function doc"),
+    "a tool without a name": ({**GOOD, "tools": [{}]}, r"tools\[0\] is not a function doc"),
     "parameters are a list": ({**GOOD, "tools": [{"name": "f", "parameters": []}]}, '"parameters" is a list'),
     "the id is a list": ({**GOOD, "id": []}, '"id" is a list'),
     "half a surrogate pair": ({"messages": [{"role": "user", "content": "\ud800"}, DONE]}, "surrogate"),

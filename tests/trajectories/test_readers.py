@@ -237,7 +237,7 @@ def test_atif_versions(tmp_path, minor):
 @pytest.mark.parametrize("version", ["ATIF-v1.9", "ATIF-v2.0", "ATIF"])
 def test_other_atif_versions_are_refused(tmp_path, version):
     alone = {**ATIF, "schema_version": version, "subagent_trajectories": None}
-    with pytest.raises(InputError, match=r"read are ATIF-v1.0 to ATIF-v1.8"):
+    with pytest.raises(InputError, match=r"want ATIF-v1.0 to ATIF-v1.8"):
         read(tmp_path, alone)
 
 

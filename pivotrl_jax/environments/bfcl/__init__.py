@@ -1,6 +1,6 @@
-"""BFCL's tasks and backends, out of the `bfcl_eval` package, and its ground truth as demonstrations.
+"""BFCL's tasks and backends, from the `bfcl_eval` package, and its ground truth as demonstrations.
 
-tasks.py finds and reads them; demonstrations.py answers single-turn rows.
+tasks.py finds and reads them; demonstrations.py turns single-turn rows into demonstrations.
 """
 
 from typing import Any
@@ -15,19 +15,19 @@ from pivotrl_jax.records import Trajectory
 class Bfcl(Environment):
     """BFCL's categories. Multi-turn tasks are played; single-turn rows are demonstrations only.
 
-    Held out is a share of the scenarios, which the four multi-turn categories have in common.
+    A share of the scenarios is held out. The four multi-turn categories have the same scenarios.
     """
 
     name, prefixes, backends = "bfcl", ("multi_turn_",), tasks.BACKENDS
 
     def train_tasks(self, data: Any, seed: int) -> list[ScriptedTask | Trajectory]:
-        found, limit = [], data.limit or None
+        items, limit = [], data.limit or None
         for category in data.categories:
             if category in tasks.MULTI_TURN:
-                found += tasks.tasks(category)[:limit]
+                items += tasks.tasks(category)[:limit]
             else:
-                found += demonstrations.single_turn([category], limit)
-        return found[:limit]
+                items += demonstrations.single_turn([category], limit)
+        return items[:limit]
 
     def find_task(self, task_id: str) -> ScriptedTask:
         return tasks.find_task(task_id)

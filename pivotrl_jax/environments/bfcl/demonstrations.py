@@ -1,4 +1,4 @@
-"""BFCL's single-turn rows -> expert trajectories, answered from possible_answer.
+"""BFCL's single-turn rows -> expert trajectories, with the answers of possible_answer.
 
 BFCL has no expert prose: the refusals of irrelevance rows are placeholders.
 """
@@ -24,7 +24,7 @@ def single_turn(categories: Sequence[str] = tasks.SINGLE_TURN, limit: int | None
 
     The demonstration makes the first admissible call(s) of possible_answer; in irrelevance rows it declines
     in text. The verifier is "bfcl_ast". `excluded` says which rows are left out. Raises InputError when
-    bfcl_eval is not there or a category is unknown.
+    bfcl_eval is missing or a category is unknown.
     """
     return [trajectory for category in categories for trajectory in _single(category)[0][:limit]]
 
@@ -71,7 +71,7 @@ def _trajectory(row: dict, category: str, origin: str) -> Trajectory:
         messages=messages,
         tools=docs,
         source="bfcl",
-        scenario=f"bfcl_functions_{zlib.crc32(names.encode()):08x}",  # the same functions: the same side
+        scenario=f"bfcl_functions_{zlib.crc32(names.encode()):08x}",  # a split keeps equal functions together
         verifier="bfcl_ast",
         cases={len(messages) - 1: {"function_docs": docs, "possible_answer": answer, "category": category}},
         origin=origin,
@@ -82,14 +82,14 @@ _LEFT_OUT = object()
 
 
 def _first_call(expected: dict[str, dict[str, list]], docs: list[dict]) -> Call:
-    """`{"f": {"a": [1, 2], "b": ["", "x"]}}` -> f(a=1): the first alternative of each, "" for left out."""
+    """`{"f": {"a": [1, 2], "b": ["", "x"]}}` -> f(a=1): the first alternative of each; "" omits it."""
     (name, answers), *_ = expected.items()
     parameters = next((doc["parameters"] for doc in docs if doc["name"] == name), {})
     properties, required = parameters.get("properties", {}), parameters.get("required", [])
     arguments = {}
     for parameter, alternatives in answers.items():
         value = _first(alternatives, parameter in required)
-        if value is not _LEFT_OUT and parameter in properties:  # in one row it is not
+        if value is not _LEFT_OUT and parameter in properties:  # in one row a name is undocumented
             arguments[parameter] = _fill(value, properties[parameter])
     return Call(name, arguments)
 
@@ -104,8 +104,8 @@ def _first(alternatives: list, required: bool) -> Any:
 def _fill(value: Any, schema: dict) -> Any:
     """Choose inside dicts and lists of dicts, whose fields BFCL lists with alternatives of their own."""
     if schema.get("type") == "dict" and isinstance(value, dict):
-        chosen = {key: _first(alternatives, False) for key, alternatives in value.items()}
-        return {key: choice for key, choice in chosen.items() if choice is not _LEFT_OUT}
+        fields = {key: _first(alternatives, False) for key, alternatives in value.items()}
+        return {key: choice for key, choice in fields.items() if choice is not _LEFT_OUT}
     items = schema.get("items") or {}
     if schema.get("type") in ("array", "tuple") and items.get("type") == "dict" and isinstance(value, list):
         return [_fill(item, items) for item in value]

@@ -1,7 +1,7 @@
-"""BFCL's tasks and backends, from `bfcl-eval` wherever it lies. Nothing is downloaded and no vendor SDK is
+"""BFCL's tasks and backends, from `bfcl-eval`, wherever it is. Nothing is downloaded and no vendor SDK is
 imported.
 
-bfcl-eval pins numpy 1.26 and cannot be installed beside jax with its dependencies, so it is looked for as an
+bfcl-eval pins numpy 1.26, so it and its dependencies cannot be installed beside jax. It is looked for as an
 installed package, then under the folder BFCL_ROOT: a `pip --target` folder, or gorilla's
 `berkeley-function-call-leaderboard`.
 """
@@ -50,12 +50,12 @@ _BACKENDS = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code"
 
 @functools.cache
 def root() -> Path:
-    """The `bfcl_eval` folder. Raises InputError quoting the one command that gets it."""
+    """The `bfcl_eval` folder. Raises InputError that quotes the command to install it."""
     spec = importlib.util.find_spec("bfcl_eval")
     if spec is None and os.environ.get("BFCL_ROOT"):
         folder = Path(os.environ["BFCL_ROOT"]).resolve()
         if (folder / "bfcl_eval").is_dir():
-            sys.path.append(str(folder))  # last: nothing in that folder may shadow an installed package
+            sys.path.append(str(folder))  # at the end: it must not shadow installed packages
             importlib.invalidate_caches()
             spec = importlib.util.find_spec("bfcl_eval")
     locations = list(spec.submodule_search_locations or []) if spec else []
@@ -68,7 +68,7 @@ def root() -> Path:
 
 
 class _Backends(Mapping):
-    """Class name -> class, imported when asked for: MathAPI alone needs mpmath."""
+    """Class name -> class, imported only when needed: MathAPI alone needs mpmath."""
 
     def __getitem__(self, name: str) -> type:
         module = _MODULES[name]
@@ -99,7 +99,7 @@ def _docs(class_name: str) -> list[dict]:
 
 
 def read_category(category: str) -> list[tuple[str, dict]]:
-    """("file:line", row) of one BFCL category, `ground_truth` joined in where BFCL has one.
+    """("file:line", row) of one BFCL category, with `ground_truth` added where BFCL has one.
 
     Raises InputError for an unknown category, a missing or broken file, or an answer that is missing.
     """
@@ -110,7 +110,7 @@ def read_category(category: str) -> list[tuple[str, dict]]:
     path = root() / "data" / f"BFCL_v4_{category}.json"
     answers = root() / "data" / "possible_answer" / path.name
     truths = {}
-    # (ir)relevance rows have no answer: a call is right or wrong as such
+    # (ir)relevance rows have no answer: it only counts whether a call is made
     if not category.endswith("relevance"):
         truths = {answer.get("id"): answer.get("ground_truth") for _, answer in read_jsonl(answers)}
     rows = []
@@ -126,19 +126,19 @@ def read_category(category: str) -> list[tuple[str, dict]]:
 
 @functools.cache
 def tasks(category: str) -> tuple[ScriptedTask, ...]:
-    """All tasks of one multi-turn category, docs joined. Raises InputError as `read_category` and
-    `task_from_dict`.
+    """All tasks of one multi-turn category, with docs. Raises InputError as `read_category` and
+    `task_from_dict` do.
     """
     if category not in MULTI_TURN:
         raise InputError(
             f"BFCL category {category!r} has no multi-turn tasks; known: {', '.join(MULTI_TURN)}"
         )
-    loaded = []
+    result = []
     for origin, row in read_category(category):
         classes = [name for name in row.get("involved_classes", []) if name in _MODULES]
         docs = [doc for name in classes for doc in _docs(name)]
-        loaded.append(task_from_dict({**row, "category": category, "function": docs}, origin))
-    return tuple(loaded)
+        result.append(task_from_dict({**row, "category": category, "function": docs}, origin))
+    return tuple(result)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """The toolbox world: six small services, scripted users and an expert, in BFCL's task format.
 
-`tasks("train", 200, seed=0)` writes tasks; `find_task(id)` writes one again from its id alone. The splits
+`tasks("train", 200, seed=0)` generates tasks; `find_task(id)` generates one again from its id. The splits
 "pretrain", "train" and "test" share functions and closed sets (days, rooms) but no value words, and "test"
 combines verb phrases and sentence frames that the others never combine.
 """
@@ -19,7 +19,7 @@ from pivotrl_jax.records import InputError, Trajectory
 
 
 class Toolbox(Environment):
-    """Tasks of the "train" split to learn from; of the "test" split to evaluate and to validate on.
+    """Trains on tasks of the "train" split; evaluates and validates on tasks of the "test" split.
 
     The test tasks do not depend on the run's seed, so runs with different seeds are compared on the same
     tasks.
@@ -52,15 +52,15 @@ class Toolbox(Environment):
                 raise InputError(f"config.data.{field} is {data[field]}; it must be positive")
         if validation.every and validation.seed == data.held_out_seed:
             raise InputError(
-                f"config.validation.seed is {validation.seed}, and so is config.data.held_out_seed: these "
-                "are the held-out tasks themselves; take another number"
+                f"config.validation.seed is {validation.seed}, the same as config.data.held_out_seed, so "
+                "validation would use the held-out tasks; take another number"
             )
 
 
 environment = Toolbox()
 
 
-# In results and errors, and nowhere else.
+# Words that occur only in results and errors.
 _RESULT_WORDS = """
     error no such exists wrong value event file item product person phone message room board task tasks moved
     removed guest locked total paid sent saved muted degrees song alarm done text name price hour day folder
@@ -74,7 +74,7 @@ def all_words() -> list[str]:
         texts += [*phrase.verbs, *phrase.frames, *phrase.miss_verbs, *phrase.miss_frames]
         texts += [phrase.reply, phrase.ask, phrase.answer]
     texts = [re.sub(r"\{\w+\}", " ", text) for text in texts]
-    texts += [" in folder on board with the card for hours at it and"]  # optional values, names of things
+    texts += [" in folder on board with the card for hours at it and"]  # with optional values; names
     for doc in (doc for docs in DOCS.values() for doc in docs):
         properties = doc["parameters"]["properties"]
         texts += [doc["name"].replace("_", " "), doc["description"]]

@@ -1,4 +1,4 @@
-"""How the expert demonstrates a task: with one habit or many, straight or with detours.
+"""How the expert demonstrates a task: with one habit or many, with or without detours.
 
 Every demonstration succeeds: it does what the ground truth does, so filters by success keep it. A detour is
 an action that makes no progress: a slip (a wrong value, answered by an error and then corrected) or a look at
@@ -22,10 +22,10 @@ STYLES = ("diverse", "clean")
 def demonstrate(task: ScriptedTask, style: str = "diverse", detours: float = 0.0) -> Trajectory:
     """The expert's trajectory through a task.
 
-    style: "diverse" is the task's own habits (calls bundled or not, defaults spelled out or not, arguments in
-    either order); "clean" is one habit for all tasks: a call per action, no defaults, arguments in the docs'
-    order. detours: the chance that a detour precedes an action with calls. Raises InputError for other
-    values.
+    style: "diverse" uses the habits of the task's expert (calls bundled or not, defaults spelled out or not,
+    arguments in either order); "clean" is one habit for all tasks: a call per action, no defaults, arguments
+    in the docs' order. detours: the chance that a detour precedes an action with calls. Raises InputError for
+    other values.
     """
     if style not in STYLES:
         raise InputError(f"data.style is {style!r}; use one of {', '.join(STYLES)}")

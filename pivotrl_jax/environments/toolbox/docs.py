@@ -1,7 +1,7 @@
 """Function docs of the toolbox services in BFCL's form, written as one signature per line.
 
-`DOCS[service]` is a list of five `{"name", "description", "parameters"}` docs. Tasks share these objects:
-read only.
+`DOCS[service]` is a list of five `{"name", "description", "parameters"}` docs. Tasks share these objects, so
+do not modify them.
 """
 
 import json

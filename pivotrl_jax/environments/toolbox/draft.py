@@ -21,12 +21,12 @@ class Draft:
         self._pools = {kind: list(splits[split]) for kind, splits in WORDS.items()}
         self.world: dict[str, Any] = {}
         self.config: dict[str, dict] = {}
-        self.focus: tuple[str, str] | None = None  # what "it" means
-        self.first = True  # drawing the first clause of a turn
+        self.focus: tuple[str, str] | None = None  # (kind, name) that "it" refers to
+        self.first = True  # the clause being drawn is the first of its turn
         self.solo = False  # the clause must be the only one of its turn
         self._touched: set[tuple] = set()  # what the clauses of this turn are about
-        self._known: dict[tuple, Any] = {}  # ids, rooms and messages that results have told
-        self._reserved: set[tuple] = set()  # ids given to fresh things
+        self._known: dict[tuple, Any] = {}  # ids, rooms and messages that results have shown
+        self._reserved: set[tuple] = set()  # ids that new things will get
 
     # Chance
 
@@ -38,7 +38,7 @@ class Draft:
         return low + int(self._random() * (high - low + 1))
 
     def pick(self, options: Sequence, but: Any = None) -> Any:
-        """One of the options, not `but`."""
+        """One of the options, except `but`."""
         if but is not None:
             options = [option for option in options if option != but]
         return options[int(self._random() * len(options))]
@@ -122,7 +122,7 @@ class Draft:
         self._touched.clear()
 
     def touch(self, *key: str) -> bool:
-        """Reserve a thing for a clause; False when an earlier clause of this turn is about it."""
+        """Reserve a thing for a clause; False if an earlier clause of this turn is already about it."""
         if key in self._touched:
             return False
         self._touched.add(key)
@@ -139,11 +139,11 @@ class Draft:
     def fresh(self, kind: str) -> str:
         """A word for a new thing whose id is not taken, so that ids do not depend on the order of calls."""
         key, service = KINDS[kind][2], self.world[KINDS[kind][3]]
-        taken = {entry[key] for entry in self.table(kind).values()}
+        ids = {entry[key] for entry in self.table(kind).values()}
         while True:
             word = self.word("people" if kind == "person" else "titles")
             number = service._identify(word, [])
-            if number not in taken and (kind, number) not in self._reserved:
+            if number not in ids and (kind, number) not in self._reserved:
                 self._reserved.add((kind, number))
                 self.touch(kind, word)
                 return word
@@ -151,9 +151,9 @@ class Draft:
     def existing(
         self, kind: str, unknown: bool = False, having: tuple | None = None, among=None
     ) -> str | None:
-        """The name of an existing thing that no clause of this turn is about; often the one just spoken of.
+        """The name of an existing thing that no clause of this turn is about; often the one just mentioned.
 
-        `unknown`: no result has told its id; `having`: (key, value) of its entry; `among`: only these names.
+        `unknown`: no result has shown its id; `having`: (key, value) of its entry; `among`: only these names.
         """
         names = [
             name
@@ -178,7 +178,7 @@ class Draft:
         return name
 
     def speak(self, kind: str, name: str) -> str:
-        """What the user calls it: often "it", when the turn before was about nothing else."""
+        """How the user refers to it: often as "it", if the turn before was about nothing else."""
         if self.first and self.focus == (kind, name) and self.chance(0.7):
             return "it"
         return name if kind == "item" else f"{kind} {name}"
@@ -224,7 +224,7 @@ class Draft:
         """Execute the plans. Returns the call strings, the sizes of the groups that could be made at once,
         and the results of the last plan's calls merged into one dict.
 
-        With `style["bundle"]` look-ups of all plans come first; else each call comes when it is needed.
+        With `style["bundle"]`, the look-ups of all plans come first; otherwise each comes when it is needed.
         """
         act = _Turn(self, style)
         if style["bundle"]:
@@ -256,20 +256,20 @@ class Draft:
 
 
 class _Turn:
-    """The calls of one user turn, being made."""
+    """Makes the calls of one user turn and records them."""
 
     def __init__(self, draft: Draft, style: dict[str, bool]):
         self.draft, self.style = draft, style
         self.truth: list[str] = []
         self.groups: list[int] = []
-        self._made: dict[Any, int] = {}  # Id or function -> index of the call that told it
+        self._call_index: dict[Any, int] = {}  # Id or function -> index of the call that gave it
         self._results: dict[str, dict] = {}
 
     def look_up(self, arguments: dict) -> None:
         for value in arguments.values():
             if isinstance(value, Id) and self.draft.known(value) is None:
                 function, parameter = KINDS[value.kind][:2]
-                self._made[value] = len(self.truth)
+                self._call_index[value] = len(self.truth)
                 self.call(function, {parameter: value.name})
 
     def call(self, function: str, arguments: dict) -> dict:
@@ -277,10 +277,10 @@ class _Turn:
         values = {}
         for key, value in arguments.items():
             if isinstance(value, Id):
-                needs.append(self._made.get(value, -1))
+                needs.append(self._call_index.get(value, -1))
                 value = self.draft.known(value)
             elif isinstance(value, Out):
-                needs.append(self._made[value.function])
+                needs.append(self._call_index[value.function])
                 value = self._results[value.function][value.key]
             values[key] = value
         if self.style["defaults"]:
@@ -290,7 +290,7 @@ class _Turn:
             self.groups[-1] += 1
         else:
             self.groups.append(1)
-        self._made[function] = len(self.truth)
+        self._call_index[function] = len(self.truth)
         names = reversed(values) if self.style["reversed"] else values
         self.truth.append(f"{function}({', '.join(f'{k}={values[k]!r}' for k in names)})")
         service = next(s for s in self.draft.world.values() if hasattr(s, function))

@@ -1,8 +1,8 @@
 """What a user can want: each intent draws values for the current state and plans the calls that do it.
 
 A plan is `(slots, calls)`: slots fill the phrases, calls are `(function, arguments)` in order. An argument
-may be an `Id` (looked up by name first, unless the conversation already told it) or an `Out` (a key of the
-result before). An intent returns None when the state offers nothing to do.
+may be an `Id` (looked up by name first, unless the conversation has already shown it) or an `Out` (a value
+from an earlier result). An intent returns None when the state offers nothing to do.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ KINDS = {
 }
 
 
-# functions whose result tells an id -> (kind, parameter that holds the name)
+# functions whose result shows an id -> (kind, parameter that holds the name)
 TELLS = {row[0]: (kind, row[1]) for kind, row in KINDS.items()} | {
     "add_event": ("event", "title"),
     "make_file": ("file", "name"),
@@ -49,7 +49,7 @@ TELLS = {row[0]: (kind, row[1]) for kind, row in KINDS.items()} | {
 
 
 def _named(d, kind: str, **rules) -> dict | None:
-    """Slots for an existing thing: its name, and how the user calls it ("it" when just spoken of)."""
+    """Slots for an existing thing: its name, and what the user calls it ("it" if just mentioned)."""
     title = d.existing(kind, **rules)
     return title and {"title": title, "obj": d.speak(kind, title), "focus": (kind, title)}
 

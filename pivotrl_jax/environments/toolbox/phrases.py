@@ -1,4 +1,4 @@
-"""What users and experts say: for each intent a few verb phrases times two sentence frames.
+"""What users and experts say: for each intent, a few verb phrases and two sentence frames.
 
 A clause is a frame with a verb phrase in it. The combination of verb phrase number v and frame number f is
 held out for the test split when `(v + f) % 3 == 0`; every verb phrase and every frame also occurs in a
@@ -13,7 +13,7 @@ _LOOK = ("tell me", "show me", "look up", "check")
 
 @dataclasses.dataclass(frozen=True)
 class Phrase:
-    """One intent. `ask` is what the expert says when the user used `miss_*`, which leave out `answer`."""
+    """One intent. `ask` is what the expert says after a clause of `miss_*`, which leaves out `answer`."""
 
     verbs: tuple[str, ...]
     frames: tuple[str, ...]

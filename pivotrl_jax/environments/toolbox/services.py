@@ -1,7 +1,7 @@
 """Six small stateful services that follow BFCL's backend protocol.
 
 `_load_scenario(config)` sets the public attributes, which are the state; public methods are the functions;
-results are small JSON-able dicts, failures are `{"error": ...}`. Ids are given by content (`_identify`), so
+results are small JSON-able dicts, failures are `{"error": ...}`. Ids depend on content only (`_identify`), so
 two independent calls leave the same state and the same results in either order.
 """
 
@@ -12,7 +12,7 @@ from pivotrl_jax.environments.toolbox import values
 
 
 def _integer(value: Any, low: int = 0, high: int = 99) -> int | None:
-    """The integer meant by `value` (5.0 is 5, True is not 1), or None when it is none or out of range."""
+    """The integer meant by `value` (5.0 is 5, True is not 1), or None if there is none in the range."""
     if type(value) is float and low <= value <= high and value.is_integer():
         return int(value)
     return value if type(value) is int and low <= value <= high else None

@@ -1,4 +1,4 @@
-"""Tasks of scripted users, who want things from two services, and of the expert who does them.
+"""Tasks: scripted users who want things from two services, and the expert who does them.
 
 A task is written turn by turn against live services, so every ground truth is executable by construction.
 """
@@ -15,7 +15,7 @@ from pivotrl_jax.records import InputError
 
 WORD_LIMITS = (6, 14)  # of a user sentence
 MAX_CALLS = 3  # of a user turn
-TURNS = (2, 2, 2, 2, 2, 3, 3, 3, 4, 5)  # drawn from
+TURNS = (2, 2, 2, 2, 2, 3, 3, 3, 4, 5)  # numbers of user turns to draw from
 BUNDLES, DEFAULTS, REVERSED = 0.5, 0.2, 0.2  # shares of experts with these habits
 MISSING = 0.3  # share of tasks with a missing parameter
 COMPOUND = 0.5  # share of call turns that try for a second wish
@@ -143,7 +143,7 @@ class _Writer:
         return "toolbox_miss_param" if at == -1 else "toolbox_base"
 
     def docs(self) -> list[dict]:
-        """The docs of both services in random order, up to two functions that are not needed left out."""
+        """The docs of both services in random order, without up to two functions that are not needed."""
         docs = [doc for service in self.services for doc in DOCS[service]]
         self.draft.shuffle(docs)
         needed = {call.split("(", 1)[0] for calls in self.truth for call in calls}
@@ -180,7 +180,7 @@ def tasks(split: str, count: int, seed: int) -> list[ScriptedTask]:
 
 
 def find_task(task_id: str) -> ScriptedTask:
-    """The task of an id such as "toolbox_train_0_17", written again. Raises InputError for any other id."""
+    """The task of an id such as "toolbox_train_0_17", generated again. Raises InputError for any other id."""
     match = re.fullmatch(r"toolbox_([a-z]+)_(\d+)_(\d+)", task_id)
     if not match or match[1] not in SPLITS:
         raise InputError(f"task id {task_id!r} is not of the toolbox; ids look like toolbox_train_0_17")

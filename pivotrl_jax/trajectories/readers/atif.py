@@ -7,8 +7,8 @@
          "observation": {"results": [{"source_call_id", "content"}]}}]}
 
 An agent's step is an assistant turn and its results follow it. A result that names no call answers the oldest
-open one; without a call it is what the environment says, a user message. Steps with `is_copied_context` are
-context, embedded subagents are trajectories of their own. The reward is the trial's: `result.json` or
+open one; a result without an open call becomes a user message. Steps with `is_copied_context` are context.
+Embedded subagents become trajectories of their own. The reward is the trial's, from `result.json` or
 `verifier/reward.txt` in the folder above the agent's.
 """
 
@@ -33,12 +33,12 @@ SHELLS = ("bash", "shell", "terminal", "exec", "execute", "keystrokes", "command
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """An object whose `schema_version` says ATIF."""
+    """Whether it is an object whose `schema_version` says ATIF."""
     return isinstance(sample, dict) and str(sample.get("schema_version", "")).startswith("ATIF")
 
 
 def episodes(document: Any, where: str) -> Iterable[Document]:
-    """The trajectory, or those of a list, and those of their subagents, which the newest versions embed."""
+    """A document's trajectories, and those of embedded subagents (only in the newest versions)."""
     open_documents = list(base.unrolled(document, where, recognise))[::-1]
     while open_documents:
         place, one = open_documents.pop()
@@ -53,7 +53,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     version = str(require(document, dict, "a trajectory").get("schema_version"))
     match = re.fullmatch(r"ATIF-v1\.(\d{1,3})", version)
     if not match or int(match[1]) > NEWEST:
-        raise InputError(f"schema_version is {version!r}; read are ATIF-v1.0 to ATIF-v1.{NEWEST}")
+        raise InputError(f"schema_version is {version!r}; want ATIF-v1.0 to ATIF-v1.{NEWEST}")
     agent = document.get("agent") if isinstance(document.get("agent"), dict) else {}
     messages, skip = _messages(require(document.get("steps"), list, '"steps"'))
     tools = agent.get("tool_definitions")
@@ -139,7 +139,7 @@ def _results(step: dict, calls: list[dict]) -> list[Message]:
 
 
 def _verifier(agent: str, messages: list[Message], tools: Any) -> str:
-    """ "terminal" for an agent that types into one, else by the names of its tools."""
+    """ "terminal" for an agent that types into a terminal, else chosen by the names of its tools."""
     names = [c["function"]["name"] for m in messages for c in m.get("tool_calls", ())]
     shell = [n for n in names if set(re.split(r"[^a-z]+", n.lower())) & set(SHELLS)]
     if "terminus" in agent.lower() or len(shell) * 2 > len(names):
@@ -160,4 +160,4 @@ def _reward(document: dict, where: str) -> float | None:
                 return building.number(rewards["reward"])
         return float((trial / "verifier" / "reward.txt").read_text(encoding="utf-8").strip()[:40])
     except (InputError, ValueError, OSError):
-        return None  # unknown, which the success filter counts
+        return None  # unknown; the success filter counts these

@@ -38,12 +38,12 @@ a complete reader:
             )
         )
 
-`building.checked` validates messages and tools, and adds the turns that are no candidates in any format
-(greetings, empty turns, unreadable calls) to `Trajectory.skip`. A reader that sees other turns which should
-not be imitated puts them there itself, under one of the reasons in building.py.
+`building.checked` validates messages and tools, and adds the turns that are not imitated in any format
+(greetings, empty turns, unreadable calls) to `Trajectory.skip`. If the format has other turns that should not
+be imitated, the reader adds them to `skip`, with one of the reasons in building.py.
 
-Whatever cannot be read raises InputError with a sentence that says what was wrong and what to do. The episode
-is then left out and the user is told. Two more functions are optional:
+If an episode cannot be read, raise InputError with a sentence that says what is wrong and what to do. The
+episode is then left out, and the sentence is reported to the user. Two more functions are optional:
 
     episodes(document, where)    (where, episode) pairs, for a document that holds several episodes
     documents(path)              (where, document) pairs, for a file that is not JSON, or a folder
@@ -52,8 +52,8 @@ Without `episodes`, a document is one episode, or a list of them.
 
 To use a reader, name it in config.data.format, or in `candidates --format`: "package.module:" is a module,
 "package.module:object" an object in it. A reader that is installed as an entry point in the group
-"pivotrl_jax.readers" goes by its short name, and also takes files that no built-in reader recognises. A
-reader of this package is a file in this folder and a line in `reading.READERS`.
+"pivotrl_jax.readers" can be called by its short name, and also gets the files that no built-in reader
+recognises. A reader of this package is a file in this folder and a line in `reading.READERS`.
 '''
 
 from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +75,7 @@ class Reader(Protocol):
 
 
 def read_documents(reader: Reader, documents: Iterable[Document]) -> tuple[list[Trajectory], dict[str, str]]:
-    """(trajectories, where -> why an episode was left out). A document may be the InputError it raised."""
+    """(trajectories, where -> why an episode was left out). An unreadable document is an InputError."""
     trajectories: list[Trajectory] = []
     left_out: dict[str, str] = {}
     for where, episode in _episodes(reader, documents):
@@ -103,7 +103,7 @@ def _episodes(reader: Reader, documents: Iterable[Document]) -> Iterator[Documen
 
 
 def unrolled(document: Any, where: str, recognise: Callable[[Any, Path], bool]) -> Iterator[Document]:
-    """The document itself; or each of its items, if it is a list that `recognise` does not take for one."""
+    """The document itself; or each item of a list, unless `recognise` takes the list for one document."""
     if isinstance(document, list) and not recognise(document, Path(where)):
         yield from ((f"{where}:{i}", episode) for i, episode in enumerate(document, 1))
     else:

@@ -11,12 +11,12 @@ from pivotrl_jax.chat.messages import UNPARSEABLE, read_messages
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
 
-# Why an assistant turn is no candidate: the values of `Trajectory.skip`.
+# Why an assistant turn gives no candidate: the values of `Trajectory.skip`.
 GREETING = "greeting"  # it answers nobody: no user has spoken yet
-NO_ACTION = "no_action"  # it says and does nothing, or its format wants an action and it has none
+NO_ACTION = "no_action"  # it says and does nothing, or lacks the action that its format requires
 UNPARSEABLE_CALL = "unparseable_call"  # its action cannot be read
 CALL_ERROR = "call_error"  # the environment answered with an error
-REPEATED = "repeated"  # the same action was demonstrated often enough
+REPEATED = "repeated"  # the same action has been demonstrated often enough
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
 
 BASH_TOOL = {
@@ -37,8 +37,8 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
     """The trajectory with checked messages and tools, and with the turns of `plain_skips` skipped too.
 
     Messages may still be loosely typed (see `read_messages`); their number and order stay. A result message
-    may carry "error": True, which stays: the source itself says that the call failed. `case`, if given, goes
-    to every assistant turn. Raises InputError.
+    may carry "error": True, which is kept: the source says that the call failed. `case`, if given, becomes
+    the case of every assistant turn. Raises InputError.
     """
     loose = trajectory.messages
     if any(isinstance(m, dict) and m.get("role") == "tool" for m in loose[:1]):
@@ -64,12 +64,12 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
 
 
 def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]:
-    """Index -> reason, for those of `turns` that are no candidates in any format."""
-    spoken = next((i for i, m in enumerate(messages) if m["role"] in ("user", "tool")), len(messages))
+    """Index -> reason, for those of `turns` that give no candidate in any format."""
+    first_input = next((i for i, m in enumerate(messages) if m["role"] in ("user", "tool")), len(messages))
     skip = {}
     for i in turns:
         calls = messages[i].get("tool_calls") or []
-        if i == 0 or (i < spoken and not calls):
+        if i == 0 or (i < first_input and not calls):
             skip[i] = GREETING
         elif any(UNPARSEABLE in c["function"]["arguments"] for c in calls):
             skip[i] = UNPARSEABLE_CALL
@@ -84,7 +84,7 @@ def number(value: Any) -> float | None:
 
 
 def stem(where: str) -> str:
-    """The name of a place in ids: the file's name without its endings, with the numbers if there are any.
+    """A place as a part of ids: the file's name without its endings, with the numbers if there are any.
 
     >>> stem("runs/django__django-1.traj.json"), stem("rows.jsonl:3")
     ('django__django-1', 'rows:3')

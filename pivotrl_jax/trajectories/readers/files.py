@@ -1,4 +1,4 @@
-"""Documents out of files: JSON, JSON lines, parquet. One that cannot be read is reported, never dropped."""
+"""Documents from files: JSON, JSON lines, parquet. What cannot be read is reported, never dropped."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 from pivotrl_jax.chat.json_text import read_value
 from pivotrl_jax.records import InputError
 
-# (where, value): a JSON value and its place, "file" or "file:number". Where a value could not be read, the
-# InputError that says why stands in its place.
+# (where, value): a JSON value and its place, "file" or "file:number". If the value could not be
+# read, the InputError that says why takes its place.
 Document = tuple[str, Any]
 
 EXTRA = "pip install -e '.[datasets]'"
@@ -63,7 +63,7 @@ def _parquet(path: Path) -> Iterator[Document]:
 
 
 def without_nulls(value: Any) -> Any:
-    """`value` without the keys that are null: a parquet column holds the keys of every row in each row."""
+    """`value` without the keys that are null: in parquet, each row has the keys of all rows."""
     if isinstance(value, dict):
         return {k: without_nulls(v) for k, v in value.items() if v is not None}
     return [without_nulls(v) for v in value] if isinstance(value, list) else value

@@ -1,13 +1,13 @@
 """mini-swe-agent trajectories (.traj.json): a bash-only agent that repairs a repository.
 
-Read: a bare list of messages (before version 1), {"info", "messages", "trajectory_format"} with the command
-in a fence, and version 2 with native tool calls. A fenced command becomes a call of `bash` with
-{"command": ...}, its thought stays as content, and the observation, a user message there, becomes the call's
-result. The system prompt is kept as it was and may still ask for a fence. A turn without exactly one fence
-stays text and is skipped (unparseable_call).
+Three forms are read: a bare list of messages (before version 1), {"info", "messages", "trajectory_format"}
+with the command in a fence, and version 2 with native tool calls. A fenced command becomes a call of `bash`
+with {"command": ...}; its thought stays as content. The observation, which the file holds as a user message,
+becomes the call's result. The system prompt is kept as it was and may still ask for a fence. A turn without
+exactly one fence stays text and is skipped (unparseable_call).
 
-A result with a nonzero return code carries "error": True. The files record no reward: whether the repair
-passed is decided elsewhere.
+A result with a nonzero return code carries "error": True. The agent records no reward, since the repair is
+tested elsewhere; `resolved` is the reward if it was added to the file.
 """
 
 import re
@@ -27,7 +27,7 @@ RETURN_CODE = re.compile(r"<returncode>\s*(-?\d+)\s*</returncode>")
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """By `trajectory_format` or `mini_version`; a bare list of messages by its fences or return codes."""
+    """Looks for `trajectory_format` or `mini_version`; in a bare list, for fences or return codes."""
     if isinstance(sample, dict):
         info = sample.get("info") if isinstance(sample.get("info"), dict) else {}
         named = str(sample.get("trajectory_format", "")).startswith("mini-swe-agent")
@@ -70,7 +70,7 @@ def _messages(raw: list) -> tuple[list[Message], dict[int, str]]:
     for i, message in enumerate(raw):
         role = require(message, dict, f"messages[{i}]").get("role")
         extra = message.get("extra") if isinstance(message.get("extra"), dict) else {}
-        if role == "exit":  # version 2 closes with what was submitted
+        if role == "exit":  # version 2 ends with the submission
             continue
         content = content_text(message.get("content"))
         if role == "assistant":

@@ -3,8 +3,8 @@
     {"responses_create_params": {"input": [...], "tools": [...]}, "expected_action": {...},
      "agent_ref": {"type": "responses_api_agents", "name": "..."}}
 
-The turns before it are context. The agent, or where a row names none its shape, says which server scores it,
-and so which verifier of ours in the mode "nemo_gym":
+The turns before it are context. The agent that a row names, or else the row's shape, tells which server
+scores it, and so which of our verifiers (in the mode "nemo_gym") does the same:
 
 | row | verifier | in the case |
 |---|---|---|
@@ -15,10 +15,10 @@ and so which verifier of ours in the mode "nemo_gym":
 | `expected_answer`, `metadata.harness` (terminus) | terminal:nemo_gym | the same, `threshold` |
 | `expected_action` and `harness` or `declared_tools` | terminal:nemo_gym | the same, `threshold` |
 
-Everything else that a row says is kept in the case under "nemo_gym". A row that we exported (its key
-"pivotrl") comes back as it was, unless somebody changed what it shows. Of several rollouts of one task the
-first is read. Rows whose server scores no single action are left out: string_match, equivalence judges,
-images.
+All other fields of a row are kept in the case under "nemo_gym". A row that we exported (it has the key
+"pivotrl") becomes the same candidate again, unless its other fields were changed. Only the first of several
+rollouts of one task is read. Rows whose server does not score a single action are left out: string_match,
+equivalence judges, images.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,6 @@ OURS = "pivotrl"
 VERSION = 1
 
 
-# parts of an agent's name -> verifier, and what its server's configuration sets
 _LOOSE = {"tool_call_comparator_config": {"word_count_similarity_threshold": 0.0}}
 
 _COUNTED = {
@@ -56,6 +55,7 @@ _COUNTED = {
     }
 }
 
+# (part of an agent's name, verifier, what its server's configuration sets); the first match counts
 AGENTS = (
     ("swe_pivot_single_step", "tool_call:nemo_gym", _LOOSE),
     ("argument_comparison_swe", "tool_call:nemo_gym", _LOOSE),  # the name in the first SWE release
@@ -67,20 +67,20 @@ AGENTS = (
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """A request and what is expected of the answer to it."""
+    """Whether it has a request and what is expected of the response to it."""
     params = sample.get("responses_create_params") if isinstance(sample, dict) else None
     return isinstance(params, dict) and "input" in params and any(key in sample for key in GOLDS)
 
 
 def documents(path: Path) -> Iterator[Document]:
-    """The documents of a file, but of several rollouts of one task only the first."""
-    seen = set()
+    """The documents of a file, with only the first of several rollouts of one task."""
+    tasks = set()
     for where, row in files.documents(path):
         task = row.get("_ng_task_index") if isinstance(row, dict) else None
         if isinstance(task, int) and "response" in row:
-            if task in seen:
-                continue  # the same state once more
-            seen.add(task)
+            if task in tasks:
+                continue  # another rollout from the same state
+            tasks.add(task)
         yield where, row
 
 
@@ -144,7 +144,7 @@ def _tools(row: dict, params: dict) -> list:
 
 
 def _scenario(row: dict) -> str:
-    """What rows of one task have in common: they stay on one side of a split."""
+    """What rows of one task have in common, so that a split does not divide them; "" if nothing."""
     metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
     names = (row.get("scenario"), metadata.get("instance_id"), metadata.get("task_name"))
     names += (metadata.get("source_trajectory_uid"), row.get("trajectory_id"))
@@ -158,10 +158,10 @@ _READ += ("response", "reward", "category", "_ng_task_index", "_ng_rollout_index
 
 
 def _provenance(row: dict, params: dict) -> dict:
-    """What a row says besides state, action and options: provenance, profiles, the request's other fields."""
-    kept = {k: v for k, v in row.items() if k not in _READ and v is not None}
+    """A row's fields besides state, action and options: provenance, profiles, the request's other fields."""
+    fields = {k: v for k, v in row.items() if k not in _READ and v is not None}
     request = {k: v for k, v in params.items() if k not in ("input", "tools") and v is not None}
-    return {**kept, "responses_create_params": request} if request else kept
+    return {**fields, "responses_create_params": request} if request else fields
 
 
 # ---- which verifier, what is expected
@@ -175,8 +175,8 @@ def agent_name(row: dict) -> str:
 
 
 def expectation(row: dict) -> tuple[str, dict, Message]:
-    """(verifier, its case, the demonstration). Raises InputError where the row's server scores
-    no single action."""
+    """(verifier, its case, the demonstration). Raises InputError if the row's server does
+    not score a single action."""
     agent = agent_name(row)
     options = {k: row[k] for k in ("harness", "threshold", "config") if row.get(k) is not None}
     expected = row.get("expected_action")
@@ -187,7 +187,7 @@ def expectation(row: dict) -> tuple[str, dict, Message]:
         demonstration = responses_message(expected)
         if "harness" in row or "declared_tools" in row or "multi_harness" in agent:
             return "terminal:nemo_gym", {**options, "expected_action": expected}, demonstration
-        options.pop("threshold", None)  # those servers have none; it stays in what is kept
+        options.pop("threshold", None)  # these servers have none; `_provenance` keeps it
         name, config = next(((v, c) for part, v, c in AGENTS if part in agent), ("tool_call:nemo_gym", {}))
         return name, {**({"config": config} if config else {}), **options}, demonstration
     if isinstance(row.get("expected_answers"), list):
@@ -206,14 +206,14 @@ def _terminus(row: dict, options: dict) -> tuple[str, dict, Message]:
             f"a row of {agent_name(row) or 'another server'}, which scores no single action; want "
             '"expected_action", or "expected_answer" with "metadata.harness"'
         )
-    if metadata.get("harness") is None:  # the keys of the answer tell it
+    if metadata.get("harness") is None:  # the keys of the answer show which it is
         metadata = {**metadata, "harness": _terminus_json(answer)}
     case = {**options, "expected_answer": answer, "metadata": metadata}
     return "terminal:nemo_gym", case, {"role": "assistant", "content": answer}
 
 
 def _terminus_json(answer: str) -> str:
-    """The harness whose JSON the answer is, "" for another text."""
+    """The harness in whose JSON form the answer is; "" for any other text."""
     try:
         value, _ = strict_json(answer.rpartition("</think>")[2])
     except ValueError:
@@ -227,7 +227,7 @@ def _terminus_json(answer: str) -> str:
 
 
 def gold_fields(candidate: Candidate) -> dict:
-    """The part of a row that says what is expected."""
+    """The fields of a row that say which action is expected."""
     verifier, case = candidate.verifier.partition(":")[0], candidate.case
     if verifier != "terminal" or not terminal_cases.is_terminus(candidate):
         return {"expected_action": responses.expected_action(candidate.demonstration)}
@@ -239,8 +239,8 @@ def gold_fields(candidate: Candidate) -> dict:
 
 
 def own_candidate(row: dict) -> Candidate | None:
-    """The candidate that a row with our key was made of. None: it has no such key, or what the row shows is
-    not what that candidate shows any more, and then the row is right. Raises InputError for a broken key."""
+    """The candidate that we exported as this row. None if the row lacks our key, or if its other fields were
+    changed since, which then take precedence. Raises InputError for a broken key."""
     ours = row.get(OURS)
     if not isinstance(ours, dict) or ours.get("version") != VERSION:
         return None
@@ -257,18 +257,18 @@ def own_candidate(row: dict) -> Candidate | None:
             case=ours["case"],
             scenario=ours["scenario"],
         )
-        shown = responses.items_of(candidate.messages), [tools_lib.flat_tool(t) for t in candidate.tools]
+        exported = responses.items_of(candidate.messages), [tools_lib.flat_tool(t) for t in candidate.tools]
         gold = gold_fields(candidate)
     except (KeyError, TypeError, AttributeError, IndexError) as e:
         raise InputError(
             f'"{OURS}" cannot be read ({type(e).__name__}: {e}); remove it, or repair it'
         ) from None
-    same = same_json(shown, (params["input"], params["tools"]))
+    same = same_json(exported, (params["input"], params["tools"]))
     return candidate if same and all(same_json(row.get(k), v) for k, v in gold.items()) else None
 
 
 def patch(read_back: list[Message], messages: list[Message]) -> dict | list | None:
-    """What `_patched` needs to make `messages` of what a row's items read as; None: nothing."""
+    """What `_patched` needs to turn `read_back`, read from a row, into `messages`; None if they are equal."""
     if len(read_back) != len(messages):
         return messages
     return {str(i): b for i, (a, b) in enumerate(zip(read_back, messages)) if not same_json(a, b)} or None

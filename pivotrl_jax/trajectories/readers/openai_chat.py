@@ -3,10 +3,10 @@ holds one row, a list of rows, or the messages of one conversation.
 
     {"messages": [...], "tools": [...], "id": "optional", "scenario": "optional", "reward": 1.0}
 
-Messages hold `role`, `content` (text, or text parts), and where they apply `tool_calls`, `tool_call_id` and
-`reasoning_content`. `arguments` may be a JSON string or an object; inside the project they are objects. A
+Messages hold `role`, `content` (text, or text parts), and, where they apply, `tool_calls`, `tool_call_id` and
+`reasoning_content`. `arguments` may be a JSON string or an object; in this project they are objects. A
 think block at the start of an assistant's content moves to `reasoning_content`; developer becomes system.
-Also read: "conversations" for "messages", with `from` and `value` (human, gpt) for `role` and `content`;
+Also accepted: "conversations" for "messages", with `from` and `value` (human, gpt) for `role` and `content`;
 messages or tools as JSON text; "weight": 0 on an assistant message, which makes it context.
 """
 
@@ -77,7 +77,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 
 def messages_of(row: dict) -> Any:
-    """The messages of a row, under whichever name, decoded where they are JSON text; None: there are none."""
+    """The messages of a row, under either name, decoded if they are JSON text; None if there are none."""
     for key in MESSAGE_FIELDS:
         value = row.get(key)
         if isinstance(value, str) and value.lstrip().startswith("["):
@@ -97,7 +97,7 @@ def _decoded(value: str, key: str) -> Any:
 
 
 def _renamed(message: Any) -> Any:
-    """A message of ShareGPT's form (`from`, `value`) in OpenAI's."""
+    """A message in ShareGPT's form (`from`, `value`), turned into OpenAI's."""
     if not isinstance(message, dict) or "role" in message or "from" not in message:
         return message
     role = {"human": "user", "gpt": "assistant", "observation": "tool"}.get(str(message["from"]))

@@ -3,10 +3,11 @@
     {"id": 3, "source": "agent", "action": "edit", "args": {...}, "tool_call_metadata": {...}}
     {"id": 4, "source": "agent", "observation": "edit", "cause": 3, "content": "..."}
 
-An agent's action becomes an assistant turn. With `tool_call_metadata` that is the model's own message, once
-for all events of one response; without, a call named after the action whose arguments are the event's. Events
-of the platform itself (state changes, recalls) are no messages. A result is an error when the observation
-is "error" or its exit code is not 0; it carries "error": True. A row's `resolved` report is the reward.
+An agent's action becomes an assistant turn. If the action has `tool_call_metadata`, the turn is the model's
+own message, once for all events of one response; otherwise it is a call that is named after the action and
+has the event's arguments. Internal events of the platform (state changes, recalls) give no messages. A result
+is an error, and carries "error": True, when the observation is "error" or its exit code is not 0. A row's
+`resolved` report is the reward.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from pivotrl_jax.trajectories.readers import building
 
 VERIFIER = "swe"
 
-# What the platform tells itself: nothing of it reaches the model as a turn of its own.
+# Internal events of the platform: none of them reaches the model as a turn.
 SILENT = (
     "agent_state_changed",
     "change_agent_state",
@@ -34,7 +35,7 @@ NOT_ARGUMENTS = ("thought", "impl_source", "translated_ipython_code", "confirmat
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """A list of events, or an object whose `history` is one (older ones hold pairs of events)."""
+    """Whether it is a list of events, or an object whose `history` is one (of pairs in old files)."""
     events = sample.get("history") if isinstance(sample, dict) else sample
     first = events[0] if isinstance(events, list) and events else None
     first = first[0] if isinstance(first, list) and first else first
@@ -101,7 +102,7 @@ class _Events:
                 self._action(event, args)
             elif event["action"] == "message":
                 self.messages.append({"role": "user", "content": content_text(args.get("content"))})
-            # what else a user does (running a command by hand) is seen through its observation
+            # other user actions (a command run by hand) show up as observations
         else:
             raise InputError(f"the event {event.get('id')!r} is neither an action nor an observation")
 
@@ -116,14 +117,14 @@ class _Events:
                 return
             self.responses.add(id)
             calls = lenient_tool_calls(message.get("tool_calls"))
-            spoken = {
+            turn = {
                 "role": "assistant",
                 "content": content_text(message.get("content")),
                 "tool_calls": calls,
             }
             if isinstance(message.get("reasoning_content"), str):
-                spoken["reasoning_content"] = message["reasoning_content"]
-            self.messages.append(spoken)
+                turn["reasoning_content"] = message["reasoning_content"]
+            self.messages.append(turn)
         elif event["action"] == "message":
             self.messages.append({"role": "assistant", "content": content_text(args.get("content"))})
         else:
@@ -145,7 +146,7 @@ class _Events:
         if id is None and isinstance(metadata, dict):
             id = metadata.get("tool_call_id")
         content = content_text(event.get("content"))
-        if id is None or id not in self.calls.values():  # nobody's call: the platform or the user did it
+        if id is None or id not in self.calls.values():  # not the model's: the platform or the user acted
             self.messages.append({"role": "user", "content": content})
             return
         result = {"role": "tool", "tool_call_id": id, "content": content}

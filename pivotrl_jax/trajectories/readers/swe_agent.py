@@ -4,13 +4,14 @@ Read from `history`, which is what the model saw, in both of SWE-agent's styles:
 
 - function calls: the message's own `tool_calls`; some files hold them as the printed Python list, which is
   read as a literal and never evaluated;
-- thought and action: text with the command in its last ``` block. The command becomes a call of `bash` with
-  {"command": ...}, editor commands ("edit 10:12 ...") included, the thought stays as content, and the
-  observation, a user message there, becomes the call's result. The system prompt is kept as it was and may
-  still ask for a block.
+- thought and action: text with the command in its last ``` block. The command, which may be an editor command
+  ("edit 10:12 ..."), becomes a call of `bash` with {"command": ...}; the thought stays as content. The
+  observation, which the file holds as a user message, becomes the call's result. The system prompt is kept as
+  it was and may still ask for a block.
 
-Demonstrations inside a history are context. The files record no reward: whether the repair passed is decided
-elsewhere. The docs of SWE-agent's own commands are in its system prompt, not in `tools`.
+Demonstrations inside a history are context. The agent records no reward, since the repair is tested
+elsewhere; `resolved` is the reward if it was added to the file. The docs of SWE-agent's own commands are in
+its system prompt, not in `tools`.
 """
 
 import ast
@@ -28,12 +29,12 @@ VERIFIER = "swe"
 
 BLOCK = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
-# The editor's own words for an edit that it did not apply.
+# What the editor answers to an edit that it did not apply.
 REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was not applied")
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """An object with the lists `history` and `trajectory`."""
+    """Whether it is an object with the lists `history` and `trajectory`."""
     lists = isinstance(sample, dict) and [sample.get("history"), sample.get("trajectory")]
     return bool(lists) and all(isinstance(v, list) for v in lists)
 
@@ -43,7 +44,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     history = require(require(document, dict, "a trajectory").get("history"), list, '"history"')
     history = [require(m, dict, f"history[{i}]") for i, m in enumerate(history)]
     agent = history[0].get("agent") if history else None
-    history = [m for m in history if m.get("agent", agent) == agent]  # subroutines keep their own history
+    history = [m for m in history if m.get("agent", agent) == agent]  # subroutines have their own history
     native = any(m.get("tool_calls") for m in history)
     messages, skip = _messages(history, native)
     info = document.get("info") if isinstance(document.get("info"), dict) else {}
@@ -106,7 +107,7 @@ def _calls(message: dict) -> list[dict]:
 
 
 def _literal(text: str) -> Any:
-    """A list of calls printed by Python, or JSON; None: neither."""
+    """The value of JSON or of a Python literal; None if the text is neither."""
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text) if len(text) < 1_000_000 else None
@@ -116,7 +117,7 @@ def _literal(text: str) -> Any:
 
 
 def _thought_and_command(message: dict, content: str) -> tuple[str, str]:
-    """(thought, command) as SWE-agent recorded them, else around the last ``` block; command "": none."""
+    """(thought, command) as SWE-agent recorded them, else from the last ``` block; command "" if none."""
     thought, action = message.get("thought"), message.get("action")
     if isinstance(thought, str) and isinstance(action, str) and action.strip():
         return thought.strip(), action.rstrip("\n")

@@ -4,8 +4,8 @@ tau-bench: a list of {"task_id", "trial", "reward", "traj": messages, "info": {"
 tau2-bench: {"tasks": [...], "simulations": [...], "info": ...}, one simulation per task and trial, whose
 reward is in `reward_info`. The actions that the task expects become the turns' case: {"task_actions":
 [{"name", "kwargs" or "arguments", tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom
-domain) are not seen by the agent and are left out; tau2's policy becomes the system message, which its files
-keep apart from the messages.
+domain) are not seen by the agent and are left out. tau2's files keep the policy apart from the messages; it
+becomes the system message.
 
 tau-bench's files hold no tool docs: give them to the candidates program with --tools.
 """
@@ -23,7 +23,7 @@ VERIFIER = "tau2"
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """A list of episodes with `traj`, one such episode, or tau2's tasks and simulations."""
+    """Whether it is a list of episodes with `traj`, one such episode, or tau2's tasks and simulations."""
     if isinstance(sample, list):
         sample = sample[0] if sample else None
     if not isinstance(sample, dict):
@@ -87,22 +87,22 @@ def _key(episode: dict, name: str) -> str:
 
 
 def _actions(actions: Any, arguments: str) -> list[dict]:
-    """Expected actions: the agent's own, by name and arguments only. A task without any expects none."""
-    kept = []
+    """The actions that the task expects of the agent, by name and arguments only; None means none."""
+    expected = []
     for i, action in enumerate(require([] if actions is None else actions, list, "the task's actions")):
         if not isinstance(action, dict) or not isinstance(action.get("name"), str):
             raise InputError(f"the task's action {i} has no name")
         if action.get("requestor", "assistant") == "assistant":
-            given = action.get(arguments)
-            given = {} if given is None else require(given, dict, f"{arguments} of the task's action {i}")
-            kept.append({"name": action["name"], arguments: given})
+            values = action.get(arguments)
+            values = {} if values is None else require(values, dict, f"{arguments} of the task's action {i}")
+            expected.append({"name": action["name"], arguments: values})
             if isinstance(action.get("compare_args"), list):  # the arguments that count; the others are free
-                kept[-1]["compare_args"] = action["compare_args"]
-    return kept
+                expected[-1]["compare_args"] = action["compare_args"]
+    return expected
 
 
 def _tau_message(message: Any) -> Any:
-    """OpenAI's messages but for calls whose arguments are no JSON, which are kept and skipped."""
+    """An OpenAI message. A call whose arguments are not JSON is kept, and its turn is skipped later."""
     if isinstance(message, dict) and message.get("role") == "assistant" and message.get("tool_calls"):
         return {**message, "tool_calls": lenient_tool_calls(message["tool_calls"])}
     return message
@@ -112,7 +112,7 @@ def _tau_message(message: Any) -> Any:
 
 
 def _simulations(document: dict, where: str) -> Iterable[Document]:
-    """Simulations, each with what it shares with others: its task's actions, the policy, the tools."""
+    """Simulations, each with its task's actions and with the policy and the tools that all share."""
     tasks = {}
     for task in require(document.get("tasks"), list, '"tasks"'):
         if isinstance(task, dict) and isinstance(task.get("id"), (str, int)):
@@ -181,7 +181,7 @@ def _tau2_messages(raw: list) -> list[Message]:
 
 
 def _flat(raw: list) -> Iterable[dict]:
-    """Messages, with the results that one message bundles taken apart."""
+    """Messages; a message that bundles several results becomes one message per result."""
     for message in raw:
         bundle = require(message, dict, "a message").get("tool_messages")
         for one in require(bundle, list, '"tool_messages"') if bundle is not None else [message]:

@@ -5,9 +5,9 @@
 
 Read as chat messages (rows of JSONL or parquet, `openai_chat`'s forms), or as the folder that terminal-bench
 writes: episode-0/prompt.txt, episode-0/response.txt, episode-1/... The JSON stays the assistant's content, as
-the model wrote it. A turn without such JSON, or with anything around it but a think block, is skipped
-(unparseable_call): Terminus warns about it, and no verifier accepts it. So is one that types nothing and does
-not finish (no_action).
+the model wrote it. A turn without such JSON, or with anything but a think block around it, is skipped
+(unparseable_call): Terminus warns about it, and no verifier accepts it. A turn that types nothing and does
+not finish is skipped too (no_action).
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ FOLDER = re.compile(r"episode-(\d{1,6})")
 
 
 def turn(content: str) -> tuple[tuple[str, ...], bool] | None:
-    """(keystrokes of each command, whether it says the task is complete); None: the content is no such JSON.
+    """(keystrokes of each command, whether it says the task is complete); None if it is not such JSON.
 
-    The JSON must be alone but for a think block before it, as the verifiers want it.
+    The verifiers accept nothing around the JSON except a think block before it, so this does not either.
     """
     value = None
-    for text in (content, content.rpartition("</think>")[2]):  # a </think> may also be typed
+    for text in (content, content.rpartition("</think>")[2]):  # keystrokes may hold a </think> too
         try:
-            found, end = strict_json(text.strip())
+            parsed, end = strict_json(text.strip())
         except ValueError:
             continue
-        if isinstance(found, dict) and end == len(text.strip()):
-            value = found
+        if isinstance(parsed, dict) and end == len(text.strip()):
+            value = parsed
             break
     commands = value.get("commands") if value else None
     if not isinstance(commands, list):
@@ -51,7 +51,7 @@ def turn(content: str) -> tuple[tuple[str, ...], bool] | None:
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """A row of messages one of whose assistant turns types keystrokes; a folder of episodes."""
+    """Whether it is a row of messages with an assistant turn that types, or a folder of episodes."""
     if path.is_dir():
         return bool(episode_folders(path))
     if isinstance(sample, list) and sample and isinstance(sample[0], dict) and "role" not in sample[0]:
@@ -91,14 +91,14 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 
 def _typed(trajectory: Trajectory) -> Trajectory:
-    """The trajectory, checked, its turns that type nothing or cannot be read skipped."""
+    """The trajectory, checked; turns that type nothing or cannot be read are skipped."""
     skip = {}
     for i, message in enumerate(trajectory.messages):
         if message["role"] == "assistant":
-            typed = turn(message["content"])
-            if typed is None:
+            action = turn(message["content"])
+            if action is None:
                 skip[i] = UNPARSEABLE_CALL
-            elif not any(typed[0]) and not typed[1]:
+            elif not any(action[0]) and not action[1]:
                 skip[i] = NO_ACTION
     skip |= trajectory.skip
     return building.checked(dataclasses.replace(trajectory, source="terminus", verifier=VERIFIER, skip=skip))
@@ -108,9 +108,9 @@ def _typed(trajectory: Trajectory) -> Trajectory:
 
 
 def episode_folders(path: Path) -> list[Path]:
-    """episode-0, episode-1, ... inside a folder, in order; those with a response only."""
-    found = [(int(m[1]), p) for p in path.iterdir() if (m := FOLDER.fullmatch(p.name)) and p.is_dir()]
-    return [p for _, p in sorted(found) if (p / "response.txt").is_file()]
+    """episode-0, episode-1, ... inside a folder, in order; only those with a response."""
+    folders = [(int(m[1]), p) for p in path.iterdir() if (m := FOLDER.fullmatch(p.name)) and p.is_dir()]
+    return [p for _, p in sorted(folders) if (p / "response.txt").is_file()]
 
 
 def _folder(path: Path) -> Trajectory:
