@@ -14,7 +14,7 @@ MAX_NAMED = 4  # differences that a sentence names; more are counted
 
 
 def as_json(identity: dict) -> dict:
-    """The identity as it is read back from disk: tuples become lists."""
+    """The identity as it would be read back from disk: tuples become lists."""
     return json.loads(json.dumps(identity))
 
 

@@ -33,7 +33,7 @@ HELP = ("--help", "-help", "-h")
 def start(main: Callable[[], None], tables: Tables | None = None) -> None:
     """Parse flags and run `main`. InputError ends the program with its sentence and exit code 1.
 
-    tables: dotted name of a config's field -> what its names stand for, to check and to explain them.
+    tables: dotted name of a config's field -> the table that it names an entry of, for checks and --explain.
     """
     tables = tables or {}
     if set(HELP) & set(sys.argv[1:]):
@@ -68,7 +68,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
 
 
 def _print(text: str) -> None:
-    """To a reader that may have enough before the end (`| head`)."""
+    """Print, even if the reader stops before the end (`| head`)."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -106,13 +106,13 @@ def _with_path(argv: list[str]) -> list[str]:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """absl's parser; what a config file or an override got wrong becomes a sentence."""
+    """absl's parser; an error in a config file or an override becomes one sentence."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         rest = flags.FLAGS(_with_path(argv))
-        _ = CONFIG.value  # a config file that is not there is first missed here
+        _ = CONFIG.value  # reads the config file, so that a missing one fails here
         return rest
-    except (AttributeError, KeyError) as e:  # an override of a field that is not there
+    except (AttributeError, KeyError) as e:  # an override of a field that does not exist
         raise InputError(_no_field(argv, str(e.args[0] if e.args else e))) from None
     except OSError as e:
         raise InputError(f"the config file cannot be read ({_lines(e)[-1]}); check the path") from None
@@ -124,7 +124,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _no_field(argv: list[str], what: str) -> str:
-    """`what` is ml_collections' text: the name in quotes, and on a second line what it thinks was meant."""
+    """`what` is ml_collections' text: the name in quotes, and on a second line a guess at what was meant."""
     name, meant = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
     name = name[0] if name else what
     argument = next((a for a in argv if name in a.split("=")[0].split(".")), "--config")

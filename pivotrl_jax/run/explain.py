@@ -32,8 +32,8 @@ def help_text(module: Any, own_flags: list[flags.Flag], tables: Tables) -> str:
 
 
 def explain(name: str, config: Any | None, tables: Tables) -> str:
-    """The documentation of a field or a section, with its value in `config`. Raises InputError with close
-    matches for another name."""
+    """The documentation of a field or a section, with its value in `config`. Raises InputError, with close
+    matches, for an unknown name."""
     options = [o for o in OPTIONS.values() if o.name == name or o.name.startswith(f"{name}.")]
     if not options:
         raise InputError(f"--explain={name}: the config has no field or section {name!r}; {_meant(name)}")
@@ -61,7 +61,7 @@ def _documentation(option: Option, tables: Tables) -> Iterator[str]:
 
 
 def _summary(value: Any) -> str:
-    """The first line of what a function or module says of itself."""
+    """The first line of the docstring of a function or module."""
     documented = inspect.isfunction(value) or inspect.ismodule(value)
     return (inspect.getdoc(value) or "").partition("\n")[0] if documented else ""
 

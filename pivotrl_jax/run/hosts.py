@@ -40,16 +40,16 @@ DISTRIBUTED = flags.DEFINE_bool(
 
 
 def refuse() -> None:
-    """For programs of one process. Raises InputError when flags ask for several."""
+    """Raises InputError when flags ask for several processes; for programs that run in one."""
     flags_given = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
     if given := [f"--{flag.name}" for flag in flags_given if flag.value not in (None, False)]:
         raise InputError(f"this program runs in one process; leave out {', '.join(given)}")
 
 
 def join() -> None:
-    """Join the other processes, if flags or the environment name any. Before the first use of a device.
+    """Join the other processes, if flags or the environment name any. Call it before using a device.
 
-    Raises InputError when they say too little, or the others do not answer.
+    Raises InputError when the settings are incomplete or the other processes do not answer.
     """
     settings = {
         "coordinator": COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS"),
@@ -88,19 +88,19 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 TOKEN = ".shared"
-RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run goes on from
+RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run resumes from
 
 
 def own_directory(workdir: Path) -> Path:
-    """Where this process works: `workdir` itself for process 0, a copy of what a run goes on from for the
-    others. All processes call it, and it blocks until every one has copied its files. Raises InputError where
-    they see different files."""
+    """The directory in which this process works: `workdir` itself for process 0; for the others a temporary
+    copy of the files that a run resumes from. All processes must call it, and it blocks until every one has
+    copied its files. Raises InputError where they see different files."""
     if jax.process_count() == 1:
         return workdir
     found = [workdir / name for name in RESUMED]
     files = sorted(p for top in found for p in (top.rglob("*") if top.is_dir() else [top]) if p.is_file())
     names = [str(p.relative_to(workdir)) for p in files]
-    # a token that the first process leaves there, for the others to find: two disks may hold the same files
+    # the first process writes a token and the others look for it: two disks may hold the same files
     token = int(multihost_utils.broadcast_one_to_all(np.int32(time.time_ns() & 0x7FFFFFFF)))
     if not jax.process_index():
         (workdir / TOKEN).write_text(str(token), "utf-8")
@@ -108,7 +108,7 @@ def own_directory(workdir: Path) -> Path:
     found = (workdir / TOKEN).read_text("utf-8") if (workdir / TOKEN).is_file() else ""
     digest = zlib.crc32("\n".join([found, *names]).encode()) & 0x7FFFFFFF
     there = np.ravel(multihost_utils.process_allgather(np.int32(digest)))
-    if different := np.flatnonzero(there != there[0]).tolist():  # known to all of them, so that all stop
+    if different := np.flatnonzero(there != there[0]).tolist():  # the same list in all, so all stop
         raise InputError(
             f"config.workdir {workdir}: processes {different} see other files there than process 0; name a "
             "directory that all hosts share"
@@ -126,7 +126,7 @@ def own_directory(workdir: Path) -> Path:
     return own
 
 
-_CALLS = itertools.count()  # the same in all processes, as every call is
+_CALLS = itertools.count()  # equal in all processes, because all make the same calls
 _LONG = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends frees the others earlier
 
 
@@ -134,8 +134,8 @@ def on_first_process(compute: Callable[[], Any]) -> Any:
     """Run `compute` in process 0 and return its value, which must be JSON, in every process.
 
     Results from outside, such as a judge's, may differ between calls, and processes with different results
-    would diverge. An InputError is raised in every process. The call may take hours: the others wait at a
-    barrier, where collectives would give up after half a minute.
+    would diverge. An InputError is raised in every process. The call may take hours, so the others wait at a
+    barrier; a collective would give up after half a minute.
     """
     if jax.process_count() == 1:
         return compute()
@@ -156,7 +156,7 @@ def on_first_process(compute: Callable[[], Any]) -> Any:
 
 
 def give_up(code: int) -> None:
-    """End this process at once, if there are others: they may wait for it in a collective for minutes."""
+    """End this process at once if there are others, which might wait for it in a collective for minutes."""
     if jax.distributed.is_initialized():
         sys.stderr.flush()
         os._exit(code)

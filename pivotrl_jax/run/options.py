@@ -3,7 +3,7 @@
     python -m pivotrl_jax.train --help                                     prints all of it
     python -m pivotrl_jax.train --config=configs/bfcl.py --explain=grpo    prints one section, with its values
 
-A config file starts from `defaults()` and says what differs. `sizes.py` has what a size of model wants.
+A config file starts from `defaults()` and says what differs. `sizes.py` has the settings for each model size.
 """
 
 from ml_collections import ConfigDict

@@ -156,8 +156,8 @@ class Updates:
 
 @section
 class Grpo(Updates):
-    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns"; "e2e_rl" takes from here
-    what section e2e does not say."""
+    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns". "e2e_rl" also uses these
+    fields, beside those of section e2e."""
 
     steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
     pivots_per_step: int = field(16, "Groups in one batch.", at_least(1), unit="pivots")

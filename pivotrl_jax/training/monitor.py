@@ -21,10 +21,10 @@ class Rule:
     """When the current pivots have nothing left to teach."""
 
     std_fraction: float  # profile when the reward std falls below this share of its first value; 0: never
-    std_window: int  # both values are means over so many steps
-    patience: int  # profile after so many validations without an improvement; 0: never
+    std_window: int  # both values are means over this many steps
+    patience: int  # profile after this many validations without an improvement; 0: never
     min_gain: float  # an improvement must exceed the best score by more than this
-    most: int  # profiles in a run, at most
+    most: int  # the most profiles in a run
 
     @property
     def on(self) -> bool:
