@@ -86,15 +86,15 @@ def load_params(
 def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
     """Path in the params -> its tensors. Raises InputError unless the files hold exactly these tensors."""
     stored = files.stored
-    wanted = {place.name: place for place in places(config)}
-    missing, unexpected = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+    expected = {place.name: place for place in places(config)}
+    missing, unexpected = expected.keys() - stored.keys(), stored.keys() - expected.keys()
     head, embed = "lm_head.weight", "model.embed_tokens.weight"
     # Some exporters write the tied matrix twice. That is harmless when both are equal.
     if config.tie_embeddings and head in unexpected and embed in stored and files.equal(head, embed):
         unexpected.discard(head)
     misshapen = [
         f"{name} {list(stored[name].shape)}, want {list(place.hf_shape)}"
-        for name, place in wanted.items()
+        for name, place in expected.items()
         if name in stored and stored[name].shape != place.hf_shape
     ]
     problems = [
@@ -107,14 +107,14 @@ def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[s
             f"{directory}: the tensors do not fit config.json: {'; '.join(problems)}; check both files"
         )
     leaves: dict[tuple[str, ...], Parts] = {}
-    for place in wanted.values():
+    for place in expected.values():
         leaves.setdefault(place.path, {})[place.index] = place
     return leaves
 
 
-def _dtype(directory: Path, files: Files, parts: Parts, asked: str | None) -> np.dtype:
-    if asked is not None:
-        return jnp.dtype(asked)
+def _dtype(directory: Path, files: Files, parts: Parts, requested: str | None) -> np.dtype:
+    if requested is not None:
+        return jnp.dtype(requested)
     names = [place.name for place in parts.values()]
     kinds = [files.stored[name].dtype for name in names]
     for name, kind in zip(names, kinds):
@@ -130,11 +130,11 @@ def _read(files: Files, parts: Parts, out: np.ndarray, start: tuple[int, ...]) -
     stacked = len(next(iter(parts)))
     rest = tuple(slice(a, a + n) for a, n in zip(start, out.shape))[stacked:]
 
-    def wanted(at: tuple[int, ...]) -> Slice:
+    def slice_at(at: tuple[int, ...]) -> Slice:
         place = parts[tuple(a + i for a, i in zip(start, at))]
         return Slice(place.name, place.unfolded, place.part(rest), place.as_hf(out[at]))
 
-    files.read(wanted(at) for at in np.ndindex(out.shape[:stacked]))
+    files.read(slice_at(at) for at in np.ndindex(out.shape[:stacked]))
 
 
 def _on_devices(
@@ -236,10 +236,10 @@ def _replaceable(directory: Path) -> bool:
 
 def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array on this host) of every tensor of the checkpoint."""
-    held = None
+    current = None
     for place in places(config):
-        if held != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
-            held, x = key, leaf(params, place.path)
+        if current != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
+            current, x = key, leaf(params, place.path)
             x = fetch(x[place.index[0]] if place.index else x)
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
@@ -282,7 +282,7 @@ def checkpoint_fingerprint(directory: str | Path) -> str:
     if jax.process_count() > 1:
         digest = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(digest, np.uint8)))
     if error or not any(digest):
-        raise error or InputError(f"{directory}: process 0 cannot read this checkpoint; see what it says")
+        raise error or InputError(f"{directory}: process 0 cannot read this checkpoint; see its error")
     return digest.hex()
 
 

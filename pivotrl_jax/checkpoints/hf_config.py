@@ -123,12 +123,12 @@ def _refuse_unimplemented(values: dict, path: Path) -> None:
 
 def _dense_layers(values: dict, layers: int, path: Path) -> tuple[int, ...]:
     """The layers without experts, by the rule of transformers' Qwen3MoeDecoderLayer."""
-    given = values.get("mlp_only_layers")
-    listed = [] if given is None else given
+    value = values.get("mlp_only_layers")
+    listed = [] if value is None else value
     whole = isinstance(listed, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in listed)
     if not whole or any(not 0 <= i < layers for i in listed) or len(set(listed)) < len(listed):
         raise InputError(
-            f"{path}: mlp_only_layers is {given!r}, want a list of different layers from 0 to {layers - 1}; "
+            f"{path}: mlp_only_layers is {value!r}, want a list of different layers from 0 to {layers - 1}; "
             "fix the file"
         )
     step = values.get("decoder_sparse_step")
@@ -199,8 +199,8 @@ def _read_yarn(values: dict, settings: dict, path: Path) -> Yarn | None:
 
     names = ("original_max_position_embeddings", "max_position_embeddings")
     # the lengths outside the RoPE settings override those inside, as in transformers' standardize_rope_params
-    beside = {name: values[name] for name in names if values.get(name) is not None}
-    original = _positive(settings | beside, names, path, int)
+    outside = {name: values[name] for name in names if values.get(name) is not None}
+    original = _positive(settings | outside, names, path, int)
     if "factor" not in settings:
         raise InputError(f"{path}: factor of YaRN is missing; fix the file")
     if settings["factor"] is None:
@@ -248,10 +248,10 @@ def _flag(values: dict, name: str, path: Path, missing: bool | None = None) -> b
     return values[name]
 
 
-def _dtype(values: dict, asked: str | None, path: Path) -> str:
-    dtype = asked or values.get("dtype") or values.get("torch_dtype")
+def _dtype(values: dict, requested: str | None, path: Path) -> str:
+    dtype = requested or values.get("dtype") or values.get("torch_dtype")
     if dtype not in DTYPES:
-        where = "asked for" if asked else "in the file"
+        where = "asked for" if requested else "in the file"
         raise InputError(
             f"{path}: dtype {dtype!r} ({where}) is not implemented; ask for one of {list(DTYPES)}"
         )

@@ -113,13 +113,13 @@ class Files:
                 )
             self.stored[key] = part
 
-    def read(self, wanted: Iterable["Slice"]) -> None:
+    def read(self, slices: Iterable["Slice"]) -> None:
         """Copy parts of tensors, several at a time."""
         copies = []
-        for want in wanted:
-            found = self._array(want.name).reshape(want.shape)[want.part].reshape(want.out.shape)
-            pages = self._pages[self.stored[want.name].file]
-            copies += [(pages, found[band], want.out[band]) for band in _bands(found)]
+        for piece in slices:
+            found = self._array(piece.name).reshape(piece.shape)[piece.part].reshape(piece.out.shape)
+            pages = self._pages[self.stored[piece.name].file]
+            copies += [(pages, found[band], piece.out[band]) for band in _bands(found)]
             self.bytes_read += found.nbytes
         list(self._threads.map(_copy, copies))
 
@@ -242,8 +242,8 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:
-    """`np.ascontiguousarray` of a matrix, copied in steps of ROWS. Needed because safetensors writes the buffer
-    and ignores strides."""
+    """`np.ascontiguousarray` of a matrix, copied in steps of ROWS. Needed because safetensors writes the
+    buffer and ignores strides."""
     if x.flags.c_contiguous:
         return x
     out = np.empty(x.shape, x.dtype)

@@ -88,10 +88,10 @@ def _module(place: Place) -> str:
 def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array on this host) of every tensor of the adapter: A [U, inputs], B [outputs, U], heads
     folded."""
-    held = None
+    current = None
     for place in _matrices(config):
-        if held != (key := (place.path, place.index[0])):  # one copy per layer and matrix, not per expert
-            held, group = key, leaf(params, place.path[:-1])
+        if current != (key := (place.path, place.index[0])):  # one copy per layer and matrix, not per expert
+            current, group = key, leaf(params, place.path[:-1])
             a, b = (sharding.fetch(group[f"{place.path[-1]}{MARK}{x}"][place.index[0]]) for x in "ab")
         down, up = a[place.index[1:]], b[place.index[1:]]
         # contiguous, because safetensors writes the buffer and ignores strides

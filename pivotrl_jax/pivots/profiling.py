@@ -165,14 +165,14 @@ def _profiles_of(
     return [
         selection_lib.make_profile(
             prompt.candidate,
-            own,
+            group_rewards,
             settings.policy,
             rollouts.verifier_of(prompt.candidate),
             rollouts.actor.sampling.temperature,
             settings.seed,
-            rule.outcome(own, rates) if rule and len(own) < rule.group_size else "",
+            rule.outcome(group_rewards, rates) if rule and len(group_rewards) < rule.group_size else "",
         )
-        for prompt, own in zip(prompts, rewards)
+        for prompt, group_rewards in zip(prompts, rewards)
     ]
 
 

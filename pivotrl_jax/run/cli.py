@@ -19,13 +19,13 @@ from pivotrl_jax.run.options import OPTIONS
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file, or the name of one of this package's, with the size after a colon: configs/bfcl.py, bfcl, "
+    "A config file, or the name of one in this package; a size may follow a colon: configs/bfcl.py, bfcl, "
     "bfcl:real. Change its fields with --config.x=1.",
 )
 EXPLAIN = flags.DEFINE_string(
     "explain",
     None,
-    "Print the documentation and the value of a field or section of the config, e.g. grpo.loss, and end.",
+    "Print the documentation and the value of a field or section of the config, e.g. grpo.loss, and exit.",
 )
 HELP = ("--help", "-help", "-h")
 
@@ -38,8 +38,12 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
     tables = tables or {}
     if set(HELP) & set(sys.argv[1:]):
         module = sys.modules[main.__module__]
-        own = [flags.FLAGS["config"], flags.FLAGS["explain"], *flags.FLAGS.get_key_flags_for_module(module)]
-        _print(explain.help_text(module, own, tables))
+        program_flags = [
+            flags.FLAGS["config"],
+            flags.FLAGS["explain"],
+            *flags.FLAGS.get_key_flags_for_module(module),
+        ]
+        _print(explain.help_text(module, program_flags, tables))
         sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
@@ -125,11 +129,11 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _no_field(argv: list[str], what: str) -> str:
     """`what` is ml_collections' text: the name in quotes, and on a second line a guess at what was meant."""
-    name, meant = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
+    name, guess = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
     name = name[0] if name else what
     argument = next((a for a in argv if name in a.split("=")[0].split(".")), "--config")
-    then = f"did you mean {meant[1]!r}?" if meant else "--help lists the fields"
-    return f"{argument}: the config has no field {name!r}; {then}"
+    advice = f"did you mean {guess[1]!r}?" if guess else "--help lists the fields"
+    return f"{argument}: the config has no field {name!r}; {advice}"
 
 
 def _lines(e: BaseException) -> list[str]:

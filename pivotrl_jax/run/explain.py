@@ -22,10 +22,10 @@ def help_text(module: Any, own_flags: list[flags.Flag], tables: Tables) -> str:
     for flag in own_flags:
         lines += [f"  --{flag.name}", *_wrapped(flag.help, 6)]
     lines += ["", "Fields of the config, with their defaults; change one with --config.NAME=VALUE:", ""]
-    shown = {""}
+    sections = {""}
     for option in OPTIONS.values():
-        if (section := option.name.rpartition(".")[0]) not in shown:
-            shown.add(section)
+        if (section := option.name.rpartition(".")[0]) not in sections:
+            sections.add(section)
             lines += ["", f"[{section}]", *_wrapped(SECTIONS[section], 0), ""]
         lines += [f"{option.name} = {option.default!r}", *_documentation(option, tables)]
     return "\n".join(lines)

@@ -41,9 +41,9 @@ DISTRIBUTED = flags.DEFINE_bool(
 
 def refuse() -> None:
     """Raises InputError when flags ask for several processes; for programs that run in one."""
-    flags_given = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
-    if given := [f"--{flag.name}" for flag in flags_given if flag.value not in (None, False)]:
-        raise InputError(f"this program runs in one process; leave out {', '.join(given)}")
+    flags_of_several = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
+    if names := [f"--{flag.name}" for flag in flags_of_several if flag.value not in (None, False)]:
+        raise InputError(f"this program runs in one process; leave out {', '.join(names)}")
 
 
 def join() -> None:
@@ -62,7 +62,7 @@ def join() -> None:
     if missing and not DISTRIBUTED.value:
         raise InputError(
             f"several processes: --{', --'.join(missing)} not given; give --coordinator, --processes and "
-            "--process_id (or the JAX_* variables), or --distributed where the cluster says them"
+            "--process_id (or the JAX_* variables), or --distributed where the cluster sets them"
         )
     if jax.config.jax_cpu_collectives_implementation in (None, "none"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -70,9 +70,9 @@ def join() -> None:
         jax.distributed.initialize(settings["coordinator"], settings["processes"], settings["process_id"])
     except (ValueError, TypeError, RuntimeError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
-        given = ", ".join(f"{name} {value}" for name, value in settings.items())
+        text = ", ".join(f"{name} {value}" for name, value in settings.items())
         raise InputError(
-            f"several processes ({given}): cannot join them ({reason}); check all three"
+            f"several processes ({text}): cannot join them ({reason}); check all three"
         ) from None
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")
@@ -113,17 +113,17 @@ def own_directory(workdir: Path) -> Path:
             f"config.workdir {workdir}: processes {different} see other files there than process 0; name a "
             "directory that all hosts share"
         )
-    own = workdir
+    directory = workdir
     if not jax.process_index():
         (workdir / TOKEN).unlink()
     else:
-        own = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
-        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
         for name in names:
-            (own / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(workdir / name, own / name)
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(workdir / name, directory / name)
     multihost_utils.sync_global_devices("work directory copied")
-    return own
+    return directory
 
 
 _CALLS = itertools.count()  # equal in all processes, because all make the same calls
@@ -139,20 +139,20 @@ def on_first_process(compute: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return compute()
-    said = {}
+    reply = {}
     if not jax.process_index():
         try:
-            said = {"value": compute()}
+            reply = {"value": compute()}
         except InputError as e:
-            said = {"error": str(e)}
+            reply = {"error": str(e)}
     distributed.global_state.client.wait_at_barrier(f"once {next(_CALLS)}", _LONG)
-    text = json.dumps(said).encode()
+    text = json.dumps(reply).encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     here = np.frombuffer(text.ljust(size, b" ")[:size], np.uint8)
-    said = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(here)).astype(np.uint8).tobytes())
-    if "error" in said:
-        raise InputError(said["error"])
-    return said["value"]
+    reply = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(here)).astype(np.uint8).tobytes())
+    if "error" in reply:
+        raise InputError(reply["error"])
+    return reply["value"]
 
 
 def give_up(code: int) -> None:

@@ -81,7 +81,7 @@ def _lines(path: Path) -> list[tuple[dict, int]]:
 def _drop_from(path: Path, step: int) -> None:
     if not path.is_file():
         return
-    kept = [line for line, _ in _lines(path) if line["step"] < step]
+    earlier = [line for line, _ in _lines(path) if line["step"] < step]
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in earlier), "utf-8")
     os.replace(temporary, path)

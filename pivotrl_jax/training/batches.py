@@ -43,9 +43,9 @@ def sft_batch(turns: Sequence[Turn], row_lengths: Sequence[int], rows: int) -> l
         trees.setdefault(turn.trajectory_id, []).append(piece)
     packed = forest.pack_shortest(list(trees.values()), row_lengths, rows)
     weight = np.zeros(packed.tokens.shape, np.float32)
-    for placed in packed.placed:
-        count = len(turns[placed.key].completion)
-        packed.add(weight, placed, 0, np.full(count, 1 / total, np.float32))
+    for placement in packed.placed:
+        count = len(turns[placement.key].completion)
+        packed.add(weight, placement, 0, np.full(count, 1 / total, np.float32))
     return {**packed.arrays(), "weight": weight}
 
 
@@ -68,12 +68,12 @@ def episodes_batch(
     names = ("weight", "behaviour_log_prob", "advantage")
     fields = {name: np.zeros(packed.tokens.shape, np.float32) for name in names}
     total = sum(len(completion.token_ids) for completion, _ in owners)
-    for placed in packed.placed:
-        completion, advantage = owners[placed.key]
+    for placement in packed.placed:
+        completion, advantage = owners[placement.key]
         n = len(completion.token_ids)
-        packed.write(fields["weight"], placed, 0, np.full(n, 1 / total, np.float32))
-        packed.write(fields["behaviour_log_prob"], placed, 0, completion.log_probs)
-        packed.write(fields["advantage"], placed, 0, np.full(n, advantage, np.float32))
+        packed.write(fields["weight"], placement, 0, np.full(n, 1 / total, np.float32))
+        packed.write(fields["behaviour_log_prob"], placement, 0, completion.log_probs)
+        packed.write(fields["advantage"], placement, 0, np.full(n, advantage, np.float32))
     return {**packed.arrays(), **fields}
 
 
@@ -119,15 +119,15 @@ def grpo_batch(
     }
     fields["sequence"] = np.zeros(packed.tokens.shape, np.int32)
     samples = [0] * len(packed.tokens)  # trained rollouts in each row so far
-    for placed in packed.placed:
-        for branch in range(len(placed.branch_slots)):
-            p, g = placed.key, placed.first + branch
+    for placement in packed.placed:
+        for branch in range(len(placement.branch_slots)):
+            p, g = placement.key, placement.first + branch
             n = len(groups[p][g].token_ids) if weight_PG[p, g] else 0
-            samples[placed.row] += n > 0
-            packed.write(fields["weight"], placed, branch, [weight_PG[p, g]] * n)
-            packed.write(fields["behaviour_log_prob"], placed, branch, groups[p][g].log_probs[:n])
-            packed.write(fields["advantage"], placed, branch, [advantage_PG[p, g]] * n)
-            packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
+            samples[placement.row] += n > 0
+            packed.write(fields["weight"], placement, branch, [weight_PG[p, g]] * n)
+            packed.write(fields["behaviour_log_prob"], placement, branch, groups[p][g].log_probs[:n])
+            packed.write(fields["advantage"], placement, branch, [advantage_PG[p, g]] * n)
+            packed.write(fields["sequence"], placement, branch, [samples[placement.row]] * n)
     if isinstance(groups[0][0], RoutedRollout):
         fields["experts"] = _experts(packed, groups, weight_PG > 0)
     return {**packed.arrays(), **fields}
@@ -138,13 +138,13 @@ def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], t
     completion's last token, at rollouts that are not trained on, and at padding."""
     example = groups[0][0].prompt_experts
     out = np.full((*packed.tokens.shape, *example.shape[1:]), -1, example.dtype)
-    for placed in packed.placed:
-        prompt = forest.path_to(packed.subtree_end[placed.row], placed.prompt_slot)
-        out[placed.row, prompt] = groups[placed.key][0].prompt_experts
-        for branch in range(len(placed.branch_slots)):
-            g = placed.first + branch
-            if trained_PG[placed.key, g]:
-                packed.write(out, placed, branch, groups[placed.key][g].experts)
+    for placement in packed.placed:
+        prompt = forest.path_to(packed.subtree_end[placement.row], placement.prompt_slot)
+        out[placement.row, prompt] = groups[placement.key][0].prompt_experts
+        for branch in range(len(placement.branch_slots)):
+            g = placement.first + branch
+            if trained_PG[placement.key, g]:
+                packed.write(out, placement, branch, groups[placement.key][g].experts)
     return out
 
 
@@ -178,7 +178,7 @@ def domain_metrics(groups: Sequence[Sequence[Rollout]], verifiers: dict[str, str
         by_verifier.setdefault(verifiers[group[0].candidate_id], []).append(group)
     return {
         f"{metric}/{verifier}": value
-        for verifier, mine in sorted(by_verifier.items())
-        for metric, value in group_metrics(mine).items()
+        for verifier, members in sorted(by_verifier.items())
+        for metric, value in group_metrics(members).items()
         if metric in ("reward_mean", "mixed_groups")
     }

@@ -112,9 +112,9 @@ def routed_log_probs(
         jnp.moveaxis(batch["experts"], 2, 0) if routers.replay else None,
         batch["real"] if routers.balance else None,
     )
-    wanted = batch["weight"] > 0
+    trained = batch["weight"] > 0
     numbers = log_probs_lib.token_log_probs(
-        config, params, hidden, batch["tokens"], batch["parent"], wanted, temperature, compute.log_prob_chunk
+        config, params, hidden, batch["tokens"], batch["parent"], trained, temperature, compute.log_prob_chunk
     )
     return numbers, stats
 
@@ -198,11 +198,11 @@ class Learner:
     def init_state(self, params: decoder.Params) -> TrainState:
         """Step 0 with fresh optimizer state, laid out on the mesh. `params` is copied, because steps donate
         their state."""
-        placed = self.place(params)
+        on_mesh = self.place(params)
         return TrainState(
             sharding.put(np.int32(0), self.replicated),
-            placed,
-            jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(placed),
+            on_mesh,
+            jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(on_mesh),
         )
 
     def abstract_state(self, params: decoder.Params) -> TrainState:
@@ -212,10 +212,10 @@ class Learner:
             jax.ShapeDtypeStruct((), jnp.int32), shapes, jax.eval_shape(self.optimizer.init, shapes)
         )
 
-        def placed(leaf, place):
+        def with_sharding(leaf, place):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
-        return jax.tree.map(placed, state, self.state_sharding)
+        return jax.tree.map(with_sharding, state, self.state_sharding)
 
     def place(self, params: decoder.Params) -> decoder.Params:
         """A copy of trained parameters, on the mesh."""

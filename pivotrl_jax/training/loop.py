@@ -48,7 +48,7 @@ def _require_finite(step: int, values: dict[str, float]) -> None:
     if not np.isfinite([values["loss"], values["grad_norm"]]).all():
         raise InputError(
             f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
-            "training stops here, the latest checkpoint is whole; lower the learning rate"
+            "training stops here and the latest checkpoint is intact; lower the learning rate"
         )
 
 
@@ -78,7 +78,7 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
     with MetricsWriter(io.workdir, first) as writer, progress.bar(job.steps, job.title, "steps") as bar:
         bar.update(first)
         for step in range(first, job.steps):
-            began = time.perf_counter()
+            step_start = time.perf_counter()
             if job.save_before(step):
                 io.checkpoints.save(step, state, {"step": step, "totals": totals})
             try:
@@ -87,21 +87,21 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
                 if step > first and step % save_every:
                     io.checkpoints.save(step, state, {"step": step, "totals": totals})
                 raise
-            rolled = time.perf_counter()
+            rollout_end = time.perf_counter()
             state, values = learner.step(state, step_batch.batch)
             _require_finite(step, values)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - step_start
             totals["rollout_turns"] += step_batch.rollout_turns
             totals["trained_tokens"] += int(values["tokens"])
             totals["seconds"] += seconds
             fill = float((step_batch.batch["subtree_end"] > 0).mean())
-            timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rolled - began}
+            timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rollout_end - step_start}
             # if the judge is down here, the steps since the last checkpoint are lost; its replies are kept
             validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
             writer.write(step, {**step_batch.metrics, **values, **timing, **validated})
             names = [n for n in ("reward_mean", "group_reward_std") if n in step_batch.metrics]
-            shown = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
-            bar.set_postfix(shown or {"loss": f"{values['loss']:.3f}"}, refresh=False)
+            rewards = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
+            bar.set_postfix(rewards or {"loss": f"{values['loss']:.3f}"}, refresh=False)
             bar.update(1)
             if (step + 1) % save_every == 0 or step + 1 == job.steps:
                 io.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})

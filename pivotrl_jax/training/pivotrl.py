@@ -74,10 +74,10 @@ def batches_of(
 
     def make_batch(step: int, params: decoder.Params) -> method.StepBatch:
         phase, phase_metrics = phases.at(step, params)
-        placed, prompts = rollouts.actor.place(params), phase.prompts
+        actor_params, prompts = rollouts.actor.place(params), phase.prompts
 
         def draw(pivots: list[int], key: jax.Array) -> list[list[Rollout]]:
-            return rollouts.sample(placed, [prompts[i] for i in pivots], c.group_size, key)
+            return rollouts.sample(actor_params, [prompts[i] for i in pivots], c.group_size, key)
 
         key = jax.random.fold_in(stream, step)
         pivots, groups, sampled = sample_groups(draw, step - phase.first, len(prompts), c, config.seed, key)

@@ -80,16 +80,16 @@ class Phases(OnePhase):
     def __init__(self, run: run_lib.Run, candidates: Sequence[Candidate], pivots: Sequence[Prompt]):
         super().__init__(pivots)
         self._run, self._candidates, self._rule = run, candidates, rule_of(run.config.reprofile)
-        self._asked = None  # (step, lines of the steps before it, why to profile there)
+        self._decision = None  # (step, lines of the steps before it, why to profile there)
 
     def due(self, step: int) -> bool:
         """Whether the policy is profiled before this step. Raises InputError as `at` does."""
-        return bool(self._ask(step)[1])
+        return bool(self._decide(step)[1])
 
     def at(self, step: int, params) -> tuple[Phase, dict[str, float]]:
         """The phase of a step, and what to log with it; profiles `params` if that is due. Raises InputError
         when the metrics of earlier steps or the pivots of an earlier profile are not on disk."""
-        lines, why = self._ask(step)
+        lines, why = self._decide(step)
         if why:
             return self._profile(step, params, lines, why)
         found = [(n, lines[i]) for n, i in enumerate(monitor.events(lines), 1) if lines[i][monitor.PIVOTS]]
@@ -101,10 +101,10 @@ class Phases(OnePhase):
     def _rollouts(self) -> Rollouts:
         return make_rollouts(self._run, self._run.config.profile.batch, trained=True)
 
-    def _ask(self, step: int) -> tuple[list[monitor.Line], str]:
+    def _decide(self, step: int) -> tuple[list[monitor.Line], str]:
         """(lines of the steps before this one, why to profile before it). Raises InputError when lines are
         missing."""
-        if self._asked is None or self._asked[0] != step:
+        if self._decision is None or self._decision[0] != step:
             lines = [line for line in metrics.read_metrics(self._run.workdir) if line["step"] < step]
             if [line["step"] for line in lines] != list(range(step)):
                 raise InputError(
@@ -112,15 +112,15 @@ class Phases(OnePhase):
                     "checkpoint, and all of them decide when to profile again; put the file back, or start "
                     "over with --config.resume=False"
                 )
-            self._asked = step, lines, monitor.why(lines, self._rule)
-        return self._asked[1:]
+            self._decision = step, lines, monitor.why(lines, self._rule)
+        return self._decision[1:]
 
     def _directory(self, number: int) -> Path:
         return self._run.workdir / DIRECTORY / str(number)
 
     def _profile(self, step: int, params, lines, why: str) -> tuple[Phase, dict[str, float]]:
         """Find pivots under the current policy. Shards that a killed run finished are reused."""
-        run, began, number = self._run, time.perf_counter(), len(monitor.events(lines)) + 1
+        run, start, number = self._run, time.perf_counter(), len(monitor.events(lines)) + 1
         print(f"profiling again after step {step}: {why}")
         directory = self._directory(number)
         policy = f"{run.policy}@{step}:{params_fingerprint(params, run.mesh)}"
@@ -142,7 +142,7 @@ class Phases(OnePhase):
             monitor.REPROFILED: 1,
             monitor.PIVOTS: len(pivots),
             monitor.ROLLOUTS: len(sampled),
-            "profiling_seconds": time.perf_counter() - began,
+            "profiling_seconds": time.perf_counter() - start,
         }
         return self._phase, phase_metrics
 
