@@ -7,7 +7,7 @@
 | qwen3_0p6b | `--config=configs/bfcl.py:qwen3_0p6b` | BFCL rows, Qwen3-0.6B, one small accelerator |
 | qwen3_30b_a3b | `--config=configs/bfcl.py:qwen3_30b_a3b` | BFCL rows, Qwen3-30B-A3B, one node |
 
-Result of `tiny` to expect: experiments/main_job/README.md has the numbers of three seeds.
+experiments/main_job/README.md has the results of `tiny` to expect, for three seeds.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ def tiny() -> ConfigDict:
 
 
 def real() -> ConfigDict:
-    """Enough to see the path run on two CPU cores: this policy cannot learn these rows."""
+    """Enough to see the whole pipeline run on two CPU cores. This policy cannot learn these rows."""
     c = sizes.long_rows()
     c.workdir = "runs/bfcl_real"
     c.data.source = "bfcl"

@@ -5,11 +5,10 @@
 | qwen3_30b_a3b | `--config=configs/browsecomp.py` | search episodes in messages form, 30B |
 | tiny | `--config=configs/browsecomp.py:tiny` | made-up episodes; CPU |
 
-Paper (arXiv 2603.21383), BrowseComp: base 2.50, SFT 1.50, PivotRL 11.30. Final answers that normalisation
-does not decide are for a judge: give --config.judge.base_url and --config.judge.model, or they count as
-rejected.
+Paper (arXiv 2603.21383), BrowseComp: base 2.50, SFT 1.50, PivotRL 11.30. A judge decides the final answers
+that normalisation does not: give --config.judge.base_url and --config.judge.model, or they count as rejected.
 
-`tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`tiny` takes the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
 import os

@@ -7,7 +7,7 @@
 
 Paper (arXiv 2603.21383), SWE-bench Verified: base 19.07, SFT 37.40, PivotRL 32.67.
 
-`tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`tiny` takes the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
 import os

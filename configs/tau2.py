@@ -8,7 +8,7 @@
 Paper (arXiv 2603.21383), tau2-bench: base 44.35, SFT 58.44, PivotRL 63.81; without the pivot filter 59.68,
 without functional reward 57.34.
 
-`tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`tiny` takes the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
 import os

@@ -5,10 +5,10 @@
 | qwen3_30b_a3b | `--config=configs/terminal.py` | Terminus or ATIF trajectories, 30B |
 | tiny | `--config=configs/terminal.py:tiny` | made-up episodes; CPU |
 
-Paper (arXiv 2603.21383), Terminal-Bench: base 5.42, SFT 13.75, PivotRL 20.00. What similarity leaves open is
-for a judge: give --config.judge.base_url and --config.judge.model, or it counts as rejected.
+Paper (arXiv 2603.21383), Terminal-Bench: base 5.42, SFT 13.75, PivotRL 20.00. A judge decides what keystroke
+similarity does not: give --config.judge.base_url and --config.judge.model, or it counts as rejected.
 
-`tiny` has the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`tiny` takes the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
 """
 
 import os

@@ -2,8 +2,8 @@
 
     demonstrations -> candidates (self-checked) -> profile under pi_0 -> pivots.jsonl
 
-`--self_check` stops after the self-check: every demonstration is verified against itself, an empty and a
-garbage action, over all trajectories of the source (no split, no model beyond its tokenizer).
+`--self_check` stops after the self-check: for all trajectories of the source, every demonstration must pass
+its own verifier, and an empty and a garbage action must fail it (no split, no model beyond its tokenizer).
 """
 
 from absl import flags

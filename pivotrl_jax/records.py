@@ -18,7 +18,7 @@ Message = dict[str, Any]
 
 
 class InputError(ValueError):
-    """Something the user gave us is wrong. The message is one sentence: what, where, what to do."""
+    """The user's input is wrong. The message is one sentence: what is wrong, where, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A candidate's state as the policy reads it: what its rollouts start from. Not for disk."""
+    """A candidate's state as the policy reads it; its rollouts start from it. Never written to disk."""
 
     candidate: Candidate
     ids: list[int]  # tokens of messages and tools, rendered by the checkpoint's chat template
@@ -104,10 +104,10 @@ class Verdict:
     decided; `details` explains it.
     """
 
-    reward: float | None  # None: nothing could be decided (a judge abstained)
+    reward: float | None  # None: undecided (a judge abstained)
     reason: str
     details: str = ""
-    question: Question | None = None  # a judge's answer to it, where there is a judge, replaces the reward
+    question: Question | None = None  # if there is a judge, its answer replaces the reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Rollout:
     model_log_probs: list[float]  # of each token under the model: temperature 1, nothing cut off
     finished: bool  # False: cut at the token limit
     text: str
-    reward: float | None  # None: nobody could decide; it counts nowhere
+    reward: float | None  # None: undecided; it counts nowhere
     reason: str
     details: str = ""
 
@@ -132,15 +132,15 @@ class Profile:
 
     candidate_id: str
     rewards: list[float]  # the decided ones
-    mean: float  # 0, as the variance, where there is none
+    mean: float  # mean and variance are 0 when no reward is decided
     variance: float
     is_call: bool
     policy: str  # fingerprint of the checkpoint
     verifier: str  # "name/version"
     temperature: float
     seed: int
-    abstained: int = 0  # rollouts that nobody could decide
-    early: str = ""  # the outcome on which adaptive profiling settled before all G were drawn
+    abstained: int = 0  # rollouts without a decided reward
+    early: str = ""  # the outcome, if adaptive profiling decided it before all G were drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,10 +212,10 @@ def read_records(path: str | Path, kind: type) -> list:
 
 
 def read_rollouts(folder: str | Path, candidate_ids: Container[str]) -> Iterator[Rollout]:
-    """The rollouts of some candidates out of a folder of JSONL files, in the order of files and lines.
+    """The rollouts of some candidates, from a folder of JSONL files, in the order of files and lines.
 
-    Token ids and log-probs, which are long, are left empty. A missing folder holds none. Raises InputError
-    naming file and line.
+    Token ids and log-probs, which are long, are left empty. A missing folder gives no rollouts. Raises
+    InputError naming file and line.
     """
     for path in sorted(Path(folder).glob("*.jsonl")):
         for number, value in read_jsonl(path):

@@ -3,12 +3,12 @@
     demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO
     -> Hugging Face export (and PEFT adapter) -> evaluate -> report
 
-`config.method` puts a rival in the place of profile, pivots and GRPO, everything else being equal: "sft" on
+`config.method` replaces profile, pivots and GRPO with another method, everything else being equal: "sft" on
 the same trajectories, "e2e_rl" on the same tasks, "random_turns" (GRPO on the unfiltered candidates).
 
-`config.validation` scores the policy while it trains, and `config.reprofile` finds pivots anew under it when
-those of pi_0 have taught what they can. Every stage leaves its files in config.workdir and is taken up from
-there when the program runs again.
+`config.validation` scores the policy while it trains. `config.reprofile` finds new pivots under the current
+policy when those of pi_0 have taught what they can. Every stage writes its files to config.workdir, and the
+program resumes from them when it runs again.
 """
 
 from pathlib import Path
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def base_name(run) -> str:
-    """What an adapter's users load it upon: the checkpoint's name on the hub, or its directory."""
+    """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory."""
     name = run.config.model.checkpoint
     local = run.checkpoint in (locate.EMBEDDED, Path(name))
     return str(run.checkpoint.resolve()) if local else name

@@ -1,6 +1,6 @@
-"""A fingerprint of parameters where they are: every bit counts, and how they are sharded does not.
+"""A fingerprint of parameters on their devices. It depends on every bit, and not on the sharding.
 
-`hf.checkpoint_fingerprint` is of a checkpoint on disk; this one is of a policy that is being trained.
+`hf.checkpoint_fingerprint` is for a checkpoint on disk; this one is for a policy that is being trained.
 """
 
 import jax
@@ -19,7 +19,7 @@ def params_fingerprint(params, mesh: Mesh) -> str:
 
 
 def _digest(params) -> jax.Array:
-    """uint32 [2]: per salt the sum of bits x weight, where a weight is an odd hash of leaf and place."""
+    """uint32 [2]: for each salt the sum of bits x weight; a weight is an odd hash of leaf and position."""
     sums = [
         jnp.stack([_sum(leaf, number, salt) for salt in SALTS])
         for number, leaf in enumerate(jax.tree.leaves(params))

@@ -2,9 +2,9 @@
 
 A checkpoint is a directory with `config.json` and safetensors weights, in one file or in shards under an
 index. Three layouts are read: dense, one tensor per expert (what the released Qwen3-MoE checkpoints hold) and
-the fused experts of transformers 5; the first two are written. Adapters are no part of it.
+the fused experts of transformers 5; the first two are written. Adapters are never part of a checkpoint.
 
-With several processes all of them call these functions, in the same order.
+With several processes, all of them must call these functions, in the same order.
 """
 
 import dataclasses
@@ -41,28 +41,30 @@ from pivotrl_jax.models.config import ModelConfig
 from pivotrl_jax.models.sharding import fetch
 from pivotrl_jax.records import InputError
 
-PIECE = 32 << 20  # bytes of a parameter, at most, on their way from the files to a device
+PIECE = 32 << 20  # bytes; parameters go from the files to a device in pieces of at most this size
 
 
-# What an export takes over from its source, besides config.json.
+# Files that an export copies from its source, besides config.json.
 COMPANIONS = (
     "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt "
     "chat_template.jinja chat_template.json generation_config.json"
 ).split()
 
-Parts = dict[tuple[int, ...], Place]  # of one parameter: (), (layer,) or (layer, expert) -> its tensor
+# the tensors of one parameter, by index: (), (layer,) or (layer, expert)
+Parts = dict[tuple[int, ...], Place]
 
 
 def load_params(
     directory: str | Path, config: ModelConfig, dtype: str | None = None, shardings: dict | None = None
 ) -> dict:
-    """Read the weights of `directory` in the tree of `decoder.param_shapes(config)`, without adapters.
+    """Read the weights of `directory` into a tree like `decoder.param_shapes(config)`, without adapters.
 
-    dtype: "float32", "bfloat16", ...: every tensor is cast to it; None: each is kept as it is stored.
-    shardings: a tree of NamedShardings (`sharding.param_shardings`): arrays that lie so. Each process reads
-    what its own devices hold, and keeps no more than a few times PIECE of it on the host. None: numpy arrays.
-    Raises InputError for weight files that are missing, truncated or corrupt, and names the tensors that are
-    missing, unexpected or misshapen.
+    dtype: every tensor is cast to it ("float32", "bfloat16", ...); None keeps the stored dtypes.
+    shardings: a tree of NamedShardings (`sharding.param_shardings`) for the arrays to return. Each process
+    reads what its own devices hold, with no more than a few times PIECE bytes on the host at a time. None
+    returns numpy arrays.
+    Raises InputError for weight files that are missing, truncated or corrupt, and for tensors that are
+    missing, unexpected or misshapen, which it names.
     """
     directory, config = Path(directory), dataclasses.replace(config, lora=None)
     params: dict = {}
@@ -82,17 +84,17 @@ def load_params(
 
 
 def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
-    """Path in the params -> the tensors there. Raises InputError unless the files hold just these."""
+    """Path in the params -> its tensors. Raises InputError unless the files hold exactly these tensors."""
     stored = files.stored
-    wanted = {place.name: place for place in places(config)}
-    missing, unexpected = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+    expected = {place.name: place for place in places(config)}
+    missing, unexpected = expected.keys() - stored.keys(), stored.keys() - expected.keys()
     head, embed = "lm_head.weight", "model.embed_tokens.weight"
-    # Some exporters write the tied matrix twice. Harmless when it is the same; two heads if it is not.
+    # Some exporters write the tied matrix twice. That is harmless when both are equal.
     if config.tie_embeddings and head in unexpected and embed in stored and files.equal(head, embed):
         unexpected.discard(head)
     misshapen = [
         f"{name} {list(stored[name].shape)}, want {list(place.hf_shape)}"
-        for name, place in wanted.items()
+        for name, place in expected.items()
         if name in stored and stored[name].shape != place.hf_shape
     ]
     problems = [
@@ -105,14 +107,14 @@ def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[s
             f"{directory}: the tensors do not fit config.json: {'; '.join(problems)}; check both files"
         )
     leaves: dict[tuple[str, ...], Parts] = {}
-    for place in wanted.values():
+    for place in expected.values():
         leaves.setdefault(place.path, {})[place.index] = place
     return leaves
 
 
-def _dtype(directory: Path, files: Files, parts: Parts, asked: str | None) -> np.dtype:
-    if asked is not None:
-        return jnp.dtype(asked)
+def _dtype(directory: Path, files: Files, parts: Parts, requested: str | None) -> np.dtype:
+    if requested is not None:
+        return jnp.dtype(requested)
     names = [place.name for place in parts.values()]
     kinds = [files.stored[name].dtype for name in names]
     for name, kind in zip(names, kinds):
@@ -124,15 +126,15 @@ def _dtype(directory: Path, files: Files, parts: Parts, asked: str | None) -> np
 
 
 def _read(files: Files, parts: Parts, out: np.ndarray, start: tuple[int, ...]) -> None:
-    """out[...] = the parameter from index `start` on. `out` is contiguous."""
+    """Fill `out`, a contiguous array, with the part of the parameter that begins at index `start`."""
     stacked = len(next(iter(parts)))
     rest = tuple(slice(a, a + n) for a, n in zip(start, out.shape))[stacked:]
 
-    def wanted(at: tuple[int, ...]) -> Slice:
+    def slice_at(at: tuple[int, ...]) -> Slice:
         place = parts[tuple(a + i for a, i in zip(start, at))]
         return Slice(place.name, place.unfolded, place.part(rest), place.as_hf(out[at]))
 
-    files.read(wanted(at) for at in np.ndindex(out.shape[:stacked]))
+    files.read(slice_at(at) for at in np.ndindex(out.shape[:stacked]))
 
 
 def _on_devices(
@@ -142,11 +144,11 @@ def _on_devices(
     sharding: jax.sharding.NamedSharding,
     along: tuple[int, ...],
 ) -> jax.Array:
-    """A parameter, laid out so. `read(out, start)` gives any part of it; a shard comes in pieces, cut along
-    these axes, and is put together on its device."""
+    """A parameter as an array with this sharding. `read(out, start)` reads any part of it. A shard is read in
+    pieces, cut along the axes `along`, and put together on its device."""
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     shard_shape = sharding.shard_shape(shape)
-    holders: dict[tuple[int, ...], list[jax.Device]] = {}  # first index of a shard -> who holds it
+    holders: dict[tuple[int, ...], list[jax.Device]] = {}  # start of a shard -> its devices
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         holders.setdefault(tuple(s.start or 0 for s in index), []).append(device)
     shards: dict[jax.Device, jax.Array] = {}
@@ -154,7 +156,7 @@ def _on_devices(
         for start, devices in holders.items():
             piece = np.empty(size, dtype)
             read(piece, tuple(a + b for a, b in zip(start, offset)))
-            jax.block_until_ready(list(shards.values()))  # what is under way holds its piece in memory
+            jax.block_until_ready(list(shards.values()))  # a transfer under way keeps its piece in memory
             for device in devices:
                 put = jax.device_put(piece, device)
                 if size != shard_shape:
@@ -171,7 +173,8 @@ def _write(whole: jax.Array, piece: jax.Array, start: tuple[int, ...]) -> jax.Ar
 
 
 def _pieces(shape: tuple[int, ...], itemsize: int, along: tuple[int, ...]) -> Iterator[tuple]:
-    """(offset, size) of boxes of at most PIECE bytes that make up `shape`; the first axes are cut first."""
+    """(offset, size) of boxes of at most PIECE bytes that make up `shape`, cut along the axes `along`, the
+    first of them first."""
     most = list(shape)
     for axis in along:
         parts = -(-math.prod(most) * itemsize // PIECE)
@@ -190,7 +193,7 @@ def save(
     """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
 
     Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
-    Of several processes the first writes; all must call this, and return once the checkpoint is there.
+    With several processes all must call this: the first one writes, and none returns before it is done.
 
     The directory appears whole or not at all; an older checkpoint under the same name is replaced.
     Raises InputError when `directory` holds anything but a checkpoint, ValueError for misshapen params or
@@ -202,7 +205,7 @@ def save(
     _check_shapes(config, params)
     if jax.process_index():
         for _ in _tensors(config, params):
-            pass  # the first process asks for each
+            pass  # every process must take part in fetching a tensor
     else:
         _write_directory(directory, config, params, source_directory, max_shard_bytes)
     if jax.process_count() > 1:
@@ -232,11 +235,11 @@ def _replaceable(directory: Path) -> bool:
 
 
 def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of the checkpoint, on this host."""
-    held = None
+    """(name, array on this host) of every tensor of the checkpoint."""
+    current = None
     for place in places(config):
-        if held != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
-            held, x = key, leaf(params, place.path)
+        if current != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
+            current, x = key, leaf(params, place.path)
             x = fetch(x[place.index[0]] if place.index else x)
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
@@ -258,7 +261,7 @@ def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard
     for number, names in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(dict(itertools.islice(tensors, len(names))), directory / file, metadata={"format": "pt"})
-        shutil.copymode(directory / "config.json", directory / file)  # safetensors' files are private
+        shutil.copymode(directory / "config.json", directory / file)  # safetensors writes private files
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -268,7 +271,7 @@ def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard
 def checkpoint_fingerprint(directory: str | Path) -> str:
     """16 hex digits of a sha256 over config.json and the weight files. InputError if one is missing.
 
-    Of several processes the first reads them and tells the others.
+    With several processes, the first reads the files and sends the result to the others.
     """
     directory, digest, error = Path(directory), bytes(8), None
     if jax.process_index() == 0:
@@ -279,7 +282,7 @@ def checkpoint_fingerprint(directory: str | Path) -> str:
     if jax.process_count() > 1:
         digest = bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(digest, np.uint8)))
     if error or not any(digest):
-        raise error or InputError(f"{directory}: process 0 cannot read this checkpoint; see what it says")
+        raise error or InputError(f"{directory}: process 0 cannot read this checkpoint; see its error")
     return digest.hex()
 
 

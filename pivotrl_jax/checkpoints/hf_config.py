@@ -1,5 +1,5 @@
-"""config.json <-> ModelConfig, by the field tables of models/families. What is not implemented is refused by
-name."""
+"""config.json <-> ModelConfig, by the field tables of models/families. Errors name every setting that is not
+implemented."""
 
 import dataclasses
 import json
@@ -15,15 +15,16 @@ from pivotrl_jax.records import InputError
 DTYPES = ("float32", "bfloat16")
 
 
-# Where config.json may keep RoPE settings: transformers 4's name and transformers 5's.
+# The names of the RoPE settings in config.json: transformers 4's and transformers 5's.
 ROPE = ("rope_scaling", "rope_parameters")
 
 
 def load_config(directory: str | Path, dtype: str | None = None) -> ModelConfig:
-    """Read `directory`/config.json of a checkpoint of one of models.families.FAMILIES.
+    """Read `directory`/config.json, of a checkpoint of one of models.families.FAMILIES.
 
-    dtype: compute dtype; None takes the one config.json names.
-    Raises InputError for a missing or malformed file, a missing or wrong field, and what is not implemented.
+    dtype: compute dtype; None takes the one that config.json names.
+    Raises InputError for a missing or malformed file, for a missing or wrong field, and for settings that are
+    not implemented.
     """
     path = Path(directory) / "config.json"
     values = _read(path)
@@ -47,7 +48,7 @@ def load_config(directory: str | Path, dtype: str | None = None) -> ModelConfig:
 
 
 def _family_fields(family: Family, values: dict, path: Path, all_moe: bool) -> dict[str, Any]:
-    """The fields of the family's table. `all_moe`: every layer has experts, so that no MLP has a size."""
+    """The fields of the family's table. `all_moe`: every layer has experts, so there is no dense MLP size."""
     found: dict[str, Any] = {}
     for field in family.fields:
         if field.name == "mlp_size" and all_moe:
@@ -122,12 +123,12 @@ def _refuse_unimplemented(values: dict, path: Path) -> None:
 
 def _dense_layers(values: dict, layers: int, path: Path) -> tuple[int, ...]:
     """The layers without experts, by the rule of transformers' Qwen3MoeDecoderLayer."""
-    given = values.get("mlp_only_layers")
-    listed = [] if given is None else given
+    value = values.get("mlp_only_layers")
+    listed = [] if value is None else value
     whole = isinstance(listed, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in listed)
     if not whole or any(not 0 <= i < layers for i in listed) or len(set(listed)) < len(listed):
         raise InputError(
-            f"{path}: mlp_only_layers is {given!r}, want a list of different layers from 0 to {layers - 1}; "
+            f"{path}: mlp_only_layers is {value!r}, want a list of different layers from 0 to {layers - 1}; "
             "fix the file"
         )
     step = values.get("decoder_sparse_step")
@@ -197,9 +198,9 @@ def _read_yarn(values: dict, settings: dict, path: Path) -> Yarn | None:
         return default if value is None or value == 0 else _positive(settings, (name,), path, float)
 
     names = ("original_max_position_embeddings", "max_position_embeddings")
-    # beside the RoPE settings they count more than among them, as in transformers' standardize_rope_params
-    beside = {name: values[name] for name in names if values.get(name) is not None}
-    original = _positive(settings | beside, names, path, int)
+    # the lengths outside the RoPE settings override those inside, as in transformers' standardize_rope_params
+    outside = {name: values[name] for name in names if values.get(name) is not None}
+    original = _positive(settings | outside, names, path, int)
     if "factor" not in settings:
         raise InputError(f"{path}: factor of YaRN is missing; fix the file")
     if settings["factor"] is None:
@@ -239,7 +240,7 @@ def _positive(values: dict, names: tuple[str, ...], path: Path, kind: type) -> A
 
 
 def _flag(values: dict, name: str, path: Path, missing: bool | None = None) -> bool:
-    """`missing`: the value of a field that may be missing."""
+    """A field that is true or false. `missing` is its value when it is absent; None makes it required."""
     if missing is not None and name not in values:
         return missing
     if not isinstance(values.get(name), bool):
@@ -247,10 +248,10 @@ def _flag(values: dict, name: str, path: Path, missing: bool | None = None) -> b
     return values[name]
 
 
-def _dtype(values: dict, asked: str | None, path: Path) -> str:
-    dtype = asked or values.get("dtype") or values.get("torch_dtype")
+def _dtype(values: dict, requested: str | None, path: Path) -> str:
+    dtype = requested or values.get("dtype") or values.get("torch_dtype")
     if dtype not in DTYPES:
-        where = "asked for" if asked else "in the file"
+        where = "asked for" if requested else "in the file"
         raise InputError(
             f"{path}: dtype {dtype!r} ({where}) is not implemented; ask for one of {list(DTYPES)}"
         )
@@ -258,7 +259,7 @@ def _dtype(values: dict, asked: str | None, path: Path) -> str:
 
 
 def config_to_json(config: ModelConfig, source_directory: str | Path | None, dtype: str) -> dict:
-    """The config.json of an export: the fields of the source, if any, with `config`'s numbers over them.
+    """The config.json of an export: the fields of the source, if any, overridden by those of `config`.
     Transformers 4 and 5 read the same model from it."""
     source = Path(source_directory) / "config.json" if source_directory is not None else None
     values = _read(source) if source is not None and source.is_file() else {}
@@ -278,11 +279,11 @@ def config_to_json(config: ModelConfig, source_directory: str | Path | None, dty
     if config.yarn:
         y = config.yarn
         rope = {"rope_type": "yarn", **dataclasses.asdict(y)}
-        # transformers before 4.57 takes the ratio of the two lengths for the factor
+        # transformers before 4.57 takes the ratio of the two lengths as the factor
         length = round(y.factor * y.original_max_position_embeddings)
     fields = {field.keys[0]: getattr(config, field.name) for field in family.fields}
     if not config.mlp_size:
-        del fields["intermediate_size"]  # every layer has experts; what the source says stays
+        del fields["intermediate_size"]  # every layer has experts; the source's value stays
     values |= {"architectures": [family.architecture], "model_type": family.model_type}
     values |= fields | {
         "hidden_act": "silu",

@@ -1,7 +1,7 @@
-"""The safetensors files of a checkpoint: what is stored in them, and reading parts of it.
+"""The safetensors files of a checkpoint: what they hold, and how to read parts of it.
 
-The safetensors library checks the files; the values are copied straight from the files' pages (`mmap`), which
-are given back after each tensor: its own reader keeps every page it has touched in this process' memory.
+The safetensors library checks the files. Values are copied straight from the files' pages (`mmap`), which are
+released after each tensor; the library's own reader would keep every page it touched in memory.
 Fused experts of transformers 5 (`gate_up_proj` [E, 2F, D], `down_proj` [E, D, F]) appear as one tensor per
 expert, as in the released checkpoints.
 """
@@ -28,7 +28,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
 
 
-# A transposed copy takes as many rows at a time as the cache holds: 2 to 4 times as fast as all at once.
+# A transposed copy takes this many rows at a time, which fit the cache: 2 to 4 times as fast as all at once.
 ROWS = 32
 BAND = 2 << 20  # bytes of a file's pages that a thread holds at a time
 THREADS = min(8, os.cpu_count() or 1)
@@ -51,25 +51,25 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """out[...] = the tensor `name`, seen as of `shape`, [part], in the dtype of `out`."""
+    """A part to read: out[...] = tensor.reshape(shape)[part], cast to the dtype of `out`."""
 
     name: str
     shape: tuple[int, ...]
     part: tuple[slice, ...]
-    out: np.ndarray  # may be a transposed view; as many elements as the part, in as many rows
+    out: np.ndarray  # may be a transposed view; has as many elements and rows as the part
 
 
 class Files:
-    """The safetensors of a directory. Close with `with`.
+    """The safetensors files of a directory, as a context manager.
 
-    Raises InputError for files that are missing, truncated or corrupt, or hold something else than floats.
+    Raises InputError for files that are missing, truncated or corrupt, or that hold anything but floats.
     """
 
     def __init__(self, directory: Path):
         self._threads = ThreadPoolExecutor(THREADS)
         self._pages: dict[Path, mmap.mmap] = {}
         self.stored: dict[str, Stored] = {}
-        self.bytes_read = 0  # of the parts asked for; a disk reads the pages around them
+        self.bytes_read = 0  # of the requested parts; a disk reads whole pages
         for file, listed in weight_files(directory).items():
             header, data = self._open(file)
             if listed is not None and header.keys() != listed:
@@ -85,13 +85,13 @@ class Files:
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown()
-        self._pages.clear()  # unmapped with their last view
+        self._pages.clear()  # a file is unmapped when its last view is gone
 
     def _open(self, file: Path) -> tuple[dict[str, dict], int]:
-        """Name -> dtype, shape and data_offsets of every tensor; and the byte where the data begins."""
+        """(name -> dtype, shape and data_offsets of every tensor, the byte where the data begins)."""
         with _readable(file), file.open("rb") as f:
             with safe_open(file, framework="numpy"):
-                pass  # the header fits the file, and offsets the shapes, without gap or overlap
+                pass  # checks the header against the file: offsets fit the shapes, without gap or overlap
             length = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(length))
             self._pages[file] = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
@@ -113,13 +113,13 @@ class Files:
                 )
             self.stored[key] = part
 
-    def read(self, wanted: Iterable["Slice"]) -> None:
+    def read(self, slices: Iterable["Slice"]) -> None:
         """Copy parts of tensors, several at a time."""
         copies = []
-        for want in wanted:
-            found = self._array(want.name).reshape(want.shape)[want.part].reshape(want.out.shape)
-            pages = self._pages[self.stored[want.name].file]
-            copies += [(pages, found[band], want.out[band]) for band in _bands(found)]
+        for piece in slices:
+            found = self._array(piece.name).reshape(piece.shape)[piece.part].reshape(piece.out.shape)
+            pages = self._pages[self.stored[piece.name].file]
+            copies += [(pages, found[band], piece.out[band]) for band in _bands(found)]
             self.bytes_read += found.nbytes
         list(self._threads.map(_copy, copies))
 
@@ -136,14 +136,14 @@ class Files:
         return True
 
     def _array(self, name: str) -> np.ndarray:
-        """A tensor as it lies in its file."""
+        """A tensor as a view of its file's pages."""
         stored = self.stored[name]
         flat = np.frombuffer(self._pages[stored.file], stored.dtype, math.prod(stored.shape), stored.start)
         return flat.reshape(stored.shape)
 
 
 def _bands(x: np.ndarray) -> list[slice]:
-    """Rows of an array that lies in a file, in slices that touch about BAND bytes of pages."""
+    """Slices of the rows of an array in a file; each slice touches about BAND bytes of pages."""
     step = max(ROWS, BAND // max(x.strides[0], 1))
     return [slice(row, row + step) for row in range(0, len(x), step)]
 
@@ -156,16 +156,16 @@ def _copy(arrays: tuple[mmap.mmap, np.ndarray, np.ndarray]) -> None:
 
 
 def _give_back(pages: mmap.mmap, x: np.ndarray) -> None:
-    """Take the pages on which an array lies out of this process' memory; they are read again if needed."""
+    """Release the pages of an array from this process's memory; they are read again if needed."""
     low, high = np.lib.array_utils.byte_bounds(x)
     base = np.lib.array_utils.byte_bounds(np.frombuffer(pages, np.uint8))[0]
     begin = (low - base) // mmap.PAGESIZE * mmap.PAGESIZE
-    if hasattr(mmap, "MADV_DONTNEED") and 0 <= begin < len(pages):  # else x is no view of them
+    if hasattr(mmap, "MADV_DONTNEED") and 0 <= begin < len(pages):  # else x is not a view of them
         pages.madvise(mmap.MADV_DONTNEED, begin, high - base - begin)
 
 
 def _unfused(name: str, whole: Stored) -> dict[str, Stored]:
-    """A tensor by its name; one of all experts as each expert's matrices by theirs."""
+    """Name -> tensor. A tensor of all experts is split into the matrices of each expert."""
     stem, _, last = name.rpartition(".")
     fused = {"gate_up_proj": ("gate", "up"), "down_proj": ("down",)}.get(last)
     if not fused or not stem.endswith("mlp.experts") or len(whole.shape) != 3:
@@ -184,8 +184,8 @@ def _unfused(name: str, whole: Stored) -> dict[str, Stored]:
 
 @contextlib.contextmanager
 def appearing(directory: Path) -> Iterator[Path]:
-    """A directory to write into, which takes the name `directory` when the block ends well: what stands there
-    is whole, or as it was before."""
+    """A temporary directory to write into; it is renamed to `directory` when the block succeeds. So
+    `directory` is either complete or as it was before."""
     temporary, old = (directory.with_name(f".{directory.name}.{os.getpid()}.{x}") for x in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -200,7 +200,7 @@ def appearing(directory: Path) -> Iterator[Path]:
 
 
 def weight_files(directory: Path) -> dict[Path, set[str] | None]:
-    """File -> the tensor names the index lists for it (None without an index)."""
+    """File -> the tensor names that the index lists for it (None without an index)."""
     single, index = directory / WEIGHTS, directory / INDEX
     if single.is_file():
         return {single: None}
@@ -242,8 +242,8 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:
-    """`np.ascontiguousarray` of a matrix, transposed in steps: safetensors writes the buffer and ignores
-    strides."""
+    """`np.ascontiguousarray` of a matrix, copied in steps of ROWS. Needed because safetensors writes the
+    buffer and ignores strides."""
     if x.flags.c_contiguous:
         return x
     out = np.empty(x.shape, x.dtype)
@@ -253,6 +253,6 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 
 
 def some(names: Any, limit: int = 4) -> str:
-    """'a, b, c, d and 3 more'"""
+    """The first `limit` names: 'a, b, c, d and 3 more'."""
     names = sorted(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,4 +1,5 @@
-"""Our parameters <-> Hugging Face's tensors, by the tables of names and axis letters of models/families.
+"""Which of our parameters is which Hugging Face tensor, by the tables of names and axis letters in
+models/families.
 
 Layers and experts are separate tensors in a Hugging Face checkpoint; ours are stacked.
 """
@@ -25,9 +26,9 @@ class Place:
     name: str
     path: tuple[str, ...]
     index: tuple[int, ...]  # (), (layer,) or (layer, expert)
-    letters: str  # our axes behind the index, say "DHK"
-    shape: tuple[int, ...]  # ours, behind the index
-    axes: tuple[str, ...]  # our letters on each of Hugging Face's axes: ("HK", "D")
+    letters: str  # our axes after the index, e.g. "DHK"
+    shape: tuple[int, ...]  # sizes of these axes
+    axes: tuple[str, ...]  # our letters that make up each of Hugging Face's axes, e.g. ("HK", "D")
 
     @property
     def unfolded(self) -> tuple[int, ...]:
@@ -39,19 +40,19 @@ class Place:
         return self._folded(self.shape)
 
     def part(self, index: tuple[slice, ...]) -> tuple[slice, ...]:
-        """A part of ours as a part of `unfolded`."""
+        """Slices of our axes, in the order of `unfolded`."""
         where = dict(zip(self.letters, index))
         return tuple(where[letter] for letter in "".join(self.axes))
 
     def as_hf(self, x: np.ndarray) -> np.ndarray:
-        """A contiguous array of ours, whole or a part, in Hugging Face's axes: a view of the same memory."""
+        """A view, with Hugging Face's axes, of a contiguous array of ours, whole or a part."""
         order = sorted(self.axes, key=lambda axis: self.letters.index(axis[0]))
         sizes = dict(zip(self.axes, self._folded(x.shape)))
         return x.reshape([sizes[a] for a in order]).transpose([order.index(a) for a in self.axes])
 
     @property
     def file_order(self) -> tuple[int, ...]:
-        """The axes of the whole parameter along which it can be cut into what lies together in the files:
+        """The axes along which the whole parameter can be cut into pieces that are contiguous in the files:
         layers, experts, rows."""
         stacked = len(self.index)
         return *range(stacked), stacked + self.letters.index(self.axes[0][0])
@@ -65,7 +66,7 @@ class Place:
 
 
 def places(config: ModelConfig) -> Iterator[Place]:
-    """Every tensor of the checkpoint, layer by layer; without adapters, which no checkpoint holds."""
+    """The Place of every tensor of the checkpoint, layer by layer. A checkpoint never holds adapters."""
     tree, family = abstract_params(dataclasses.replace(config, lora=None)), family_of(config)
     top = {name: tree[name] for name in family.top_names if name in tree}
     yield from _group(top, family.top_names, (), "", ())
@@ -87,14 +88,14 @@ def _group(tree: dict, table: Names, path: tuple[str, ...], prefix: str, lead: t
             yield Place(full, (*path, ours), index, *where, tuple(axes.split()))
 
 
-@functools.cache  # it traces the model: a third of a second
+@functools.cache  # tracing the model takes a third of a second
 def abstract_params(config: ModelConfig) -> dict:
     """`decoder.abstract_params`: shapes with their axis letters."""
     return decoder.abstract_params(config)
 
 
 def param_shapes(config: ModelConfig) -> dict:
-    """The params tree of a checkpoint, each leaf its shape."""
+    """The params tree of a checkpoint, with the shape of each leaf."""
     tree = abstract_params(dataclasses.replace(config, lora=None))
     return jax.tree.map(lambda leaf: leaf.value.shape, tree, is_leaf=lambda x: hasattr(x, "names"))
 

@@ -14,7 +14,7 @@ MAX_NAMED = 4  # differences that a sentence names; more are counted
 
 
 def as_json(identity: dict) -> dict:
-    """The identity as it is read back from disk: tuples become lists."""
+    """The identity as it would be read back from disk: tuples become lists."""
     return json.loads(json.dumps(identity))
 
 
@@ -33,7 +33,7 @@ def differences(there: dict, here: dict, free: Sequence[str] = ()) -> list[str]:
     both = [name for name in here if name in there and there[name] != here[name]]
     one = [name for name in {**here, **there} if (name in there) != (name in here)]
     clauses = [
-        f"{name} is {_said(there, name)} there and {_said(here, name)} here"
+        f"{name} is {_text(there, name)} there and {_text(here, name)} here"
         for name in [*both, *one]
         if not name.startswith(tuple(free))
     ]
@@ -41,7 +41,7 @@ def differences(there: dict, here: dict, free: Sequence[str] = ()) -> list[str]:
     return clauses[:MAX_NAMED] + ([f"and {more} more"] if more > 0 else [])
 
 
-def _said(fields: dict, name: str) -> str:
+def _text(fields: dict, name: str) -> str:
     return repr(fields[name]) if name in fields else "absent"
 
 

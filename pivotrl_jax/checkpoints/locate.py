@@ -13,7 +13,7 @@ def locate(
     checkpoint: str, asked: str = "config.model.checkpoint", files: Sequence[str] = CHECKPOINT_FILES
 ) -> Path:
     """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
-    and HF_HUB_OFFLINE apply). Raises InputError, naming who `asked`, when it cannot be had."""
+    and HF_HUB_OFFLINE apply). Raises InputError when it cannot be found; `asked` is the option to name."""
     if checkpoint == "embedded":
         return EMBEDDED
     path = Path(checkpoint)

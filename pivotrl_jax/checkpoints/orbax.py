@@ -1,7 +1,7 @@
 """Training checkpoints: a state pytree (orbax) and the host's JSON beside it, written together or not at all.
 
 Orbax writes a step into a temporary directory and renames it, so a run killed while saving resumes from the
-step before. Hugging Face checkpoints are `hf.py`'s business.
+step before. `hf.py` writes Hugging Face checkpoints.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, host: dict) -> None:
-        """Write `state` (a pytree of arrays) and `host` (JSON) as `step`. A step already there is left alone.
+        """Write `state` (a pytree of arrays) and `host` (JSON) as `step`, unless that step is there already.
 
         Raises ValueError when a later step is there: call `clear` to start over.
         """
@@ -71,7 +71,7 @@ class Checkpoints:
         """The latest (state, host), or None when there is no checkpoint.
 
         template: a pytree of arrays or ShapeDtypeStructs, for shapes, dtypes and shardings. Raises InputError
-        when the checkpoint is of another model or config, naming the difference, and when it cannot be read.
+        when the checkpoint is of another model or config, naming the differences, and when it cannot be read.
         """
         step = self.latest_step()
         if step is None:

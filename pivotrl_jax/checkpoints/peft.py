@@ -1,8 +1,8 @@
 """Adapters as a PEFT checkpoint: adapter_config.json and adapter_model.safetensors, beside the merged export.
 
 Names are those of the base checkpoint's tensors, one adapter for each expert. PEFT 0.21 puts those together
-for the fused experts of transformers 5 (its transformers_weight_conversion.py treats Qwen3-MoE as Qwen2-MoE),
-and then warns that a rank_pattern matched no module: true, it matched the parameter gate_up_proj.
+for the fused experts of transformers 5 (its transformers_weight_conversion.py treats Qwen3-MoE as Qwen2-MoE).
+It then warns that a rank_pattern matched no module: the pattern matched the parameter gate_up_proj instead.
 tests/checkpoints/test_peft_export.py loads dense, expert and mixed models with it. vLLM and SGLang use the
 same names for Qwen3-MoE adapters; neither has been tried.
 """
@@ -30,9 +30,9 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def save_adapter(directory: str | Path, config: ModelConfig, params: dict, base: str) -> None:
     """Write the adapters among `params`, for `peft.PeftModel.from_pretrained(model, directory)`.
 
-    base: name or directory of the checkpoint they were trained on. Tensors keep their dtype; all of them are
-    held on the host once. Of several processes the first writes; all must call this, and return once the
-    adapter is there. The directory appears whole or not at all; an older adapter under that name is replaced.
+    base: name or directory of the checkpoint they were trained on. Tensors keep their dtype, and all of them
+    are in host memory at once. With several processes all must call this: the first one writes, and none
+    returns before it is done. The directory appears whole or not at all; an older adapter is replaced.
     Raises InputError when `directory` holds anything but an adapter.
     """
     directory = Path(os.path.abspath(directory))
@@ -69,28 +69,29 @@ def adapter_config(config: ModelConfig, base: str) -> dict:
     }
     dense = [p for p in matrices if p.path[-1] in ("gate", "up", "down") and len(p.index) == 1]
     if config.num_experts and dense:
-        # In a model with experts PEFT takes gate_proj for theirs alone and leaves out a dense layer's of that
-        # name, without a word. As a parameter it is found, its tensors under the same names.
+        # In a model with experts, PEFT applies gate_proj etc. to the experts alone and silently skips the
+        # dense layers' matrices. It does find those as parameters, and their tensors have the same names.
         values["target_parameters"] = [f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")]
     return values
 
 
 def _matrices(config: ModelConfig) -> list[Place]:
-    """What has an adapter: every matrix of a layer but the router."""
+    """The matrices that have an adapter: all of a layer's except the router."""
     return [p for p in places(config) if p.index and len(p.axes) == 2 and p.path[-1] != "router"]
 
 
 def _module(place: Place) -> str:
-    """PEFT's name of a matrix: that of the module, inside PEFT's wrappers."""
+    """PEFT's name of a matrix: the module's name inside PEFT's wrappers."""
     return "base_model.model." + place.name.removesuffix(".weight")
 
 
 def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of the adapter, on this host: A as [U, inputs], B as [outputs, U], heads folded."""
-    held = None
+    """(name, array on this host) of every tensor of the adapter: A [U, inputs], B [outputs, U], heads
+    folded."""
+    current = None
     for place in _matrices(config):
-        if held != (key := (place.path, place.index[0])):  # one copy per layer and matrix, not per expert
-            held, group = key, leaf(params, place.path[:-1])
+        if current != (key := (place.path, place.index[0])):  # one copy per layer and matrix, not per expert
+            current, group = key, leaf(params, place.path[:-1])
             a, b = (sharding.fetch(group[f"{place.path[-1]}{MARK}{x}"][place.index[0]]) for x in "ab")
         down, up = a[place.index[1:]], b[place.index[1:]]
         # contiguous, because safetensors writes the buffer and ignores strides

@@ -2,9 +2,9 @@
 
 A full profile draws G rewards and asks two questions: do they vary, and is their mean below lambda_diff? Most
 candidates answer early: one success and so many failures that the mean cannot reach lambda_diff any more, or
-so many equal rewards that mixed ones have become unlikely. How unlikely is read off the candidates
-themselves: their pass rates have a distribution, which the rewards seen so far estimate (its nonparametric
-maximum likelihood, by EM on a grid; Laird 1978), and the rewards to come are binomial given the rate.
+so many equal rewards that mixed ones have become unlikely. How unlikely is estimated from the candidates
+themselves: the rewards so far give the distribution of pass rates (its nonparametric maximum likelihood, by
+EM on a grid; Laird 1978), and given its pass rate, a candidate's remaining rewards are binomial.
 
 Rewards are 0 or 1 here; a candidate with any other reward is profiled in full.
 """
@@ -34,11 +34,11 @@ def _binomial(n: int) -> np.ndarray:
 
 
 def pass_rates(groups: Sequence[Sequence[float | None]]) -> np.ndarray:
-    """The distribution of pass rates over GRID that makes the candidates' rewards most likely; candidates
-    with a reward other than 0 and 1 are passed over.
+    """The distribution of pass rates over GRID that makes the candidates' rewards most likely. Candidates
+    with a reward other than 0 and 1 are ignored.
 
-    One imaginary candidate spread evenly over the grid is added, so that nothing is ever ruled out. Without
-    rewards it is that candidate alone.
+    One imaginary candidate spread evenly over the grid is added, so that no rate is ever ruled out. Without
+    rewards the result is that even distribution.
     """
     even = np.full(len(GRID), 1 / len(GRID))
     counts = [(int(sum(g)), len(g)) for g in groups if g and all(r in (0, 1) for r in g)]
@@ -65,7 +65,8 @@ def chance_of_pivot(k: int, n: int, group_size: int, lambda_diff: float, rates: 
 @dataclasses.dataclass(frozen=True)
 class StoppingRule:
     """How to spend rollouts: `round` more per undecided candidate and round, until the chance that a full
-    profile would decide otherwise is at most `error`. 0 stops only where it could not."""
+    profile would decide otherwise is at most `error`. With error 0, sampling stops only when that chance is
+    0."""
 
     group_size: int
     lambda_diff: float
@@ -82,21 +83,21 @@ class StoppingRule:
         if not rewards or any(r not in (0, 1) for r in rewards):
             return False
         chance = self._chance(rewards, rates)
-        return min(chance, 1 - chance) <= max(self.error, 1e-9)  # sums of the grid's chances round
+        return min(chance, 1 - chance) <= max(self.error, 1e-9)  # 1e-9: sums over the grid round
 
     def outcome(self, rewards: Sequence[float], rates: np.ndarray) -> str:
         """The likeliest outcome of a candidate whose sampling stopped early, one of `selection.OUTCOMES`."""
         if self._chance(rewards, rates) > 0.5:
             return "pivot"
-        return selection.outcome_of(rewards, lambda_diff=0)  # no pivot, so mixed rewards are too easy
+        return selection.outcome_of(rewards, lambda_diff=0)  # not a pivot, so mixed rewards are too easy
 
 
 def groups(
     draw: Callable, count: int, rule: StoppingRule, earlier: Sequence[Sequence[float | None]]
 ) -> list[list]:
-    """Rollouts of `count` candidates, sampled in rounds; `draw(indices, first, number)` gives `number` more
-    of each, from number `first` on. `earlier` are the rewards of other candidates, which say what pass rates
-    there are."""
+    """Rollouts of `count` candidates, sampled in rounds; `draw(indices, first, number)` samples `number` more
+    of each, beginning with sample `first`. `earlier` are the rewards of other candidates, from which pass
+    rates are estimated, too."""
     found: list[list] = [[] for _ in range(count)]
     live, first = list(range(count)), 0
     while live:

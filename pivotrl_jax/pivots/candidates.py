@@ -22,7 +22,7 @@ GARBAGE_TEXT = Action(content="zq zq zq", text="zq zq zq")
 
 @dataclasses.dataclass(frozen=True)
 class SelfCheck:
-    """Candidates whose verifier tells the demonstration from garbage; and the others, with why."""
+    """Candidates whose verifier tells the demonstration from garbage, and why the others were left out."""
 
     kept: list[Candidate]
     left_out: dict[str, str]  # candidate id -> why
@@ -36,7 +36,7 @@ class SelfCheck:
 
 def _check(candidate: Candidate, verifier: Verifier) -> str:
     """Why the verifier cannot be trusted at this candidate; "" when it can. A reward of None means that a
-    judge must decide, and none is asked here; it counts neither as a pass nor as a failure."""
+    judge must decide. No judge is asked here, so None counts neither as a pass nor as a failure."""
     gold = verifier.verify(candidate, message_to_action(candidate.demonstration))
     if gold.reward not in (1, None):
         return f"{verifier.label} rejects the demonstration itself ({gold.reason}: {gold.details})"

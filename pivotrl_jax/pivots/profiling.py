@@ -44,7 +44,7 @@ class Settings:
     seed: int
     trajectories_per_shard: int
     stopping: adaptive.StoppingRule | None = None  # None: every candidate gets the whole group
-    repetition: int = 0  # profiles of a run are numbered, and each draws anew
+    repetition: int = 0  # number of this profile in its run; each draws other samples
 
     @property
     def key(self) -> jax.Array:
@@ -103,12 +103,12 @@ def profile_candidates(
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every prompt, in order; finished shards are read back from `directory`.
 
-    With a stopping rule, sampling of a candidate ends when its outcome is decided, else after G rollouts;
-    samples are those that a full profile draws first. Raises InputError as `prepare_directory` does.
+    With a stopping rule, a candidate is sampled until its outcome is decided, at most G times; its samples
+    are the first ones of a full profile. Raises InputError as `prepare_directory` does.
     """
     prepare_directory(directory, settings.identity(rollouts, prompts), resume)
     groups: dict[int, list[Rollout]] = {}
-    earlier: list[list[float | None]] = []  # rewards of earlier shards, which say what pass rates there are
+    earlier: list[list[float | None]] = []  # rewards of earlier shards, to estimate pass rates from
     title = "profiling again" if settings.repetition else "profiling pi_0"
     with progress.bar(len(prompts) * settings.group_size, title, "rollouts") as bar:
         for number, members in enumerate(shards_of(prompts, settings.trajectories_per_shard)):
@@ -140,7 +140,7 @@ def _sample_shard(
     earlier: Sequence[Sequence[float | None]],
     on_batch: Callable[[int], None],
 ) -> list[Rollout]:
-    """The rollouts of a shard's prompts, one prompt after the other. `params` as the actor places them."""
+    """The rollouts of a shard's prompts, in the prompts' order. `params` must be placed by the actor."""
 
     def draw(indices, first, count):
         return rollouts.sample(params, [prompts[i] for i in indices], count, settings.key, first, on_batch)
@@ -165,14 +165,14 @@ def _profiles_of(
     return [
         selection_lib.make_profile(
             prompt.candidate,
-            own,
+            group_rewards,
             settings.policy,
             rollouts.verifier_of(prompt.candidate),
             rollouts.actor.sampling.temperature,
             settings.seed,
-            rule.outcome(own, rates) if rule and len(own) < rule.group_size else "",
+            rule.outcome(group_rewards, rates) if rule and len(group_rewards) < rule.group_size else "",
         )
-        for prompt, own in zip(prompts, rewards)
+        for prompt, group_rewards in zip(prompts, rewards)
     ]
 
 
@@ -189,8 +189,8 @@ def find_pivots(
 
 
 def settings_of(run: run_lib.Run, policy: str, trained: bool = False, repetition: int = 0) -> Settings:
-    """The settings of a profile as `config.profile` has them. `policy` is a fingerprint; `trained` says that
-    it is of the model that is trained, which has adapters under LoRA."""
+    """The settings of a profile, from `config.profile`. `policy` is a fingerprint; with `trained` it is that
+    of the model in training, which has adapters under LoRA."""
     c, model = run.config.profile, run.trained_config if trained else run.model_config
     stopping = None
     if c.adaptive.round:

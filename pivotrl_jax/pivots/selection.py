@@ -1,4 +1,4 @@
-"""Profiles -> pivots: what became of every candidate, and the filter.
+"""Profiles -> pivots: the outcome of every candidate, and the filter.
 
 A pivot is a candidate whose rewards under the frozen reference policy vary (a group of equal rewards has zero
 advantage and no gradient: PivotRL, arXiv 2603.21383, Proposition 3.1) and whose mean is below `lambda_diff`.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile
 from pivotrl_jax.verifiers.base import Verifier
 
-OUTCOMES = {  # what can become of a candidate, and its name in tables and plots
+OUTCOMES = {  # outcome of a candidate -> its name in tables and plots
     "pivot": "pivots",
     "all_fail": "all fail",
     "all_pass": "all pass",
@@ -22,7 +22,7 @@ OUTCOMES = {  # what can become of a candidate, and its name in tables and plots
 
 
 def mean_and_variance(rewards: Sequence[float]) -> tuple[float, float]:
-    """Mean and population variance; the variance of equal rewards is exactly 0, and so are both of none."""
+    """Mean and population variance. Equal rewards have variance exactly 0; without rewards both are 0."""
     if not rewards:
         return 0.0, 0.0
     if all(r == rewards[0] for r in rewards):
@@ -81,14 +81,14 @@ def outcome_of(rewards: Sequence[float], lambda_diff: float) -> str:
 
 
 def outcome(profile: Profile, lambda_diff: float) -> str:
-    """What became of a candidate, one of OUTCOMES. If adaptive profiling stopped early, its decision is
+    """The outcome of a candidate, one of OUTCOMES. If adaptive profiling stopped early, its decision is
     final."""
     return profile.early or outcome_of(profile.rewards, lambda_diff)
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What became of every profiled candidate."""
+    """The outcome of every profiled candidate."""
 
     profiles: list[Profile]
     lambda_diff: float
@@ -116,7 +116,7 @@ class Selection:
         return math.fsum(p.mean for p in group) / len(group) if group else math.nan
 
     def pivots(self, candidates: Sequence[Candidate]) -> list[Pivot]:
-        """The pivots, in the order of `candidates`. Raises ValueError when one's candidate is not given."""
+        """The pivots, in the order of `candidates`. Raises ValueError when a pivot is not among these."""
         chosen = {p.candidate_id: p for p in self.profiles if self.outcomes[p.candidate_id] == "pivot"}
         pivots = [Pivot(c, chosen[c.id]) for c in candidates if c.id in chosen]
         if len(pivots) != len(chosen):
@@ -124,7 +124,7 @@ class Selection:
         return pivots
 
     def table(self) -> list[str]:
-        """Lines for the terminal: call turns, text turns and all, and what became of them."""
+        """Lines for the terminal: the outcomes of call turns, text turns and all turns."""
         names = dict(OUTCOMES)
         if not self.counts()["undecided"]:  # no judge abstained on a whole group
             del names["undecided"]

@@ -1,5 +1,5 @@
-"""Checks of a config before anything is spent: that each field is what options.py says, and that the fields
-fit each other."""
+"""Checks a config before any work is done: each field against options.py, and the fields against each
+other."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.run import fields
 from pivotrl_jax.run.options import OPTIONS
 
-# what "e2e_rl" supports, of the fields of config.grpo: its batches hold episodes of many turns
+# the values of config.grpo's fields that "e2e_rl" supports; its batches hold episodes of many turns
 E2E_ALLOWED = {
     "loss": ("grpo",),
     "aggregation": ("token_mean",),
@@ -23,7 +23,7 @@ E2E_ALLOWED = {
 
 
 def check(config: Any) -> None:
-    """Raises InputError naming the field, its value and what it should be. Names that stand for an entry of a
+    """Raises InputError naming the field, its value and what it should be. Fields that name an entry of a
     table (`grpo.loss`) are checked by `cli.start` and by the learner, which know the tables.
 
     A verifier of the user's own that the config names is imported here and registered under that name.

@@ -19,13 +19,13 @@ from pivotrl_jax.run.options import OPTIONS
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file, or the name of one of this package's, with the size after a colon: configs/bfcl.py, bfcl, "
+    "A config file, or the name of one in this package; a size may follow a colon: configs/bfcl.py, bfcl, "
     "bfcl:real. Change its fields with --config.x=1.",
 )
 EXPLAIN = flags.DEFINE_string(
     "explain",
     None,
-    "Print the documentation and the value of a field or section of the config, e.g. grpo.loss, and end.",
+    "Print the documentation and the value of a field or section of the config, e.g. grpo.loss, and exit.",
 )
 HELP = ("--help", "-help", "-h")
 
@@ -33,13 +33,17 @@ HELP = ("--help", "-help", "-h")
 def start(main: Callable[[], None], tables: Tables | None = None) -> None:
     """Parse flags and run `main`. InputError ends the program with its sentence and exit code 1.
 
-    tables: dotted name of a config's field -> what its names stand for, to check and to explain them.
+    tables: dotted name of a config's field -> the table that it names an entry of, for checks and --explain.
     """
     tables = tables or {}
     if set(HELP) & set(sys.argv[1:]):
         module = sys.modules[main.__module__]
-        own = [flags.FLAGS["config"], flags.FLAGS["explain"], *flags.FLAGS.get_key_flags_for_module(module)]
-        _print(explain.help_text(module, own, tables))
+        program_flags = [
+            flags.FLAGS["config"],
+            flags.FLAGS["explain"],
+            *flags.FLAGS.get_key_flags_for_module(module),
+        ]
+        _print(explain.help_text(module, program_flags, tables))
         sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
@@ -68,7 +72,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
 
 
 def _print(text: str) -> None:
-    """To a reader that may have enough before the end (`| head`)."""
+    """Print, even if the reader stops before the end (`| head`)."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -106,13 +110,13 @@ def _with_path(argv: list[str]) -> list[str]:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """absl's parser; what a config file or an override got wrong becomes a sentence."""
+    """absl's parser; an error in a config file or an override becomes one sentence."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         rest = flags.FLAGS(_with_path(argv))
-        _ = CONFIG.value  # a config file that is not there is first missed here
+        _ = CONFIG.value  # reads the config file, so that a missing one fails here
         return rest
-    except (AttributeError, KeyError) as e:  # an override of a field that is not there
+    except (AttributeError, KeyError) as e:  # an override of a field that does not exist
         raise InputError(_no_field(argv, str(e.args[0] if e.args else e))) from None
     except OSError as e:
         raise InputError(f"the config file cannot be read ({_lines(e)[-1]}); check the path") from None
@@ -124,12 +128,12 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _no_field(argv: list[str], what: str) -> str:
-    """`what` is ml_collections' text: the name in quotes, and on a second line what it thinks was meant."""
-    name, meant = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
+    """`what` is ml_collections' text: the name in quotes, and on a second line a guess at what was meant."""
+    name, guess = re.search(r"\w+", what), re.search(r'mean "(\w+)"', what)
     name = name[0] if name else what
     argument = next((a for a in argv if name in a.split("=")[0].split(".")), "--config")
-    then = f"did you mean {meant[1]!r}?" if meant else "--help lists the fields"
-    return f"{argument}: the config has no field {name!r}; {then}"
+    advice = f"did you mean {guess[1]!r}?" if guess else "--help lists the fields"
+    return f"{argument}: the config has no field {name!r}; {advice}"
 
 
 def _lines(e: BaseException) -> list[str]:

@@ -22,18 +22,18 @@ def help_text(module: Any, own_flags: list[flags.Flag], tables: Tables) -> str:
     for flag in own_flags:
         lines += [f"  --{flag.name}", *_wrapped(flag.help, 6)]
     lines += ["", "Fields of the config, with their defaults; change one with --config.NAME=VALUE:", ""]
-    shown = {""}
+    sections = {""}
     for option in OPTIONS.values():
-        if (section := option.name.rpartition(".")[0]) not in shown:
-            shown.add(section)
+        if (section := option.name.rpartition(".")[0]) not in sections:
+            sections.add(section)
             lines += ["", f"[{section}]", *_wrapped(SECTIONS[section], 0), ""]
         lines += [f"{option.name} = {option.default!r}", *_documentation(option, tables)]
     return "\n".join(lines)
 
 
 def explain(name: str, config: Any | None, tables: Tables) -> str:
-    """The documentation of a field or a section, with its value in `config`. Raises InputError with close
-    matches for another name."""
+    """The documentation of a field or a section, with its value in `config`. Raises InputError, with close
+    matches, for an unknown name."""
     options = [o for o in OPTIONS.values() if o.name == name or o.name.startswith(f"{name}.")]
     if not options:
         raise InputError(f"--explain={name}: the config has no field or section {name!r}; {_meant(name)}")
@@ -61,7 +61,7 @@ def _documentation(option: Option, tables: Tables) -> Iterator[str]:
 
 
 def _summary(value: Any) -> str:
-    """The first line of what a function or module says of itself."""
+    """The first line of the docstring of a function or module."""
     documented = inspect.isfunction(value) or inspect.ismodule(value)
     return (inspect.getdoc(value) or "").partition("\n")[0] if documented else ""
 

@@ -1,4 +1,4 @@
-"""What a field of a config is: its default, the values it may have, and its documentation, all from one line.
+"""Declares a config's fields: default, possible values and documentation of a field are all in one place.
 
     @dataclasses.dataclass(frozen=True)
     class Grpo:
@@ -28,9 +28,10 @@ class Rule:
 
     test: Callable[[Any], bool]
     want: str  # in words, as in "want a whole number from 1 up"
-    # value -> its meaning, if it is one of few
+    # value -> its meaning, for a field with few values
     choices: Mapping[Any, str] = dataclasses.field(default_factory=dict)
-    table: bool = False  # a name of a table in a folder above this one, which the program passes in
+    # a name of a table, which the program passes in, since tables live in packages that import this one
+    table: bool = False
     kind: str = ""  # with `table`: the kind of plugin (see plugins.py) that the user can name instead
 
 
@@ -50,7 +51,8 @@ def one_of(choices: Mapping[Any, str]) -> Rule:
 
 
 def name_of_table(kind: str = "") -> Rule:
-    """A name of a table; `kind` also allows an entry point or 'package.module:name', as plugins.py says."""
+    """The name of a table's entry; `kind` also allows an entry point or 'package.module:name', as plugins.py
+    says."""
     return Rule(TEXT.test, TEXT.want, table=True, kind=kind)
 
 
@@ -81,7 +83,7 @@ class Option:
 
 
 def field(default: Any, effect: str, rule: Rule | None = None, *, unit: str = "") -> Any:
-    """A documented field of a section. `unit` is what a number counts, or what a text names."""
+    """A documented field of a section. `unit` says what a number counts or what a text names."""
     notes = {"effect": effect, "rule": rule, "unit": unit}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=notes)
@@ -138,8 +140,8 @@ def check_values(config: Any, options: Iterable[Option]) -> None:
 
 
 def check_names(config: Any, options: Iterable[Option], tables: Tables) -> None:
-    """Check the fields that name something of a table; something of the user's own is imported. Raises
-    InputError that blames the field."""
+    """Check the fields that name an entry of a table; a plugin of the user's is imported. Raises InputError
+    that names the field."""
     for option in options:
         table = tables.get(option.name)
         if table is None or not option.rule.table:

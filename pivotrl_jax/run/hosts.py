@@ -40,16 +40,16 @@ DISTRIBUTED = flags.DEFINE_bool(
 
 
 def refuse() -> None:
-    """For programs of one process. Raises InputError when flags ask for several."""
-    flags_given = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
-    if given := [f"--{flag.name}" for flag in flags_given if flag.value not in (None, False)]:
-        raise InputError(f"this program runs in one process; leave out {', '.join(given)}")
+    """Raises InputError when flags ask for several processes; for programs that run in one."""
+    flags_of_several = (COORDINATOR, PROCESSES, PROCESS_ID, DISTRIBUTED)
+    if names := [f"--{flag.name}" for flag in flags_of_several if flag.value not in (None, False)]:
+        raise InputError(f"this program runs in one process; leave out {', '.join(names)}")
 
 
 def join() -> None:
-    """Join the other processes, if flags or the environment name any. Before the first use of a device.
+    """Join the other processes, if flags or the environment name any. Call it before using a device.
 
-    Raises InputError when they say too little, or the others do not answer.
+    Raises InputError when the settings are incomplete or the other processes do not answer.
     """
     settings = {
         "coordinator": COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS"),
@@ -62,7 +62,7 @@ def join() -> None:
     if missing and not DISTRIBUTED.value:
         raise InputError(
             f"several processes: --{', --'.join(missing)} not given; give --coordinator, --processes and "
-            "--process_id (or the JAX_* variables), or --distributed where the cluster says them"
+            "--process_id (or the JAX_* variables), or --distributed where the cluster sets them"
         )
     if jax.config.jax_cpu_collectives_implementation in (None, "none"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -70,9 +70,9 @@ def join() -> None:
         jax.distributed.initialize(settings["coordinator"], settings["processes"], settings["process_id"])
     except (ValueError, TypeError, RuntimeError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
-        given = ", ".join(f"{name} {value}" for name, value in settings.items())
+        text = ", ".join(f"{name} {value}" for name, value in settings.items())
         raise InputError(
-            f"several processes ({given}): cannot join them ({reason}); check all three"
+            f"several processes ({text}): cannot join them ({reason}); check all three"
         ) from None
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")
@@ -88,19 +88,19 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 TOKEN = ".shared"
-RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run goes on from
+RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run resumes from
 
 
 def own_directory(workdir: Path) -> Path:
-    """Where this process works: `workdir` itself for process 0, a copy of what a run goes on from for the
-    others. All processes call it, and it blocks until every one has copied its files. Raises InputError where
-    they see different files."""
+    """The directory in which this process works: `workdir` itself for process 0; for the others a temporary
+    copy of the files that a run resumes from. All processes must call it, and it blocks until every one has
+    copied its files. Raises InputError where they see different files."""
     if jax.process_count() == 1:
         return workdir
     found = [workdir / name for name in RESUMED]
     files = sorted(p for top in found for p in (top.rglob("*") if top.is_dir() else [top]) if p.is_file())
     names = [str(p.relative_to(workdir)) for p in files]
-    # a token that the first process leaves there, for the others to find: two disks may hold the same files
+    # the first process writes a token and the others look for it: two disks may hold the same files
     token = int(multihost_utils.broadcast_one_to_all(np.int32(time.time_ns() & 0x7FFFFFFF)))
     if not jax.process_index():
         (workdir / TOKEN).write_text(str(token), "utf-8")
@@ -108,25 +108,25 @@ def own_directory(workdir: Path) -> Path:
     found = (workdir / TOKEN).read_text("utf-8") if (workdir / TOKEN).is_file() else ""
     digest = zlib.crc32("\n".join([found, *names]).encode()) & 0x7FFFFFFF
     there = np.ravel(multihost_utils.process_allgather(np.int32(digest)))
-    if different := np.flatnonzero(there != there[0]).tolist():  # known to all of them, so that all stop
+    if different := np.flatnonzero(there != there[0]).tolist():  # the same list in all, so all stop
         raise InputError(
             f"config.workdir {workdir}: processes {different} see other files there than process 0; name a "
             "directory that all hosts share"
         )
-    own = workdir
+    directory = workdir
     if not jax.process_index():
         (workdir / TOKEN).unlink()
     else:
-        own = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
-        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(prefix="pivotrl_jax_"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
         for name in names:
-            (own / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(workdir / name, own / name)
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(workdir / name, directory / name)
     multihost_utils.sync_global_devices("work directory copied")
-    return own
+    return directory
 
 
-_CALLS = itertools.count()  # the same in all processes, as every call is
+_CALLS = itertools.count()  # equal in all processes, because all make the same calls
 _LONG = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends frees the others earlier
 
 
@@ -134,29 +134,29 @@ def on_first_process(compute: Callable[[], Any]) -> Any:
     """Run `compute` in process 0 and return its value, which must be JSON, in every process.
 
     Results from outside, such as a judge's, may differ between calls, and processes with different results
-    would diverge. An InputError is raised in every process. The call may take hours: the others wait at a
-    barrier, where collectives would give up after half a minute.
+    would diverge. An InputError is raised in every process. The call may take hours, so the others wait at a
+    barrier; a collective would give up after half a minute.
     """
     if jax.process_count() == 1:
         return compute()
-    said = {}
+    reply = {}
     if not jax.process_index():
         try:
-            said = {"value": compute()}
+            reply = {"value": compute()}
         except InputError as e:
-            said = {"error": str(e)}
+            reply = {"error": str(e)}
     distributed.global_state.client.wait_at_barrier(f"once {next(_CALLS)}", _LONG)
-    text = json.dumps(said).encode()
+    text = json.dumps(reply).encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     here = np.frombuffer(text.ljust(size, b" ")[:size], np.uint8)
-    said = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(here)).astype(np.uint8).tobytes())
-    if "error" in said:
-        raise InputError(said["error"])
-    return said["value"]
+    reply = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(here)).astype(np.uint8).tobytes())
+    if "error" in reply:
+        raise InputError(reply["error"])
+    return reply["value"]
 
 
 def give_up(code: int) -> None:
-    """End this process at once, if there are others: they may wait for it in a collective for minutes."""
+    """End this process at once if there are others, which might wait for it in a collective for minutes."""
     if jax.distributed.is_initialized():
         sys.stderr.flush()
         os._exit(code)

@@ -18,12 +18,12 @@ class MetricsWriter:
     """Append to `workdir`/metrics.jsonl, one line per `write`, and to TensorBoard in `workdir`/tensorboard.
 
     start_step: the first step this process will write. A killed run may have written steps past the
-    checkpoint that it resumes from, so lines with step >= start_step and a torn last line are dropped: no
-    step is there twice. Raises InputError when a line before the last is not a metrics line.
+    checkpoint that it resumes from, so lines with step >= start_step and a torn last line are dropped, and no
+    step occurs twice. Raises InputError when a line before the last is not a metrics line.
     """
 
     def __init__(self, workdir: str | Path, start_step: int):
-        from tensorboardX import SummaryWriter  # half a second that reading metrics need not pay
+        from tensorboardX import SummaryWriter  # takes half a second, not needed to read metrics
 
         self._path = Path(workdir) / FILE
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ class MetricsWriter:
         self.close()
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """One line `{"step": step, **values}`. NaN and infinities become null: JSON has no word for them."""
+        """One line `{"step": step, **values}`. NaN and infinities become null, since JSON has neither."""
         if "step" in values:
             raise ValueError(f"'step' is not a metric's name: {dict(values)}")
         numbers = {name: float(value) for name, value in values.items()}
@@ -63,7 +63,7 @@ def read_metrics(workdir: str | Path) -> list[dict]:
 
 
 def _lines(path: Path) -> list[tuple[dict, int]]:
-    """(line, where it ends in bytes) for every whole line."""
+    """(line, byte where it ends) for every whole line."""
     raw = path.read_bytes()
     whole, found, end = raw.rfind(b"\n") + 1, [], 0
     for number, text in enumerate(raw[:whole].splitlines(keepends=True), 1):
@@ -81,7 +81,7 @@ def _lines(path: Path) -> list[tuple[dict, int]]:
 def _drop_from(path: Path, step: int) -> None:
     if not path.is_file():
         return
-    kept = [line for line, _ in _lines(path) if line["step"] < step]
+    earlier = [line for line, _ in _lines(path) if line["step"] < step]
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in earlier), "utf-8")
     os.replace(temporary, path)

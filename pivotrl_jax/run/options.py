@@ -3,7 +3,7 @@
     python -m pivotrl_jax.train --help                                     prints all of it
     python -m pivotrl_jax.train --config=configs/bfcl.py --explain=grpo    prints one section, with its values
 
-A config file starts from `defaults()` and says what differs. `sizes.py` has what a size of model wants.
+A config file starts from `defaults()` and says what differs. `sizes.py` has the settings for each model size.
 """
 
 from ml_collections import ConfigDict
@@ -172,7 +172,7 @@ class Compute:
 
     row_lengths: tuple = field(
         (1024, 2048),
-        "Lengths of packed rows with a program each. A prompt and its completion must fit the longest.",
+        "Lengths of packed rows; each has its own program. A prompt and its completion must fit the longest.",
         LENGTHS,
         unit="tokens",
     )
@@ -220,7 +220,7 @@ class Sampling:
         number(PROBABILITY.test, "a number from 0 to 1"),
         unit="share of the highest probability",
     )
-    max_tokens: int = field(64, "A completion is cut here.", at_least(1), unit="tokens")
+    max_tokens: int = field(64, "Longer completions are cut.", at_least(1), unit="tokens")
 
 
 @section
@@ -236,7 +236,7 @@ class Judge:
     )
     templates: str = field(
         "",
-        "Prompts of your own, in the form of pivotrl_jax/assets/judge.toml; '' takes those.",
+        "Prompts of your own, in the form of pivotrl_jax/assets/judge.toml; '' takes that file's.",
         unit="path of a TOML file, or ''",
     )
     swap: bool = field(
@@ -255,9 +255,9 @@ class Options:
     """A run."""
 
     name: str = field("bfcl", "The run's name in its report.", unit="a name")
-    seed: int = field(0, "Every draw of the run follows from it.", at_least(0), unit="seed")
+    seed: int = field(0, "Seed of everything that the run draws at random.", at_least(0), unit="seed")
     workdir: str = field("runs/bfcl", "Where the run writes everything.", unit="directory")
-    resume: bool = field(True, "Go on from what the work directory holds; False starts over.")
+    resume: bool = field(True, "Resume from what the work directory holds; False starts over.")
     method: str = field(
         "pivotrl",
         "What is trained.",
@@ -276,7 +276,7 @@ class Options:
         one_of(
             {
                 "functional": "each candidate's own verifier decides",
-                "exact": "the demonstration's very text (the paper's ablation)",
+                "exact": "exactly the demonstration's text (the paper's ablation)",
             }
         ),
     )

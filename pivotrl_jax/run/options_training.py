@@ -75,7 +75,7 @@ class Validation:
     """Scores the policy while it trains, on single turns that are neither trained on nor held out for the
     test."""
 
-    every: int = field(0, "How often; 0 is never.", at_least(0), unit="optimizer steps")
+    every: int = field(0, "How often to validate; 0 is never.", at_least(0), unit="optimizer steps")
     tasks: int = field(
         32, "toolbox: episodes of the expert whose turns are scored.", at_least(1), unit="tasks"
     )
@@ -87,7 +87,7 @@ class Validation:
     )
     seed: int = field(
         1,
-        "Which tasks or scenarios; for the toolbox another number than data.held_out_seed.",
+        "Which tasks or scenarios are chosen; the toolbox needs another number than data.held_out_seed.",
         at_least(0),
         unit="seed",
     )
@@ -130,11 +130,11 @@ class Reprofile:
 
 
 def _learning_rate(default: float):
-    return field(default, "Of AdamW, after warm-up; constant.", ABOVE_ZERO, unit="per step")
+    return field(default, "AdamW's learning rate, constant after warm-up.", ABOVE_ZERO, unit="per step")
 
 
 def _warmup_steps(default: int):
-    effect = "The learning rate rises linearly over these."
+    effect = "The learning rate rises linearly over this many steps."
     return field(default, effect, at_least(0), unit="optimizer steps")
 
 
@@ -142,7 +142,7 @@ def _warmup_steps(default: int):
 class Updates:
     """What sections grpo and sft share."""
 
-    weight_decay: float = field(0.0, "AdamW's.", NOT_NEGATIVE, unit="per unit of learning rate")
+    weight_decay: float = field(0.0, "AdamW's weight decay.", NOT_NEGATIVE, unit="per unit of learning rate")
     b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
     b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
     max_grad_norm: float = field(
@@ -156,8 +156,8 @@ class Updates:
 
 @section
 class Grpo(Updates):
-    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns"; "e2e_rl" takes from here
-    what section e2e does not say."""
+    """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns". "e2e_rl" also uses these
+    fields, beside those of section e2e."""
 
     steps: int = field(40, "Length of training.", at_least(1), unit="optimizer steps")
     pivots_per_step: int = field(16, "Groups in one batch.", at_least(1), unit="pivots")
@@ -196,10 +196,10 @@ class Grpo(Updates):
     )
     loss: str = field("grpo", "The loss of a token.", name_of_table("losses"))
     clip_low: float = field(
-        0.2, "Ratios below 1 - clip_low are clipped; gspo wants some 3e-4.", ABOVE_ZERO, unit="ratio"
+        0.2, "Ratios below 1 - clip_low are clipped; gspo needs about 3e-4.", ABOVE_ZERO, unit="ratio"
     )
     clip_high: float = field(
-        0.28, "Ratios above 1 + clip_high are clipped; gspo wants some 4e-4.", ABOVE_ZERO, unit="ratio"
+        0.28, "Ratios above 1 + clip_high are clipped; gspo needs about 4e-4.", ABOVE_ZERO, unit="ratio"
     )
     aggregation: str = field("token_mean", "How tokens' losses are averaged.", name_of_table())
     importance: str = field(
@@ -207,8 +207,8 @@ class Grpo(Updates):
         "How the loss corrects for the difference between policy and sampler.",
         one_of(
             {
-                "ratio": "the loss's ratio is to the sampler",
-                "tis": "the ratio is to the policy itself, times min(policy / sampler, importance_cap)",
+                "ratio": "the loss's ratio is policy / sampler",
+                "tis": "the ratio is policy / policy; the weight is min(policy / sampler, importance_cap)",
             }
         ),
     )
@@ -225,7 +225,7 @@ class Grpo(Updates):
     kl_in: str = field(
         "loss",
         "Where the KL enters.",
-        one_of({"loss": "as a term of the loss", "reward": "taken off the reward; with k1 only"}),
+        one_of({"loss": "as a term of the loss", "reward": "subtracted from the reward; k1 only"}),
     )
     router: str = field(
         "train",
@@ -266,7 +266,10 @@ class E2e:
 
     tasks_per_step: int = field(16, "Groups of episodes in one batch.", at_least(1), unit="tasks")
     max_steps: int = field(
-        6, "An episode ends after more.", at_least(1), unit="calling actions per user turn"
+        6,
+        "The most that an episode may take; then it ends.",
+        at_least(1),
+        unit="calling actions per user turn",
     )
     batch: Batch = Batch(rows=8, samples_per_row=16, decode_slots=16)
 
@@ -283,6 +286,9 @@ class Evaluate:
     samples: int = field(1, "Samples per held-out turn.", at_least(1), unit="samples")
     skill_items: int = field(50, "Questions per out-of-domain family.", at_least(0), unit="questions")
     max_steps: int = field(
-        6, "An episode ends after more.", at_least(1), unit="calling actions per user turn"
+        6,
+        "The most that an episode may take; then it ends.",
+        at_least(1),
+        unit="calling actions per user turn",
     )
     batch: Batch = Batch(rows=16, samples_per_row=4, decode_slots=4)

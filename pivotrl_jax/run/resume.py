@@ -6,14 +6,14 @@ import shutil
 from pivotrl_jax.checkpoints.identity import require_same
 from pivotrl_jax.run.run import Run
 
-RESULTS = (  # what stages leave in a work directory
+RESULTS = (  # what the stages write into a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
     "metrics.jsonl tensorboard evaluations evaluation.json hf adapter report.html"
 ).split()
 
 
-# what may change between a run and its continuation: how long, where and how fast, not what is computed;
-# before the first checkpoint the filter and the recipe may change too, and profiles are filtered anew
+# Fields that may change when a run is resumed: they decide how long, where and how fast it runs, not what it
+# computes. Before the first checkpoint, filter and recipe may change, too; profiles are then filtered again.
 FREE_GRPO = ("steps", "save_every", "keep_checkpoints", "batch", "microbatch_rows", "offload_optimizer")
 
 FREE = (
@@ -32,9 +32,9 @@ FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validati
 
 
 def prepare_workdir(run: Run) -> None:
-    """Make the work directory this run's own, before anything is written there.
+    """Prepare the work directory for this run, before anything is written there.
 
-    Starting over (resume off) deletes what an earlier run left. Going on keeps what its run.json knows.
+    With resume off, the files of an earlier run are deleted. Otherwise the facts in its run.json are kept.
     Raises InputError naming the differences when rollouts of another config or policy are there; fields in
     FREE may differ.
     """

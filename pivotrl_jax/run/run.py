@@ -28,8 +28,8 @@ PACKAGES = ("pivotrl_jax", "jax", "flax", "optax", "orbax-checkpoint", "transfor
 
 
 def use_compilation_cache() -> None:
-    """Compiled programs survive the process: under $PIVOTRL_CACHE or ~/.cache/pivotrl_jax, unless JAX has
-    its own."""
+    """Keep compiled programs on disk, in $PIVOTRL_CACHE or ~/.cache/pivotrl_jax, unless JAX already has a
+    cache directory."""
     if not jax.config.jax_compilation_cache_dir:
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pivotrl_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", os.environ.get("PIVOTRL_CACHE", str(default)))
@@ -45,14 +45,14 @@ class Run:
     shared: Path  # config.workdir, where all processes write checkpoints and the export
     mesh: jax.sharding.Mesh
     model_config: model_config_lib.ModelConfig
-    params: dict | None  # pi_0, on the mesh; None once training has taken it over
+    params: dict | None  # pi_0, on the mesh; None once training needs its memory
     policy: str  # pi_0's fingerprint
     checkpoint: Path
     chat: template.Chat
-    seconds: dict[str, float]  # stage -> seconds, over resumes
-    facts: dict  # what run.json says beside the above
+    seconds: dict[str, float]  # stage -> seconds, summed over resumes
+    facts: dict  # further entries of run.json
     began: int = dataclasses.field(default_factory=compilations.mark)
-    judge: judge_lib.Judge | None = None  # who decides what verifiers leave open
+    judge: judge_lib.Judge | None = None  # decides what verifiers leave open
 
     @contextlib.contextmanager
     def stage(self, name: str):
@@ -90,8 +90,8 @@ class Run:
         return lora.with_adapters(self.model_config, self.config.model.lora)
 
     def identity(self, **fields) -> dict:
-        """What decides the result of this run's training: its method, policy, model and seed, and the
-        method's own `fields`."""
+        """What decides the result of this run's training: method, policy, model, seed, and the `fields` that
+        the method adds."""
         return {
             "method": self.config.method,
             "policy": self.policy,
@@ -106,14 +106,14 @@ class Run:
         return self.params if self.trained_config.lora else None
 
     def initial_params(self) -> dict:
-        """What is trained, as training starts: fresh adapters under LoRA, else pi_0."""
+        """The trained parameters at the start of training: fresh adapters under LoRA, else pi_0."""
         if self.trained_config.lora:
             return lora.init(self.trained_config, self.config.seed)
         return self.params
 
     @property
     def verifier(self) -> str | None:
-        """None: each candidate's own (functional reward); "exact" for the ablation."""
+        """None: each candidate's own verifier (functional reward); "exact" for the ablation."""
         return None if self.config.reward == "functional" else "exact"
 
 
@@ -127,7 +127,7 @@ def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
 
 
 def open_run(config) -> Run:
-    """Make the work directory, the mesh, and load the reference policy. Raises InputError."""
+    """Make the work directory and the mesh, and load the reference policy. Raises InputError."""
     check_config.check(config)
     use_compilation_cache()
     workdir = Path(config.workdir)

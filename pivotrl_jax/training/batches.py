@@ -18,21 +18,21 @@ class Turn(NamedTuple):
     """One assistant turn, as token ids."""
 
     trajectory_id: str
-    prompt: Sequence[int]  # all before the turn, as rendered for it
+    prompt: Sequence[int]  # everything before the turn, as rendered for it
     completion: Sequence[int]  # the turn itself, stop token included
 
 
 def sft_batch(turns: Sequence[Turn], row_lengths: Sequence[int], rows: int) -> losses.Batch:
-    """A packed forest of whole trajectories with the loss's weights, in rows of one of `row_lengths`, their
-    number a multiple of `rows`.
+    """A packed forest of whole trajectories with the loss's weights. All rows have one of the `row_lengths`,
+    and their number is a multiple of `rows`.
 
     Where a turn's prompt repeats the turns before it, token for token, the trajectory is one path and every
-    token of it is computed once. Where the chat template rewrites history, only what is equal is shared.
+    token of it is computed once. Where the chat template rewrites history, only the equal prefix is shared.
 
-    Token-mean: every completion token weighs 1 / (their number), wherever it is packed, prompt tokens 0. A
-    slot that several turns train (equal completions of equal prompts) has the sum of their weights, so that
-    sharing does not change the loss; the loss's token count then counts it once. Raises InputError when there
-    is nothing to train, and for a turn that fits no row.
+    Token-mean: every completion token weighs 1 / (number of completion tokens), wherever it is packed, and
+    prompt tokens weigh 0. A slot that several turns train (equal completions of equal prompts) has the sum of
+    their weights, so that sharing does not change the loss; the loss's token count then counts it once.
+    Raises InputError when there is nothing to train, and for a turn that fits no row.
     """
     total = sum(len(turn.completion) for turn in turns)
     if not total:
@@ -43,9 +43,9 @@ def sft_batch(turns: Sequence[Turn], row_lengths: Sequence[int], rows: int) -> l
         trees.setdefault(turn.trajectory_id, []).append(piece)
     packed = forest.pack_shortest(list(trees.values()), row_lengths, rows)
     weight = np.zeros(packed.tokens.shape, np.float32)
-    for placed in packed.placed:
-        count = len(turns[placed.key].completion)
-        packed.add(weight, placed, 0, np.full(count, 1 / total, np.float32))
+    for placement in packed.placed:
+        count = len(turns[placement.key].completion)
+        packed.add(weight, placement, 0, np.full(count, 1 / total, np.float32))
     return {**packed.arrays(), "weight": weight}
 
 
@@ -68,17 +68,17 @@ def episodes_batch(
     names = ("weight", "behaviour_log_prob", "advantage")
     fields = {name: np.zeros(packed.tokens.shape, np.float32) for name in names}
     total = sum(len(completion.token_ids) for completion, _ in owners)
-    for placed in packed.placed:
-        completion, advantage = owners[placed.key]
+    for placement in packed.placed:
+        completion, advantage = owners[placement.key]
         n = len(completion.token_ids)
-        packed.write(fields["weight"], placed, 0, np.full(n, 1 / total, np.float32))
-        packed.write(fields["behaviour_log_prob"], placed, 0, completion.log_probs)
-        packed.write(fields["advantage"], placed, 0, np.full(n, advantage, np.float32))
+        packed.write(fields["weight"], placement, 0, np.full(n, 1 / total, np.float32))
+        packed.write(fields["behaviour_log_prob"], placement, 0, completion.log_probs)
+        packed.write(fields["advantage"], placement, 0, np.full(n, advantage, np.float32))
     return {**packed.arrays(), **fields}
 
 
 def episode_metrics(groups: Sequence[Sequence[episodes.EpisodeResult]]) -> dict[str, float]:
-    """What a batch of episodes looked like, under the names of `group_metrics` where they mean the same."""
+    """Metrics of a batch of episodes, named as in `group_metrics` where they mean the same."""
     reward_PG = np.array([[episode.success for episode in group] for group in groups])
     flat = [episode for group in groups for episode in group]
     completions = [completion for episode in flat for _, completion in episode.turns]
@@ -101,12 +101,12 @@ def grpo_batch(
     row_lengths: Sequence[int],
     rows: int,
 ) -> losses.Batch:
-    """A packed forest of prompts and their rollouts with the loss's fields, in rows of one of `row_lengths`,
-    their number a multiple of `rows`.
+    """A packed forest of prompts and their rollouts with the loss's fields. All rows have one of the
+    `row_lengths`, and their number is a multiple of `rows`.
 
-    Every token of a rollout has its advantage and its weight (`advantages.token_weights`), wherever it is
-    packed; a rollout of weight 0 is not trained on, and its fields stay zero. `sequence` numbers the trained
-    rollouts of a row from 1.
+    Every token of a rollout has the rollout's advantage and weight (`advantages.token_weights`), wherever it
+    is packed; a rollout of weight 0 is not trained on, and its fields stay zero. `sequence` numbers the
+    trained rollouts of a row from 1.
     """
     trees: dict[str, list[forest.Piece]] = {}
     for i, (prompt, group) in enumerate(zip(prompts, groups)):
@@ -118,39 +118,39 @@ def grpo_batch(
         for name in ("weight", "behaviour_log_prob", "advantage")
     }
     fields["sequence"] = np.zeros(packed.tokens.shape, np.int32)
-    samples = [0] * len(packed.tokens)  # of a row
-    for placed in packed.placed:
-        for branch in range(len(placed.branch_slots)):
-            p, g = placed.key, placed.first + branch
+    samples = [0] * len(packed.tokens)  # trained rollouts in each row so far
+    for placement in packed.placed:
+        for branch in range(len(placement.branch_slots)):
+            p, g = placement.key, placement.first + branch
             n = len(groups[p][g].token_ids) if weight_PG[p, g] else 0
-            samples[placed.row] += n > 0
-            packed.write(fields["weight"], placed, branch, [weight_PG[p, g]] * n)
-            packed.write(fields["behaviour_log_prob"], placed, branch, groups[p][g].log_probs[:n])
-            packed.write(fields["advantage"], placed, branch, [advantage_PG[p, g]] * n)
-            packed.write(fields["sequence"], placed, branch, [samples[placed.row]] * n)
+            samples[placement.row] += n > 0
+            packed.write(fields["weight"], placement, branch, [weight_PG[p, g]] * n)
+            packed.write(fields["behaviour_log_prob"], placement, branch, groups[p][g].log_probs[:n])
+            packed.write(fields["advantage"], placement, branch, [advantage_PG[p, g]] * n)
+            packed.write(fields["sequence"], placement, branch, [samples[placement.row]] * n)
     if isinstance(groups[0][0], RoutedRollout):
         fields["experts"] = _experts(packed, groups, weight_PG > 0)
     return {**packed.arrays(), **fields}
 
 
 def _experts(packed: forest.Forest, groups: Sequence[Sequence[RoutedRollout]], trained_PG) -> np.ndarray:
-    """[R, T, L, A]: the experts that the sampler gave every slot's token; -1 where it gave none, which
-    is at a completion's last token and at padding."""
+    """[R, T, L, A]: the experts that the sampler chose for every slot's token; -1 where there are none: at a
+    completion's last token, at rollouts that are not trained on, and at padding."""
     example = groups[0][0].prompt_experts
     out = np.full((*packed.tokens.shape, *example.shape[1:]), -1, example.dtype)
-    for placed in packed.placed:
-        prompt = forest.path_to(packed.subtree_end[placed.row], placed.prompt_slot)
-        out[placed.row, prompt] = groups[placed.key][0].prompt_experts
-        for branch in range(len(placed.branch_slots)):
-            g = placed.first + branch
-            if trained_PG[placed.key, g]:
-                packed.write(out, placed, branch, groups[placed.key][g].experts)
+    for placement in packed.placed:
+        prompt = forest.path_to(packed.subtree_end[placement.row], placement.prompt_slot)
+        out[placement.row, prompt] = groups[placement.key][0].prompt_experts
+        for branch in range(len(placement.branch_slots)):
+            g = placement.first + branch
+            if trained_PG[placement.key, g]:
+                packed.write(out, placement, branch, groups[placement.key][g].experts)
     return out
 
 
 def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
-    """What a batch of groups looked like: reward mean and std, share of mixed groups, lengths. Of rewards:
-    the decided ones (NaN where there is none); "abstained" counts the others."""
+    """Metrics of a batch of groups: reward mean and std, share of mixed groups, lengths. Reward metrics are
+    over the decided rewards (NaN where there is none); "abstained" counts the others."""
     decided = [[rollout.reward for rollout in group if rollout.reward is not None] for group in groups]
     decided = [np.array(group) for group in decided if group] or [np.array([np.nan])]
     rewards = np.concatenate(decided)
@@ -169,8 +169,8 @@ def group_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
 
 
 def domain_metrics(groups: Sequence[Sequence[Rollout]], verifiers: dict[str, str]) -> dict[str, float]:
-    """Rewards by verifier ("reward_mean/swe"), where candidates of several are trained together; `verifiers`
-    names every candidate's by its id. A verifier without a group in the batch has no number."""
+    """Reward metrics by verifier ("reward_mean/swe"), where candidates of several verifiers are trained
+    together. `verifiers`: candidate id -> verifier. A verifier without a group in the batch has no metric."""
     if len(set(verifiers.values())) < 2:
         return {}
     by_verifier: dict[str, list[Sequence[Rollout]]] = {}
@@ -178,7 +178,7 @@ def domain_metrics(groups: Sequence[Sequence[Rollout]], verifiers: dict[str, str
         by_verifier.setdefault(verifiers[group[0].candidate_id], []).append(group)
     return {
         f"{metric}/{verifier}": value
-        for verifier, mine in sorted(by_verifier.items())
-        for metric, value in group_metrics(mine).items()
+        for verifier, members in sorted(by_verifier.items())
+        for metric, value in group_metrics(members).items()
         if metric in ("reward_mean", "mixed_groups")
     }

@@ -1,9 +1,9 @@
-"""End-to-end RL, the paper's expensive rival: the policy plays whole episodes, the episode's check is the
+"""End-to-end RL, the paper's expensive baseline: the policy plays whole episodes, the episode's check is the
 reward, and every turn of an episode shares its advantage.
 
-A group is the `grpo.group_size` episodes of one task. Only what the policy sampled is trained (its own turns,
-not users' and tools'), with one weight per token over the whole batch. Every action counts as a rollout turn,
-so that budgets compare with PivotRL's single turns.
+A group is the `grpo.group_size` episodes of one task. Only what the policy sampled is trained on (its own
+turns, not those of users and tools), and every such token of the batch weighs the same. Every action counts
+as a rollout turn, so budgets can be compared with PivotRL's single turns.
 """
 
 from collections.abc import Sequence

@@ -33,24 +33,25 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """How and where a forest is computed. It changes speed and memory, not results, but for the load-balance
-    loss, which is computed per microbatch."""
+    """How and where a forest is computed. It changes speed and memory, not results, except for the
+    load-balance loss, which is computed per microbatch."""
 
     attention_chunk: int
     log_prob_chunk: int
     remat: str  # a key of decoder.REMAT
     rows: int = 1  # of a microbatch: a multiple of the devices that rows are split over
-    offload_optimizer: bool = False  # optimizer state rests in host memory between updates
+    offload_optimizer: bool = False  # keep optimizer state in host memory between updates
     mesh: Mesh | None = None  # a Learner needs one
 
 
 @dataclasses.dataclass(frozen=True)
 class Routers:
-    """What a step does about a mixture's routers. The first two read the batch's `experts`, the sampler's.
+    """What a step does with the routers of a mixture of experts. `replay` and `agreement` read the batch's
+    `experts`, which the sampler chose.
 
-    replay: tokens go to the sampler's experts, weighed by the learner's router. agreement: the share of the
-    sampler's choices at trained tokens that are the learner's own, too, is measured. balance: coefficient of
-    the load-balance loss (`routing.balance_loss`), a mean over microbatches weighted by their tokens.
+    replay: tokens go to the sampler's experts, weighted by the learner's router. agreement: measure which
+    share of the sampler's choices at trained tokens the learner makes, too. balance: coefficient of the
+    load-balance loss (`routing.balance_loss`), a mean over microbatches weighted by their tokens.
     """
 
     replay: bool = False
@@ -69,7 +70,7 @@ class Routers:
         return {**batch, "real": np.float32(real / max(real.sum(), 1))}
 
     def terms(self, stats: routing.RouterStats, batch: Batch) -> tuple[Any, dict[str, Any]]:
-        """(what is added to the loss, sums); a pair is a sum with a count of its own."""
+        """(term to add to the loss, sums for metrics); a pair is (sum, the count to divide it by)."""
         total, sums = 0.0, {}
         if self.agreement:
             recorded = jnp.moveaxis(batch["experts"], 2, 0)
@@ -111,17 +112,17 @@ def routed_log_probs(
         jnp.moveaxis(batch["experts"], 2, 0) if routers.replay else None,
         batch["real"] if routers.balance else None,
     )
-    wanted = batch["weight"] > 0
+    trained = batch["weight"] > 0
     numbers = log_probs_lib.token_log_probs(
-        config, params, hidden, batch["tokens"], batch["parent"], wanted, temperature, compute.log_prob_chunk
+        config, params, hidden, batch["tokens"], batch["parent"], trained, temperature, compute.log_prob_chunk
     )
     return numbers, stats
 
 
 class Learner:
-    """The compiled programs of one model on one mesh. TrainState goes in and comes out; what is not trained
-    (`frozen`: the base under adapters, else nothing) stays here. Raises InputError when optimizer state is to
-    rest in host memory on a platform that has none."""
+    """The compiled programs of one model on one mesh. Its methods take and return a TrainState; it holds only
+    what is not trained (`frozen`: the base under adapters, else nothing). Raises InputError when optimizer
+    state is to be kept in host memory on a platform that has none."""
 
     def __init__(
         self,
@@ -168,18 +169,18 @@ class Learner:
         def log_probs(params, frozen, batch):
             return forest_log_probs(config, compute, lora.join(frozen, params), batch, temperature)[0]
 
-        # pinned: left to itself the partitioner lays gradients and moments out anew at every step
+        # with out_shardings, because otherwise the partitioner lays out gradients and moments anew every step
         self.accumulate = jax.jit(
             accumulate, donate_argnums=2, out_shardings=(self.param_sharding, self.replicated)
         )
         self.apply = jax.jit(apply, donate_argnums=0, out_shardings=(self.state_sharding, self.replicated))
-        self.log_probs = jax.jit(log_probs, out_shardings=self.replicated)  # whole, for every process to read
+        self.log_probs = jax.jit(log_probs, out_shardings=self.replicated)  # every process reads all
         self._zeros = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.param_sharding
         )
 
     def _opt_sharding(self):
-        """Optimizer state lies as the parameters do: moments beside their parameter, counters everywhere."""
+        """Shardings of the optimizer state: moments as their parameter has it, counters replicated."""
         shapes = lora.trained(self.config, decoder.param_shapes(self.config))
         places = {
             (path, leaf.shape): place
@@ -188,33 +189,33 @@ class Learner:
             )
         }
 
-        def place(path, leaf):  # .../mu/layers/q of q's shape is q's moment, whatever wraps it
+        def place(path, leaf):  # .../mu/layers/q with q's shape is q's moment, whatever wraps it
             tails = ((path[i:], leaf.shape) for i in range(len(path)))
             return next((places[tail] for tail in tails if tail in places), self.replicated)
 
         return jax.tree.map_with_path(place, jax.eval_shape(self.optimizer.init, shapes))
 
     def init_state(self, params: decoder.Params) -> TrainState:
-        """Step 0 with fresh optimizer state, laid out on the mesh. `params` is copied: steps donate their
-        state."""
-        placed = self.place(params)
+        """Step 0 with fresh optimizer state, laid out on the mesh. `params` is copied, because steps donate
+        their state."""
+        on_mesh = self.place(params)
         return TrainState(
             sharding.put(np.int32(0), self.replicated),
-            placed,
-            jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(placed),
+            on_mesh,
+            jax.jit(self.optimizer.init, out_shardings=self.state_sharding.opt_state)(on_mesh),
         )
 
     def abstract_state(self, params: decoder.Params) -> TrainState:
-        """What `init_state(params)` returns, as ShapeDtypeStructs with their places: to restore into."""
+        """What `init_state(params)` returns, as ShapeDtypeStructs with shardings: a template to restore."""
         shapes = jax.eval_shape(lambda p: p, params)
         state = TrainState(
             jax.ShapeDtypeStruct((), jnp.int32), shapes, jax.eval_shape(self.optimizer.init, shapes)
         )
 
-        def placed(leaf, place):
+        def with_sharding(leaf, place):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
-        return jax.tree.map(placed, state, self.state_sharding)
+        return jax.tree.map(with_sharding, state, self.state_sharding)
 
     def place(self, params: decoder.Params) -> decoder.Params:
         """A copy of trained parameters, on the mesh."""
@@ -231,8 +232,8 @@ class Learner:
             yield {name: sharding.put(x, self.batch_sharding) for name, x in piece.items()}
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, float]]:
-        """One optimizer step over all rows of `batch`; `state` is donated. Returns means per trained
-        token."""
+        """One optimizer step over all rows of `batch`; `state` is donated. Returns the new state and metrics:
+        the loss, the number of trained tokens, means per trained token, and norms."""
         batch = self.routers.prepare(batch)
         with jax.set_mesh(self.mesh):
             grads, sums = self._zeros(state.params), []
@@ -249,8 +250,8 @@ class Learner:
         return state, {"loss": loss, "tokens": tokens, **means, **jax.tree.map(float, jax.device_get(norms))}
 
     def score(self, params: decoder.Params, batch: Batch) -> np.ndarray:
-        """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy, by
-        its own routing."""
+        """log-probs float32 [R, T] of the slots with weight > 0, e.g. under the frozen reference policy.
+        Tokens take the experts of its own router, not the sampler's."""
         batch = {name: x for name, x in batch.items() if name != "experts"}
         with jax.set_mesh(self.mesh):
             pieces = [

@@ -22,7 +22,7 @@ from pivotrl_jax.training.method import Job
 
 @dataclasses.dataclass(frozen=True)
 class LoopIO:
-    """Where a loop's checkpoints and metrics go, and whether it goes on from them."""
+    """Where a loop writes checkpoints and metrics, and whether it resumes from them."""
 
     checkpoints: Checkpoints
     workdir: Path
@@ -32,8 +32,8 @@ class LoopIO:
 
 
 def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Params, dict]:
-    """Train from pi_0, which the run gives up, or from the run's latest checkpoint. Returns (parameters,
-    totals); with LoRA the parameters are the base and its adapters. Raises InputError."""
+    """Train from pi_0 or the run's latest checkpoint. Returns (parameters, totals); with LoRA the parameters
+    are the base and its adapters. Without LoRA the run no longer holds pi_0 afterwards. Raises InputError."""
     with Checkpoints(run.shared / "checkpoints", job.identity, job.section.keep_checkpoints) as checkpoints:
         io = LoopIO(checkpoints, run.workdir, run.config.resume, validate)
         state, totals = start(job, run.initial_params(), io)
@@ -44,11 +44,11 @@ def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Param
 
 
 def _require_finite(step: int, values: dict[str, float]) -> None:
-    """Raises InputError when a step's loss or gradient is not a number: before it is saved, not after."""
+    """Raises InputError when a step's loss or gradient norm is not finite, so that the step is not saved."""
     if not np.isfinite([values["loss"], values["grad_norm"]]).all():
         raise InputError(
             f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
-            "training stops here, the latest checkpoint is whole; lower the learning rate"
+            "training stops here and the latest checkpoint is intact; lower the learning rate"
         )
 
 
@@ -72,36 +72,36 @@ def start(job: Job, initial: decoder.Params, io: LoopIO) -> tuple[TrainState, di
 
 
 def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainState, dict]:
-    """Train from where `start` says up to the job's steps. Returns the state and totals ("rollout_turns",
-    "trained_tokens", "seconds"), which run over resumes."""
+    """Train from the state that `start` returns up to the job's number of steps. Returns the state and totals
+    ("rollout_turns", "trained_tokens", "seconds"), which add up over resumes."""
     learner, first, save_every = job.learner, int(state.step), job.section.save_every
     with MetricsWriter(io.workdir, first) as writer, progress.bar(job.steps, job.title, "steps") as bar:
         bar.update(first)
         for step in range(first, job.steps):
-            began = time.perf_counter()
+            step_start = time.perf_counter()
             if job.save_before(step):
                 io.checkpoints.save(step, state, {"step": step, "totals": totals})
             try:
                 step_batch = job.make_batch(step, lora.join(learner.frozen, state.params))
-            except InputError:  # a judge that is down: the steps so far are not lost
+            except InputError:  # such as a judge that is down: save the steps so far
                 if step > first and step % save_every:
                     io.checkpoints.save(step, state, {"step": step, "totals": totals})
                 raise
-            rolled = time.perf_counter()
+            rollout_end = time.perf_counter()
             state, values = learner.step(state, step_batch.batch)
             _require_finite(step, values)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - step_start
             totals["rollout_turns"] += step_batch.rollout_turns
             totals["trained_tokens"] += int(values["tokens"])
             totals["seconds"] += seconds
             fill = float((step_batch.batch["subtree_end"] > 0).mean())
-            timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rolled - began}
-            # a judge that is down here costs the steps since the last checkpoint; its replies are kept
+            timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rollout_end - step_start}
+            # if the judge is down here, the steps since the last checkpoint are lost; its replies are kept
             validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
             writer.write(step, {**step_batch.metrics, **values, **timing, **validated})
             names = [n for n in ("reward_mean", "group_reward_std") if n in step_batch.metrics]
-            shown = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
-            bar.set_postfix(shown or {"loss": f"{values['loss']:.3f}"}, refresh=False)
+            rewards = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
+            bar.set_postfix(rewards or {"loss": f"{values['loss']:.3f}"}, refresh=False)
             bar.update(1)
             if (step + 1) % save_every == 0 or step + 1 == job.steps:
                 io.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})

@@ -8,11 +8,11 @@ run's `config.grpo`. To add one, write such a function and name it in LOSSES, or
         ratio = jnp.exp(tokens.log_prob - tokens.behaviour_log_prob)
         return -ratio * tokens.advantage, {"ratio": ratio}
 
-What the field calls variants are combinations of a loss with the fields of `config.grpo`: Dr.GRPO (arXiv
-2503.20783) divides neither by a standard deviation (normalise="none") nor by a sampled length
-(aggregation="fixed_length"); RLOO (arXiv 2402.14740) takes baseline="leave_one_out" with normalise="none";
-DAPO (arXiv 2503.14476) clips higher above than below, draws groups anew until enough of them are mixed
-(dynamic_rounds), and leaves cut completions out of the loss (mask_unfinished).
+Published variants are combinations of a loss with fields of `config.grpo`: Dr.GRPO (arXiv 2503.20783) divides
+neither by a standard deviation (normalise="none") nor by a sampled length (aggregation="fixed_length"); RLOO
+(arXiv 2402.14740) takes baseline="leave_one_out" with normalise="none"; DAPO (arXiv 2503.14476) clips higher
+above than below, samples further groups until enough of them are mixed (dynamic_rounds), and masks unfinished
+completions (mask_unfinished).
 
 Axis letters: R rows, T slots.
 """
@@ -37,7 +37,7 @@ class Tokens(NamedTuple):
 
     @property
     def log_ratio(self) -> jax.Array:
-        """log(policy / sampler): how far the policy has moved, and how the two programs' numbers differ."""
+        """log(policy / sampler): how far the policy has moved, plus what the two programs differ by."""
         return self.log_prob - self.behaviour_log_prob
 
 
@@ -49,7 +49,7 @@ def grpo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
 
 
 def gspo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The clipped ratio of whole sequences (GSPO, arXiv 2507.18071). Take it with aggregation
+    """The clipped ratio of whole sequences (GSPO, arXiv 2507.18071). Use it with aggregation
     "sequence_mean"."""
     weight, log_ratio, metrics = importance(sequence_log_ratio(tokens.log_ratio, tokens.sequence), config)
     loss, clipped = clipped_ratio_loss(log_ratio, tokens.advantage, config.clip_low, config.clip_high)
@@ -59,8 +59,8 @@ def gspo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
 def cispo(tokens: Tokens, config: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """A clipped constant ratio times the log-prob (CISPO: MiniMax-M1, arXiv 2506.13585, equations 4 and 5).
 
-    Clipping bounds how much a token counts; unlike PPO's it never silences one. The paper clips above alone:
-    that is clip_low = 1.
+    Clipping bounds how much a token counts; unlike in PPO, every token keeps a gradient. The paper clips only
+    from above: that is clip_low = 1.
     """
     weight, log_ratio, metrics = importance(tokens.log_ratio, config)
     ratio = jax.lax.stop_gradient(jnp.exp(log_ratio))
@@ -92,9 +92,9 @@ def clipped_ratio_loss(
 def importance(log_ratio: jax.Array, config: Any) -> tuple[jax.Array | float, jax.Array, dict]:
     """(weight of the loss, log ratio that the loss clips, metrics) as `config.importance` says.
 
-    "ratio": the ratio is to the sampler, and the weight is 1. "tis": the ratio is to the policy itself, 1 in
-    value, and what policy and sampler differ by is a constant weight up to `config.importance_cap`; then no
-    token is clipped, as is right with one update per batch.
+    "ratio": the ratio is policy / sampler, and the weight is 1. "tis": the ratio is policy / policy, which is
+    1 in value, and min(policy / sampler, `config.importance_cap`) becomes a constant weight; then no token is
+    clipped, as is right with one update per batch.
     """
     if config.importance != "tis":
         return 1.0, log_ratio, {}
@@ -103,13 +103,13 @@ def importance(log_ratio: jax.Array, config: Any) -> tuple[jax.Array | float, ja
 
 
 def sequence_log_ratio(log_ratio_RT: jax.Array, sequence_RT: jax.Array) -> jax.Array:
-    """GSPO's log ratio in its per-token form (arXiv 2507.18071, equations 7 and 14): in value the mean of the
-    tokens' log ratios over a sequence, in gradient the token's own. [R, T].
+    """GSPO's log ratio in its per-token form (arXiv 2507.18071, equations 7 and 14): its value is the mean of
+    the tokens' log ratios over a sequence, its gradient is that of the token's own log ratio. [R, T].
 
     sequence_RT: int32, 0 for slots that are not trained, else a number of the sequence within its row.
 
-    Under "sequence_mean" weights the clipped loss of it has GSPO's value and its gradient: the 1 / length
-    that the geometric mean would bring is the weight's.
+    With "sequence_mean" weights, its clipped loss has GSPO's value and gradient: the factor 1 / length that
+    the geometric mean would bring is already in the weight.
     """
 
     def mean(x_T, sequence_T):

@@ -2,8 +2,8 @@
 
 A method is a module with a function `train(run, ..., validate)`. It makes a learner (recipe.py), says what
 each step trains on, and hands both to `loop.train` as a Job. What a method does at a step must be a function
-of (seed, step, parameters) alone: then a killed run that restarts from a checkpoint ends as one that was
-never killed, bit for bit on the same machine. `config.method` names the method: add the name to
+of (seed, step, parameters) alone: then a killed run that restarts from a checkpoint gives the result of one
+that was never killed, bit for bit on the same machine. `config.method` names the method: add the name to
 run/options.py and the call to train.py.
 """
 
@@ -37,9 +37,9 @@ class Job:
     """What a method gives the loop.
 
     `make_batch(step, params)` gets the current parameters, adapters joined, to sample with; it must not keep
-    them, since the update takes their memory. `section` is the method's section of the config, whose
-    `save_every` and `keep_checkpoints` are read. `save_before(step)` says that a step begins with long work,
-    before which a checkpoint is due.
+    them, since the update reuses their memory. `section` is the method's section of the config, whose
+    `save_every` and `keep_checkpoints` are read. `save_before(step)` tells whether a step begins with long
+    work, so that a checkpoint is written first.
     """
 
     title: str
@@ -52,8 +52,8 @@ class Job:
 
 
 def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
-    """Indices of the items (pivots, tasks, trajectories) of a step, of `count`: every epoch is a fresh
-    permutation of all of them."""
+    """Indices, below `count`, of the items (pivots, tasks, trajectories) of a step. Every epoch is a fresh
+    permutation of all items."""
     chosen = []
     for position in range(step * per_step, (step + 1) * per_step):
         epoch, at = divmod(position, count)

@@ -21,10 +21,10 @@ class Rule:
     """When the current pivots have nothing left to teach."""
 
     std_fraction: float  # profile when the reward std falls below this share of its first value; 0: never
-    std_window: int  # both values are means over so many steps
-    patience: int  # profile after so many validations without an improvement; 0: never
+    std_window: int  # both values are means over this many steps
+    patience: int  # profile after this many validations without an improvement; 0: never
     min_gain: float  # an improvement must exceed the best score by more than this
-    most: int  # profiles in a run, at most
+    most: int  # the most profiles in a run
 
     @property
     def on(self) -> bool:
@@ -63,19 +63,19 @@ def _saturated(lines: Sequence[Line], last: int, rule: Rule) -> str:
     `best` is the best score of the whole run; it moves only when beaten by more than `min_gain`, so that
     small gains add up.
     """
-    best, without = None, 0
+    best, misses = None, 0
     for i, line in enumerate(lines):
-        without = 0 if i == last else without
+        misses = 0 if i == last else misses
         value = line.get(VALIDATION)
         if value is None:
             continue
         if best is None or value > best + rule.min_gain:
-            best, without = value, 0
+            best, misses = value, 0
         else:
-            without += 1
-    if not rule.patience or without < rule.patience:
+            misses += 1
+    if not rule.patience or misses < rule.patience:
         return ""
-    return f"no gain of more than {rule.min_gain:g} on a validation of {best:.3f}, {without} times in a row"
+    return f"no gain of more than {rule.min_gain:g} on a validation of {best:.3f}, {misses} times in a row"
 
 
 def story(lines: Sequence[Line], rule: Rule, pivots: int) -> list[str]:
@@ -84,8 +84,8 @@ def story(lines: Sequence[Line], rule: Rule, pivots: int) -> list[str]:
     for i in events(lines):
         line = lines[i]
         found = int(line[PIVOTS])
-        became = f"{pivots} -> {found} pivots" if found else f"no pivot any more, the {pivots} old ones stay"
-        sentences.append(f"after step {line['step']}: {became} ({why(lines[:i], rule)})")
+        change = f"{pivots} -> {found} pivots" if found else f"no pivot any more, the {pivots} old ones stay"
+        sentences.append(f"after step {line['step']}: {change} ({why(lines[:i], rule)})")
         pivots = found or pivots
     return sentences
 

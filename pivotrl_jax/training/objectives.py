@@ -18,7 +18,7 @@ def policy_gradient(config: Any) -> Objective:
     `kl_in` is "loss".
 
     Batch fields: `advantage`, `behaviour_log_prob`, `sequence`, and with a KL `reference_log_prob`. Raises
-    InputError when `config.loss` names nothing.
+    InputError when `config.loss` names no loss.
     """
     token_loss = plugins.find("losses", config.loss, LOSSES, "config.grpo.loss")
     kl_coefficient = config.kl_coefficient if config.kl_in == "loss" else 0.0
@@ -69,18 +69,18 @@ def kl_loss(
     d = reference - policy (Schulman, "Approximating KL divergence", 2020), ratio = policy / sampler:
 
         k1  ratio * -d                  exact in value; noisy, and negative for many tokens
-        k2  constant(ratio) * d^2 / 2   biased in value: it is the KL to second order in d alone
+        k2  constant(ratio) * d^2 / 2   biased in value: it is the KL only to second order in d
         k3  ratio * (exp(d) - d - 1)    exact in value, and never negative
 
-    The ratio adds the score term. Without its gradient k1's is zero in expectation, and k3's is that of
-    KL(reference || policy) (transformers' peers fixed this as huggingface/trl#6503). k2 has the right one as
-    it stands, and would have it twice. With a `cap` the ratio is truncated there, and where it is, value and
-    gradient are too small.
+    The ratio adds the score term to the gradient. Without it the expected gradient of k1 is zero, and that of
+    k3 is the one of KL(reference || policy) (fixed in TRL by huggingface/trl#6503). k2 has the right gradient
+    without the term and would count it twice, so its ratio is a constant. With a `cap` the ratio is
+    truncated; where that happens, value and gradient are too small.
     """
     d = reference_log_prob - log_prob
     log_ratio = log_prob - behaviour_log_prob
     ratio = jnp.exp(log_ratio)
-    if cap is not None:  # in value min(ratio, cap); in gradient that value times log_prob's
+    if cap is not None:  # value: min(ratio, cap); gradient: this value times that of log_prob
         ratio = truncated_weight(log_ratio, cap) * jnp.exp(unit(log_ratio))
     return KL_ESTIMATORS[estimator](ratio, d)
 

@@ -18,9 +18,9 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """AdamW with clipping by the global norm and a constant rate after a linear warm-up.
 
-    The first step takes 1 / warmup_steps of the rate: at 0, as optax's own schedule starts, its rollouts
-    would be spent for nothing. `state_dtype` is what both moments are kept in between steps; the update
-    itself is computed in float32.
+    The first step takes 1 / warmup_steps of the rate; optax's own schedule starts at 0, which would waste the
+    first step's rollouts. `state_dtype` is the dtype of both moments between steps; the update itself is
+    computed in float32.
     """
 
     def schedule(step):
@@ -35,8 +35,8 @@ def make_optimizer(
 def without(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
     """The optimizer, with every parameter of this name (the last key of its path) left unchanged.
 
-    Their gradients are left out of the norm by which the others are clipped, and their moments stay zero. The
-    metric `grad_norm` still includes them.
+    Their gradients do not count for the norm by which the others are clipped, and their moments stay zero.
+    The metric `grad_norm` still includes them.
     """
 
     def still(tree):
@@ -44,7 +44,7 @@ def without(optimizer: optax.GradientTransformation, name: str) -> optax.Gradien
 
     def update(grads, state, params=None):
         updates, state = optimizer.update(still(grads), state, params)
-        return still(updates), state  # weight decay moves what has no gradient
+        return still(updates), state  # weight decay would move them without a gradient
 
     return optax.GradientTransformation(optimizer.init, update)
 

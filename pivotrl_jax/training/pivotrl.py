@@ -1,11 +1,11 @@
 """PivotRL: a step samples and verifies a group of actions at each of a few pivots and makes one GRPO update.
 
 What a step does is a function of (seed, step, parameters) alone: the order of pivots comes from the seed and
-the step, PRNG keys from the step and the candidate. So a killed run that restarts from a checkpoint ends as
-one that was never killed, bit for bit on the same machine. Where the policy is profiled again while training
-(reprofile.py), the metrics of earlier steps say when, and each profile begins a phase with pivots of its own.
+the step, PRNG keys from the step and the candidate. So a killed run that restarts from a checkpoint gives the
+result of one that was never killed, bit for bit on the same machine. If the policy is profiled again during
+training (reprofile.py), the metrics of earlier steps say when; each profile begins a phase with new pivots.
 
-`config.method` "random_turns" is the same on unfiltered candidates.
+`config.method` "random_turns" is the same method on unfiltered candidates.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,8 +36,8 @@ from pivotrl_jax.trajectories import extract
 def train(run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Candidate], validate: Validate):
     """Train on the pivots as `config.grpo` says. Returns (parameters, totals). Raises InputError.
 
-    Where `config.reprofile` says so, other pivots are found among all `candidates` on the way. With LoRA the
-    parameters returned are the base and its adapters. Without it, pi_0 is given up.
+    If `config.reprofile` asks for it, new pivots are found among all `candidates` during training. With LoRA
+    the parameters returned are the base and its adapters. Without it, the run drops pi_0.
     """
     config, c = run.config, run.config.grpo
     learner = recipe.grpo_learner(config, run.trained_config, run.mesh, run.frozen)
@@ -65,7 +65,7 @@ def batches_of(
     phases: reprofile.OnePhase,
     reference: decoder.Params | None,
 ) -> method.MakeBatch:
-    """What a step trains on, given its number and the current parameters: the `make_batch` of a job.
+    """The `make_batch` of a job: samples and packs what a step trains on.
 
     `config` is the run's; `reference` is what `reference_params` returns, None without a KL.
     """
@@ -74,10 +74,10 @@ def batches_of(
 
     def make_batch(step: int, params: decoder.Params) -> method.StepBatch:
         phase, phase_metrics = phases.at(step, params)
-        placed, prompts = rollouts.actor.place(params), phase.prompts
+        actor_params, prompts = rollouts.actor.place(params), phase.prompts
 
         def draw(pivots: list[int], key: jax.Array) -> list[list[Rollout]]:
-            return rollouts.sample(placed, [prompts[i] for i in pivots], c.group_size, key)
+            return rollouts.sample(actor_params, [prompts[i] for i in pivots], c.group_size, key)
 
         key = jax.random.fold_in(stream, step)
         pivots, groups, sampled = sample_groups(draw, step - phase.first, len(prompts), c, config.seed, key)
@@ -105,7 +105,7 @@ def batches_of(
 
 
 def reference_params(run: run_lib.Run, learner: Learner) -> decoder.Params:
-    """The initial parameters of what is trained. Adapters are placed on the mesh, so that they do not come
+    """The initial parameters of what is trained. Adapters are placed on the mesh, so that they are not copied
     from the host with every batch."""
     params = run.initial_params()
     return learner.place(params) if run.trained_config.lora else params
@@ -119,10 +119,10 @@ def sample_groups(
     seed: int,
     key: jax.Array,
 ) -> tuple[list[int], list[list[Rollout]], list[list[Rollout]]]:
-    """(pivots, their groups, all groups that were sampled) of a step, of `count` pivots; `draw(pivots, key)`
-    samples, `config` is the run's `config.grpo`.
+    """(pivots, their groups, all sampled groups) of a step. There are `count` pivots to choose from;
+    `draw(pivots, key)` samples their groups; `config` is the run's `config.grpo`.
 
-    With `config.dynamic_rounds` groups of equal rewards are left out and others are drawn in their place, in
+    With `config.dynamic_rounds`, groups of equal rewards are left out and others are drawn in their place, in
     at most that many rounds, until `pivots_per_step` are mixed (DAPO's dynamic sampling, arXiv 2503.14476,
     section 3.2). If fewer are mixed by then, the batch is smaller. If none is, the first round is the
     batch, and its gradient is zero.
@@ -143,8 +143,8 @@ def sample_groups(
 
 
 def pivots_of_round(seed: Sequence[int], count: int, missing: int, sampled: Sequence[int]) -> list[int]:
-    """Indices of `missing` pivots for a further round: in an order of its own, those not yet sampled in this
-    step first. Where there are too few others, pivots are sampled again, with other keys."""
+    """Indices of `missing` pivots for a further round: in a random order, but those not yet sampled in this
+    step first. If there are too few of them, pivots are sampled again, with other keys."""
     order = np.random.default_rng(list(seed)).permutation(count).tolist()
     order.sort(key=set(sampled).__contains__)
     return [order[i % count] for i in range(missing)]

@@ -1,4 +1,4 @@
-"""From a config's sections to learners, optimizers and routers; and which fields identify a training."""
+"""Makes learners, optimizers and routers from a config's sections; says which fields identify a training."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ def grpo_learner(
     frozen: decoder.Params | None = None,
 ) -> Learner:
     """The learner of `config.grpo`; `config` is the run's. `frozen`: the base model beside LoRA's adapters.
-    Raises InputError for names that stand for nothing, and when routers are asked for that a dense model does
-    not have."""
-    fields.check_names(config, OPTIONS.values(), TABLES)  # a notebook does not come through cli.start
+    Raises InputError for unknown names, and for router settings when the model is dense and has no
+    routers."""
+    fields.check_names(config, OPTIONS.values(), TABLES)  # a notebook does not go through cli.start
     c = config.grpo
     routers = routers_of(c)
     if routers != Routers() and not any(moe for *_, moe in model_config.segments()):
@@ -57,7 +57,7 @@ def sft_learner(
 
 
 def compute_of(config: Any, mesh: Mesh, microbatch_rows: int, offload_optimizer: bool = False) -> Compute:
-    """How a step is computed, as `config.compute` says; microbatches are made whole over the mesh."""
+    """How a step is computed, as `config.compute` says; microbatch rows are rounded up to fit the mesh."""
     c = config.compute
     rows = sharding.whole_rows(mesh, microbatch_rows)
     return Compute(c.attention_chunk, c.log_prob_chunk, c.remat, rows, offload_optimizer, mesh)
@@ -71,7 +71,7 @@ def optimizer_of(c: Any):
 
 
 def routers_of(c: Any) -> Routers:
-    """What is done about routers, as `config.grpo` says. What is replayed is compared, too."""
+    """What a step does with routers, as `config.grpo` says. Replayed choices are compared, too."""
     replay = c.router == "replay"
     return Routers(replay, replay or c.routing_agreement, c.balance_coefficient)
 

@@ -1,11 +1,11 @@
-"""Profiling again while training: when the pivots have taught what they can, the current policy finds others.
+"""Profiling again while training: new pivots under the current policy, when the old ones teach nothing more.
 
     steps -> (monitor: batches no longer spread, or validation no longer rises) -> profile -> pivots -> steps
 
 Every profile has a directory of its own, reprofiled/1 and so on, with rollouts/, profiles.jsonl and
 pivots.jsonl as the work directory has them for pi_0. The metrics of earlier steps and these files decide what
-a step trains on, so a run that is killed, in a profile or anywhere, goes on as if it had not been. Optimizer
-state and the count of steps go on, and the KL, where there is one, stays that to pi_0.
+a step trains on, so a run that is killed at any point, even while profiling, resumes as if it had not been.
+Optimizer state and step count carry over, and the KL, if there is one, remains the KL to pi_0.
 """
 
 import dataclasses
@@ -47,17 +47,17 @@ class OnePhase:
         return False
 
     def at(self, step: int, params) -> tuple[Phase, dict[str, float]]:
-        """The phase that a step is of, and metrics to log with it. `params` are the current parameters."""
+        """The phase of a step, and metrics to log with it. `params` are the current parameters."""
         return self._phase, {}
 
 
 def rule_of(c) -> monitor.Rule:
-    """The rule as `config.reprofile` says."""
+    """The rule that `config.reprofile` describes."""
     return monitor.Rule(c.std_fraction, c.std_window, c.patience, c.min_gain, c.most)
 
 
 def identity(config) -> dict:
-    """What of a config decides when to profile again, for a checkpoint's identity."""
+    """The fields of a config that decide when to profile again, for a checkpoint's identity."""
     found = {}
     if rule_of(config.reprofile).on:
         found["reprofile"] = config.reprofile.to_dict()
@@ -67,8 +67,8 @@ def identity(config) -> dict:
 
 
 def phases_of(run: run_lib.Run, candidates: Sequence[Candidate], pivots: Sequence[Prompt]) -> OnePhase:
-    """The phases of a run: one, if it is not to be profiled again. `candidates` are all that there are,
-    `pivots` those under pi_0."""
+    """The phases of a run: a single one unless `config.reprofile` is on. `candidates` are all candidates,
+    `pivots` the pivots under pi_0."""
     if not rule_of(run.config.reprofile).on:
         return OnePhase(pivots)
     return Phases(run, candidates, pivots)
@@ -80,20 +80,20 @@ class Phases(OnePhase):
     def __init__(self, run: run_lib.Run, candidates: Sequence[Candidate], pivots: Sequence[Prompt]):
         super().__init__(pivots)
         self._run, self._candidates, self._rule = run, candidates, rule_of(run.config.reprofile)
-        self._asked = None  # (step, lines of the steps before it, why to profile there)
+        self._decision = None  # (step, lines of the steps before it, why to profile there)
 
     def due(self, step: int) -> bool:
         """Whether the policy is profiled before this step. Raises InputError as `at` does."""
-        return bool(self._ask(step)[1])
+        return bool(self._decide(step)[1])
 
     def at(self, step: int, params) -> tuple[Phase, dict[str, float]]:
         """The phase of a step, and what to log with it; profiles `params` if that is due. Raises InputError
         when the metrics of earlier steps or the pivots of an earlier profile are not on disk."""
-        lines, why = self._ask(step)
+        lines, why = self._decide(step)
         if why:
             return self._profile(step, params, lines, why)
         found = [(n, lines[i]) for n, i in enumerate(monitor.events(lines), 1) if lines[i][monitor.PIVOTS]]
-        if found and found[-1][1]["step"] != self._phase.first:  # a run that goes on
+        if found and found[-1][1]["step"] != self._phase.first:  # after a resume
             self._phase = self._read(*found[-1])
         return self._phase, {}
 
@@ -101,10 +101,10 @@ class Phases(OnePhase):
     def _rollouts(self) -> Rollouts:
         return make_rollouts(self._run, self._run.config.profile.batch, trained=True)
 
-    def _ask(self, step: int) -> tuple[list[monitor.Line], str]:
+    def _decide(self, step: int) -> tuple[list[monitor.Line], str]:
         """(lines of the steps before this one, why to profile before it). Raises InputError when lines are
-        gone."""
-        if self._asked is None or self._asked[0] != step:
+        missing."""
+        if self._decision is None or self._decision[0] != step:
             lines = [line for line in metrics.read_metrics(self._run.workdir) if line["step"] < step]
             if [line["step"] for line in lines] != list(range(step)):
                 raise InputError(
@@ -112,15 +112,15 @@ class Phases(OnePhase):
                     "checkpoint, and all of them decide when to profile again; put the file back, or start "
                     "over with --config.resume=False"
                 )
-            self._asked = step, lines, monitor.why(lines, self._rule)
-        return self._asked[1:]
+            self._decision = step, lines, monitor.why(lines, self._rule)
+        return self._decision[1:]
 
     def _directory(self, number: int) -> Path:
         return self._run.workdir / DIRECTORY / str(number)
 
     def _profile(self, step: int, params, lines, why: str) -> tuple[Phase, dict[str, float]]:
-        """Find pivots under the current policy. Shards that a killed run finished are taken up."""
-        run, began, number = self._run, time.perf_counter(), len(monitor.events(lines)) + 1
+        """Find pivots under the current policy. Shards that a killed run finished are reused."""
+        run, start, number = self._run, time.perf_counter(), len(monitor.events(lines)) + 1
         print(f"profiling again after step {step}: {why}")
         directory = self._directory(number)
         policy = f"{run.policy}@{step}:{params_fingerprint(params, run.mesh)}"
@@ -142,7 +142,7 @@ class Phases(OnePhase):
             monitor.REPROFILED: 1,
             monitor.PIVOTS: len(pivots),
             monitor.ROLLOUTS: len(sampled),
-            "profiling_seconds": time.perf_counter() - began,
+            "profiling_seconds": time.perf_counter() - start,
         }
         return self._phase, phase_metrics
 
@@ -164,8 +164,8 @@ class Phases(OnePhase):
 
 
 def _forget_others(directory: Path, policy: str) -> None:
-    """Delete a profile of another policy: of steps that were since done again, on another machine or mesh,
-    with other roundings."""
+    """Delete a profile of another policy. There is one when the steps before it were repeated on another
+    machine or mesh, where numbers round differently."""
     settings = directory / "rollouts" / "settings.json"
     if settings.is_file() and json.loads(settings.read_text("utf-8"))["policy"] != policy:
         shutil.rmtree(directory)

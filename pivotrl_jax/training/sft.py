@@ -18,8 +18,9 @@ from pivotrl_jax.training import batches, loop, method, recipe
 def turns_of(
     chat: Chat, trajectories: Sequence[Trajectory], limit: int
 ) -> tuple[list[list[batches.Turn]], dict[str, str]]:
-    """(turns of every trajectory that has any, where -> why a turn was left out): `limit` is on the tokens of
-    a prompt and its completion. A greeting that opens a trajectory answers no prompt and is not trained."""
+    """(turns of every trajectory that has any, where -> why a turn was left out). `limit` bounds the tokens
+    of a prompt plus its completion. A greeting that opens a trajectory answers no prompt and is not
+    trained."""
     by_trajectory, left_out = [], {}
     for trajectory in trajectories:
         turns = []

@@ -1,4 +1,4 @@
-"""The tables whose names a config's fields take: programs check and explain those fields by them."""
+"""The tables whose names a config's fields may have. Programs use them to check and explain those fields."""
 
 from pivotrl_jax.training.advantages import AGGREGATIONS, BASELINES
 from pivotrl_jax.training.losses import LOSSES
