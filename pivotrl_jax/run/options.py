@@ -124,7 +124,7 @@ class Data:
         "auto", "paths: the reader of the files. 'auto' recognises each file.", name_of_table("readers")
     )
     tools: str = field(
-        "", "paths: function docs for trajectories that bring none.", unit="path of a JSON list, or ''"
+        "", "paths: function docs for trajectories that have none.", unit="path of a JSON list, or ''"
     )
     verifier: str = field(
         "",

@@ -229,7 +229,7 @@ def test_a_line_holds_the_validation_of_the_parameters_after_its_step(tmp_path):
     [
         (
             {"validation__seed": 0},
-            r"config\.validation\.seed is 0, and so is config\.data\.held_out_seed: these are the held-out",
+            r"config\.validation\.seed is 0, the same as config\.data\.held_out_seed, so validation would use the held-out",
         ),
         ({"validation__share": 1.0}, r"config\.validation\.share is 1\.0; want a number above 0 and below 1"),
         ({"validation__tasks": 0}, r"config\.validation\.tasks is 0; want a whole number from 1 up"),
