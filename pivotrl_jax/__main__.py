@@ -24,7 +24,7 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Runs the program that the first argument names."""
+    """Run the program that the first argument names."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
         print(usage())

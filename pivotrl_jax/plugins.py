@@ -50,7 +50,7 @@ def known(kind: str, name: str, builtin: Mapping[str, Any]) -> Any | None:
 
 
 def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
-    """What `field` (of a config, or a flag) names: see above.
+    """What `field`, a field of a config or a flag, names (see the top of this file).
 
     Raises InputError that blames `field` and lists the known names, or says why the user's module could not
     be imported. Other errors that the module raises when it is imported pass through.

@@ -1,4 +1,4 @@
-"""An actor draws completions for any number of prompts with a bounded number of compiled programs."""
+"""The actor: completions for any number of prompts with a bounded number of compiled programs."""
 
 import dataclasses
 import zlib
@@ -20,9 +20,12 @@ def number_of(name: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """`samples` completions wanted for a prompt. Requests of one `tree` share whatever prefix they share."""
+    """A request for `samples` completions of a prompt.
 
-    name: str  # decides, with the sample's index, the PRNG key
+    Prefixes that prompts of the same `tree` have in common are computed once.
+    """
+
+    name: str  # together with the sample's index, it determines the PRNG key
     prompt: Sequence[int]
     tree: str
     samples: int
@@ -31,30 +34,31 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """Token ids as drawn, their log-probs, and whether a stop token came."""
+    """One completion: token ids as sampled, their log-probs, and whether it ended with a stop token."""
 
     token_ids: list[int]
-    log_probs: list[float]  # under the distribution drawn from
-    model_log_probs: list[float]  # under the model: temperature 1, nothing cut off
+    log_probs: list[float]  # under the distribution that they were sampled from
+    model_log_probs: list[float]  # under the model: temperature 1, no top-k, top-p or min-p
     finished: bool
-    # [n, L, A] and [prompt tokens, L, A], where the actor records them; samples of a prompt share the latter
+    # [n, L, A] and [prompt tokens, L, A], if the actor records them; all samples of a prompt share the latter
     experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """One call of a sampling program draws up to rows x samples_per_row samples."""
+    """One call of a sampling program draws up to `rows` x `samples_per_row` samples."""
 
     rows: int
     samples_per_row: int
-    decode_slots: int  # samples of a row that decode at a time; the others wait for a slot
+    decode_slots: int  # samples of a row that decode at the same time; the others wait for a slot
 
 
 class Actor:
     """Draws completions for any number of requests with a bounded number of compiled programs.
 
-    There is a program for each of `row_lengths`; a tree takes the shortest row that holds its longest prompt.
+    There is one program for each of `row_lengths`. A tree is put into the shortest row that holds its longest
+    prompt.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Actor:
         stream: jax.Array,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> list[list[Completion]]:
-        """Completions of every request, in order. `stream` is a PRNG key; `on_batch` hears how many were
-        drawn. `params` as `place` returns them.
+        """The completions of every request, in order.
+
+        `params` are as `place` returns them; `stream` is a PRNG key; `on_batch` is called with the number of
+        completions in each batch.
 
         Raises InputError for a prompt longer than the longest row.
         """
@@ -109,7 +115,7 @@ class Actor:
         numbers = np.zeros((rows, self.samples_per_row, 2), np.int32)
         taken = [0] * rows
         owner: dict[tuple[int, int], tuple[int, int]] = {}
-        prompts: dict[int, np.ndarray] = {}  # the experts of a request's prompt
+        prompts: dict[int, np.ndarray] = {}  # request -> the experts of its prompt
         for placed in packed.placed:
             request = requests[placed.key]
             for sample in range(placed.first, placed.first + placed.samples):
@@ -137,7 +143,7 @@ class Actor:
                         if key not in prompts:
                             path = forest.path_to(part.subtree_end[r], branch[start + r, s])
                             prompts[key] = out.prefix_experts[r, path]
-                        routed = out.experts[r, s, :n].copy(), prompts[key]  # not the whole array by a view
+                        routed = out.experts[r, s, :n].copy(), prompts[key]  # a view would keep all of it
                     completion = Completion(
                         *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
                     )
@@ -149,8 +155,8 @@ class Actor:
 def make_actor(
     run, shape, config: model_config.ModelConfig | None = None, record_experts: bool = False
 ) -> Actor:
-    """The actor of a run, with the batch shape of one of its config's sections (`config.profile.batch`);
-    `config` is the model's, the reference policy's if it is not given."""
+    """The actor of a run. `shape` is the batch shape of one of its config's sections, for example
+    `config.profile.batch`. `config` is the model's; None means the reference policy's."""
     return Actor(
         config or run.model_config,
         Sampling(**run.config.sampling.to_dict(), stop_ids=run.chat.stop_ids),

@@ -1,4 +1,4 @@
-"""Prompt templates by kind of question for a judge, and the reading of its replies."""
+"""A judge's prompt templates, one per kind of question, and the reading of its replies."""
 
 import dataclasses
 import hashlib
@@ -27,8 +27,8 @@ class Template:
     def messages(self, question: Question, swapped: bool) -> list[dict]:
         """Chat messages that ask `question`, with gold and actual exchanged if `swapped`.
 
-        A label inside an action is broken by a space: the judge might quote it, and a policy must not write
-        its own verdict.
+        A label inside an action is broken up by a space, since the judge might quote it, and a policy must
+        not be able to write its own verdict.
         """
         gold, actual = question.gold, question.actual
         filled = {"task": question.task, "gold": gold, "actual": actual}
@@ -60,7 +60,7 @@ class Template:
 
 
 def _answer(reply: str) -> str:
-    """The reply after the thoughts, if the server left them in the text; "" if they never end."""
+    """The reply after the thoughts, if the server left these in the text; "" if they never end."""
     _, closed, after = reply.rpartition("</think>")
     if closed:
         return after
