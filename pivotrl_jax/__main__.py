@@ -31,8 +31,8 @@ def main() -> None:
         return
     if name not in PROGRAMS:
         close = difflib.get_close_matches(name, PROGRAMS, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(PROGRAMS)}"
-        sys.exit(f"error: pivotrl has no program {name!r}; {meant}")
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PROGRAMS)}"
+        sys.exit(f"error: pivotrl has no program {name!r}; {hint}")
     sys.argv = [f"pivotrl {name}", *rest]
     runpy.run_module(f"pivotrl_jax.{name}", run_name="__main__", alter_sys=True)
 

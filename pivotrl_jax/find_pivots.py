@@ -28,8 +28,8 @@ def main() -> None:
         data = sources.load(config.data, config.seed)
         for where, why in data.skipped.items():
             print(f"left out {where}: {why}")
-        checked = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]))
-        print("\n".join(checked.table()))
+        result = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]))
+        print("\n".join(result.table()))
         return
     run = run_lib.open_run(config)
     resume.prepare_workdir(run)

@@ -63,27 +63,29 @@ class Scorer:
 
     def __call__(self, sequences: list[list[int]]) -> list[list[float]]:
         """The log-probs of tokens 1.. of every sequence."""
-        found: list[list[float]] = [[] for _ in sequences]
+        log_probs: list[list[float]] = [[] for _ in sequences]
         long_first = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-        for slots, members in itertools.groupby(
+        for row_length, members in itertools.groupby(
             long_first, lambda i: forest.round_up(len(sequences[i]), BUCKETS)
         ):
-            packed = self._pack(sequences, list(members), slots)
+            packed = self._pack(sequences, list(members), row_length)
             batch = packed.arrays()
             batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
-            for placed in packed.placed:
-                packed.write(batch["weight"], placed, 0, np.ones(len(sequences[placed.key]) - 1))
+            for placement in packed.placed:
+                packed.write(batch["weight"], placement, 0, np.ones(len(sequences[placement.key]) - 1))
             log_prob = self._learner.score(self.params, batch)
-            for placed in packed.placed:
-                count = len(sequences[placed.key]) - 1
-                found[placed.key] = packed.read(log_prob, placed, 0, count).tolist()
-        return found
+            for placement in packed.placed:
+                count = len(sequences[placement.key]) - 1
+                log_probs[placement.key] = packed.read(log_prob, placement, 0, count).tolist()
+        return log_probs
 
-    def _pack(self, sequences: list[list[int]], members: list[int], slots: int) -> forest.Forest:
+    def _pack(self, sequences: list[list[int]], members: list[int], row_length: int) -> forest.Forest:
         """The packing with fewer rows of two: one tree that holds shared prefixes once, or a tree for each
         sequence. Long sequences that share little fill rows better when each may go into any row."""
         pieces = [forest.Piece(i, sequences[i][:1], [sequences[i][1:]], merge=True) for i in members]
-        packings = [forest.pack(x, slots, 0, self._rows) for x in ([pieces], [[piece] for piece in pieces])]
+        packings = [
+            forest.pack(x, row_length, 0, self._rows) for x in ([pieces], [[piece] for piece in pieces])
+        ]
         return min(packings, key=lambda packed: len(packed.tokens))
 
 
@@ -138,12 +140,12 @@ def main(argv: list[str]) -> None:
         scorer = Scorer(checkpoint, DTYPE.value)
     except InputError as e:
         sys.exit(f"score: {e}")
-    loaded: list = []
+    cache: list = []
 
     def chat():  # a checkpoint without a tokenizer can still score token ids
-        if not loaded:
-            loaded.append(template.load_chat(checkpoint, False))
-        return loaded[0]
+        if not cache:
+            cache.append(template.load_chat(checkpoint, False))
+        return cache[0]
 
     bad = []
     with progress.bar(None, "scoring", "tokens") as bar:

@@ -100,54 +100,54 @@ class Actor:
         groups: dict[int, list[list[forest.Piece]]] = {}
         for members in trees.values():
             longest = max(len(requests[i].prompt) for i in members)
-            slots = forest.round_up(longest, self.row_lengths)
+            row_length = forest.round_up(longest, self.row_lengths)
             pieces = [forest.Piece(i, requests[i].prompt, samples=requests[i].samples) for i in members]
-            groups.setdefault(slots, []).append(pieces)
-        drawn: list[list[Completion]] = [[None] * request.samples for request in requests]
-        for slots, pieces in sorted(groups.items()):
-            packed = forest.pack(pieces, slots, self.samples_per_row, self.rows)
-            self._draw(params, packed, requests, stream, drawn, on_batch)
-        return drawn
+            groups.setdefault(row_length, []).append(pieces)
+        completions: list[list[Completion]] = [[None] * request.samples for request in requests]
+        for row_length, pieces in sorted(groups.items()):
+            packed = forest.pack(pieces, row_length, self.samples_per_row, self.rows)
+            self._draw(params, packed, requests, stream, completions, on_batch)
+        return completions
 
-    def _draw(self, params, packed: forest.Forest, requests, stream, drawn, on_batch) -> None:
+    def _draw(self, params, packed: forest.Forest, requests, stream, completions, on_batch) -> None:
         rows = packed.tokens.shape[0]
         branch = np.full((rows, self.samples_per_row), -1, np.int32)
         numbers = np.zeros((rows, self.samples_per_row, 2), np.int32)
-        taken = [0] * rows
+        counts = [0] * rows
         owner: dict[tuple[int, int], tuple[int, int]] = {}
         prompts: dict[int, np.ndarray] = {}  # request -> the experts of its prompt
-        for placed in packed.placed:
-            request = requests[placed.key]
-            for sample in range(placed.first, placed.first + placed.samples):
-                at = placed.row, taken[placed.row]
+        for placement in packed.placed:
+            request = requests[placement.key]
+            for sample in range(placement.first, placement.first + placement.samples):
+                at = placement.row, counts[placement.row]
                 branch[at], numbers[at] = (
-                    placed.prompt_slot,
+                    placement.prompt_slot,
                     (number_of(request.name), request.first + sample),
                 )
-                owner[at] = placed.key, sample
-                taken[placed.row] += 1
+                owner[at] = placement.key, sample
+                counts[placement.row] += 1
         for start in range(0, rows, self.rows):
-            here = slice(start, start + self.rows)
+            band = slice(start, start + self.rows)
             part = forest.Forest(
-                packed.tokens[here], packed.position[here], packed.parent[here], packed.subtree_end[here], ()
+                packed.tokens[band], packed.position[band], packed.parent[band], packed.subtree_end[band], ()
             )
-            out = self._sampler(params, part, branch[here], stream, numbers[here])
+            out = self._sampler(params, part, branch[band], stream, numbers[band])
             count = 0
             for r in range(self.rows):
-                for s in range(taken[start + r]):
+                for s in range(counts[start + r]):
                     n = int(out.length[r, s])
                     per_token = (out.tokens, out.log_probs, out.model_log_probs)
                     key, sample = owner[start + r, s]
-                    routed = ()
+                    experts = ()
                     if out.experts is not None:
                         if key not in prompts:
                             path = forest.path_to(part.subtree_end[r], branch[start + r, s])
                             prompts[key] = out.prefix_experts[r, path]
-                        routed = out.experts[r, s, :n].copy(), prompts[key]  # a view would keep all of it
+                        experts = out.experts[r, s, :n].copy(), prompts[key]  # a view would keep all of it
                     completion = Completion(
-                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
+                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *experts
                     )
-                    drawn[key][sample] = completion
+                    completions[key][sample] = completion
                     count += 1
             on_batch(count)
 

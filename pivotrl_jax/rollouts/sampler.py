@@ -91,8 +91,8 @@ def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
     """Sample one token per row, with its log-probs. At temperature 0, `log_prob` is 0 by definition."""
 
     def log_prob_of(scores, token):
-        chosen = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
-        return chosen - jax.nn.logsumexp(scores, axis=-1)
+        score = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
+        return score - jax.nn.logsumexp(scores, axis=-1)
 
     if sampling.temperature == 0:
         token = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
@@ -211,17 +211,17 @@ def _step(decoding: Decoding, params: decoder.Params, prompts: _Prompts, first: 
     prefix_mask = attention.visible(_of_row(prompts.branch, slots.sample), prompts.subtree_end)
     position = _of_row(prompts.position, slots.sample) + 1 + slots.age
     cache = decoder.DecodeCache(prompts.prefix, prefix_mask, state.cache, branch_mask)
-    hidden, new, stats = decoder.decode_step(
+    hidden, new_column, stats = decoder.decode_step(
         decoding.config, params, slots.token, position, cache, _router_outputs(decoding)
     )
     if decoding.record_experts:
         at = jnp.where(slots.busy, slots.sample, S)  # past the end: dropped
-        chosen = _put(out.experts, at, slots.age, _choices(decoding.config, stats))
-        out = dataclasses.replace(out, experts=chosen)
-    new_cache = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), state.cache, new)
+        experts = _put(out.experts, at, slots.age, _choices(decoding.config, stats))
+        out = dataclasses.replace(out, experts=experts)
+    new_cache = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), state.cache, new_column)
     slots = dataclasses.replace(slots, age=slots.age + 1)
-    drawn = _next_token(decoding, params, hidden, _of_row(prompts.key, slots.sample), slots.age)
-    out, slots = _record(out, slots, drawn, slots.busy, prompts.stops)
+    draws = _next_token(decoding, params, hidden, _of_row(prompts.key, slots.sample), slots.age)
+    out, slots = _record(out, slots, draws, slots.busy, prompts.stops)
     out = dataclasses.replace(out, steps=out.steps + 1)
     return _State(*_refill(out, slots, state.taken, prompts, first), new_cache)
 
@@ -230,8 +230,8 @@ def _next_token(decoding: Decoding, params, hidden_RXD, key_RX, index_RX) -> Dra
     """Token number `index` of every sample [R X], sampled from its hidden state."""
     logits = log_probs_lib.logits_of(decoding.config, params, hidden_RXD)
     keys = jax.vmap(jax.random.fold_in)(key_RX.reshape(-1), index_RX.reshape(-1))
-    drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, decoding.sampling)
-    return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
+    draws = draw(logits.reshape(-1, logits.shape[-1]), keys, decoding.sampling)
+    return jax.tree.map(lambda x: x.reshape(index_RX.shape), draws)
 
 
 def _first_tokens(decoding: Decoding, params, hidden_RTD, prompts: _Prompts, chunk: int) -> Drawn:
@@ -244,8 +244,8 @@ def _first_tokens(decoding: Decoding, params, hidden_RTD, prompts: _Prompts, chu
         hidden = _of_row(hidden_RTD, slot)
         return _next_token(decoding, params, hidden, prompts.key[:, at], jnp.zeros_like(slot))
 
-    drawn = jax.lax.map(some, jnp.arange(0, S, chunk))
-    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
+    draws = jax.lax.map(some, jnp.arange(0, S, chunk))
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], draws)
 
 
 def _no_samples(R: int, S: int, C: int, prefix_experts: jax.Array | None) -> Samples:
@@ -267,7 +267,7 @@ def _put(out_RSC, at_RJ, age_RJ, values_RJ):
     return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at_RJ, age_RJ, values_RJ)
 
 
-def _record(out: Samples, slots: _DecodeSlots, drawn: Drawn, where, stops) -> tuple[Samples, _DecodeSlots]:
+def _record(out: Samples, slots: _DecodeSlots, draws: Drawn, where, stops) -> tuple[Samples, _DecodeSlots]:
     """Append `drawn` to the samples of the decode slots in `where`. Slots whose sample ends become idle."""
     S, C = out.tokens.shape[1:]
     at = jnp.where(where, slots.sample, S)  # past the end: dropped
@@ -275,17 +275,17 @@ def _record(out: Samples, slots: _DecodeSlots, drawn: Drawn, where, stops) -> tu
     def note(out_RS, values):
         return jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))(out_RS, at, values)
 
-    stopped = where & (drawn.token[..., None] == stops).any(-1)
+    stopped = where & (draws.token[..., None] == stops).any(-1)
     full = where & (slots.age + 1 == C)
     out = dataclasses.replace(
         out,
-        tokens=_put(out.tokens, at, slots.age, drawn.token),
-        log_probs=_put(out.log_probs, at, slots.age, drawn.log_prob),
-        model_log_probs=_put(out.model_log_probs, at, slots.age, drawn.model_log_prob),
+        tokens=_put(out.tokens, at, slots.age, draws.token),
+        log_probs=_put(out.log_probs, at, slots.age, draws.log_prob),
+        model_log_probs=_put(out.model_log_probs, at, slots.age, draws.model_log_prob),
         length=note(out.length, slots.age + 1),
         finished=note(out.finished, stopped),
     )
-    token = jnp.where(where, drawn.token, slots.token)
+    token = jnp.where(where, draws.token, slots.token)
     return out, dataclasses.replace(slots, token=token, busy=slots.busy & ~stopped & ~full)
 
 
@@ -300,8 +300,8 @@ def _refill(out: Samples, slots: _DecodeSlots, taken_R, prompts: _Prompts, first
         jnp.where(fresh, 0, slots.age),
         slots.token,
     )
-    drawn = jax.tree.map(lambda x: _of_row(x, slots.sample), first)
-    out, slots = _record(out, slots, drawn, fresh, prompts.stops)
+    draws = jax.tree.map(lambda x: _of_row(x, slots.sample), first)
+    out, slots = _record(out, slots, draws, fresh, prompts.stops)
     return out, slots, taken_R + fresh.sum(1)
 
 
@@ -370,8 +370,8 @@ class Sampler:
         rows = (forest.tokens, forest.position, forest.subtree_end, branch_RS)
         rows = [sharding.put(x, self.row_sharding) for x in rows]
         with jax.set_mesh(self._mesh):
-            drawn = self.run(params, *rows, stream, sharding.put(numbers_RSX, self.row_sharding))
-        return jax.tree.map(np.asarray, jax.device_get(drawn))
+            samples = self.run(params, *rows, stream, sharding.put(numbers_RSX, self.row_sharding))
+        return jax.tree.map(np.asarray, jax.device_get(samples))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -29,10 +29,10 @@ class _Registry(dict[str, Verifier]):
     """Verifiers by name. An installed entry point is loaded when its name is first looked up."""
 
     def __missing__(self, name: str) -> Verifier:
-        found = plugins.known("verifiers", name, {})
-        if found is None:
+        plugin = plugins.known("verifiers", name, {})
+        if plugin is None:
             raise KeyError(name)
-        self[name] = _as_verifier(found, name, "the entry point")
+        self[name] = _as_verifier(plugin, name, "the entry point")
         return self[name]
 
     def __contains__(self, name: object) -> bool:
@@ -85,13 +85,13 @@ def full_name(name: str, mode: str) -> str:
     return name if mode == "strict" else f"{name}:{mode}"
 
 
-def _as_verifier(found: Any, name: str, field: str) -> Verifier:
+def _as_verifier(plugin: Any, name: str, field: str) -> Verifier:
     """A plugin's object as a Verifier with the name under which it was looked up. Raises InputError."""
-    if isinstance(found, Verifier):
-        return dataclasses.replace(found, name=name)
-    if callable(found) and not isinstance(found, type):
-        return Verifier(name, "0", found)
+    if isinstance(plugin, Verifier):
+        return dataclasses.replace(plugin, name=name)
+    if callable(plugin) and not isinstance(plugin, type):
+        return Verifier(name, "0", plugin)
     raise InputError(
-        f"{field} {name!r} is of type {type(found).__name__}; want a Verifier (see verifiers/base.py) "
+        f"{field} {name!r} is of type {type(plugin).__name__}; want a Verifier (see verifiers/base.py) "
         "or a function verify(candidate, action) -> Verdict"
     )

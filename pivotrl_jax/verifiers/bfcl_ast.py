@@ -62,7 +62,7 @@ def _type_check(value: Any, answers: list, expected: type, nested: type | None) 
     if type(value) is expected:
         if nested is None:
             return True, variable
-        # all items are checked against one answer; an answer that is not a list accepts any item (quirk)
+        # some answer must fit all items; an answer that is not a list fits any item (quirk)
         fits = any(
             type(answer) is not list or all(_type_check(v, answer, nested, None)[0] for v in value)
             for answer in answers
@@ -111,11 +111,11 @@ def _dict_matches(value: Any, answers: list) -> bool:
         if not isinstance(answer, dict):
             continue
         alternatives = {k: v if isinstance(v, list) else [v] for k, v in answer.items()}
-        known = all(
+        fits = all(
             k in alternatives and _standard(v) in [_standard(a) for a in alternatives[k]]
             for k, v in value.items()
         )
-        if known and all(k in value or "" in v for k, v in alternatives.items()):
+        if fits and all(k in value or "" in v for k, v in alternatives.items()):
             return True
     return False
 
@@ -189,14 +189,14 @@ def _calls_fault(calls: tuple[Call, ...], case: dict) -> Fault:
     if not parallel:
         doc = _doc_of(docs, answers[0]) if multiple else docs[0]
         return _call_fault(calls[0], doc, answers[0], language)
-    left = list(calls)
+    remaining = list(calls)
     for answer in answers:  # greedy, in the order of the answers, without backtracking (quirk)
         doc = _doc_of(docs, answer)
         faults = []
-        for i, call in enumerate(left):
+        for i, call in enumerate(remaining):
             fault = _call_fault(call, doc, answer, language)
             if fault is None:
-                del left[i]
+                del remaining[i]
                 break
             faults.append(fault)
         else:

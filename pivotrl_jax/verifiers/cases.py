@@ -84,14 +84,14 @@ def _message(message: Any) -> Message:
     functions = (
         [c.get("function") if isinstance(c, dict) else None for c in calls] if isinstance(calls, list) else []
     )
-    read = [_read_calls(f) if isinstance(f, dict) else None for f in functions]
-    if not isinstance(calls, list) or None in read:
+    call_lists = [_read_calls(f) if isinstance(f, dict) else None for f in functions]
+    if not isinstance(calls, list) or None in call_lists:
         raise InputError(f'"messages" holds {show(message)}; want a chat message')
-    if not read:
+    if not call_lists:
         return message
     parsed = [
         {**call, "function": {"name": name, "arguments": arguments}}
-        for call, [(name, arguments)] in zip(calls, read)
+        for call, [(name, arguments)] in zip(calls, call_lists)
     ]
     return {**message, "tool_calls": parsed}
 

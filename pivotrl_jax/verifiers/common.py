@@ -62,15 +62,15 @@ def _why_no_json(value: Any) -> str:
     """Why `value` is not JSON that is safe to compare and print; "" if it is. Does not recurse."""
     if nesting(value) > MAX_NESTING:
         return f"lists or objects nested deeper than {MAX_NESTING} levels"
-    left = [value]
-    while left:
-        value = left.pop()
+    stack = [value]
+    while stack:
+        value = stack.pop()
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
                 return "an object whose keys are not all strings"
-            left.extend(value.values())
+            stack.extend(value.values())
         elif isinstance(value, (list, tuple)):
-            left.extend(value)
+            stack.extend(value)
         elif isinstance(value, float) and not math.isfinite(value):
             return f"the number {value}, which is not JSON"
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -84,11 +84,11 @@ def is_nonstandard(arguments: Any) -> bool:
     """Whether arguments, as Python's `json` reads them, are not an object or hold NaN or Infinity."""
     if not isinstance(arguments, dict):
         return True
-    left = [arguments]
-    while left:
-        value = left.pop()
+    stack = [arguments]
+    while stack:
+        value = stack.pop()
         if isinstance(value, (dict, list)):
-            left.extend(value.values() if isinstance(value, dict) else value)
+            stack.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, float) and not math.isfinite(value):
             return True
     return False

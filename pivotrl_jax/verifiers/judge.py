@@ -84,8 +84,8 @@ class Judge:
         Raises InputError when a question cannot be asked; replies received before that stay in the cache.
         """
         unique = list(dict.fromkeys(questions))
-        found = self.on_first_process(lambda: [dataclasses.asdict(v) for v in self._answer_all(unique)])
-        verdicts = {question: Verdict(**value) for question, value in zip(unique, found)}
+        answers = self.on_first_process(lambda: [dataclasses.asdict(v) for v in self._answer_all(unique)])
+        verdicts = {question: Verdict(**value) for question, value in zip(unique, answers)}
         return [verdicts[question] for question in questions]
 
     def _answer_all(self, questions: Sequence[Question]) -> list[Verdict]:
@@ -139,10 +139,10 @@ class Judge:
 
     def _reply(self, messages: list[dict], stop: threading.Event) -> str:
         """The reply to `messages`, from the cache or the endpoint. Raises InputError, or _Stopped."""
-        asked = json.dumps([self.model, messages], sort_keys=True)
-        key = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
-        if (known := self._replies.get(key)) is not None:
-            return known
+        request = json.dumps([self.model, messages], sort_keys=True)
+        key = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
+        if (reply := self._replies.get(key)) is not None:
+            return reply
         for attempt in range(self.retries + 1):
             if stop.is_set():
                 raise _Stopped
@@ -175,8 +175,8 @@ class Judge:
             wait = retry_after(e.response.headers.get("retry-after", ""))
             if (e.status_code in RETRIED or e.status_code >= 500) and wait <= LONGEST_RETRY_AFTER:
                 return Failure(why, wait)
-            then = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
-            advice = then.get(e.status_code, "check config.judge")
+            hints = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
+            advice = hints.get(e.status_code, "check config.judge")
             if e.status_code in RETRIED or e.status_code >= 500:
                 advice = f"it asks for a pause of {wait:g} s: start again after that"
             raise InputError(f"the judge at {self.base_url} refuses ({why}); {advice}") from None
@@ -277,10 +277,10 @@ def resolve_with_judge(verdicts: Sequence[Verdict], judge: Judge | None) -> list
 
     Without a judge, the verdicts are returned unchanged. Raises InputError when the judge cannot be asked.
     """
-    asked = [verdict.question for verdict in verdicts if verdict.question is not None]
-    if judge is None or not asked:
+    questions = [verdict.question for verdict in verdicts if verdict.question is not None]
+    if judge is None or not questions:
         return list(verdicts)
-    answers = iter(judge.answer(asked))
+    answers = iter(judge.answer(questions))
     return [v if v.question is None else _answered(v, next(answers)) for v in verdicts]
 
 

@@ -165,11 +165,11 @@ def _choices(want: list, got: list, same: Callable[[Any, Any], bool]) -> list[li
 
 
 def _question(candidate: Candidate, gold: str, actual: str) -> Question:
-    asked = candidate.case.get("question")
-    if not isinstance(asked, str):
+    question = candidate.case.get("question")
+    if not isinstance(question, str):
         users = [m.get("content") for m in candidate.messages if m.get("role") == "user"]
-        asked = next((text for text in reversed(users) if isinstance(text, str)), "")
-    return Question("answer", asked, gold, actual[:MAX_QUESTION])
+        question = next((text for text in reversed(users) if isinstance(text, str)), "")
+    return Question("answer", question, gold, actual[:MAX_QUESTION])
 
 
 def _answer(candidate: Candidate, action: Action) -> Verdict:
@@ -177,17 +177,17 @@ def _answer(candidate: Candidate, action: Action) -> Verdict:
     verdict = text_verdict(action)
     if verdict.reward == 0:
         return verdict
-    known = candidate.case.get("answer")
-    known = [known] if isinstance(known, str) else known if isinstance(known, list) else []
-    demonstrated = candidate.demonstration.get("content")
-    demonstrated = demonstrated if isinstance(demonstrated, str) else ""
-    given = final_answer(action.content)
-    for want in [*known, final_answer(demonstrated)]:
-        if isinstance(want, str) and (same_answer(want, given) or same_answer(want, action.content)):
+    golds = candidate.case.get("answer")
+    golds = [golds] if isinstance(golds, str) else golds if isinstance(golds, list) else []
+    demonstration = candidate.demonstration.get("content")
+    demonstration = demonstration if isinstance(demonstration, str) else ""
+    answer = final_answer(action.content)
+    for want in [*golds, final_answer(demonstration)]:
+        if isinstance(want, str) and (same_answer(want, answer) or same_answer(want, action.content)):
             return Verdict(1.0, "ok", "the same answer after normalisation")
-    gold = next((k for k in known if isinstance(k, str)), final_answer(demonstrated))
-    details = f"the answer {show(given)}, want {show(gold)}"
-    return Verdict(0.0, "answer", details, _question(candidate, gold, given))
+    gold = next((k for k in golds if isinstance(k, str)), final_answer(demonstration))
+    details = f"the answer {show(answer)}, want {show(gold)}"
+    return Verdict(0.0, "answer", details, _question(candidate, gold, answer))
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:

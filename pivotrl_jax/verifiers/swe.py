@@ -18,8 +18,8 @@ Accepted: foo.py for /w/proj/foo.py; a view that is a few lines longer or shorte
 more or fewer lines of context; `python3` for `python`, NAME=value before a command, and more in
 compare/bash.py. Reasons of rejections: "malformed" and "empty" (no arguments where some are needed),
 "incomplete" (one is missing), "count" (surplus calls), "schema", "name", "operation", "file", "range",
-"line", "pattern", "head", "operators", "operands", "flags", "no_op" (an edit that changes nothing), "old_text",
-"new_text", "change", "content", "arguments".
+"line", "pattern", "head", "operators", "operands", "flags", "no_op" (an edit that changes nothing),
+"old_text", "new_text", "change", "content", "arguments".
 
 `case["similarity"]` is the least similarity of texts that is accepted (0.8). Three of NeMo Gym's options in
 `case["config"]` are read: `enable_target_match` and `enable_argument_similarity` switch levels, and
@@ -87,8 +87,8 @@ def read_rules(candidate: Candidate) -> Rules:
     return Rules(layers, threshold, function_docs(candidate.tools), candidate.messages)
 
 
-def _no(reason: str, said: str) -> Verdict:
-    return Verdict(0.0, reason, said)
+def _no(reason: str, details: str) -> Verdict:
+    return Verdict(0.0, reason, details)
 
 
 # ---- the levels: each function returns the verdict that rejects, or None
@@ -98,9 +98,9 @@ def _compare_name(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict
     """Rejects unless the tools are the same, or of one family and the action's tool is declared."""
     if gold.name == actual.name:
         return None
-    known = family(gold.name)
-    spelled = [name.lower().replace("_", "").replace("-", "") for name in (gold.name, actual.name)]
-    same = spelled[0] == spelled[1] or (known and known == family(actual.name))
+    gold_family = family(gold.name)
+    spellings = [name.lower().replace("_", "").replace("-", "") for name in (gold.name, actual.name)]
+    same = spellings[0] == spellings[1] or (gold_family and gold_family == family(actual.name))
     if not same or (docs and actual.name not in docs):
         return _no("name", f"called {show(actual.name)}, want {show(gold.name)}")
     return None
@@ -230,13 +230,13 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         return tool_call.verify(candidate, action)
     if len(action.calls) != len(expected) or len(expected) > MAX_CALLS:
         return _no("count", f"{len(action.calls)} calls, want {len(expected)}")
-    found = [[_compare(want, got, rules) for want in expected] for got in action.calls]
-    pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in found])
+    results = [[_compare(want, got, rules) for want in expected] for got in action.calls]
+    pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in results])
     if len(pairs) == len(expected):
         return Verdict(1.0, "ok", f"as demonstrated, compared by {', '.join(sorted(rules.layers)) or 'name'}")
-    wrong = next(i for i in range(len(found)) if i not in pairs)
+    wrong = next(i for i in range(len(results)) if i not in pairs)
     # report the comparison with a demonstrated call of the same name, if there is one
-    rejections = [rejection for rejection in found[wrong] if rejection is not None]
+    rejections = [rejection for rejection in results[wrong] if rejection is not None]
     return next((r for r in rejections if r.reason != "name"), rejections[0])
 
 

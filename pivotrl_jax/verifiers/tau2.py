@@ -112,13 +112,13 @@ class _State:
 
 def _task_actions(case: dict) -> list[dict]:
     """The agent's expected actions. Raises InputError for one without a name or arguments."""
-    given = case.get("task_actions")
-    if given is None:
+    items = case.get("task_actions")
+    if items is None:
         return []
-    if not isinstance(given, list):
-        raise InputError(f'"task_actions" of the case is {show(given)}; want a list of actions')
+    if not isinstance(items, list):
+        raise InputError(f'"task_actions" of the case is {show(items)}; want a list of actions')
     actions = []
-    for item in given:
+    for item in items:
         item = as_object(item)
         arguments = item.get("arguments", item.get("kwargs"))
         names = item.get("compare_args")
@@ -151,19 +151,21 @@ def _judge(calls: list[Call], expected: list[Call], state: _State, case: dict) -
     open_actions = [
         a for i, a in enumerate(state.actions) if i not in state.done and not _TRANSFER.match(a["name"])
     ]
-    demonstrated = [[j for j, want in enumerate(expected) if state.same(want, call)] for call in calls]
-    found = matched(demonstrated)
-    right = [
+    same = [[j for j, want in enumerate(expected) if state.same(want, call)] for call in calls]
+    same_pairs = matched(same)
+    choices = [
         fits + [len(expected) + j for j, action in enumerate(open_actions) if state.expects(action, call)]
-        for fits, call in zip(demonstrated, calls)
+        for fits, call in zip(same, calls)
     ]
-    pairs = matched(right)
+    pairs = matched(choices)
     verdict = count_verdict(case, len(pairs), len(expected), len(calls))
     if verdict.reward == 0 and verdict.reason == "arguments":
-        wrong = next((call for i, call in enumerate(calls) if i not in pairs), calls[0])
-        return _wrong(wrong, expected, state)
-    if verdict.reward == 1 and len(found) < len(pairs):
-        return Verdict(1.0, "task_action", f"does {len(pairs) - len(found)} of the open expected actions")
+        bad_call = next((call for i, call in enumerate(calls) if i not in pairs), calls[0])
+        return _wrong(bad_call, expected, state)
+    if verdict.reward == 1 and len(same_pairs) < len(pairs):
+        return Verdict(
+            1.0, "task_action", f"does {len(pairs) - len(same_pairs)} of the open expected actions"
+        )
     return verdict
 
 

@@ -64,10 +64,10 @@ def task_of(candidate: Candidate) -> str:
 def harness_of(candidate: Candidate, gold: dict) -> Any:
     """The row's `metadata.harness`. If an empty case names none, the gold's keys decide."""
     row = row_of(candidate.case)
-    named = (row.get("metadata") or {}).get("harness") or candidate.case.get("harness")
-    if named is None and "row" not in candidate.case and "expected_answer" not in candidate.case:
+    harness = (row.get("metadata") or {}).get("harness") or candidate.case.get("harness")
+    if harness is None and "row" not in candidate.case and "expected_answer" not in candidate.case:
         return "terminus_1" if "state_analysis" in gold else "terminus_2"
-    return named
+    return harness
 
 
 def read_text(items: Any) -> Action:
@@ -113,8 +113,8 @@ def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
         return None, False
     kind = expected.get("type")
     items = {"message": [], "function_call": [expected], "function_call_batch": expected.get("calls")}
-    found = items.get(kind) if isinstance(kind, str) else None
-    calls = [read_call(item) for item in found] if isinstance(found, list) else [None]
+    members = items.get(kind) if isinstance(kind, str) else None
+    calls = [read_call(item) for item in members] if isinstance(members, list) else [None]
     return (None if None in calls else calls), kind == "function_call_batch"
 
 

@@ -83,8 +83,8 @@ def _plain(text: str) -> str:
 
 def worst(verdicts: list[Verdict]) -> Verdict:
     """The first rejection, or else the first undecided verdict, or else ok."""
-    failed = [verdict for verdict in verdicts if not verdict.reward]
-    return next((v for v in failed if v.reason != "undecided"), failed[0] if failed else OK)
+    failures = [verdict for verdict in verdicts if not verdict.reward]
+    return next((v for v in failures if v.reason != "undecided"), failures[0] if failures else OK)
 
 
 def as_text(answer: dict) -> str:
@@ -170,9 +170,9 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
 def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
     """The verdict on an argument that the gold has and the action lacks."""
     properties = schema.get("properties")
-    declared = properties.get(name) if isinstance(properties, dict) else None
-    if isinstance(declared, dict) and "default" in declared:
-        empty = _same_json(declared["default"], gold)
+    declaration = properties.get(name) if isinstance(properties, dict) else None
+    if isinstance(declaration, dict) and "default" in declaration:
+        empty = _same_json(declaration["default"], gold)
     else:
         empty = gold in ("", [], {}) or gold is None or gold is False
     return OK if empty else _differs(name, gold, None)

@@ -48,18 +48,19 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not action.calls:
         return no_call(expected)
     docs = function_docs(candidate.tools)
-    wanted = [normal_call(c, docs, fields) for c in expected]
-    actual = [normal_call(c, docs, fields) for c in action.calls]
-    want, got = Counter(wanted), Counter(actual)
-    verdict = count_verdict(candidate.case, (want & got).total(), len(wanted), len(actual))
+    expected_forms = [normal_call(c, docs, fields) for c in expected]
+    action_forms = [normal_call(c, docs, fields) for c in action.calls]
+    want, got = Counter(expected_forms), Counter(action_forms)
+    verdict = count_verdict(candidate.case, (want & got).total(), len(expected_forms), len(action_forms))
     if verdict.reward or verdict.reason != "arguments":
         return verdict
     names, called = sorted(c.name for c in expected), sorted(c.name for c in action.calls)
     if set(called) - set(names) or (len(called) == len(names) and called != names):
         return Verdict(0.0, "name", f"called {show(called)}, want {show(names)}")
-    wrong = next((c for c, form in zip(action.calls, actual) if form in got - want), action.calls[0])
+    wrong = next((c for c, form in zip(action.calls, action_forms) if form in got - want), action.calls[0])
     right = next(
-        (c for c, form in zip(expected, wanted) if c.name == wrong.name and form in want - got), expected[0]
+        (c for c, form in zip(expected, expected_forms) if c.name == wrong.name and form in want - got),
+        expected[0],
     )
     details = f"{wrong.name}: arguments {show(wrong.arguments)}, want {show(right.arguments)}"
     return Verdict(0.0, "arguments", details)
