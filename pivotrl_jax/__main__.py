@@ -24,15 +24,15 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Runs the program that the first argument names."""
+    """Run the program that the first argument names."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
         print(usage())
         return
     if name not in PROGRAMS:
         close = difflib.get_close_matches(name, PROGRAMS, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(PROGRAMS)}"
-        sys.exit(f"error: pivotrl has no program {name!r}; {meant}")
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PROGRAMS)}"
+        sys.exit(f"error: pivotrl has no program {name!r}; {hint}")
     sys.argv = [f"pivotrl {name}", *rest]
     runpy.run_module(f"pivotrl_jax.{name}", run_name="__main__", alter_sys=True)
 

@@ -1,9 +1,10 @@
-"""The offline half alone: `python -m pivotrl_jax.find_pivots --config=configs/bfcl.py`
+"""The offline half of PivotRL: `python -m pivotrl_jax.find_pivots --config=configs/bfcl.py`
 
     demonstrations -> candidates (self-checked) -> profile under pi_0 -> pivots.jsonl
 
-`--self_check` stops after the self-check: for all trajectories of the source, every demonstration must pass
-its own verifier, and an empty and a garbage action must fail it (no split, no model beyond its tokenizer).
+`--self_check` stops after the self-check, which covers all trajectories of the source (there is no split) and
+needs no model beyond its tokenizer: every demonstration must pass its own verifier, and an empty and a
+garbage action must fail it.
 """
 
 from absl import flags
@@ -27,8 +28,8 @@ def main() -> None:
         data = sources.load(config.data, config.seed)
         for where, why in data.skipped.items():
             print(f"left out {where}: {why}")
-        checked = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]))
-        print("\n".join(checked.table()))
+        result = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]))
+        print("\n".join(result.table()))
         return
     run = run_lib.open_run(config)
     resume.prepare_workdir(run)

@@ -50,14 +50,14 @@ def known(kind: str, name: str, builtin: Mapping[str, Any]) -> Any | None:
 
 
 def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
-    """What `field` (of a config, or a flag) names: see above.
+    """What `field`, a field of a config or a flag, names (see the top of this file).
 
     Raises InputError that blames `field` and lists the known names, or says why the user's module could not
     be imported. Other errors that the module raises when it is imported pass through.
     """
-    found = known(kind, name, builtin)
-    if found is not None:
-        return found
+    value = known(kind, name, builtin)
+    if value is not None:
+        return value
     names = ", ".join(sorted({*builtin, *entry_points(kind)}))
     # "tau2:nemo_gym" is a mode that a built-in does not have, not a module
     if not is_path(name) or name.partition(":")[0] in builtin:

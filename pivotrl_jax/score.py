@@ -1,11 +1,11 @@
-"""Log-probs of given token sequences under a checkpoint: the same numbers training would see.
+"""Log-probs of token sequences under a checkpoint: the same numbers that training would compute.
 
     python -m pivotrl_jax.score --model=DIR [--dtype=float32] < in.jsonl > out.jsonl
 
-Reads {"id", "token_ids": [...]} or {"id", "messages": [...], "tools": [...]} per line; messages are rendered
-by the checkpoint's chat template, whole, without a generation prompt. Writes {"id", "logprobs": [...]} per
-line in the same order: the natural logarithms of the probabilities of tokens 1.., each given all before it. A
-line that cannot be scored is named on stderr with its number and gives no output line; the exit status is 1.
+Reads {"id", "token_ids": [...]} or {"id", "messages": [...], "tools": [...]} per line. The checkpoint's chat
+template renders all messages, without a generation prompt. Writes {"id", "logprobs": [...]} per line in the
+same order: the natural log-probabilities of tokens 1.., each given all tokens before it. A line that cannot
+be scored is reported on stderr with its number and gives no output line; the exit status is then 1.
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
 )
 
-LINES = 256  # read at a time: rows are packed from them
+LINES = 256  # lines that are read and packed into rows at a time
 BUCKETS = tuple(2**n for n in range(10, 21))  # row lengths, one program each; short sequences share a row
 
 
 class Scorer:
-    """A checkpoint on all devices, rows split over them. Sequences scored together compute once what they
-    share."""
+    """A checkpoint on all devices, with rows split over them. Prefixes that sequences of one call have in
+    common can be computed once."""
 
     def __init__(self, checkpoint: Path, dtype: str | None):
         self.config = hf_config.load_config(checkpoint, dtype)
@@ -62,28 +62,30 @@ class Scorer:
         )
 
     def __call__(self, sequences: list[list[int]]) -> list[list[float]]:
-        """log-probs of tokens 1.. of every sequence."""
-        found: list[list[float]] = [[] for _ in sequences]
+        """The log-probs of tokens 1.. of every sequence."""
+        log_probs: list[list[float]] = [[] for _ in sequences]
         long_first = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-        for slots, members in itertools.groupby(
+        for row_length, members in itertools.groupby(
             long_first, lambda i: forest.round_up(len(sequences[i]), BUCKETS)
         ):
-            packed = self._pack(sequences, list(members), slots)
+            packed = self._pack(sequences, list(members), row_length)
             batch = packed.arrays()
             batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
-            for placed in packed.placed:
-                packed.write(batch["weight"], placed, 0, np.ones(len(sequences[placed.key]) - 1))
+            for placement in packed.placed:
+                packed.write(batch["weight"], placement, 0, np.ones(len(sequences[placement.key]) - 1))
             log_prob = self._learner.score(self.params, batch)
-            for placed in packed.placed:
-                count = len(sequences[placed.key]) - 1
-                found[placed.key] = packed.read(log_prob, placed, 0, count).tolist()
-        return found
+            for placement in packed.placed:
+                count = len(sequences[placement.key]) - 1
+                log_probs[placement.key] = packed.read(log_prob, placement, 0, count).tolist()
+        return log_probs
 
-    def _pack(self, sequences: list[list[int]], members: list[int], slots: int) -> forest.Forest:
-        """The fewer rows of two: shared prefixes once, or every sequence whole. Long sequences that share
-        little fill rows better when they may go anywhere."""
+    def _pack(self, sequences: list[list[int]], members: list[int], row_length: int) -> forest.Forest:
+        """The packing with fewer rows of two: one tree that holds shared prefixes once, or a tree for each
+        sequence. Long sequences that share little fill rows better when each may go into any row."""
         pieces = [forest.Piece(i, sequences[i][:1], [sequences[i][1:]], merge=True) for i in members]
-        packings = [forest.pack(x, slots, 0, self._rows) for x in ([pieces], [[piece] for piece in pieces])]
+        packings = [
+            forest.pack(x, row_length, 0, self._rows) for x in ([pieces], [[piece] for piece in pieces])
+        ]
         return min(packings, key=lambda packed: len(packed.tokens))
 
 
@@ -109,7 +111,7 @@ def read_line(raw: bytes, vocabulary: int, chat) -> tuple[str, list[int]]:
 
 
 def batches(lines, scorer: Scorer, chat, refuse) -> Iterator[list[tuple[str, list[int]]]]:
-    """The good lines, LINES at a time; `refuse(number, error)` is called for the others."""
+    """The readable lines, from LINES lines at a time; `refuse(number, error)` is called for the others."""
     numbered = enumerate(lines, 1)
     while chunk := list(itertools.islice(numbered, LINES)):
         good = []
@@ -124,7 +126,7 @@ def batches(lines, scorer: Scorer, chat, refuse) -> Iterator[list[tuple[str, lis
 
 
 def main(argv: list[str]) -> None:
-    """Exit status 1 when a line was bad or the checkpoint cannot be read."""
+    """Exit status 1 if a line was bad or the checkpoint cannot be read."""
     try:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; give the lines on standard input")
@@ -132,18 +134,18 @@ def main(argv: list[str]) -> None:
         if MODEL.value is None:
             raise InputError("no model; name one, e.g. --model=runs/bfcl/hf")
         run_lib.use_compilation_cache()
-        # where float32 is asked for it is float32, also on TPUs and GPUs
+        # float32 is computed in full precision on TPUs and GPUs too
         jax.config.update("jax_default_matmul_precision", "highest")
         checkpoint = locate.locate(MODEL.value, "--model")
         scorer = Scorer(checkpoint, DTYPE.value)
     except InputError as e:
         sys.exit(f"score: {e}")
-    loaded: list = []
+    cache: list = []
 
     def chat():  # a checkpoint without a tokenizer can still score token ids
-        if not loaded:
-            loaded.append(template.load_chat(checkpoint, False))
-        return loaded[0]
+        if not cache:
+            cache.append(template.load_chat(checkpoint, False))
+        return cache[0]
 
     bad = []
     with progress.bar(None, "scoring", "tokens") as bar:

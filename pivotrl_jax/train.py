@@ -78,11 +78,11 @@ def main() -> None:
         "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
         "evaluation_abstained": measures.abstentions(before) + measures.abstentions(after),
     }
-    reprofiled = []
+    reprofilings = []
     if selection:
         rule = reprofile.rule_of(config.reprofile)
-        reprofiled = monitor.story(lines, rule, selection.counts()["pivot"])
-    run.facts |= {"counts": counts, "table": table_rows(run, selection, result, counts, reprofiled)}
+        reprofilings = monitor.story(lines, rule, selection.counts()["pivot"])
+    run.facts |= {"counts": counts, "table": table_rows(run, selection, result, counts, reprofilings)}
     run.write()
     page = report.write_report(run.workdir)
     print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.shared))])

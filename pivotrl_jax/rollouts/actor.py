@@ -1,4 +1,4 @@
-"""An actor draws completions for any number of prompts with a bounded number of compiled programs."""
+"""The actor: completions for any number of prompts with a bounded number of compiled programs."""
 
 import dataclasses
 import zlib
@@ -20,9 +20,12 @@ def number_of(name: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """`samples` completions wanted for a prompt. Requests of one `tree` share whatever prefix they share."""
+    """A request for `samples` completions of a prompt.
 
-    name: str  # decides, with the sample's index, the PRNG key
+    Prefixes that prompts of the same `tree` have in common are computed once.
+    """
+
+    name: str  # together with the sample's index, it determines the PRNG key
     prompt: Sequence[int]
     tree: str
     samples: int
@@ -31,30 +34,31 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """Token ids as drawn, their log-probs, and whether a stop token came."""
+    """One completion: token ids as sampled, their log-probs, and whether it ended with a stop token."""
 
     token_ids: list[int]
-    log_probs: list[float]  # under the distribution drawn from
-    model_log_probs: list[float]  # under the model: temperature 1, nothing cut off
+    log_probs: list[float]  # under the distribution that they were sampled from
+    model_log_probs: list[float]  # under the model: temperature 1, no top-k, top-p or min-p
     finished: bool
-    # [n, L, A] and [prompt tokens, L, A], where the actor records them; samples of a prompt share the latter
+    # [n, L, A] and [prompt tokens, L, A], if the actor records them; all samples of a prompt share the latter
     experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """One call of a sampling program draws up to rows x samples_per_row samples."""
+    """One call of a sampling program draws up to `rows` x `samples_per_row` samples."""
 
     rows: int
     samples_per_row: int
-    decode_slots: int  # samples of a row that decode at a time; the others wait for a slot
+    decode_slots: int  # samples of a row that decode at the same time; the others wait for a slot
 
 
 class Actor:
     """Draws completions for any number of requests with a bounded number of compiled programs.
 
-    There is a program for each of `row_lengths`; a tree takes the shortest row that holds its longest prompt.
+    There is one program for each of `row_lengths`. A tree is put into the shortest row that holds its longest
+    prompt.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Actor:
         stream: jax.Array,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> list[list[Completion]]:
-        """Completions of every request, in order. `stream` is a PRNG key; `on_batch` hears how many were
-        drawn. `params` as `place` returns them.
+        """The completions of every request, in order.
+
+        `params` are as `place` returns them; `stream` is a PRNG key; `on_batch` is called with the number of
+        completions in each batch.
 
         Raises InputError for a prompt longer than the longest row.
         """
@@ -94,54 +100,54 @@ class Actor:
         groups: dict[int, list[list[forest.Piece]]] = {}
         for members in trees.values():
             longest = max(len(requests[i].prompt) for i in members)
-            slots = forest.round_up(longest, self.row_lengths)
+            row_length = forest.round_up(longest, self.row_lengths)
             pieces = [forest.Piece(i, requests[i].prompt, samples=requests[i].samples) for i in members]
-            groups.setdefault(slots, []).append(pieces)
-        drawn: list[list[Completion]] = [[None] * request.samples for request in requests]
-        for slots, pieces in sorted(groups.items()):
-            packed = forest.pack(pieces, slots, self.samples_per_row, self.rows)
-            self._draw(params, packed, requests, stream, drawn, on_batch)
-        return drawn
+            groups.setdefault(row_length, []).append(pieces)
+        completions: list[list[Completion]] = [[None] * request.samples for request in requests]
+        for row_length, pieces in sorted(groups.items()):
+            packed = forest.pack(pieces, row_length, self.samples_per_row, self.rows)
+            self._draw(params, packed, requests, stream, completions, on_batch)
+        return completions
 
-    def _draw(self, params, packed: forest.Forest, requests, stream, drawn, on_batch) -> None:
+    def _draw(self, params, packed: forest.Forest, requests, stream, completions, on_batch) -> None:
         rows = packed.tokens.shape[0]
         branch = np.full((rows, self.samples_per_row), -1, np.int32)
         numbers = np.zeros((rows, self.samples_per_row, 2), np.int32)
-        taken = [0] * rows
+        counts = [0] * rows
         owner: dict[tuple[int, int], tuple[int, int]] = {}
-        prompts: dict[int, np.ndarray] = {}  # the experts of a request's prompt
-        for placed in packed.placed:
-            request = requests[placed.key]
-            for sample in range(placed.first, placed.first + placed.samples):
-                at = placed.row, taken[placed.row]
+        prompts: dict[int, np.ndarray] = {}  # request -> the experts of its prompt
+        for placement in packed.placed:
+            request = requests[placement.key]
+            for sample in range(placement.first, placement.first + placement.samples):
+                at = placement.row, counts[placement.row]
                 branch[at], numbers[at] = (
-                    placed.prompt_slot,
+                    placement.prompt_slot,
                     (number_of(request.name), request.first + sample),
                 )
-                owner[at] = placed.key, sample
-                taken[placed.row] += 1
+                owner[at] = placement.key, sample
+                counts[placement.row] += 1
         for start in range(0, rows, self.rows):
-            here = slice(start, start + self.rows)
+            band = slice(start, start + self.rows)
             part = forest.Forest(
-                packed.tokens[here], packed.position[here], packed.parent[here], packed.subtree_end[here], ()
+                packed.tokens[band], packed.position[band], packed.parent[band], packed.subtree_end[band], ()
             )
-            out = self._sampler(params, part, branch[here], stream, numbers[here])
+            out = self._sampler(params, part, branch[band], stream, numbers[band])
             count = 0
             for r in range(self.rows):
-                for s in range(taken[start + r]):
+                for s in range(counts[start + r]):
                     n = int(out.length[r, s])
                     per_token = (out.tokens, out.log_probs, out.model_log_probs)
                     key, sample = owner[start + r, s]
-                    routed = ()
+                    experts = ()
                     if out.experts is not None:
                         if key not in prompts:
                             path = forest.path_to(part.subtree_end[r], branch[start + r, s])
                             prompts[key] = out.prefix_experts[r, path]
-                        routed = out.experts[r, s, :n].copy(), prompts[key]  # not the whole array by a view
+                        experts = out.experts[r, s, :n].copy(), prompts[key]  # a view would keep all of it
                     completion = Completion(
-                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *routed
+                        *(x[r, s, :n].tolist() for x in per_token), bool(out.finished[r, s]), *experts
                     )
-                    drawn[key][sample] = completion
+                    completions[key][sample] = completion
                     count += 1
             on_batch(count)
 
@@ -149,8 +155,8 @@ class Actor:
 def make_actor(
     run, shape, config: model_config.ModelConfig | None = None, record_experts: bool = False
 ) -> Actor:
-    """The actor of a run, with the batch shape of one of its config's sections (`config.profile.batch`);
-    `config` is the model's, the reference policy's if it is not given."""
+    """The actor of a run. `shape` is the batch shape of one of its config's sections, for example
+    `config.profile.batch`. `config` is the model's; None means the reference policy's."""
     return Actor(
         config or run.model_config,
         Sampling(**run.config.sampling.to_dict(), stop_ids=run.chat.stop_ids),

@@ -1,4 +1,4 @@
-"""Whole episodes played by a policy, all in step: for evaluation, and for end-to-end RL."""
+"""Whole episodes played by a policy, turn by turn and all together: for evaluation and end-to-end RL."""
 
 import collections
 import dataclasses
@@ -33,14 +33,15 @@ def play(
     max_prompt: int,
     key: jax.Array,
 ) -> list[EpisodeResult]:
-    """Play every task `attempts` times, all episodes in step; in the order of tasks, then attempts.
+    """Play every task `attempts` times. The results are in the order of the tasks, then of the attempts.
 
-    `params` as `Actor.place` returns them, `key` is a PRNG key; `max_steps` is what `Task.start` takes. An
-    episode whose next prompt would exceed `max_prompt` tokens ends as a failure with the reason "too_long".
+    In every round, all unfinished episodes take one turn. `params` are as `Actor.place` returns them; `key`
+    is a PRNG key; `max_steps` is passed to `Task.start`. An episode whose next prompt would exceed
+    `max_prompt` tokens ends as a failure with the reason "too_long".
     """
     results, repeats = [], collections.Counter()
     for task in tasks:
-        for _ in range(attempts):  # a task that occurs twice is played again, with keys of its own
+        for _ in range(attempts):  # a task that occurs twice is played again, with different PRNG keys
             results.append(EpisodeResult(f"{task.id}#{repeats[task.id]}", task))
             repeats[task.id] += 1
     live = [(result, result.task.start(max_steps)) for result in results]
@@ -54,7 +55,7 @@ def play(
                     result.reason = "too_long"
                     bar.update(1)
                     continue
-                # the attempts at a task begin alike: as one tree their prompts are computed once
+                # attempts at one task begin alike; in one tree, what they share is computed once
                 requests.append(Request(f"{result.id}#{episode.turns}", prompt, result.task.id, 1))
                 playing.append((result, episode))
             live = []

@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, name: str, unit: str) -> tqdm:
-    """A bar on stderr; where stderr is a file, a line every ten seconds instead of a redrawn one."""
+    """A bar on stderr. If stderr is not a terminal, the bar is printed only every ten seconds."""
     interval = 0.2 if sys.stderr.isatty() else 10.0
-    quiet = jax.process_index() > 0  # of several processes the first one reports
+    quiet = jax.process_index() > 0  # of several processes, only the first one shows a bar
     return tqdm(
         total=total,
         desc=name.ljust(22),

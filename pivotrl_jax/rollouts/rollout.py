@@ -1,6 +1,6 @@
 """Prompts + sampler + verifier -> rollouts.
 
-Completions become text and actions here, and the sampled token ids themselves go on to the loss untouched.
+Verifiers score the text and the action of a completion; the loss gets the sampled token ids, untouched.
 """
 
 import collections
@@ -21,7 +21,7 @@ from pivotrl_jax.verifiers.judge import Judge, resolve_with_judge
 
 @dataclasses.dataclass(frozen=True)
 class RoutedRollout(Rollout):
-    """A rollout with the experts that its tokens and its prompt's were given, to replay. Not for disk."""
+    """A rollout with the experts chosen for its tokens and its prompt, for replay. Never written to disk."""
 
     experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
@@ -33,7 +33,7 @@ class Rollouts:
 
     actor: Actor
     chat: Chat
-    verifier: str | None = None  # for all candidates, in place of their own (the exact-match ablation)
+    verifier: str | None = None  # for all candidates, instead of their own (the exact-match ablation)
     judge: Judge | None = None  # decides what the verifiers' rules leave open
 
     def verifier_of(self, candidate: Candidate) -> Verifier:
@@ -49,18 +49,18 @@ class Rollouts:
         first: int = 0,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> list[list[Rollout]]:
-        """`group_size` verified rollouts of every prompt, in order; `first` is the number of the first one
-        within a larger group.
+        """`group_size` verified rollouts of every prompt, in order. `first` is the index of the first one if
+        they are part of a larger group.
 
-        `params` as `Actor.place` returns them; `key` is a PRNG key; `on_batch` is told how many completions
-        each batch drew. A completion that is cut at the token limit gets 0: a policy must not earn by never
-        stopping. Questions that the rules leave open go to the judge together; its replies are kept on disk,
-        so that the same rollouts after a failure ask only for the rest.
+        `params` are as `Actor.place` returns them; `key` is a PRNG key; `on_batch` is called with the number
+        of completions in each batch. A completion that is cut at the token limit gets reward 0, so that a
+        policy earns nothing by never stopping. Questions that the rules leave open go to the judge together.
+        Its replies are stored on disk: after a failure, the same rollouts ask only the remaining questions.
         """
         requests, repeats = [], collections.Counter()
         for prompt in prompts:
             c = prompt.candidate
-            # a candidate that occurs twice is sampled twice, with keys of its own
+            # a candidate that occurs twice is sampled twice, with different PRNG keys
             name = f"{c.id}#{repeats[c.id]}" if repeats[c.id] else c.id
             repeats[c.id] += 1
             requests.append(Request(name, prompt.ids, c.trajectory_id, group_size, first))
@@ -89,9 +89,12 @@ class Rollouts:
 
 
 def make_rollouts(run, batch, trained: bool = False, record_experts: bool = False) -> Rollouts:
-    """The rollouts of a run with the batch shape of one of its config's sections (`config.profile.batch`).
-    `trained`: of the model that is trained, which has adapters under LoRA, instead of the reference policy.
-    `record_experts`: keep the experts that a mixture chose, to replay them."""
+    """The `Rollouts` of a run. `batch` is the batch shape of one of its config's sections, for example
+    `config.profile.batch`.
+
+    `trained`: sample from the model that is trained, which has adapters under LoRA, instead of the reference
+    policy. `record_experts`: record the experts that a mixture chose, for replay.
+    """
     config = run.trained_config if trained else run.model_config
     return Rollouts(make_actor(run, batch, config, record_experts), run.chat, run.verifier, run.judge)
 

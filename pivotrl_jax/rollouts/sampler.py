@@ -1,10 +1,10 @@
-"""Prefill a forest once, then branch samples off it: decode loop, sampling, log-probs as sampled.
+"""The compiled decode loop: prefill a forest once, then sample completions that branch off it.
 
 A row's prefix is prefilled once and every sample of that row decodes against it, so G samples at each of K
 turns of a trajectory cost one prefill of the trajectory. Samples queue for the decode slots of their row: a
 slot whose sample has ended takes the next one in the same step (continuous batching), so one long completion
-occupies one slot and does not hold up the batch. Keys are given per branch and folded with the token index:
-what a branch draws depends on its key and its prompt, not on its decode slot or its neighbours.
+occupies one slot and does not hold up the batch. Each sample has a PRNG key, which is folded with the token
+index: its tokens depend on its key and its prompt, not on its decode slot or on other samples.
 
 Axis letters as in `decoder.py`; S counts the samples of a row, and J its decode slots.
 """
@@ -24,12 +24,12 @@ from pivotrl_jax.models import log_probs as log_probs_lib
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. `top_k` 0, `top_p` 1 and `min_p` 0 leave the distribution whole."""
+    """How tokens are sampled. `top_k` = 0, `top_p` = 1 and `min_p` = 0 do not truncate the distribution."""
 
     temperature: float  # 0: the most likely token
     top_p: float
     top_k: int
-    min_p: float  # of the most likely token's probability
+    min_p: float  # as a fraction of the most likely token's probability
     max_tokens: int
     stop_ids: tuple[int, ...]
 
@@ -45,22 +45,22 @@ class Samples:
     """The completions. Columns from `length` on hold zeros."""
 
     tokens: jax.Array  # int32 [R S C]
-    log_probs: jax.Array  # float32 [R S C], under the distribution drawn from
-    model_log_probs: jax.Array  # float32 [R S C], under the model: temperature 1, nothing cut off
+    log_probs: jax.Array  # float32 [R S C], under the distribution sampled from
+    model_log_probs: jax.Array  # float32 [R S C], under the model: temperature 1, not truncated
     length: jax.Array  # int32 [R S], stop token included
-    finished: jax.Array  # bool [R S], a stop token was drawn; False: cut at max_tokens
-    steps: jax.Array  # int32 scalar: decode steps it took
-    # experts of a mixture's layers, where they are recorded; -1 for the last token, which is never read
+    finished: jax.Array  # bool [R S]: a stop token was sampled; False: cut at max_tokens
+    steps: jax.Array  # int32 scalar: number of decode steps
+    # experts chosen in a mixture's layers, if recorded; -1 for the last token, which is not fed to the model
     experts: jax.Array | None = None  # routing.record_dtype [R S C L A]
-    prefix_experts: jax.Array | None = None  # [R T L A], of the prompts
+    prefix_experts: jax.Array | None = None  # [R T L A], for the prompts
 
 
 def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.Array:
-    """Scores [..., V] with everything outside top-k, then the nucleus, then min-p, at -inf.
+    """Scores [..., V] with -inf for tokens that top-k, then the nucleus, then min-p leave out.
 
-    The nucleus is the smallest set of most likely tokens whose mass reaches `top_p`; it always holds one
-    token. `min_p` drops tokens less likely than that fraction of the most likely one's probability. The order
-    is transformers'.
+    The nucleus is the smallest set of most likely tokens whose mass reaches `top_p`; it always holds at least
+    one token. `min_p` leaves out tokens less likely than that fraction of the most likely one's probability.
+    The order is that of transformers.
     """
     if top_k:
         smallest = jax.lax.top_k(scores, min(top_k, scores.shape[-1]))[0][..., -1:]
@@ -80,7 +80,7 @@ def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.A
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """One token per branch, as `Samples` has them."""
+    """One sampled token per sample, and its log-probs as `Samples` defines them."""
 
     token: jax.Array
     log_prob: jax.Array
@@ -88,11 +88,11 @@ class Drawn:
 
 
 def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
-    """One token per row and its log-probs. Under greedy, `log_prob` is 0 by definition."""
+    """Sample one token per row, with its log-probs. At temperature 0, `log_prob` is 0 by definition."""
 
     def log_prob_of(scores, token):
-        chosen = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
-        return chosen - jax.nn.logsumexp(scores, axis=-1)
+        score = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
+        return score - jax.nn.logsumexp(scores, axis=-1)
 
     if sampling.temperature == 0:
         token = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
@@ -107,11 +107,11 @@ def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """What a program of `sample` is compiled for."""
+    """The settings that a program of `sample` is compiled for."""
 
     config: model_config.ModelConfig
     sampling: Sampling
-    decode_slots: int  # of a row
+    decode_slots: int  # per row
     attention_chunk: int
     record_experts: bool
 
@@ -124,26 +124,26 @@ class _DecodeSlots:
     sample: jax.Array  # int32 [R J]: index of the sample in its row
     busy: jax.Array  # bool [R J]
     age: jax.Array  # int32 [R J]: tokens of the sample in the cache
-    token: jax.Array  # int32 [R J]: the last one drawn, not yet in the cache
+    token: jax.Array  # int32 [R J]: the last one sampled, not yet in the cache
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """What the decode loop carries."""
+    """What the decode loop carries from step to step."""
 
     out: Samples
     slots: _DecodeSlots
-    taken: jax.Array  # int32 [R]: samples that have got a decode slot so far
+    taken: jax.Array  # int32 [R]: samples that have been given a decode slot so far
     cache: tuple[jax.Array, jax.Array]  # keys and values [L R J N C K] of the samples in the decode slots
 
 
 @dataclasses.dataclass(frozen=True)
 class _Prompts:
-    """What the prefill leaves for the decode loop, which only reads it."""
+    """The result of the prefill, which the decode loop only reads."""
 
     branch: jax.Array  # int32 [R S]: slot of the prompt's last token
-    position: jax.Array  # int32 [R S]: of that token
+    position: jax.Array  # int32 [R S]: position of that token
     key: jax.Array  # typed keys [R S]
     total: jax.Array  # int32 [R]: samples to draw
     subtree_end: jax.Array  # int32 [R T]
@@ -158,8 +158,10 @@ def sample(
     branch_RS: jax.Array,
     key_RS: jax.Array,
 ) -> Samples:
-    """Draw one completion from each branch point. `branch_RS` is the slot of the prompt's last token, -1 for
-    none; a row's samples stand at its front. `key_RS` holds typed PRNG keys.
+    """Sample one completion from each branch point.
+
+    `branch_RS` holds the slot of the prompt's last token, or -1 where there is no sample; in each row, the
+    samples come first. `key_RS` holds typed PRNG keys.
 
     The loop ends when every sample has stopped or has `max_tokens` tokens.
     """
@@ -198,42 +200,42 @@ def _router_outputs(decoding: Decoding) -> routing.RouterOutputs:
 
 
 def _step(decoding: Decoding, params: decoder.Params, prompts: _Prompts, first: Drawn, state: _State):
-    """One token for every decode slot; those whose sample has ended take the next one of their row."""
+    """One token for every decode slot. Slots whose sample has ended take the next sample of their row."""
     out, slots = state.out, state.slots
     S, C = out.tokens.shape[1:]
-    # all decode slots write the same column, so that the write is one slice. A sample's tokens stand in the
-    # `age` columns before it, wrapped around the end: attention does not depend on the order of keys
+    # All decode slots write to the same column, so that the write is one slice. A sample's tokens are in the
+    # `age` columns before it, wrapped around the end: attention does not depend on the order of keys.
     column = out.steps % C
     behind = (column - 1 - jnp.arange(C)) % C
     branch_mask = behind < slots.age[..., None]
     prefix_mask = attention.visible(_of_row(prompts.branch, slots.sample), prompts.subtree_end)
     position = _of_row(prompts.position, slots.sample) + 1 + slots.age
     cache = decoder.DecodeCache(prompts.prefix, prefix_mask, state.cache, branch_mask)
-    hidden, new, stats = decoder.decode_step(
+    hidden, new_column, stats = decoder.decode_step(
         decoding.config, params, slots.token, position, cache, _router_outputs(decoding)
     )
     if decoding.record_experts:
         at = jnp.where(slots.busy, slots.sample, S)  # past the end: dropped
-        chosen = _put(out.experts, at, slots.age, _choices(decoding.config, stats))
-        out = dataclasses.replace(out, experts=chosen)
-    new_cache = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), state.cache, new)
+        experts = _put(out.experts, at, slots.age, _choices(decoding.config, stats))
+        out = dataclasses.replace(out, experts=experts)
+    new_cache = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), state.cache, new_column)
     slots = dataclasses.replace(slots, age=slots.age + 1)
-    drawn = _next_token(decoding, params, hidden, _of_row(prompts.key, slots.sample), slots.age)
-    out, slots = _record(out, slots, drawn, slots.busy, prompts.stops)
+    draws = _next_token(decoding, params, hidden, _of_row(prompts.key, slots.sample), slots.age)
+    out, slots = _record(out, slots, draws, slots.busy, prompts.stops)
     out = dataclasses.replace(out, steps=out.steps + 1)
     return _State(*_refill(out, slots, state.taken, prompts, first), new_cache)
 
 
 def _next_token(decoding: Decoding, params, hidden_RXD, key_RX, index_RX) -> Drawn:
-    """[R X]: token number `index` of every sample, drawn from its hidden state."""
+    """Token number `index` of every sample [R X], sampled from its hidden state."""
     logits = log_probs_lib.logits_of(decoding.config, params, hidden_RXD)
     keys = jax.vmap(jax.random.fold_in)(key_RX.reshape(-1), index_RX.reshape(-1))
-    drawn = draw(logits.reshape(-1, logits.shape[-1]), keys, decoding.sampling)
-    return jax.tree.map(lambda x: x.reshape(index_RX.shape), drawn)
+    draws = draw(logits.reshape(-1, logits.shape[-1]), keys, decoding.sampling)
+    return jax.tree.map(lambda x: x.reshape(index_RX.shape), draws)
 
 
 def _first_tokens(decoding: Decoding, params, hidden_RTD, prompts: _Prompts, chunk: int) -> Drawn:
-    """[R S]: every sample's first token, from the prefill's hidden states, `chunk` of a row at a time."""
+    """Every sample's first token [R S], from the prefill's hidden states; `chunk` per row at a time."""
     R, S = prompts.branch.shape
 
     def some(first):
@@ -242,12 +244,12 @@ def _first_tokens(decoding: Decoding, params, hidden_RTD, prompts: _Prompts, chu
         hidden = _of_row(hidden_RTD, slot)
         return _next_token(decoding, params, hidden, prompts.key[:, at], jnp.zeros_like(slot))
 
-    drawn = jax.lax.map(some, jnp.arange(0, S, chunk))
-    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], drawn)
+    draws = jax.lax.map(some, jnp.arange(0, S, chunk))
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(R, -1)[:, :S], draws)
 
 
 def _no_samples(R: int, S: int, C: int, prefix_experts: jax.Array | None) -> Samples:
-    """Nothing drawn yet."""
+    """The `Samples` before any token is sampled."""
     tokens, floats = jnp.zeros((R, S, C), jnp.int32), jnp.zeros((R, S, C), jnp.float32)
     counts, experts = jnp.zeros((R, S), jnp.int32), None
     if prefix_experts is not None:
@@ -256,16 +258,16 @@ def _no_samples(R: int, S: int, C: int, prefix_experts: jax.Array | None) -> Sam
 
 
 def _choices(config, stats: routing.RouterStats) -> jax.Array:
-    """[R, X, L, A] in the dtype of the record."""
+    """The chosen experts [R, X, L, A], in the dtype in which they are recorded."""
     return jnp.moveaxis(stats["choices"], 0, 2).astype(routing.record_dtype(config.num_experts))
 
 
 def _put(out_RSC, at_RJ, age_RJ, values_RJ):
-    """`out` with every decode slot's value at its sample and age; dropped where that is past the end."""
+    """`out` with every decode slot's value written at its sample and age; dropped if that is past the end."""
     return jax.vmap(lambda o, s, c, v: o.at[s, c].set(v, mode="drop"))(out_RSC, at_RJ, age_RJ, values_RJ)
 
 
-def _record(out: Samples, slots: _DecodeSlots, drawn: Drawn, where, stops) -> tuple[Samples, _DecodeSlots]:
+def _record(out: Samples, slots: _DecodeSlots, draws: Drawn, where, stops) -> tuple[Samples, _DecodeSlots]:
     """Append `drawn` to the samples of the decode slots in `where`. Slots whose sample ends become idle."""
     S, C = out.tokens.shape[1:]
     at = jnp.where(where, slots.sample, S)  # past the end: dropped
@@ -273,17 +275,17 @@ def _record(out: Samples, slots: _DecodeSlots, drawn: Drawn, where, stops) -> tu
     def note(out_RS, values):
         return jax.vmap(lambda o, s, v: o.at[s].set(v, mode="drop"))(out_RS, at, values)
 
-    stopped = where & (drawn.token[..., None] == stops).any(-1)
+    stopped = where & (draws.token[..., None] == stops).any(-1)
     full = where & (slots.age + 1 == C)
     out = dataclasses.replace(
         out,
-        tokens=_put(out.tokens, at, slots.age, drawn.token),
-        log_probs=_put(out.log_probs, at, slots.age, drawn.log_prob),
-        model_log_probs=_put(out.model_log_probs, at, slots.age, drawn.model_log_prob),
+        tokens=_put(out.tokens, at, slots.age, draws.token),
+        log_probs=_put(out.log_probs, at, slots.age, draws.log_prob),
+        model_log_probs=_put(out.model_log_probs, at, slots.age, draws.model_log_prob),
         length=note(out.length, slots.age + 1),
         finished=note(out.finished, stopped),
     )
-    token = jnp.where(where, drawn.token, slots.token)
+    token = jnp.where(where, draws.token, slots.token)
     return out, dataclasses.replace(slots, token=token, busy=slots.busy & ~stopped & ~full)
 
 
@@ -298,13 +300,13 @@ def _refill(out: Samples, slots: _DecodeSlots, taken_R, prompts: _Prompts, first
         jnp.where(fresh, 0, slots.age),
         slots.token,
     )
-    drawn = jax.tree.map(lambda x: _of_row(x, slots.sample), first)
-    out, slots = _record(out, slots, drawn, fresh, prompts.stops)
+    draws = jax.tree.map(lambda x: _of_row(x, slots.sample), first)
+    out, slots = _record(out, slots, draws, fresh, prompts.stops)
     return out, slots, taken_R + fresh.sum(1)
 
 
 def _of_row(x, index_RX):
-    """x [R, Y, ...] at the indices [R, X] of its own row."""
+    """x [R, Y, ...] indexed by [R, X], row by row."""
     return jax.vmap(lambda row, at: row[at])(x, index_RX)
 
 
@@ -330,18 +332,20 @@ class Sampler:
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)
             return sample(decoding, params, decoder.Rows(tokens, position, subtree_end), branch, keys)
 
-        run.__name__ = "sample"  # as profiles and logs show it
+        run.__name__ = "sample"  # the name in profiles and logs
 
-        # whole on every device: each process reads all of them
+        # samples are whole on every device, because every process reads all of them
         self.run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def place(self, params: decoder.Params) -> decoder.Params:
-        """Parameters as decoding reads them: in the compute dtype, not split over `fsdp`. Once per batch of
-        rollouts, because a decode step would otherwise convert and gather them for every token. Leaves that
-        need no change are shared, not copied: drop the result before the parameters are donated."""
+        """Parameters as decoding reads them: in the compute dtype, not split over `fsdp`.
+
+        Call it once per batch of rollouts; otherwise each decode step would convert and gather them. Leaves
+        that need no change are shared, not copied: drop the result before the parameters are donated.
+        """
 
         def moved(path, x, place):
-            # routers keep their precision: rounded, they flip near-ties
+            # routers keep their precision: rounding would flip near-ties
             dtype = x.dtype if path[-1].key == "router" else self._dtype
             placed = isinstance(x, jax.Array) and x.sharding.is_equivalent_to(place, x.ndim)
             if placed and x.dtype == dtype:
@@ -358,13 +362,16 @@ class Sampler:
         stream: jax.Array,
         numbers_RSX: np.ndarray,
     ) -> Samples:
-        """Sample every branch of a packed forest, as numpy. Branch keys are `stream` folded with `numbers`
-        in turn. `params` as `place` returns them."""
+        """Sample from every branch point of a packed forest; the result holds numpy arrays.
+
+        A sample's PRNG key is `stream` folded with its `numbers` in order. `params` are as `place` returns
+        them.
+        """
         rows = (forest.tokens, forest.position, forest.subtree_end, branch_RS)
         rows = [sharding.put(x, self.row_sharding) for x in rows]
         with jax.set_mesh(self._mesh):
-            drawn = self.run(params, *rows, stream, sharding.put(numbers_RSX, self.row_sharding))
-        return jax.tree.map(np.asarray, jax.device_get(drawn))
+            samples = self.run(params, *rows, stream, sharding.put(numbers_RSX, self.row_sharding))
+        return jax.tree.map(np.asarray, jax.device_get(samples))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -373,7 +380,7 @@ def _move(x, dtype, place):
 
 
 def fold_all(key: jax.Array, numbers: jax.Array) -> jax.Array:
-    """fold_in of every number, in order: (candidate, sample) and the like."""
+    """`key` folded with every number in order, for example (candidate, sample)."""
     for i in range(numbers.shape[0]):
         key = jax.random.fold_in(key, numbers[i])
     return key

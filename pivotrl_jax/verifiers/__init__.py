@@ -1,7 +1,7 @@
 """Verifiers by name: `get("tool_call").verify(candidate, action) -> Verdict`. base.py is the contract.
 
-A module here is the strict verifier of one domain; compare/ decides whether two things do the same;
-nemo_gym/ reproduces the rewards of the verifiers that NVIDIA released ("swe:nemo_gym").
+A module here is the strict verifier of one domain; compare/ decides whether two calls, commands or texts are
+equivalent; nemo_gym/ reproduces the rewards of the verifiers that NVIDIA released ("swe:nemo_gym").
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ class _Registry(dict[str, Verifier]):
     """Verifiers by name. An installed entry point is loaded when its name is first looked up."""
 
     def __missing__(self, name: str) -> Verifier:
-        found = plugins.known("verifiers", name, {})
-        if found is None:
+        plugin = plugins.known("verifiers", name, {})
+        if plugin is None:
             raise KeyError(name)
-        self[name] = _as_verifier(found, name, "the entry point")
+        self[name] = _as_verifier(plugin, name, "the entry point")
         return self[name]
 
     def __contains__(self, name: object) -> bool:
@@ -52,8 +52,10 @@ VERIFIERS = _Registry(
 
 
 def get(name: str, mode: str = "strict") -> Verifier:
-    """The verifier called `name`, in `mode`: built in, registered, or an installed entry point. It imports
-    nothing else, so that a row of data may give the name. Raises InputError that lists the known names.
+    """The verifier called `name`, in `mode`: built in, registered, or an installed entry point.
+
+    Nothing else is imported, so the name may come from a row of data. Raises InputError that lists the known
+    names.
     """
     full = full_name(name, mode)
     if full not in VERIFIERS:
@@ -66,10 +68,10 @@ def get(name: str, mode: str = "strict") -> Verifier:
 
 
 def register(name: str, field: str) -> Verifier:
-    """The verifier that `field` (of a config, or a flag) names, which `get` finds from now on.
+    """The verifier that `field`, a field of a config or a flag, names. From now on `get` finds it too.
 
-    `name` is what `get` accepts, or "package.module:attribute" for a Verifier or a function
-    verify(candidate, action) -> Verdict of the user's own. Raises InputError that blames `field`.
+    `name` is what `get` accepts, or "package.module:attribute" for the user's own Verifier or function
+    verify(candidate, action) -> Verdict. Raises InputError that blames `field`.
     """
     if name not in VERIFIERS:
         VERIFIERS[name] = _as_verifier(plugins.find("verifiers", name, VERIFIERS, field), name, field)
@@ -83,13 +85,13 @@ def full_name(name: str, mode: str) -> str:
     return name if mode == "strict" else f"{name}:{mode}"
 
 
-def _as_verifier(found: Any, name: str, field: str) -> Verifier:
-    """What a plugin provides as a Verifier of the name under which it is looked up. Raises InputError."""
-    if isinstance(found, Verifier):
-        return dataclasses.replace(found, name=name)
-    if callable(found) and not isinstance(found, type):
-        return Verifier(name, "0", found)
+def _as_verifier(plugin: Any, name: str, field: str) -> Verifier:
+    """A plugin's object as a Verifier with the name under which it was looked up. Raises InputError."""
+    if isinstance(plugin, Verifier):
+        return dataclasses.replace(plugin, name=name)
+    if callable(plugin) and not isinstance(plugin, type):
+        return Verifier(name, "0", plugin)
     raise InputError(
-        f"{field} {name!r} is of type {type(found).__name__}; want a Verifier (see verifiers/base.py) "
+        f"{field} {name!r} is of type {type(plugin).__name__}; want a Verifier (see verifiers/base.py) "
         "or a function verify(candidate, action) -> Verdict"
     )

@@ -1,4 +1,4 @@
-"""The contract of a verifier, and all that must be read to write one. A complete example:
+"""The contract of a verifier, and all that you need to read to write one. A complete example:
 
     # my_pkg/checks.py
     from pivotrl_jax.records import Action, Candidate, Verdict
@@ -7,7 +7,7 @@
 
     def verify(candidate: Candidate, action: Action) -> Verdict:
         want = [call.name for call in demonstrated_calls(candidate)]
-        rejected = problem(action)  # unparseable output, arguments that are no JSON object
+        rejected = problem(action)  # unparseable output, arguments that are not a JSON object
         if rejected is not None:
             return rejected
         if not want:  # the demonstration only talks
@@ -24,7 +24,7 @@ your package, which rows of data may name as well:
     [project.entry-points."pivotrl_jax.verifiers"]
     same_names = "my_pkg.checks:same_names"
 
-A verifier of this package is a module here whose `VERIFIERS` holds it, listed once in verifiers/__init__.py.
+To add one to this package, list it in `VERIFIERS` of a module here, and the module in verifiers/__init__.py.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """bfcl_ast: BFCL's rule for single-turn categories, which compares calls with lists of possible answers.
 
-The rule of `bfcl_eval/eval_checker/ast_eval/ast_checker.py` (bfcl-eval 2026.3.23, Apache-2.0), written
-anew. Quirks that decide verdicts are reproduced and marked "quirk". Two things differ: no action raises
-(BFCL's code raises on unexpected types), and an action with an unreadable call is rejected as a whole (BFCL
-drops the call).
+This is a new implementation of the rule of `bfcl_eval/eval_checker/ast_eval/ast_checker.py` (bfcl-eval
+2026.3.23, Apache-2.0). Quirks that decide verdicts are reproduced and marked "quirk". Two things differ: no
+action raises (BFCL's code raises on unexpected types), and an action with an unreadable call is rejected as a
+whole (BFCL drops the call).
 
 `candidate.case` = {"category", "function_docs", "possible_answer"}. `possible_answer` is a list of
 {function: {argument: [alternatives]}}; "" among the alternatives means that the argument may be left out.
@@ -36,12 +36,12 @@ Fault = tuple[str, str] | None  # (reason, details) of a rejection, None for an 
 
 
 def _standard(value: Any) -> Any:
-    """A string as BFCL standardises it; other values unchanged. Tabs, line breaks and `!:;?` stay: quirk."""
+    """A string as BFCL standardises it; other values unchanged. Tabs, line breaks and `!:;?` stay (quirk)."""
     return value.translate(_DROPPED).lower().replace("'", '"') if type(value) is str else value
 
 
 def _standard_list(value: Any) -> list | None:
-    """A list with its own strings standardised; a string counts as the list of its characters (quirk)."""
+    """A list with its strings standardised; a string counts as the list of its characters (quirk)."""
     return [_standard(v) for v in value] if isinstance(value, (list, str)) else None
 
 
@@ -55,14 +55,14 @@ def _answer_type(answers: list) -> type | None:
 def _type_check(value: Any, answers: list, expected: type, nested: type | None) -> tuple[bool, bool]:
     """(whether the type is accepted, whether the value is a variable).
 
-    A variable has the type of the answers and not the documented one.
+    A value counts as a variable if the type of the answers is not the documented one.
     """
     answer_type = _answer_type(answers)
     variable = answer_type is not None and answer_type is not expected
     if type(value) is expected:
         if nested is None:
             return True, variable
-        # each item against one answer's items; an answer that is no list accepts any item (quirk)
+        # some answer must fit all items; an answer that is not a list fits any item (quirk)
         fits = any(
             type(answer) is not list or all(_type_check(v, answer, nested, None)[0] for v in value)
             for answer in answers
@@ -79,7 +79,10 @@ def _python_type(doc: dict) -> tuple[type, type | None]:
 
 
 def _typed(value: Any, doc: dict, language: str) -> tuple[Any, type, type | None] | None:
-    """(value as its documented type, that type, item type); None where a literal is not given as a string."""
+    """(value as its documented type, that type, item type).
+
+    None if the language is Java or JavaScript and the value is not a string that holds a literal.
+    """
     kind = doc.get("type")
     if language == "python":
         expected, nested = _python_type(doc)
@@ -87,7 +90,7 @@ def _typed(value: Any, doc: dict, language: str) -> tuple[Any, type, type | None
             try:
                 value = float(value)
             except OverflowError:
-                pass  # stays an int, which is no float
+                pass  # stays an int, which is not a float
         return value, expected, nested
     types, convert = (JAVA_TYPES, java_value) if language == "java" else (JAVASCRIPT_TYPES, javascript_value)
     if type(value) is not str:
@@ -101,18 +104,18 @@ def _typed(value: Any, doc: dict, language: str) -> tuple[Any, type, type | None
 
 
 def _dict_matches(value: Any, answers: list) -> bool:
-    """A dict against answers {key: [alternatives]}: no other key, and none left out unless "" is listed."""
+    """Whether a dict fits an answer {key: [alternatives]}; only keys that allow "" may be missing."""
     if not isinstance(value, dict):
         return False
     for answer in answers:
         if not isinstance(answer, dict):
             continue
         alternatives = {k: v if isinstance(v, list) else [v] for k, v in answer.items()}
-        known = all(
+        fits = all(
             k in alternatives and _standard(v) in [_standard(a) for a in alternatives[k]]
             for k, v in value.items()
         )
-        if known and all(k in value or "" in v for k, v in alternatives.items()):
+        if fits and all(k in value or "" in v for k, v in alternatives.items()):
             return True
     return False
 
@@ -186,14 +189,14 @@ def _calls_fault(calls: tuple[Call, ...], case: dict) -> Fault:
     if not parallel:
         doc = _doc_of(docs, answers[0]) if multiple else docs[0]
         return _call_fault(calls[0], doc, answers[0], language)
-    left = list(calls)
+    remaining = list(calls)
     for answer in answers:  # greedy, in the order of the answers, without backtracking (quirk)
         doc = _doc_of(docs, answer)
         faults = []
-        for i, call in enumerate(left):
+        for i, call in enumerate(remaining):
             fault = _call_fault(call, doc, answer, language)
             if fault is None:
-                del left[i]
+                del remaining[i]
                 break
             faults.append(fault)
         else:
@@ -202,7 +205,7 @@ def _calls_fault(calls: tuple[Call, ...], case: dict) -> Fault:
 
 
 def _check_case(case: dict) -> None:
-    """Raises InputError for a case that cannot be used: it is the user's data."""
+    """Raises InputError for a case that cannot be used, since cases are the user's data."""
     category = field(case, "category", str)
     if "relevance" in category:
         return
@@ -221,7 +224,7 @@ def _check_case(case: dict) -> None:
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
-    """Reward 1 iff BFCL's checker accepts. Never raises on `action`; InputError for an unusable case."""
+    """Reward 1 iff BFCL's rule accepts. Never raises on `action`; raises InputError for an unusable case."""
     _check_case(candidate.case)
     verdict = problem(action)
     if verdict is not None:

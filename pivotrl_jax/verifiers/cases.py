@@ -26,8 +26,8 @@ class BadDemonstration(InputError):
 def read_row(verifier: str, lenient: bool = True) -> CaseReader:
     """A reader of the rows above, for the verifier of that name. It raises InputError naming the wrong field.
 
-    If `lenient`, a demonstration may hold NaN, Infinity and arguments that are no object, and the action's
-    arguments are then decoded as leniently.
+    If `lenient`, a demonstration may hold NaN, Infinity and arguments that are not an object; the action's
+    arguments are then decoded just as leniently.
     """
 
     def read_case(case: dict) -> tuple[Candidate, Action]:
@@ -50,7 +50,7 @@ def read_row(verifier: str, lenient: bool = True) -> CaseReader:
 
 
 def field(case: dict, name: str, kind: type | tuple[type, ...]) -> Any:
-    """`case[name]`, checked. Raises InputError naming the field, what it is and what it should be."""
+    """`case[name]`, checked. Raises InputError naming the field, its value and what is wanted."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     want = " or ".join({dict: "an object", list: "a list", str: "a string"}.get(k, k.__name__) for k in kinds)
     if name not in case:
@@ -63,7 +63,7 @@ def field(case: dict, name: str, kind: type | tuple[type, ...]) -> Any:
 def case_candidate(
     case: dict, verifier: str, demonstration: Message, tools: list[dict], extra: dict
 ) -> Candidate:
-    """A candidate for a case without a trajectory. Raises InputError without a string id."""
+    """A candidate for a case without a trajectory. Raises InputError unless the case has a string id."""
     id = field(case, "id", str)
     return Candidate(id, id, 0, [], tools, demonstration, verifier, extra, id)
 
@@ -84,14 +84,14 @@ def _message(message: Any) -> Message:
     functions = (
         [c.get("function") if isinstance(c, dict) else None for c in calls] if isinstance(calls, list) else []
     )
-    read = [_read_calls(f) if isinstance(f, dict) else None for f in functions]
-    if not isinstance(calls, list) or None in read:
+    call_lists = [_read_calls(f) if isinstance(f, dict) else None for f in functions]
+    if not isinstance(calls, list) or None in call_lists:
         raise InputError(f'"messages" holds {show(message)}; want a chat message')
-    if not read:
+    if not call_lists:
         return message
     parsed = [
         {**call, "function": {"name": name, "arguments": arguments}}
-        for call, [(name, arguments)] in zip(calls, read)
+        for call, [(name, arguments)] in zip(calls, call_lists)
     ]
     return {**message, "tool_calls": parsed}
 
@@ -148,7 +148,7 @@ def _nonstandard_demonstration(expected: dict) -> Message | None:
 
 
 def _read_calls(items: Any) -> list[tuple[str, Any]] | None:
-    """(name, arguments) of each call, decoded leniently; None when one cannot be."""
+    """(name, arguments) of each call, decoded leniently; None if one of them cannot be decoded."""
     calls = []
     for item in items if isinstance(items, list) else [items]:
         arguments = item.get("arguments") if isinstance(item, dict) else None
@@ -164,5 +164,5 @@ def _read_calls(items: Any) -> list[tuple[str, Any]] | None:
 def _decoded(item: Any) -> Any:
     """A Responses item with its arguments decoded leniently where that is possible."""
     calls = _read_calls(item) if isinstance(item, dict) and item.get("type") == "function_call" else None
-    # a JSON string would be decoded a second time
+    # arguments that are a string stay as they are: they would be decoded a second time
     return item if calls is None or isinstance(calls[0][1], str) else {**item, "arguments": calls[0][1]}

@@ -25,12 +25,12 @@ def show(value: Any, limit: int = 120) -> str:
 
 
 def problem(action: Action, expected: Iterable[Call] = ()) -> Verdict | None:
-    """The verdict on an action that no verifier accepts; None for every other action.
+    """The rejection of an action that no verifier accepts; None for every other action.
 
-    Rejected are malformed actions, and calls that are not (string, JSON object of bounded depth). After this
-    check, arguments can be compared, copied and printed safely. Where the demonstrated calls (`expected`)
-    themselves hold NaN, Infinity or arguments that are no object, the action may hold them too: a
-    demonstration must verify against itself.
+    It rejects malformed actions, and calls whose name is not a string or whose arguments are not a JSON
+    object of bounded depth. After this check, arguments can be compared, copied and printed safely. If the
+    demonstrated calls (`expected`) hold NaN, Infinity or arguments that are not an object, the action may
+    hold them too, because a demonstration must be accepted by its own verifier.
     """
     verdict = _strict_problem(action)
     if verdict is None or action.malformed or not any(is_nonstandard(call.arguments) for call in expected):
@@ -59,18 +59,18 @@ def _strict_problem(action: Action) -> Verdict | None:
 
 
 def _why_no_json(value: Any) -> str:
-    """Why `value` is not JSON that is safe to compare and print, "" when it is. Does not recurse."""
+    """Why `value` is not JSON that is safe to compare and print; "" if it is. Does not recurse."""
     if nesting(value) > MAX_NESTING:
         return f"lists or objects nested deeper than {MAX_NESTING} levels"
-    left = [value]
-    while left:
-        value = left.pop()
+    stack = [value]
+    while stack:
+        value = stack.pop()
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
                 return "an object whose keys are not all strings"
-            left.extend(value.values())
+            stack.extend(value.values())
         elif isinstance(value, (list, tuple)):
-            left.extend(value)
+            stack.extend(value)
         elif isinstance(value, float) and not math.isfinite(value):
             return f"the number {value}, which is not JSON"
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -81,14 +81,14 @@ def _why_no_json(value: Any) -> str:
 
 
 def is_nonstandard(arguments: Any) -> bool:
-    """Whether arguments, as Python's `json` reads them, are no object or hold NaN or Infinity."""
+    """Whether arguments, as Python's `json` reads them, are not an object or hold NaN or Infinity."""
     if not isinstance(arguments, dict):
         return True
-    left = [arguments]
-    while left:
-        value = left.pop()
+    stack = [arguments]
+    while stack:
+        value = stack.pop()
         if isinstance(value, (dict, list)):
-            left.extend(value.values() if isinstance(value, dict) else value)
+            stack.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, float) and not math.isfinite(value):
             return True
     return False

@@ -1,8 +1,8 @@
 """exact: string match with the demonstration, the ablation of functional verification.
 
-Calls are compared as one string of canonical JSON (keys sorted, calls in order), text without its outer
-white space. An equivalent action in other words, in another order, or with a default written out is rejected:
-that is what the ablation measures.
+Calls are compared as one string of canonical JSON (keys sorted, calls in order). Text is compared without
+leading and trailing white space. An equivalent action in other words, in another order, or with a default
+written out is rejected: that is what the ablation measures.
 """
 
 import json
@@ -19,7 +19,7 @@ def canonical(calls: tuple[Call, ...]) -> str:
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
-    """Reward 1 iff the action is the demonstration, as a string. Never raises on `action`."""
+    """Reward 1 iff the action equals the demonstration as a string. Never raises on `action`."""
     verdict = problem(action)
     if verdict is not None:
         return verdict

@@ -1,8 +1,8 @@
-"""A language model that decides where rules cannot: any OpenAI-compatible endpoint, asked once per question.
+"""A language model that decides where rules cannot, at any OpenAI-compatible endpoint.
 
 A verifier that cannot decide leaves a `Question` in its verdict; `resolve_with_judge` asks all of them at
-once and replaces the verdicts by the answers. A reply without a label is an abstention (reward None), not a
-0.
+once and replaces the verdicts by the answers. A reply without a label is an abstention: its reward is None,
+not 0.
 
 Replies are stored on disk, keyed by the request, so that a resumed or repeated run asks no question again.
 The API key is read from the environment when a request is sent, and is written nowhere.
@@ -29,7 +29,7 @@ from pivotrl_jax.verifiers import judge_templates
 from pivotrl_jax.verifiers.judge_templates import Template
 
 ABSTAINED = "judge_abstained"
-RETRIED = (408, 409, 425, 429)  # and every 5xx: these may pass, other errors are of the request itself
+RETRIED = (408, 409, 425, 429)  # and every 5xx: these may pass; any other error lies in the request itself
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of backoff
 LONGEST_RETRY_AFTER = 600.0  # seconds; an endpoint that asks for more counts as down
 
@@ -43,7 +43,8 @@ class Judge:
     """An endpoint, a model, and how they are asked.
 
     `cache` is a directory for replies; None keeps them in memory only. `on_first_process` runs a function and
-    returns its result: with several processes, in the first one on behalf of all (`hosts.on_first_process`).
+    returns its result; with several processes, only the first one runs it, and all get its result
+    (`hosts.on_first_process`).
     """
 
     base_url: str
@@ -69,7 +70,7 @@ class Judge:
 
     @property
     def settings(self) -> dict:
-        """What its verdicts depend on, to be recorded beside them: neither the endpoint nor its speed."""
+        """What its verdicts depend on, to be recorded with them; the endpoint and its speed are not part."""
         return {
             "model": self.model,
             "templates": judge_templates.templates_fingerprint(self.templates),
@@ -83,12 +84,12 @@ class Judge:
         Raises InputError when a question cannot be asked; replies received before that stay in the cache.
         """
         unique = list(dict.fromkeys(questions))
-        found = self.on_first_process(lambda: [dataclasses.asdict(v) for v in self._answer_all(unique)])
-        verdicts = {question: Verdict(**value) for question, value in zip(unique, found)}
+        answers = self.on_first_process(lambda: [dataclasses.asdict(v) for v in self._answer_all(unique)])
+        verdicts = {question: Verdict(**value) for question, value in zip(unique, answers)}
         return [verdicts[question] for question in questions]
 
     def _answer_all(self, questions: Sequence[Question]) -> list[Verdict]:
-        for question in questions:  # before anything is asked
+        for question in questions:  # all are checked before any is asked
             if question.kind not in self.templates:
                 raise InputError(
                     f"the judge has no template for questions of the kind {question.kind!r}; add "
@@ -100,7 +101,7 @@ class Judge:
         try:
             futures = [pool.submit(self._decide, question, stop) for question in questions]
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
-        finally:  # also on Ctrl-C: requests under way finish and are stored, no other is sent
+        finally:  # also on Ctrl-C: requests under way finish and are stored, and no more are sent
             stop.set()
             pool.shutdown(cancel_futures=True)
         errors = [f.exception() for f in futures if not f.cancelled() and f.exception()]
@@ -131,17 +132,17 @@ class Judge:
 
     @functools.cached_property
     def _client(self):
-        import openai  # takes a second, which runs without a judge need not spend
+        import openai  # takes a second, so runs without a judge do not import it
 
         key = os.environ.get(self.api_key_env) or "none"  # self-hosted servers need no key
         return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
 
     def _reply(self, messages: list[dict], stop: threading.Event) -> str:
         """The reply to `messages`, from the cache or the endpoint. Raises InputError, or _Stopped."""
-        asked = json.dumps([self.model, messages], sort_keys=True)
-        key = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
-        if (known := self._replies.get(key)) is not None:
-            return known
+        request = json.dumps([self.model, messages], sort_keys=True)
+        key = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
+        if (reply := self._replies.get(key)) is not None:
+            return reply
         for attempt in range(self.retries + 1):
             if stop.is_set():
                 raise _Stopped
@@ -158,7 +159,7 @@ class Judge:
         )
 
     def _request(self, messages: list[dict]) -> "str | Failure":
-        """One request: the reply's text, or a failure that may pass. InputError for one that will not."""
+        """Send one request: the reply's text, or a failure that may pass. Raises InputError for any other."""
         import openai
 
         try:
@@ -174,15 +175,15 @@ class Judge:
             wait = retry_after(e.response.headers.get("retry-after", ""))
             if (e.status_code in RETRIED or e.status_code >= 500) and wait <= LONGEST_RETRY_AFTER:
                 return Failure(why, wait)
-            then = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
-            advice = then.get(e.status_code, "check config.judge")
+            hints = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
+            advice = hints.get(e.status_code, "check config.judge")
             if e.status_code in RETRIED or e.status_code >= 500:
                 advice = f"it asks for a pause of {wait:g} s: start again after that"
             raise InputError(f"the judge at {self.base_url} refuses ({why}); {advice}") from None
         return reply_text(raw.content)
 
     def _shown(self, message: str) -> str:
-        """A server's message for use in a sentence, without the API key should the server repeat it."""
+        """A server's message for use in a sentence, with the API key masked in case the server repeats it."""
         key = os.environ.get(self.api_key_env)
         message = message.replace(key, "***") if key else message
         return " ".join(message.split())[:200]
@@ -190,15 +191,15 @@ class Judge:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Why a request failed, and the seconds that the endpoint asks to wait before the next."""
+    """Why a request failed, and how many seconds the endpoint asks to wait before the next one."""
 
     why: str
     wait: float = 0.0
 
 
 def reply_text(raw: bytes) -> str | Failure:
-    """The text of a chat completion, or a failure if `raw` is none. A choice without text, or no choice (a
-    content filter), is an empty reply."""
+    """The text of a chat completion, or a failure if `raw` is not one. No choice (a content filter), or one
+    without text, is an empty reply."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
@@ -215,7 +216,7 @@ def reply_text(raw: bytes) -> str | Failure:
 
 
 def retry_after(header: str) -> float:
-    """The seconds of a Retry-After header, which holds seconds or a date; 0 where it holds neither."""
+    """The seconds of a Retry-After header, which holds seconds or a date; 0 if it holds neither."""
     try:
         seconds = float(header)
     except ValueError:
@@ -229,7 +230,7 @@ def retry_after(header: str) -> float:
 class Replies:
     """Key -> reply, in memory and in `directory`/replies.jsonl, one line per reply.
 
-    A killed process leaves at most an incomplete last line. It is skipped, and its question asked again.
+    A killed process leaves at most an incomplete last line. It is skipped, and its question is asked again.
     """
 
     def __init__(self, directory: Path | None):
@@ -257,7 +258,7 @@ class Replies:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("ab+") as f:  # one write at the end of the file
                     if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
-                        line = b"\n" + line  # an incomplete line stays a line of its own
+                        line = b"\n" + line  # an incomplete line stays separate
                     f.write(line)
             except OSError as e:
                 raise InputError(
@@ -272,14 +273,14 @@ class Replies:
 
 
 def resolve_with_judge(verdicts: Sequence[Verdict], judge: Judge | None) -> list[Verdict]:
-    """The verdicts, with the judge's reward and reason where a verdict holds a question.
+    """The verdicts, with the judge's reward and reason for those that hold a question.
 
-    Without a judge they are returned as they are. Raises InputError when the judge cannot be asked.
+    Without a judge, the verdicts are returned unchanged. Raises InputError when the judge cannot be asked.
     """
-    asked = [verdict.question for verdict in verdicts if verdict.question is not None]
-    if judge is None or not asked:
+    questions = [verdict.question for verdict in verdicts if verdict.question is not None]
+    if judge is None or not questions:
         return list(verdicts)
-    answers = iter(judge.answer(asked))
+    answers = iter(judge.answer(questions))
     return [v if v.question is None else _answered(v, next(answers)) for v in verdicts]
 
 
@@ -289,7 +290,7 @@ def _answered(verdict: Verdict, answer: Verdict) -> Verdict:
 
 
 def make_judge(c: Any, directory: Path | None, on_first_process: Callable | None = None) -> Judge | None:
-    """The judge of `config.judge`, which is `c`; None without a base_url. Raises InputError."""
+    """The judge that `c`, a `config.judge`, describes; None without a base_url. Raises InputError."""
     if not c.base_url:
         return None
     return Judge(

@@ -1,4 +1,4 @@
-"""Prompt templates by kind of question for a judge, and the reading of its replies."""
+"""A judge's prompt templates, one per kind of question, and the reading of its replies."""
 
 import dataclasses
 import hashlib
@@ -27,21 +27,21 @@ class Template:
     def messages(self, question: Question, swapped: bool) -> list[dict]:
         """Chat messages that ask `question`, with gold and actual exchanged if `swapped`.
 
-        A label inside an action is broken by a space: the judge might quote it, and a policy must not write
-        its own verdict.
+        A label inside an action is broken up by a space, since the judge might quote it, and a policy must
+        not be able to write its own verdict.
         """
         gold, actual = question.gold, question.actual
-        filled = {"task": question.task, "gold": gold, "actual": actual}
+        texts = {"task": question.task, "gold": gold, "actual": actual}
         if swapped:
-            filled |= {"gold": actual, "actual": gold}
+            texts |= {"gold": actual, "actual": gold}
         # a lone surrogate can be sampled but not sent: it becomes a question mark
-        filled = {name: text.encode("utf-8", "replace").decode() for name, text in filled.items()}
+        texts = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
         for label in (self.equal, self.different):
-            filled = {name: text.replace(label, f"{label[0]} {label[1:]}") for name, text in filled.items()}
+            texts = {name: text.replace(label, f"{label[0]} {label[1:]}") for name, text in texts.items()}
         # in one pass, so that placeholders in the texts are not filled in
-        prompt = re.sub(r"\{(task|gold|actual)\}", lambda m: filled[m[1]], self.prompt)
-        asked = [{"role": "system", "content": self.system.strip()}] if self.system.strip() else []
-        return [*asked, {"role": "user", "content": prompt.strip()}]
+        prompt = re.sub(r"\{(task|gold|actual)\}", lambda m: texts[m[1]], self.prompt)
+        system = [{"role": "system", "content": self.system.strip()}] if self.system.strip() else []
+        return [*system, {"role": "user", "content": prompt.strip()}]
 
     def verdict(self, reply: str) -> bool | None:
         """Whether the reply says "equal"; None if it holds no label.
@@ -51,18 +51,18 @@ class Template:
         """
         reply = _answer(reply)
         labels = sorted((self.equal, self.different), key=len, reverse=True)
-        found = list(re.finditer("|".join(map(re.escape, labels)), reply))
-        if not found:
+        matches = list(re.finditer("|".join(map(re.escape, labels)), reply))
+        if not matches:
             return None
-        late = [m for m in found if m.start() >= len(reply) - WINDOW]
-        chosen = late[-1] if self.read == "last" and late else found[0]
-        return chosen[0] == self.equal
+        at_end = [m for m in matches if m.start() >= len(reply) - WINDOW]
+        match = at_end[-1] if self.read == "last" and at_end else matches[0]
+        return match[0] == self.equal
 
 
 def _answer(reply: str) -> str:
-    """The reply after the thoughts, if the server left them in the text; "" if they never end."""
-    _, closed, after = reply.rpartition("</think>")
-    if closed:
+    """The reply after the thoughts, if the server left these in the text; "" if they never end."""
+    _, end, after = reply.rpartition("</think>")
+    if end:
         return after
     return "" if reply.lstrip().startswith("<think>") else reply
 

@@ -5,17 +5,17 @@ The tool must be the same. Each argument is compared by its role, which follows 
 
 - `query`: the same topic, numbers, quoted phrases, operators and negations (`web.query_difference`;
   `case["query_similarity"]` is its threshold). Lists of queries are matched one to one in any order.
-- `page`: an address of the same page (`web.page`). A value that is no address is compared exactly.
+- `page`: an address of the same page (`web.page`). A value that is not an address is compared exactly.
 - `evidence`: what is looked for or quoted in a page. One text contains the other; a text longer than the
   demonstrated one must occur in an earlier tool output, if there is any.
 - `answer`: an answer given through a tool, compared as below.
 - `free`: instructions to a reader of pages. They are not compared and may be left out.
-- `exact`, and every other argument (ids, result indices, cursors, page numbers): as tool_call compares it.
+- `exact`, and every other argument (ids, result indices, cursors, page numbers): compared as in tool_call.
 
 Several calls are matched one to one and counted by `case["calls"]` (compare/arguments.py).
 
 A turn that only talks is the final answer. It is right if the marked answer, or the whole text, equals
-`case["answer"]` (a string or a list of them) or the demonstration, after normalisation of numbers, dates,
+`case["answer"]` (a string or a list of strings) or the demonstration, after normalisation of numbers, dates,
 case and articles. Otherwise the reward is 0 with a `question` of the kind "answer", so that a judge can
 decide.
 """
@@ -82,7 +82,7 @@ def _page_words(text: str) -> str:
 
 
 class _Step:
-    """What calls are compared under: the tools, the rules of the case, and the outputs of tools so far."""
+    """What a comparison of calls depends on: the tools, the case's rules, and the tool outputs so far."""
 
     def __init__(self, candidate: Candidate):
         case = candidate.case
@@ -100,14 +100,14 @@ class _Step:
         self._pages: str | None = None
 
     def pages(self) -> str | None:
-        """The words of all outputs of tools so far; None without any."""
+        """The words of all tool outputs so far; None if there are none."""
         if self._pages is None:
             outputs = [m["content"] for m in self.messages if m.get("role") == "tool"]
             self._pages = " ".join(_page_words(text) for text in outputs if isinstance(text, str))
         return self._pages or None
 
     def role(self, tool: str, argument: str, want: Any) -> str:
-        """The role of an argument; "exact" where the demonstrated value `want` does not suit the role."""
+        """The role of an argument; "exact" if the demonstrated value `want` does not suit the role."""
         role = self.roles.get(f"{tool}.{argument}", self.roles.get(argument, _ROLE.get(argument, "exact")))
         if role == "free":
             return role
@@ -115,7 +115,7 @@ class _Step:
         if not texts or not all(isinstance(text, str) for text in texts):
             return "exact"
         if role == "exact" and argument not in self.roles and all("://" in t and page(t) for t in texts):
-            return "page"  # in some browsers `id` is a result's number or an address
+            return "page"  # in some browser tools, `id` is a result's number or an address
         return role
 
     def same(self, role: str, want: str, got: str) -> bool:
@@ -139,7 +139,7 @@ class _Step:
         return len(matched(_choices(want, got, lambda a, b: self.same(role, a, b)))) < len(want)
 
     def difference(self, want: Call, got: Call) -> str:
-        """The role or rule by which `got` differs from the demonstrated call, "" if it does not."""
+        """The role or rule by which `got` differs from the demonstrated call; "" if it does not."""
         if want.name != got.name:
             return "name"
         if not isinstance(want.arguments, dict) or not isinstance(got.arguments, dict):
@@ -165,11 +165,11 @@ def _choices(want: list, got: list, same: Callable[[Any, Any], bool]) -> list[li
 
 
 def _question(candidate: Candidate, gold: str, actual: str) -> Question:
-    asked = candidate.case.get("question")
-    if not isinstance(asked, str):
+    question = candidate.case.get("question")
+    if not isinstance(question, str):
         users = [m.get("content") for m in candidate.messages if m.get("role") == "user"]
-        asked = next((text for text in reversed(users) if isinstance(text, str)), "")
-    return Question("answer", asked, gold, actual[:MAX_QUESTION])
+        question = next((text for text in reversed(users) if isinstance(text, str)), "")
+    return Question("answer", question, gold, actual[:MAX_QUESTION])
 
 
 def _answer(candidate: Candidate, action: Action) -> Verdict:
@@ -177,17 +177,17 @@ def _answer(candidate: Candidate, action: Action) -> Verdict:
     verdict = text_verdict(action)
     if verdict.reward == 0:
         return verdict
-    known = candidate.case.get("answer")
-    known = [known] if isinstance(known, str) else known if isinstance(known, list) else []
-    demonstrated = candidate.demonstration.get("content")
-    demonstrated = demonstrated if isinstance(demonstrated, str) else ""
-    given = final_answer(action.content)
-    for want in [*known, final_answer(demonstrated)]:
-        if isinstance(want, str) and (same_answer(want, given) or same_answer(want, action.content)):
+    golds = candidate.case.get("answer")
+    golds = [golds] if isinstance(golds, str) else golds if isinstance(golds, list) else []
+    demonstration = candidate.demonstration.get("content")
+    demonstration = demonstration if isinstance(demonstration, str) else ""
+    answer = final_answer(action.content)
+    for want in [*golds, final_answer(demonstration)]:
+        if isinstance(want, str) and (same_answer(want, answer) or same_answer(want, action.content)):
             return Verdict(1.0, "ok", "the same answer after normalisation")
-    gold = next((k for k in known if isinstance(k, str)), final_answer(demonstrated))
-    details = f"the answer {show(given)}, want {show(gold)}"
-    return Verdict(0.0, "answer", details, _question(candidate, gold, given))
+    gold = next((k for k in golds if isinstance(k, str)), final_answer(demonstration))
+    details = f"the answer {show(answer)}, want {show(gold)}"
+    return Verdict(0.0, "answer", details, _question(candidate, gold, answer))
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
@@ -220,7 +220,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
 
 
 def _answer_text(call: Call) -> str:
-    """The answer among a call's arguments, "" if there is none or it is not a string."""
+    """The answer among a call's arguments; "" if there is none or it is not a string."""
     arguments = as_object(call.arguments)
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 

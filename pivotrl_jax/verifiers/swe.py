@@ -1,7 +1,7 @@
 """swe: software engineering; the demonstrated call, or one that does the same to the same place.
 
-The action makes as many calls as demonstrated, and each matches one of those, one to one. How closely is
-set by `candidate.case["level"]`; each level includes those above it:
+The action must make as many calls as the demonstration, and they must match one to one. How closely they must
+match is set by `candidate.case["level"]`; each level includes those above it:
 
 | level | what must agree |
 |---|---|
@@ -11,19 +11,19 @@ set by `candidate.case["level"]`; each level includes those above it:
 | all (default) | the texts of an edit, a patch or a file; a command's words; all other arguments |
 
 The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known (compare/coding_tools.py). A
-tool may stand for the demonstrated one if it is of the same family and, where tools are declared, declared.
-Other tools, and turns that only talk, are compared as tool_call does.
+tool of the same family may replace the demonstrated one; if the row declares tools, it must be one of them.
+Other tools, and turns that only talk, are compared as in tool_call.
 
-Accepted: foo.py for /w/proj/foo.py; a view of a few lines more or less; an edit with more or fewer lines
-of context; `python3` for `python`, NAME=value before a command, and more in compare/bash.py. Rejected, by
-reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is missing), "count"
-(surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head", "operators",
-"operands", "flags", "no_op" (an edit that changes nothing), "old_text", "new_text", "change", "content",
-"arguments".
+Accepted: foo.py for /w/proj/foo.py; a view that is a few lines longer or shorter; an edit with
+more or fewer lines of context; `python3` for `python`, NAME=value before a command, and more in
+compare/bash.py. Reasons of rejections: "malformed" and "empty" (no arguments where some are needed),
+"incomplete" (one is missing), "count" (surplus calls), "schema", "name", "operation", "file", "range",
+"line", "pattern", "head", "operators", "operands", "flags", "no_op" (an edit that changes nothing),
+"old_text", "new_text", "change", "content", "arguments".
 
-`case["similarity"]` is the least similarity of texts (0.8). Three of NeMo Gym's options in `case["config"]`
-are read: `enable_target_match` and `enable_argument_similarity` switch levels, and `similarity_full_credit`
-is the least similarity where the case gives none.
+`case["similarity"]` is the least similarity of texts that is accepted (0.8). Three of NeMo Gym's options in
+`case["config"]` are read: `enable_target_match` and `enable_argument_similarity` switch levels, and
+`similarity_full_credit` is the least similarity if the case does not give one.
 """
 
 import dataclasses
@@ -55,8 +55,8 @@ LEVELS = {
     "all": frozenset({"file", "target", "arguments"}),
 }
 
-WORDS = ("think", "finish", "planning")  # families whose arguments are the agent's own words
-MAX_CALLS = 64  # demonstrations have a few; more are not matched one to one
+WORDS = ("think", "finish", "planning")  # families whose arguments are free text
+MAX_CALLS = 64  # demonstrations have a few; if there are more, every action is rejected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,27 +87,27 @@ def read_rules(candidate: Candidate) -> Rules:
     return Rules(layers, threshold, function_docs(candidate.tools), candidate.messages)
 
 
-def _no(reason: str, said: str) -> Verdict:
-    return Verdict(0.0, reason, said)
+def _no(reason: str, details: str) -> Verdict:
+    return Verdict(0.0, reason, details)
 
 
 # ---- the levels: each function returns the verdict that rejects, or None
 
 
 def _compare_name(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict | None:
-    """The tools are the same, or of one family and declared."""
+    """Rejects unless the tools are the same, or of one family and the action's tool is declared."""
     if gold.name == actual.name:
         return None
-    known = family(gold.name)
-    spelled = [name.lower().replace("_", "").replace("-", "") for name in (gold.name, actual.name)]
-    same = spelled[0] == spelled[1] or (known and known == family(actual.name))
+    gold_family = family(gold.name)
+    spellings = [name.lower().replace("_", "").replace("-", "") for name in (gold.name, actual.name)]
+    same = spellings[0] == spellings[1] or (gold_family and gold_family == family(actual.name))
     if not same or (docs and actual.name not in docs):
         return _no("name", f"called {show(actual.name)}, want {show(gold.name)}")
     return None
 
 
 def _compare_schema(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdict | None:
-    """The arguments' names are declared, if the gold's are; and none that the tool requires is missing."""
+    """Rejects undeclared arguments, unless the gold has some, and missing ones that the tool requires."""
     schema = as_object(docs.get(actual.name, {}).get("parameters"))
     properties, required = as_object(schema.get("properties")), schema.get("required")
     required = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
@@ -130,7 +130,7 @@ def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
         if verdict is not None:
             return verdict
     paths = [operation.path for operation in (gold, actual)]
-    if gold.family == "search":  # these search the working directory by default
+    if gold.family == "search":  # search tools use the working directory by default
         paths = [path or "." for path in paths]
     if paths[0] is not None and paths[1] is None:
         return _no("incomplete", "no file is named")
@@ -170,12 +170,12 @@ def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verd
 
 
 def _given(rest: dict) -> dict:
-    """Without empty values: false, "", [] and {}."""
+    """The arguments without empty values: false, "", [] and {}."""
     return {name: value for name, value in rest.items() if value not in ("", [], {}) and value is not False}
 
 
 def _compare_rest(gold: Call, rests: tuple[dict, dict], docs: Mapping[str, dict]) -> Verdict | None:
-    """The other arguments, as tool_call compares them."""
+    """Compares the other arguments as tool_call does."""
     want, got = (Call(gold.name, _given(rest)) for rest in rests)
     if normal_call(want, docs, {}) == normal_call(got, docs, {}):
         return None
@@ -183,7 +183,7 @@ def _compare_rest(gold: Call, rests: tuple[dict, dict], docs: Mapping[str, dict]
 
 
 def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
-    """Two calls of one family."""
+    """Compares two calls of one family."""
     if gold.arguments and not actual.arguments:
         return _no("empty", f"{show(actual.name)} without arguments")
     want, got = operation(gold), operation(actual)
@@ -219,7 +219,7 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
 
 
 def verify(candidate: Candidate, action: Action) -> Verdict:
-    """Reward 1 iff the action does what the demonstration does, up to the case's level. Never raises on
+    """Reward 1 iff the action does what the demonstration does, at the case's level. Never raises on
     `action`; raises InputError for a case that cannot be used.
     """
     expected, rules = demonstrated_calls(candidate), read_rules(candidate)
@@ -230,13 +230,13 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         return tool_call.verify(candidate, action)
     if len(action.calls) != len(expected) or len(expected) > MAX_CALLS:
         return _no("count", f"{len(action.calls)} calls, want {len(expected)}")
-    found = [[_compare(want, got, rules) for want in expected] for got in action.calls]
-    pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in found])
+    results = [[_compare(want, got, rules) for want in expected] for got in action.calls]
+    pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in results])
     if len(pairs) == len(expected):
         return Verdict(1.0, "ok", f"as demonstrated, compared by {', '.join(sorted(rules.layers)) or 'name'}")
-    wrong = next(i for i in range(len(found)) if i not in pairs)
-    # the reason given is that of a demonstrated call of the same name, if there is one
-    rejections = [rejection for rejection in found[wrong] if rejection is not None]
+    wrong = next(i for i in range(len(results)) if i not in pairs)
+    # report the comparison with a demonstrated call of the same name, if there is one
+    rejections = [rejection for rejection in results[wrong] if rejection is not None]
     return next((r for r in rejections if r.reason != "name"), rejections[0])
 
 

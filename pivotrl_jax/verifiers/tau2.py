@@ -1,26 +1,27 @@
 """tau2: conversational tool use as in tau2-Bench; a call or a reply that keeps the episode on course.
 
-Where the demonstration calls, each call of the action must do one of two things, and no two calls the same
-one:
+Where the demonstration makes calls, each call of the action must do one of the following, and no two calls
+may stand for the same one:
 
-- equal a demonstrated call, compared as tool_call compares (`case["fields"]` included);
+- equal a demonstrated call, compared as in tool_call (`case["fields"]` included);
 - do one of the episode's expected actions that is still open. `candidate.case["task_actions"]` lists them:
   {"name", "arguments" (or "kwargs"), "compare_args"?: names, "requestor"?: "user" for the user's actions}. An
-  action is done once the history holds the call and an output that is no error. Strings of a look-up (below)
-  are compared as tool_call compares them, strings of any other call exactly.
+  action is done once the history holds the call and an output that is not an error. Strings of a look-up
+  (below) are compared as in tool_call, strings of any other call exactly.
 
 There must be as many calls as demonstrated, unless `case["calls"]` counts otherwise (compare/arguments.py).
 
 - A look-up (`get_`, `find_`, `search_`, `list_`, `calculate`) changes nothing, but only a demonstrated or an
-  expected one is right: otherwise the policy would be paid for doing nothing.
-- A transfer to a human is right only where it is demonstrated, even if it is an expected action. Its
+  expected one is accepted: otherwise the policy would be rewarded for doing nothing.
+- A transfer to a human is accepted only where it is demonstrated, even if it is an expected action. Its
   summary is not compared.
 - Where the demonstration talks, the action must talk: a call may act before the user has agreed.
-- `think` is neither a call nor talk. Such calls are removed on both sides, and text beside one does not reach
-  the user. Where the demonstration only thinks, an action that only thinks is right.
+- `think` counts neither as a call nor as talk. Such calls are removed on both sides, and text beside one does
+  not reach the user. Where the demonstration only thinks, an action that only thinks is accepted.
 
 Reasons of rejected calls: "transfer", "lookup", "write", "arguments" (right tool, other arguments),
-"repeated" (an expected action that is done), "count", "spray"; of accepted ones: "ok" and "task_action".
+"repeated" (an expected action that is already done), "count", "spray"; of accepted ones: "ok" and
+"task_action".
 """
 
 import re
@@ -51,7 +52,7 @@ NAME = "tau2"
 _LOOKUP = re.compile(r"(?:get|find|search|list)_|calculate")
 _TRANSFER = re.compile(r"transfer_to_(?:a_)?(?:human|live|real|agent)")
 _ERROR = re.compile(r"\s{0,9}\W?error\b", re.IGNORECASE)
-_EXPRESSION: Fields = {"calculate.expression": {"space": False}}  # 2+2 is 2 + 2
+_EXPRESSION: Fields = {"calculate.expression": {"space": False}}  # 2+2 equals 2 + 2
 
 
 def is_lookup(name: str) -> bool:
@@ -64,7 +65,7 @@ def _is_thought(call: Call) -> bool:
 
 
 class _State:
-    """The state of the episode: tools, field rules, and the expected actions with those that are done."""
+    """The state of the episode: tools, field rules, the expected actions, and which of these are done."""
 
     def __init__(self, candidate: Candidate):
         self.docs = function_docs(candidate.tools)
@@ -83,7 +84,7 @@ class _State:
         if call.name != action["name"]:
             return False
         names, want, got = action.get("compare_args"), action["arguments"], as_object(call.arguments)
-        if names is not None:  # tau2 compares only these
+        if names is not None:  # tau2-Bench compares only these
             want, got = ({k: v for k, v in each.items() if k in names} for each in (want, got))
         exactly = not is_lookup(call.name)
         return self._form(Call(call.name, want), exactly) == self._form(Call(call.name, got), exactly)
@@ -111,13 +112,13 @@ class _State:
 
 def _task_actions(case: dict) -> list[dict]:
     """The agent's expected actions. Raises InputError for one without a name or arguments."""
-    given = case.get("task_actions")
-    if given is None:
+    items = case.get("task_actions")
+    if items is None:
         return []
-    if not isinstance(given, list):
-        raise InputError(f'"task_actions" of the case is {show(given)}; want a list of actions')
+    if not isinstance(items, list):
+        raise InputError(f'"task_actions" of the case is {show(items)}; want a list of actions')
     actions = []
-    for item in given:
+    for item in items:
         item = as_object(item)
         arguments = item.get("arguments", item.get("kwargs"))
         names = item.get("compare_args")
@@ -131,7 +132,7 @@ def _task_actions(case: dict) -> list[dict]:
 
 
 def _wrong(call: Call, expected: list[Call], state: _State) -> Verdict:
-    """The verdict on a call that is neither demonstrated nor expected: its reason is the rule it breaks."""
+    """The verdict on a call that is neither demonstrated nor open; its reason is the rule it breaks."""
     details = f"{show(call.name)} with {show(call.arguments)}"
     if any(state.expects(state.actions[i], call) for i in state.done):
         return Verdict(0.0, "repeated", f"{details}: an expected action that is done already")
@@ -150,19 +151,21 @@ def _judge(calls: list[Call], expected: list[Call], state: _State, case: dict) -
     open_actions = [
         a for i, a in enumerate(state.actions) if i not in state.done and not _TRANSFER.match(a["name"])
     ]
-    demonstrated = [[j for j, want in enumerate(expected) if state.same(want, call)] for call in calls]
-    found = matched(demonstrated)
-    right = [
+    same = [[j for j, want in enumerate(expected) if state.same(want, call)] for call in calls]
+    same_pairs = matched(same)
+    choices = [
         fits + [len(expected) + j for j, action in enumerate(open_actions) if state.expects(action, call)]
-        for fits, call in zip(demonstrated, calls)
+        for fits, call in zip(same, calls)
     ]
-    pairs = matched(right)
+    pairs = matched(choices)
     verdict = count_verdict(case, len(pairs), len(expected), len(calls))
     if verdict.reward == 0 and verdict.reason == "arguments":
-        wrong = next((call for i, call in enumerate(calls) if i not in pairs), calls[0])
-        return _wrong(wrong, expected, state)
-    if verdict.reward == 1 and len(found) < len(pairs):
-        return Verdict(1.0, "task_action", f"does {len(pairs) - len(found)} of the open expected actions")
+        bad_call = next((call for i, call in enumerate(calls) if i not in pairs), calls[0])
+        return _wrong(bad_call, expected, state)
+    if verdict.reward == 1 and len(same_pairs) < len(pairs):
+        return Verdict(
+            1.0, "task_action", f"does {len(pairs) - len(same_pairs)} of the open expected actions"
+        )
     return verdict
 
 

@@ -3,24 +3,26 @@
 Terminus (`terminal_cases.is_terminus`):
 - The action is one JSON object, alone or after a think block. A code fence or prose around it is rejected, as
   NVIDIA's verifier rejects it: the running agent would answer with a warning.
-- It satisfies the schema of its harness, and claims completion exactly where the gold does.
+- It satisfies the schema of its harness, and claims completion if and only if the gold does.
 - It types the same: the keystrokes of all commands together are compared in the normal form of
-  compare/keystrokes.py, including the final Enter and the special keys (C-c) between. The analysis, the plan,
-  durations and blocking are not compared.
+  compare/keystrokes.py, including the final Enter and the special keys (C-c) in between. The analysis, the
+  plan, durations and blocking are not compared.
 
 Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on the harness):
-- Where the gold is a message, any message that is not blank and comes without a call.
-- Otherwise the same calls in any order, each satisfying its tool's schema if one is declared.
-- No argument that the gold lacks. An argument left out equals its default, or "", [], {}, false or null.
-- Commands (`cmd`, `command`) are compared as keystrokes are, and paths after normalisation. The content of
-  files, edits, patches and programs must be equal but for \\r\\n and outer blank lines. Queries and reasons
-  are compared as prose.
-- Plans and a subagent's prompt may be anything but empty. Of todos, status and priority are compared. The
+- Where the gold is a message, any non-blank message without a call is accepted.
+- Otherwise the calls must be the same, in any order, and each must satisfy its tool's schema if one is
+  declared.
+- A call may have no argument that the gold lacks. An argument left out equals its default, or "", [], {},
+  false or null.
+- Commands (`cmd`, `command`) are compared as keystrokes, and paths after normalisation. The content of files,
+  edits, patches and programs must be equal except for \\r\\n and leading or trailing blank lines. Queries and
+  reasons are compared as prose.
+- Plans and a subagent's prompt may be anything but empty. Todos are compared by status and priority. The
   description and the time limit beside a command are not compared.
 
 Similarity never accepts a command. If two commands differ in what decides their effect (numbers, flags,
 quoted text, files), the action is rejected. If they may have the same effect (another tool for the same
-end) and share half of their characters, the verdict is "undecided": reward 0, with a question for a judge.
+purpose) and share half of their characters, the verdict is "undecided": reward 0, and a question for a judge.
 """
 
 import dataclasses
@@ -51,7 +53,7 @@ def _read_answer(texts: list[str]) -> dict | None:
 
 
 def _gold(candidate: Candidate) -> tuple[dict | None, str]:
-    """(the gold, its harness); the gold is None for a row that cannot be used."""
+    """(the gold, its harness); the gold is None if the row cannot be used."""
     text = terminal_cases.gold_text(candidate)
     gold = _read_answer([text]) if text is not None else None
     if gold is None:

@@ -9,7 +9,7 @@ Multi-harness, whose actions are tool calls and messages:
 
     {"id", "harness", "expected_action": {...}, "candidate", "tools", "threshold"?, "config"?}
 
-`candidate` is a text or a list of Responses items. In training a candidate's demonstration is the gold: an
+`candidate` is a text or a list of Responses items. In training, a candidate's demonstration is the gold: an
 assistant message whose content is the JSON text, or one with tool calls.
 """
 
@@ -62,12 +62,12 @@ def task_of(candidate: Candidate) -> str:
 
 
 def harness_of(candidate: Candidate, gold: dict) -> Any:
-    """The row's `metadata.harness`. A demonstration with an empty case names none: the gold's keys tell."""
+    """The row's `metadata.harness`. If an empty case names none, the gold's keys decide."""
     row = row_of(candidate.case)
-    named = (row.get("metadata") or {}).get("harness") or candidate.case.get("harness")
-    if named is None and "row" not in candidate.case and "expected_answer" not in candidate.case:
+    harness = (row.get("metadata") or {}).get("harness") or candidate.case.get("harness")
+    if harness is None and "row" not in candidate.case and "expected_answer" not in candidate.case:
         return "terminus_1" if "state_analysis" in gold else "terminus_2"
-    return named
+    return harness
 
 
 def read_text(items: Any) -> Action:
@@ -104,7 +104,7 @@ def read_call(item: Any) -> Call | None:
 
 
 def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
-    """(the gold's calls, whether they are a batch): no calls for a message, None for what cannot be read."""
+    """(the gold's calls, whether they are a batch): no calls for a message, None if one cannot be read."""
     expected = candidate.case.get("expected_action")
     if expected is None:
         calls = list(message_to_action(candidate.demonstration).calls)
@@ -113,8 +113,8 @@ def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
         return None, False
     kind = expected.get("type")
     items = {"message": [], "function_call": [expected], "function_call_batch": expected.get("calls")}
-    found = items.get(kind) if isinstance(kind, str) else None
-    calls = [read_call(item) for item in found] if isinstance(found, list) else [None]
+    members = items.get(kind) if isinstance(kind, str) else None
+    calls = [read_call(item) for item in members] if isinstance(members, list) else [None]
     return (None if None in calls else calls), kind == "function_call_batch"
 
 

@@ -18,12 +18,12 @@ from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 
-OPEN_SIMILARITY = 0.5  # of two texts; below it no judge is asked
-MAX_SIMILARITY_CHARS = 50_000  # of both texts together: a tenth of a second
-MAX_BATCH = 16  # calls matched in any order; longer batches are compared in the order of their text
+OPEN_SIMILARITY = 0.5  # no judge is asked about texts that are less similar
+MAX_SIMILARITY_CHARS = 50_000  # of both texts together; comparing these takes a tenth of a second
+MAX_BATCH = 16  # calls that are matched in any order; larger batches are compared in the order of their text
 
 
-# arguments not compared beside one of ACTS: texts for people, and time limits
+# arguments that are not compared in a call with one of ACTS: texts for people, and time limits
 FREE = {"description", "timeout", "timeout_ms", "yield_time_ms", "max_output_tokens", "justification"}
 ACTS = {"cmd", "command", "script", "code", "prompt"}
 COMMANDS = {"cmd", "command", "script"}
@@ -51,7 +51,7 @@ def _open(gold: str, actual: str, reason: str) -> Verdict:
 
 
 def compare_typed(gold: str, actual: str) -> Verdict:
-    """Two texts that are typed into a terminal."""
+    """Compares two texts that are typed into a terminal."""
     if keystrokes.same(gold, actual):
         return OK
     if gold.endswith("\n") != actual.endswith("\n"):
@@ -70,7 +70,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _prose(gold: str, actual: str) -> Verdict:
-    """Queries and reasons are equal if their words are, in order, whatever their case and punctuation."""
+    """Compares queries or reasons: they are equal if their words are, whatever the case and punctuation."""
     words = [re.findall(r"[^\W_]+", text.casefold()) for text in (gold, actual)]
     if words[0] == words[1] and words[0]:
         return OK
@@ -83,8 +83,8 @@ def _plain(text: str) -> str:
 
 def worst(verdicts: list[Verdict]) -> Verdict:
     """The first rejection, or else the first undecided verdict, or else ok."""
-    failed = [verdict for verdict in verdicts if not verdict.reward]
-    return next((v for v in failed if v.reason != "undecided"), failed[0] if failed else OK)
+    failures = [verdict for verdict in verdicts if not verdict.reward]
+    return next((v for v in failures if v.reason != "undecided"), failures[0] if failures else OK)
 
 
 def as_text(answer: dict) -> str:
@@ -96,7 +96,7 @@ def as_text(answer: dict) -> str:
 
 
 def _number(value: Any) -> Any:
-    """`value` with whole floats as integers, so that 5 equals 5.0 (and, as JSON text, never true)."""
+    """`value` with whole floats as integers, so that 5 equals 5.0. JSON text tells 1 from true."""
     if isinstance(value, dict):
         return {name: _number(v) for name, v in value.items()}
     if isinstance(value, list):
@@ -135,7 +135,7 @@ def _differs(name: str, gold: Any, actual: Any) -> Verdict:
 
 
 def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
-    """One argument of one tool."""
+    """Compares one argument of one tool."""
     if _same_json(gold, actual):
         return OK
     same = False
@@ -168,11 +168,11 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
 
 
 def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
-    """The verdict on an argument that the gold gives and the action does not."""
+    """The verdict on an argument that the gold has and the action lacks."""
     properties = schema.get("properties")
-    declared = properties.get(name) if isinstance(properties, dict) else None
-    if isinstance(declared, dict) and "default" in declared:
-        empty = _same_json(declared["default"], gold)
+    declaration = properties.get(name) if isinstance(properties, dict) else None
+    if isinstance(declaration, dict) and "default" in declaration:
+        empty = _same_json(declaration["default"], gold)
     else:
         empty = gold in ("", [], {}) or gold is None or gold is False
     return OK if empty else _differs(name, gold, None)
@@ -184,7 +184,7 @@ def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict
     schema = schemas.get(actual.name, {})
     try:
         arguments = coerced(actual.arguments, schema)
-    except ValueError:  # a string of thousands of digits, which is no list and no object
+    except ValueError:  # a string of thousands of digits, which is neither a list nor an object
         arguments = actual.arguments
     if problem(Action(calls=(Call(gold.name, arguments),)), [gold]) is not None:
         return Verdict(0.0, "malformed", "an argument written as a string is not JSON")
@@ -206,7 +206,7 @@ def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict
 
 
 def verify_tools(candidate: Candidate, action: Action) -> Verdict:
-    """Messages and tool calls, by the rules in terminal.py. Never raises on `action`."""
+    """Scores messages and tool calls by the rules in terminal.py. Never raises on `action`."""
     gold, _ = terminal_cases.gold_calls(candidate)
     if gold is None or not all(isinstance(call.arguments, dict) for call in gold):
         return Verdict(0.0, "expected_action", "the gold's calls cannot be read")

@@ -1,19 +1,20 @@
 """tool_call: the same calls as the demonstration, by name and normalised arguments.
 
 An action is accepted if it means the same under the tools' schemas:
-- Call or talk: where the demonstration talks, any non-empty text without a call; where it calls, calls.
-- Parallel calls are matched one to one in any order. None may be missing and none surplus, unless
+- Where the demonstration talks, any non-empty text without a call is accepted. Where it calls, so must the
+  action.
+- Parallel calls are matched one to one in any order. None may be missing or surplus, unless
   `candidate.case["calls"]` counts otherwise (compare/arguments.py, `count_verdict`).
-- Names are exactly equal; unknown and missing arguments differ.
+- Names must be exactly equal; a call with an unknown or a missing argument is different.
 - An optional argument left out equals its schema default, or null where the schema has none.
 - Numbers are compared by value: 5 equals 5.0, but neither true nor "5". NaN and Infinity equal themselves.
 - Strings of one word (ids, paths, tickers), strings with a line break (code, letters) and strings whose
-  schema has an enum are compared exactly; other strings without regard to case and runs of spaces.
+  schema has an enum are compared exactly; other strings without regard to case and repeated spaces.
 - Lists are compared in order, or in any order where the schema says `uniqueItems`; objects by keys,
   recursively, with the nested schemas.
-- `candidate.case["fields"]` may give a field rules of its own (compare/arguments.py).
+- `candidate.case["fields"]` may give a field special rules (compare/arguments.py).
 
-Text beside the calls and reasoning are not compared.
+Reasoning, and text beside the calls, are not compared.
 """
 
 from collections import Counter
@@ -47,18 +48,19 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not action.calls:
         return no_call(expected)
     docs = function_docs(candidate.tools)
-    wanted = [normal_call(c, docs, fields) for c in expected]
-    actual = [normal_call(c, docs, fields) for c in action.calls]
-    want, got = Counter(wanted), Counter(actual)
-    verdict = count_verdict(candidate.case, (want & got).total(), len(wanted), len(actual))
+    expected_forms = [normal_call(c, docs, fields) for c in expected]
+    action_forms = [normal_call(c, docs, fields) for c in action.calls]
+    want, got = Counter(expected_forms), Counter(action_forms)
+    verdict = count_verdict(candidate.case, (want & got).total(), len(expected_forms), len(action_forms))
     if verdict.reward or verdict.reason != "arguments":
         return verdict
     names, called = sorted(c.name for c in expected), sorted(c.name for c in action.calls)
     if set(called) - set(names) or (len(called) == len(names) and called != names):
         return Verdict(0.0, "name", f"called {show(called)}, want {show(names)}")
-    wrong = next((c for c, form in zip(action.calls, actual) if form in got - want), action.calls[0])
+    wrong = next((c for c, form in zip(action.calls, action_forms) if form in got - want), action.calls[0])
     right = next(
-        (c for c, form in zip(expected, wanted) if c.name == wrong.name and form in want - got), expected[0]
+        (c for c, form in zip(expected, expected_forms) if c.name == wrong.name and form in want - got),
+        expected[0],
     )
     details = f"{wrong.name}: arguments {show(wrong.arguments)}, want {show(right.arguments)}"
     return Verdict(0.0, "arguments", details)
