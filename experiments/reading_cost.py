@@ -1,8 +1,8 @@
-"""What there is to read before adding a verifier, a reader, ...: `python experiments/reading_cost.py`
+"""How much one must read to add a verifier, a reader, ...: `python experiments/reading_cost.py`
 
 docs/extending.md has a section for each kind, with a line "Read: `file`, `file`". This script counts the
-lines of these files, prints them beside the goal and beside what the same task took before there were
-contracts, and ends with status 1 when a goal is missed.
+lines of these files and prints them beside the goal and beside the lines that the same task took before
+there were contracts. It exits with status 1 when a goal is missed.
 """
 
 import re
@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extending.md"
 
-# kind -> (lines before, goal). Before: one module's verifier or reader, or all that a change went through.
+# kind -> (lines before, goal). "Before" counts one verifier's or reader's module, or all files that such a
+# change went through.
 KINDS = {
     "verifier": (243, 60),
     "reader": (402, 120),
@@ -24,7 +25,7 @@ KINDS = {
 
 
 def files_of(page: str) -> dict[str, list[str]]:
-    """Kind -> the files that its section says to read."""
+    """Kind -> the files that its section lists to read."""
     found = {}
     for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
         heading = section.splitlines()[0].strip()
@@ -40,7 +41,7 @@ def lines_of(name: str, root: Path = ROOT) -> int:
 
 
 def main(page: Path = PAGE) -> int:
-    """Print the table; 1 when a goal is missed or a kind has no section, else 0."""
+    """Print the table. Returns 1 when a goal is missed or a kind has no section, else 0."""
     named, missed = files_of(page.read_text("utf-8")), 0
     print(f"{'to add a':14} {'before':>6} {'now':>6} {'goal':>6}")
     for kind, (before, goal) in KINDS.items():

@@ -1,7 +1,7 @@
 """experiments/RESULTS.md from the results.json of every folder: claim, our number, interval, verdict.
 
-A verdict follows from the interval alone: *reproduced* where it lies on the claim's side of zero (or of the
-bound that the row names), *partly* where only the estimate does, *not* otherwise.
+A verdict depends only on the interval: *reproduced* if the interval lies on the claim's side of zero (or of
+the bound that the row names), *partly* if only the estimate does, *not* otherwise.
 """
 
 import dataclasses
@@ -14,18 +14,18 @@ HERE = Path(__file__).resolve().parent
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One claim beside what we found."""
+    """One claim and our result."""
 
     claim: str
     paper: str
     ours: str
     interval: str
     verdict: str
-    where: str  # the folder
+    where: str  # the folder of the result
 
 
 def signed(entry: dict, side: int, bound: float = 0.0) -> str:
-    """side 1: the claim is a number above `bound`; -1: below it."""
+    """The verdict of an interval. `side` is 1 if the claim is a number above `bound`, -1 if below."""
     value, low, high = (side * (entry[key] - bound) for key in ("value", "low", "high"))
     if min(low, high) > 0:
         return "reproduced"
@@ -34,7 +34,7 @@ def signed(entry: dict, side: int, bound: float = 0.0) -> str:
 
 def change(entry: dict) -> tuple[str, str]:
     """(value, interval), signed."""
-    value, low, high = (round(entry[key], 3) + 0.0 for key in ("value", "low", "high"))  # no minus zero
+    value, low, high = (round(entry[key], 3) + 0.0 for key in ("value", "low", "high"))  # turns -0.0 into 0.0
     return f"{value:+.3f}", f"[{low:+.3f}, {high:+.3f}]"
 
 
@@ -89,7 +89,7 @@ def table_rows(read) -> Iterator[Row]:
         d = entry["pivotrl - sft"]
         yield Row("in domain, PivotRL above SFT", "+4.17", *change(d), signed(d, 1), folder)
         for told, one in found["demonstrations"].items():
-            if told == "64":  # the row above
+            if told == "64":  # that is the row above
                 continue
             key = next(k for k in one["episode_success"] if " - " in k)
             d = one["episode_success"][key]
@@ -191,7 +191,7 @@ def adaptive_rows(read) -> Iterator[Row]:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Every row whose numbers are under `folder`."""
+    """Every row whose results are under `folder`."""
 
     def read(name: str) -> dict | None:
         file = folder / name / "results.json"
@@ -210,7 +210,7 @@ def markdown(found: list[Row], linked: bool) -> list[str]:
 
 
 def write(full: Path, quick: Path | None, page: Path) -> None:
-    """The page; `quick` holds the small versions' results, in a second table."""
+    """Write the page. The results of the small versions, in `quick`, go into a second table."""
     note = (HERE / "RESULTS.in.md").read_text("utf-8")
     parts = [note.rstrip(), "", *markdown(rows(full), True)]
     if quick and (small := rows(quick)):

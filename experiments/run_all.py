@@ -1,14 +1,14 @@
 """Every experiment, then RESULTS.md: `python experiments/run_all.py [--quick]`
 
     theorem_3_2                       tabular, groups, the embedded checkpoint
-    claims/runs.py                    PivotRL, its rivals and ablations, by seeds
+    claims/runs.py                    PivotRL, its rivals and ablations, for all seeds
     claims/curve.py, claims/tables.py the tables and figures of those runs
-    adaptive_profiling                rollouts saved on PivotRL's own profiles
-    theorem_3_3                       tabular; order kept by the trained checkpoints
+    adaptive_profiling                rollouts saved, computed from PivotRL's profiles
+    theorem_3_3                       tabular; the order of actions under the trained checkpoints
 
-Finished training runs are left as they are. `--quick` makes small versions of all, under runs/quick; the full
-ones take hours on two cores. Left out: choosing SFT's recipe (claims/sft_choice.py), benchmarks, plans, and
-the pretraining of the embedded checkpoint.
+Finished training runs are left as they are. `--quick` runs small versions of all experiments, under
+runs/quick; the full versions take hours on two cores. Left out: choosing SFT's recipe (claims/sft_choice.py),
+benchmarks, plans, and the pretraining of the embedded checkpoint.
 """
 
 import argparse
@@ -26,7 +26,7 @@ QUICK_RUNS = "pivotrl,sft,random_turns,exact,e2e_rl,pivotrl_clumsy,sft_clumsy"
 
 
 def commands(quick: bool, seeds: list[int], jobs: int) -> list[list[str]]:
-    """The command lines, in order, without the interpreter."""
+    """The command lines in order, without the interpreter."""
     where = ROOT / "runs" / ("quick" if quick else "claims")
     base = where / "claims" if quick else where
     out = where if quick else HERE

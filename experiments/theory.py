@@ -1,14 +1,14 @@
 """The two sides of PivotRL's Theorems 3.2 and 3.3, each computed without using the theorem.
 
-Tabular policies are one state's logits or log-probs; map over states with `jax.vmap`, in float64. The policy
-of a language model is taken at one state through the completions that were drawn there.
+Tabular policies are the logits or log-probs of one state; map over states with `jax.vmap`, in float64. The
+policy of a language model at a state is represented by the completions sampled there.
 
 The scripts of theorem_3_2/ and theorem_3_3/ share this module; each puts its parent folder on the path:
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see theory.py
     import theory
 
-Axis letters: A actions of a state, U distinct completions drawn at a state, N parameters, R rows, T slots.
+Axis letters: A actions of a state, U distinct completions sampled at a state, N parameters, R rows, T slots.
 """
 
 import jax
@@ -32,8 +32,8 @@ def reward_std(log_prob_A: jax.Array, reward_A: jax.Array) -> jax.Array:
 def natural_gradient_norm(logit_A: jax.Array, reward_A: jax.Array) -> jax.Array:
     """Fisher norm of the natural gradient of J_s = E_{a~pi}[r] in the logits of a softmax policy.
 
-    The Fisher matrix is E[score score^T] of scores by automatic differentiation; its null space (logits move
-    together) is left out by the pseudo-inverse.
+    The Fisher matrix is E[score score^T], with scores by automatic differentiation. The pseudo-inverse leaves
+    out its null space, in which all logits move together.
     """
     p_A = jax.nn.softmax(logit_A)
     score_AA = jax.jacobian(jax.nn.log_softmax)(logit_A)  # row: d log pi(a) / d logits
@@ -49,7 +49,7 @@ def tilt(log_prob_A: jax.Array, reward_A: jax.Array, beta: jax.Array) -> jax.Arr
 
 
 def path_score(log_prob_A: jax.Array, reward_A: jax.Array, beta: jax.Array) -> jax.Array:
-    """-d/dbeta log pi_beta(a) of every action, by automatic differentiation. [A]"""
+    """-d/dbeta log pi_beta(a) of every action [A], by automatic differentiation."""
     return -jax.jacfwd(tilt, argnums=2)(log_prob_A, reward_A, beta)
 
 
@@ -65,7 +65,7 @@ def population_grpo_score(log_prob_A: jax.Array, reward_A: jax.Array, beta: jax.
 
 
 def least_kl_closed_form(log_prob_A: jax.Array, inside_A: jax.Array, mass: jax.Array) -> jax.Array:
-    """log pi*, where pi*(a) is pi_0(a) times one constant inside M(s) and another outside: the theorem."""
+    """log pi* as the theorem states it: pi*(a) is pi_0(a) times one constant inside M(s), another outside."""
     before = jnp.exp(log_prob_A) @ inside_A
     return log_prob_A + jnp.where(inside_A > 0, jnp.log(mass / before), jnp.log((1 - mass) / (1 - before)))
 
@@ -73,11 +73,11 @@ def least_kl_closed_form(log_prob_A: jax.Array, inside_A: jax.Array, mass: jax.A
 def least_kl_numeric(
     log_prob_A: jax.Array, inside_A: jax.Array, mass: jax.Array, steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """(log pi, residual): the policy with `mass` on M(s) and the least KL(pi || pi_0), by Newton's method on
-    the Lagrangian from pi_0, derivatives automatic.
+    """(log pi, residual): the policy with `mass` on M(s) and the least KL(pi || pi_0).
 
-    Boyd and Vandenberghe, Convex Optimization, section 10.3 (infeasible start); `residual` is the norm of
-    what should vanish at the end.
+    It is found by Newton's method on the Lagrangian, started at pi_0, with automatic derivatives (Boyd and
+    Vandenberghe, Convex Optimization, section 10.3, infeasible start). `residual` is the norm of what should
+    be zero at the end.
     """
     constraint_2A = jnp.stack([jnp.ones_like(log_prob_A), inside_A])
     target_2 = jnp.stack([jnp.ones_like(mass), mass])
@@ -116,9 +116,9 @@ def completion_scores(
 ) -> tuple[jax.Array, jax.Array]:
     """log pi(completion) [U] and its gradient in all parameters [U, N], float32, U = `most`.
 
-    `batch` is the packed forest of one prompt; beside the usual fields `branch` (int32 [R, T]) has the number
-    of the completion a slot belongs to, or `most`. Rows from `count` on are zero: one program serves any
-    number of completions, and costs as many backward passes as there are.
+    `batch` is the packed forest of one prompt. In addition to the usual fields it has `branch`, int32 [R, T]:
+    the number of the completion that a slot belongs to, or `most`. Results from index `count` on are zero.
+    One program serves any number of completions and runs one backward pass for each.
     """
 
     def log_probs(params):
@@ -135,11 +135,11 @@ def completion_scores(
     return log_prob_U, jax.lax.fori_loop(0, count, one, jnp.zeros((most, size)))
 
 
-RANK_CUT = 1e-6  # of the largest eigenvalue: a Gram matrix of float32 gradients holds no more
+RANK_CUT = 1e-6  # relative to the largest eigenvalue: the precision of a Gram matrix of float32 gradients
 
 
 def _weighted(gram_UU, weight_U, reward_U) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(W^1/2, W^1/2 S S^T W^1/2, W^1/2 (r - mean)): the Fisher matrix S^T W S seen from the samples' side."""
+    """(W^1/2, W^1/2 S S^T W^1/2, W^1/2 (r - mean)): the Fisher matrix S^T W S in the space of samples."""
     root_U = np.sqrt(np.asarray(weight_U, np.float64))
     reward_U = np.asarray(reward_U, np.float64)
     kernel_UU = root_U[:, None] * np.asarray(gram_UU, np.float64) * root_U
@@ -150,7 +150,8 @@ def gram_fisher_norm(gram_UU, weight_U, reward_U, damping: float) -> tuple[float
     """(sqrt(g^T (F + damping)^+ g), rank of F) from the Gram matrix S S^T of the completions' scores.
 
     F = S^T W S is the Fisher matrix of the sampled completions, g = S^T W (r - mean) the gradient of their
-    mean reward; W are the completions' shares of the sample. By the eigenvectors of the U x U matrix, exact.
+    mean reward; W holds the completions' shares of the sample. The result is exact, from the eigenvectors of
+    the U x U matrix.
     """
     _, kernel_UU, target_U = _weighted(gram_UU, weight_U, reward_U)
     value_U, vector_UU = np.linalg.eigh(kernel_UU)
@@ -170,8 +171,8 @@ def cg_fisher_norm(
 ) -> jax.Array:
     """sqrt(g^T (F + damping)^-1 g) by conjugate gradients in parameter space, with products F v = S^T W S v.
 
-    The products use the stored scores: attention and experts define only their reverse mode, so a JVP through
-    the model does not exist.
+    The products use the stored scores, because attention and experts define only reverse mode, so there is no
+    JVP through the model.
     """
     centred_U = reward_U - weight_U @ reward_U
     grad_N = (weight_U * centred_U) @ score_UN
@@ -185,7 +186,8 @@ def cg_fisher_norm(
 
 def natural_direction(gram_UU, weight_U, reward_U, damping: float) -> np.ndarray:
     """s_u . v of every completion, float64 [U], for the natural gradient v = (F + damping)^-1 g of the sample
-    that `weight_U` describes: the advantage that v gives a completion, in the sample or not."""
+    that `weight_U` describes. This is the advantage that v gives a completion, whether it is in the sample or
+    not."""
     root_U, kernel_UU, target_U = _weighted(gram_UU, weight_U, reward_U)
     dual_U = np.linalg.solve(kernel_UU + damping * np.eye(len(kernel_UU)), target_U)
     return np.asarray(gram_UU, np.float64) @ (root_U * dual_U)
@@ -195,7 +197,7 @@ def natural_direction(gram_UU, weight_U, reward_U, damping: float) -> np.ndarray
 
 
 def pearson(x, y) -> float:
-    """Correlation; NaN where one side does not vary."""
+    """Pearson correlation; NaN if x or y does not vary."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x @ x) * (y @ y))
@@ -203,19 +205,20 @@ def pearson(x, y) -> float:
 
 
 def ranks(x) -> np.ndarray:
-    """0-based ranks, the mean rank for ties."""
+    """0-based ranks; ties get their mean rank."""
     _, inverse, count = np.unique(np.asarray(x), return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count + 1) / 2)[inverse]
 
 
 def spearman(x, y) -> float:
-    """Correlation of ranks."""
+    """Pearson correlation of ranks."""
     return pearson(ranks(x), ranks(y))
 
 
 def kendall_tau(x, y) -> float:
-    """Kendall's tau-b: concordant less discordant pairs, over the geometric mean of the pairs untied in x and
-    in y (Kendall 1945). Memory grows with the square of the length; NaN where one side is all ties."""
+    """Kendall's tau-b: concordant minus discordant pairs, over the geometric mean of the number of pairs not
+    tied in x and of those not tied in y (Kendall 1945). Memory grows with the square of the length. NaN if x
+    or y is all ties."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"x {x.shape} and y {y.shape}: want two vectors of one length")

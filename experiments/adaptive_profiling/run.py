@@ -1,8 +1,8 @@
 """Rollouts saved by adaptive profiling: `python experiments/adaptive_profiling/run.py RUN_DIRECTORY...`
 
-Replays finished full profiles (rollouts/ and profiles.jsonl of a run): the same rewards, dealt out in rounds,
-shard by shard as `profiling` does. Prints and writes, per error rate and round, the share of rollouts drawn
-and how well the pivots agree with the full profile's (F1). Nothing is sampled anew.
+Replays finished full profiles (rollouts/ and profiles.jsonl of a run): it hands out the same rewards in
+rounds, shard by shard, as `profiling` does. Prints and writes, per error rate and round, the share of
+rollouts used and how well the pivots agree with those of the full profile (F1). No new rollouts are sampled.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def read(run: Path) -> tuple[list[list[list[float]]], int, float]:
 
 
 def replay(shards, plan: adaptive.StoppingRule) -> tuple[int, np.ndarray]:
-    """(rollouts drawn, whether each candidate is taken for a pivot)."""
+    """(number of rollouts used, whether each candidate counts as a pivot)."""
     seen: list[list[float]] = []
     for shard in shards:
 

@@ -1,8 +1,8 @@
 """Compile time by depth: `python experiments/benchmarks/compile_time.py`
 
-Lowers and compiles the gradient of a microbatch and the sampler, as a run does, for a model like
-Qwen3-30B-A3B, scaled down 8-fold, with 4 and with 48 layers, in turn, three times each. Prints one JSON line:
-seconds (medians) and their ratio. Layers are scanned, so the target is a ratio below 2.
+Lowers and compiles the gradient of a microbatch and the sampler, as a run does. The model is like
+Qwen3-30B-A3B, scaled down 8-fold, with 4 and with 48 layers; the two alternate, three times each. Prints one
+JSON line: seconds (medians) and their ratio. Layers are scanned, so the target is a ratio below 2.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def config_of(layers: int) -> model_config.ModelConfig:
 
 
 def seconds(layers: int) -> tuple[float, float]:
-    """Of the gradient, and of the sampler."""
+    """Seconds to compile the gradient, and the sampler."""
     config, mesh = config_of(layers), sharding.make_mesh({})
     shapes = decoder.param_shapes(config)
     row = jax.ShapeDtypeStruct((ROWS, SLOTS), jnp.int32)
@@ -60,7 +60,7 @@ def seconds(layers: int) -> tuple[float, float]:
 
 def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
-    seconds(2)  # what only the first compilation pays
+    seconds(2)  # not counted: the first compilation in a process takes longer
     found = {layers: [] for layers in (4, 48)}
     for _ in range(REPEATS):
         for layers, times in found.items():

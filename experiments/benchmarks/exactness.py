@@ -1,12 +1,12 @@
-"""A forest against the padded batch, number by number: `python experiments/benchmarks/exactness.py`
+"""How exactly a forest agrees with the padded batch: `python experiments/benchmarks/exactness.py`
 
-Random forests under the embedded checkpoint (Qwen3-MoE, trained weights) in float32: trajectories of random
-tokens, prompts that are prefixes of them of random length (some with a tail of their own), completions of
-random length. Each is computed as a packed forest by learner.forest_log_probs and as the padded batch: every
-completion with its whole prompt in a row of its own, all logits, log_softmax, gather. Reported are, over all
-forests, the largest absolute difference of a log-prob, and the largest relative difference of a gradient (of
-a randomly weighted sum of log-probs): for every parameter array, the largest difference over the largest
-entry, and the norm of the difference over the norm.
+Runs random forests through the embedded checkpoint (Qwen3-MoE, trained weights) in float32: trajectories of
+random tokens, prompts that are prefixes of them of random length (some with a tail of their own), completions
+of random length. Each is computed as a packed forest by learner.forest_log_probs, and as the padded batch:
+every completion with its whole prompt in a row of its own, all logits, log_softmax, gather. The report gives,
+over all forests, the largest absolute difference of a log-prob and the largest relative difference of a
+gradient (of a randomly weighted sum of log-probs). The latter is, for every parameter array, the largest
+difference over the largest entry, and the norm of the difference over the norm.
 
 Left out: other dtypes and meshes (tests/models/test_sharding.py), generated text
 (tests/rollouts/test_sampler.py).
@@ -43,7 +43,7 @@ def random_trees(rng: np.random.Generator, vocabulary: int) -> list[list[forest.
 
 
 def forest_batch(trees, coefficient) -> tuple[dict, dict]:
-    """Packed arrays with `weight` and `coefficient`, and the place (row, slot) of every completion."""
+    """Packed arrays with `weight` and `coefficient`, and the (row, slot) of every completion."""
     packed = forest.pack(trees, SLOTS, 0, TREES)
     batch = packed.arrays()
     batch["weight"] = np.zeros(packed.tokens.shape, np.float32)
@@ -72,7 +72,7 @@ def padded_batch(trees, coefficient) -> tuple[dict, dict]:
 
 
 def programs(config: model_config.ModelConfig):
-    """Log-probs [R, T] and gradient, of a forest and of a padded batch."""
+    """Two programs, for a forest and for a padded batch; each returns log-probs [R, T] and the gradient."""
 
     def of_forest(params, batch):
         log_prob, _ = learner.forest_log_probs(config, COMPUTE, params, batch, 1.0)

@@ -1,16 +1,18 @@
-"""The experts' products on a CPU: against an ideal, and against `jax.lax.ragged_dot`.
+"""Speed of the experts' products on a CPU, compared with an ideal and with `jax.lax.ragged_dot`.
 
     python experiments/benchmarks/experts.py [--runs=21]
 
-Two sizes, (1024 tokens, 128 experts, top 8, hidden 256, width 96) and (4096, 8, 2, 128, 128), with balanced
-and with skewed routing (an expert's chance falls as 1 / its rank). Timed in turns, medians:
+There are two sizes, (1024 tokens, 128 experts, top 8, hidden 256, width 96) and (4096, 8, 2, 128, 128), each
+with balanced and with skewed routing (the probability of an expert is proportional to 1 / its rank). Timed in
+turns; times are medians:
 
-- ideal: the same MLP of equal-sized groups as batched products, no routing at all;
+- ideal: the same MLP over equal-sized groups as batched products, without routing;
 - blocked: `experts.blocked_mlp`, from sorting by expert to the weighted sum;
-- ragged: `experts.ragged_mlp`, the same over `jax.lax.ragged_dot`; three runs, after the others.
+- ragged: `experts.ragged_mlp`, the same with `jax.lax.ragged_dot`; three runs, after the others.
 
-Forward, and forward and backward (gradients of inputs, router weights and all matrices). Rates count useful
-work alone, so padding lowers them. Prints one JSON line; rates in GFLOP/s, ratios of rates to the ideal's.
+Both the forward pass and forward plus backward (gradients of inputs, router weights and all matrices) are
+timed. Rates count only useful work, so padding lowers them. Prints one JSON line: rates in GFLOP/s, and their
+ratios to the ideal rate.
 """
 
 import functools
@@ -46,7 +48,7 @@ def ideal_mlp(rows_EPD, gate, up, down):
 
 
 def compiled(f, *args):
-    """(forward, forward and backward) as calls without arguments."""
+    """(forward, forward and backward), compiled, as functions without arguments."""
 
     def both(*args):
         out, vjp = jax.vjp(f, *args)
@@ -56,7 +58,7 @@ def compiled(f, *args):
 
 
 def seconds(calls: dict, runs: int) -> dict:
-    """Medians, the calls in turns."""
+    """Median seconds of each call; the calls take turns."""
     taken = {name: [] for name in calls}
     for run in range(runs + 2):
         for name, call in calls.items():

@@ -1,17 +1,18 @@
 """Memory of one update at Qwen3's vocabulary: `python experiments/benchmarks/memory.py`
 
-Compiles, without running anything, the gradient of a GRPO microbatch for a small Qwen3, dense and MoE (2
-layers, hidden 256, vocabulary 151,936, float32): a prompt of 7,680 tokens and its group of 8 completions of
-64 tokens. Three ways:
+Compiles, without running it, the gradient of a GRPO microbatch for a small Qwen3, dense and MoE (2 layers,
+hidden 256, vocabulary 151,936, float32): a prompt of 7,680 tokens and its group of 8 completions of 64
+tokens. It compares three ways:
 
 ours       learner.Learner.accumulate over the group's forest: one row of 8,192 slots
 padded     the same loss over 8 rows of prompt and completion, with logits for every token
 one_row    the same, one of the 8 rows at a time
 
-Bytes are XLA's own count (arguments, temporaries and results, less what is aliased). Also counts arrays that
-hold both tokens (8,192 or a padded row's) and the vocabulary in the compiled programs. All three compute
-layers anew in the backward pass and use our attention, whose memory is linear: what is compared is sharing
-the prompt and not making logits. Left out: the optimizer's state, the same for all.
+Bytes are counted by XLA (arguments, temporaries and results, minus what is aliased). The script also counts
+arrays in the compiled programs that have both a token axis (8,192 or a padded row's length) and a vocabulary
+axis. All three ways recompute layers in the backward pass and use our attention, whose memory is linear, so
+the comparison shows the effect of sharing the prompt and of not making logits. Left out: the optimizer's
+state, which is the same for all.
 """
 
 import argparse
@@ -56,7 +57,7 @@ LOSS = objectives.policy_gradient(peers.GRPO)
 
 
 def forest_batch(prompt: int, group: int, completion: int, slots: int) -> losses.Batch:
-    """A group's packed forest with the loss's fields, of made-up tokens."""
+    """The packed forest of a group, made of arbitrary tokens, with the fields of the loss."""
     ids, zeros = [1] * completion, [0.0] * completion
     drawn = SimpleNamespace(token_ids=ids, log_probs=zeros, model_log_probs=zeros, finished=True)
     prompts, weights = (
@@ -81,7 +82,7 @@ def ours(config: model_config.ModelConfig, shapes, batch):
 
 
 def padded(config: model_config.ModelConfig, shapes, batch):
-    """The textbook: whole sequences, all logits, log_softmax, gather."""
+    """The textbook way: whole sequences, all logits, log_softmax, gather."""
 
     def loss(params, batch):
         rows = decoder.Rows(batch["tokens"], batch["position"], batch["subtree_end"])
@@ -106,7 +107,8 @@ def bytes_of(compiled) -> dict[str, int]:
 
 
 def wide_arrays(compiled, tokens: int, vocabulary: int) -> list[str]:
-    """Shapes in the program with the vocabulary and at least `tokens` entries for each of its tokens."""
+    """Shapes in the program that have a vocabulary axis and at least `tokens` entries per vocabulary
+    token."""
     found = set()
     for shape in re.findall(r"\b[a-z]+[0-9]*\[([0-9,]+)\]", compiled.as_text()):
         sizes = [int(n) for n in shape.split(",")]

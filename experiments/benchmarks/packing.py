@@ -1,8 +1,8 @@
 """Packing speed: `python experiments/benchmarks/packing.py`
 
-Packs made-up batches into rows of 8192 slots, as a training step does on the host, several times each. Prints
-one JSON line: per case the tokens that go in, the slots that come out, the fill of the rows, and seconds
-(medians), also per 100,000 slots. The target is below 0.2 s per 100,000. No JAX.
+Packs synthetic batches into rows of 8192 slots, as a training step does on the host, several times each.
+Prints one JSON line: for each case the input tokens, the output slots, the fill of the rows, and the median
+seconds, in total and per 100,000 slots. The target is below 0.2 s per 100,000. JAX is not used.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def completions(count: int = 8, tokens: int = 32) -> list[list[int]]:
 
 
 def trajectories(count: int, turns: int, longest: int) -> list[list[Piece]]:
-    """Each turn's prompt extends the one before; 8 completions each."""
+    """Every turn has 8 completions, and its prompt extends that of the turn before."""
     return [
         [Piece(i, whole[: longest * (i + 1) // turns], completions()) for i in range(turns)]
         for whole in (draw(longest) for _ in range(count))
@@ -46,7 +46,8 @@ def demonstrations(count: int, turns: int, longest: int) -> list[list[Piece]]:
 
 
 def bushy(prompts: int, prefix: int, own: int) -> list[Piece]:
-    """One tree: every prompt leaves the path of an earlier one somewhere and goes its own way."""
+    """One tree: every prompt branches off an earlier one at a random place and continues with its own
+    tokens."""
     paths = [draw(prefix)]
     for _ in range(prompts - 1):
         base = paths[RNG.integers(len(paths))]
@@ -55,7 +56,7 @@ def bushy(prompts: int, prefix: int, own: int) -> list[Piece]:
 
 
 def arrays(groups: list[list[Piece]]) -> list[list[Piece]]:
-    """The same pieces with numpy arrays for lists."""
+    """The same pieces with numpy arrays instead of lists."""
 
     def one(piece):
         branches = [np.array(ids, np.int32) for ids in piece.branches]

@@ -1,13 +1,13 @@
 """What the benchmarks share: prompts, our GRPO step, and the same step in TRL and in plain transformers.
 
-All of them load the embedded checkpoint (Qwen3-MoE, 2.0 M parameters) in float32, sample at temperature 1
-without stop tokens, so that every completion has the same length, and pay a reward for odd first tokens,
-which costs nothing: verifiers are left out. Peers need `pip install -e '.[bench]'`; this file imports torch
-only where it uses it.
+All of them load the embedded checkpoint (Qwen3-MoE, 2.0 M parameters) in float32 and sample at temperature 1
+without stop tokens, so that every completion has the same length. The reward is 1 for an odd first token,
+which takes no time to compute: verifiers are left out. Peers need `pip install -e '.[bench]'`; this file
+imports torch only where it uses it.
 
-Every side lives in a process of its own (`Side`), so that the threads of one library never disturb another,
-and waits while another side works. Besides seconds it reports `cpu`, the time of
-its threads, which is steadier on a busy machine; set OMP_WAIT_POLICY=passive, or waiting threads count too.
+Every side runs in a process of its own (`Side`), so that the threads of one library never disturb another,
+and waits while another side works. In addition to seconds it reports `cpu`, the CPU time of its threads,
+which varies less on a busy machine. Set OMP_WAIT_POLICY=passive, otherwise waiting threads count too.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ LEARNING_RATE, CLIP_LOW, CLIP_HIGH, EPS = 1e-6, 0.2, 0.28, 1e-6
 GRPO = SimpleNamespace(
     loss="grpo", clip_low=CLIP_LOW, clip_high=CLIP_HIGH, importance="ratio", kl_coefficient=0.0, kl_in="loss"
 )
-PAUSE = 0.3  # seconds between sides: OpenMP's threads spin for a while after their last work
+PAUSE = 0.3  # seconds between sides, because OpenMP's threads spin for a while after their last work
 Seconds = dict[str, float]
 
 
@@ -55,7 +55,7 @@ def say(*words) -> None:
 
 
 def facts(benchmark: str) -> dict:
-    """What every line says: the program, the machine and the versions."""
+    """What every JSON line contains: the program, the machine and the versions."""
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -87,8 +87,8 @@ def medians(times: Sequence[Seconds]) -> Seconds:
 
 
 class Side:
-    """A side in a process of its own. `serve(receive, send, *args)` gets numbers there from `receive` and
-    answers each with `send`; calling the side with a number returns the answer."""
+    """A side in a process of its own, which runs `serve(receive, send, *args)`: it gets numbers from
+    `receive` and answers each with `send`. Calling the side with a number returns its answer."""
 
     def __init__(self, serve: Callable, *args):
         spawn = multiprocessing.get_context("spawn")
@@ -118,7 +118,7 @@ def _work(pipe, serve: Callable, args: tuple) -> None:
 
 
 def take_turns(sides: dict[str, Callable], runs: int) -> dict[str, list]:
-    """Answers of every side, in turns, to 1 .. runs; the answers to 0 are not counted."""
+    """The answers of every side to the numbers 1 .. runs; the sides take turns. Answers to 0 are dropped."""
     answers = {name: [] for name in sides}
     for number in range(runs + 1):
         for name, side in sides.items():
@@ -129,7 +129,7 @@ def take_turns(sides: dict[str, Callable], runs: int) -> dict[str, list]:
 
 
 def fastest(name: str, options: Sequence[int], side_of: Callable[[int], Side]) -> int:
-    """The option whose side takes the fewest seconds for its second step; one alone is not tried."""
+    """The option whose side takes the fewest seconds for its second step; a single option is not tried."""
     if len(options) == 1:
         return options[0]
     seconds = {}
@@ -149,13 +149,13 @@ def embedded_chat() -> template.Chat:
 
 
 def made_up_prompt(trajectory: str, ids: list[int]) -> Prompt:
-    """A prompt of a trajectory of its own, as far as packing asks."""
+    """A prompt of a trajectory of its own, with only the fields that packing reads."""
     return Prompt(SimpleNamespace(trajectory_id=trajectory), ids)
 
 
 def prompts_of(count: int, length: int) -> list[list[int]]:
-    """`count` different prompts of exactly `length` tokens: the last turns' prompts of episodes of the
-    embedded world, one after another, cut at the end. Each begins with an episode of its own."""
+    """`count` different prompts of exactly `length` tokens. Each joins the last turns' prompts of several
+    episodes of the embedded world, cut at the end. No two begin with the same episode."""
     talk = embedded_chat()
     per_prompt = 1 + length // 200  # an episode's prompt has at least that many tokens
     turns = extract.extract(
@@ -174,13 +174,13 @@ def prompts_of(count: int, length: int) -> list[list[int]]:
 
 
 def sampling_of(max_tokens: int) -> Sampling:
-    """The whole distribution, `max_tokens` of it."""
+    """Sampling from the whole distribution, `max_tokens` tokens per completion."""
     return Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=max_tokens, stop_ids=())
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a user would set for given sizes: see configs/bfcl.py for the same names."""
+    """What a user would set for given sizes; configs/bfcl.py has the same names."""
 
     sampler_slots: tuple[int, ...]
     sampler_rows: int
@@ -194,8 +194,8 @@ class Settings:
 
     @staticmethod
     def of(prompts: int, length: int, group: int, completion: int) -> "Settings":
-        """A row per prompt when sampling; when learning a row per prompt and its group, two rows of each
-        device at a time."""
+        """Sampling uses one row per prompt. Learning uses one row per prompt with its group, and processes
+        two rows per device at a time."""
         up = lambda n: -(-n // 128) * 128  # noqa: E731
         tree, devices = up(length + group * completion), devices_for(prompts)
         return Settings((up(length),), prompts, group, group, (tree,), 2 * devices, devices)
@@ -206,13 +206,13 @@ def cores() -> int:
 
 
 def devices_for(rows: int) -> int:
-    """CPU devices to split so many rows over: a core each, as README says. One device leaves cores idle in
-    whatever is too small to be split: loops and small products."""
+    """How many CPU devices to split this many rows over: one per core, as README says. A single device leaves
+    cores idle in work that is too small to split, such as loops and small products."""
     return max(n for n in range(1, cores() + 1) if rows % n == 0)
 
 
 def our_mesh(devices: int):
-    """To be called before JAX is used."""
+    """The mesh of that many devices. Call it before JAX is used."""
     jax.config.update("jax_num_cpu_devices", devices)
     return sharding.make_mesh({"data": -1})
 
@@ -225,8 +225,8 @@ def load_policy(mesh):
 
 
 class OurStep:
-    """One GRPO step as training does it: rollouts, advantages, packing, update. Called with a number that
-    seeds it; returns seconds by part."""
+    """One GRPO step as in training: rollouts, advantages, packing, update. The number it is called with is
+    the seed. Returns seconds by part."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], group: int, completion: int, settings: Settings):
         mesh = our_mesh(settings.devices)
@@ -295,8 +295,8 @@ def our_step(receive, send, *args) -> None:
 
 
 def load_torch():
-    """The embedded checkpoint in transformers, in its fastest form on a CPU: SDPA attention and grouped
-    matrix products of experts; as many threads as there are cores."""
+    """The embedded checkpoint in transformers, in its fastest form on a CPU: SDPA attention, grouped matrix
+    products of experts, and as many threads as there are cores."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -313,14 +313,14 @@ def load_torch():
 
 
 def fixed_length(completion: int) -> dict:
-    """Arguments of `generate` for exactly that many tokens of the whole distribution."""
+    """Arguments of `generate` that sample exactly `completion` tokens from the whole distribution."""
     lengths = {"max_new_tokens": completion, "min_new_tokens": completion}
     return {**lengths, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
 class TorchStep:
-    """The same step by hand: `generate` with `num_return_sequences`, then forward and backward over the
-    padded batch, `rows` sequences at a time, logits of completions only, AdamW."""
+    """The same step written by hand: `generate` with `num_return_sequences`, then forward and backward over
+    the padded batch, `rows` sequences at a time, with logits of completions only, then AdamW."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], group: int, completion: int, rows: int):
         import torch
@@ -349,7 +349,7 @@ class TorchStep:
             scores = self.model(input_ids=ids, logits_to_keep=C + 1).logits[:, :-1].float()
             chosen = scores.gather(-1, ids[:, -C:, None])[..., 0]
             log_prob = chosen - scores.logsumexp(-1)
-            ratio = torch.exp(log_prob - log_prob.detach())  # on-policy: the behaviour is this policy
+            ratio = torch.exp(log_prob - log_prob.detach())  # on-policy: the behaviour policy is this one
             clipped = ratio.clamp(1 - CLIP_LOW, 1 + CLIP_HIGH)
             loss = -torch.minimum(ratio * weight, clipped * weight).sum() / (len(sequences) * C)
             loss.backward()
@@ -378,11 +378,11 @@ def torch_step(receive, send, *args) -> None:
 
 
 def trl_step(receive, send, prompts: Sequence[Sequence[int]], group: int, completion: int, rows: int) -> None:
-    """TRL's GRPOTrainer in its own loop, which waits for `receive` ahead of every step, outside the clock.
-    One optimizer step over all prompts and completions, `rows` sequences at a time.
+    """TRL's GRPOTrainer in its own loop, which waits for `receive` before every step; the wait is not timed.
+    Each step is one optimizer step over all prompts and completions, `rows` sequences at a time.
 
-    Prompts are given as ids (a text might be tokenized to another length). No KL, no bfloat16, no gradient
-    checkpointing, no auxiliary router loss, no logging, no checkpoints.
+    Prompts are given as ids, because text might be tokenized to another length. No KL, no bfloat16, no
+    gradient checkpointing, no auxiliary router loss, no logging, no checkpoints.
     """
     import datasets
     import transformers

@@ -1,17 +1,17 @@
-"""Profiling every turn of trajectories, against one `generate` for every turn:
+"""Profiling every turn of trajectories, compared with one `generate` per turn:
 `python experiments/benchmarks/profiling.py --turns=8`
 
-`--trajectories` trajectories of exactly `--length` tokens with `--turns` turns, evenly spread: turn k's
-prompt is the first k / K of the trajectory. `--group` completions of `--completion` tokens are sampled at
+There are `--trajectories` trajectories of exactly `--length` tokens, with `--turns` evenly spaced turns: turn
+k's prompt is the first k / K of the trajectory. `--group` completions of `--completion` tokens are sampled at
 every turn.
 
 ours           rollouts.actor.Actor: the turns of a trajectory are one tree, prefilled once
-transformers   `generate` with `num_return_sequences`, turns sorted by length and left-padded, whichever of
-               `--batches` turns at a time is fastest
+transformers   `generate` with `num_return_sequences`, turns sorted by length and left-padded, in batches of
+               whichever number of turns in `--batches` is fastest
 
 Sides take turns, `--runs` times after a first round that is not counted; numbers are medians. The curve is
-what our side pays ahead of the second token (packing, prefill, first token) over the number of turns, at the
-same length and without the peer: `--curve` says for which. Left out: verifiers, the chat template,
+the time of our side before the second token (packing, prefill, first token) by number of turns, at the same
+length and without the peer; `--curve` lists the numbers of turns. Left out: verifiers, the chat template,
 compilation, stop tokens. `--peers=` (empty) times our side alone.
 """
 
@@ -30,14 +30,14 @@ CHUNK = 128
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is sampled: (trajectory, prompt) of every turn, and sizes."""
+    """What to sample: the (trajectory, prompt) of every turn, and sizes."""
 
     turns: list[tuple[int, list[int]]]
     group: int
     completion: int
     per_trajectory: int
-    rows: int  # ours: trajectories at a time
-    decode_slots: int  # ours: completions of a row that decode at a time
+    rows: int  # of our side: trajectories at a time
+    decode_slots: int  # of our side: completions of a row that decode at a time
 
     @property
     def slots(self) -> int:
@@ -53,7 +53,7 @@ def work_of(trajectories: list[list[int]], turns: int, options) -> Work:
 
 
 def our_profiling(receive, send, work: Work) -> None:
-    """Our side: answers a number with seconds."""
+    """Our side: answers every number with the seconds that a round took."""
     mesh = peers.our_mesh(peers.devices_for(work.rows))
     config, params = peers.load_policy(mesh)
     actor = Actor(
@@ -77,7 +77,7 @@ def our_profiling(receive, send, work: Work) -> None:
 
 
 def transformers_profiling(receive, send, work: Work, batch: int) -> None:
-    """The peer: `batch` turns at a time."""
+    """The peer, which samples `batch` turns at a time."""
     import torch
 
     policy, pad = peers.load_torch().eval(), peers.embedded_chat().tokenizer.pad_token_id

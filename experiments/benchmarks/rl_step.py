@@ -1,8 +1,8 @@
-"""One GRPO step, rollouts and update, against TRL and plain transformers on the same machine:
+"""One GRPO step, rollouts and update, compared with TRL and plain transformers on the same machine:
 `python experiments/benchmarks/rl_step.py --prompt=1024 --group=8 --completion=32`
 
 Steps: (1) `--prompts` prompts of exactly `--prompt` tokens; (2) each side samples `--group` completions of
-exactly `--completion` tokens for each; (3) a reward that costs nothing, group advantages; (4) one optimizer
+exactly `--completion` tokens for each; (3) a reward that takes no time, group advantages; (4) one optimizer
 step over all of them. Sides take turns, `--runs` times after a first round that is not counted (compilation,
 memory, threads); numbers are medians. Same weights, float32, temperature 1, no KL, AdamW.
 
@@ -10,8 +10,8 @@ ours   Actor, batches.grpo_batch and Learner.step: packing and transfers include
 trl    GRPOTrainer's own loop: `transformers.generate` (there is no vLLM here), no gradient checkpointing
 torch  by hand: one `generate`, forward and backward over the padded batch with logits of completions only
 
-Both peers use SDPA attention, grouped products of experts, and whichever of `--peer_rows` sequences per
-backward pass is fastest. Prompts share no prefix: only the group is shared.
+Both peers use SDPA attention, grouped products of experts, and whichever number of sequences per backward
+pass in `--peer_rows` is fastest. Different prompts share no prefix; only the completions of a group do.
 
 Left out: verifiers, tokenization and chat templates, logging, checkpoints, compilation; stop tokens, which
 end completions early. `--peers=` (empty) times our side alone.
@@ -25,7 +25,7 @@ import peers
 
 
 def sides_of(options, prompts, settings: peers.Settings) -> tuple[dict[str, peers.Side], dict[str, int]]:
-    """Every side, and how many sequences a peer takes at a time."""
+    """(every side by name, how many sequences each peer processes at a time)."""
     sizes = (prompts, options.group, options.completion)
     sides, rows = {"ours": peers.Side(peers.our_step, *sizes, settings)}, {}
     total = len(prompts) * options.group

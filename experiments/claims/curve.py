@@ -1,8 +1,8 @@
 """Success along training: `python experiments/claims/curve.py RUN_DIRECTORY...`
 
-Every checkpoint that a run kept plays the held-out episodes, under the run's own seed and sampling. Writes
-curve.json into the run's directory: a point per checkpoint with the rollout turns and the seconds that were
-spent up to it, profiling included. What pi_0 scores is the run's own evaluation.
+Every checkpoint that a run kept plays the held-out episodes with the run's seed and sampling. Writes
+curve.json into the run's directory: one point per checkpoint with the rollout turns and the seconds spent
+up to it, including profiling. The score of pi_0 is taken from the run's own evaluation.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pivotrl_jax.trajectories import sources
 
 
 def spent(workdir: Path) -> list[dict]:
-    """Per step: rollout turns and seconds from the start, profiling included."""
+    """Per step: rollout turns and seconds since the start, including profiling."""
     facts = json.loads((workdir / "run.json").read_text("utf-8"))
     c, lines = facts["config"], (workdir / "metrics.jsonl").read_text("utf-8").splitlines()
     by_step = {line["step"]: line for line in map(json.loads, lines)}
@@ -41,7 +41,7 @@ def spent(workdir: Path) -> list[dict]:
 
 
 def curve(workdir: Path) -> list[dict]:
-    """A point per kept checkpoint, pi_0 first."""
+    """One point per checkpoint of the run, pi_0 first."""
     config = ml_collections.ConfigDict(json.loads((workdir / "run.json").read_text("utf-8"))["config"])
     config.workdir = str(workdir / "curve")
     run = run_lib.open_run(config)

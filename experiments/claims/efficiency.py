@@ -1,4 +1,4 @@
-"""What a level of success costs: rollout turns and seconds along two methods' training curves."""
+"""What it costs two methods to reach a level of success: rollout turns and seconds along training curves."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ REPEATS = 2000
 
 
 def read(base: Path, name: str, seeds: list[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """(cost -> [S, P], episodes won [S, P, N]) of P checkpoints, by curve.py."""
+    """(cost -> [S, P], episodes won [S, P, N]) of P checkpoints, as curve.py wrote them."""
     files = [runs.workdir_of(base, name, seed) / "curve.json" for seed in seeds]
     if missing := [str(file.parent) for file in files if not file.is_file()]:
         raise SystemExit(f"run experiments/claims/curve.py {' '.join(missing)}")
@@ -21,8 +21,8 @@ def read(base: Path, name: str, seeds: list[int]) -> tuple[dict[str, np.ndarray]
 
 
 def needed(cost_P: np.ndarray, success_P: np.ndarray, level: float) -> float:
-    """The cost at which the curve first reaches `level`, straight between checkpoints; inf if it never
-    does."""
+    """The cost at which the curve first reaches `level`, interpolated linearly between checkpoints; inf if it
+    never does."""
     if success_P[0] >= level:
         return 0.0
     for i in range(1, len(cost_P)):
@@ -33,8 +33,9 @@ def needed(cost_P: np.ndarray, success_P: np.ndarray, level: float) -> float:
 
 
 def matched(base: Path, seeds: list[int]) -> dict:
-    """Costs of both methods at the success that both reach, the lower of their best; and end-to-end RL's
-    over PivotRL's, with a 95 % bootstrap over seeds and tasks (the level is drawn anew each time)."""
+    """The costs of both methods at the success that both reach (the lower of their best), and the ratio of
+    end-to-end RL's cost to PivotRL's, with a 95 % bootstrap over seeds and tasks; every resample computes the
+    level again."""
     both = {name: read(base, name, seeds) for name in ("pivotrl", "e2e_rl")}
     rng = np.random.default_rng(0)
     N = both["pivotrl"][1].shape[2]

@@ -1,4 +1,4 @@
-"""Numbers of finished runs, pooled over seeds: means with 95 % intervals over seeds and tasks at once."""
+"""Numbers of finished runs, pooled over seeds: means with 95 % intervals over both seeds and tasks."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ REPEATS = 4000
 
 
 def finished(base: Path, name: str) -> list[int]:
-    """The seeds of which this run is done."""
+    """The seeds for which this run is finished."""
     found = [p.parent for p in base.glob(f"{name}/seed*/evaluation.json")]
     return sorted(int(p.name.removeprefix("seed")) for p in found)
 
@@ -25,7 +25,7 @@ def series(base: Path, name: str, seed: int, when: str) -> dict[str, tuple[list[
 
 
 def stacked(base: Path, name: str, seeds: list[int], when: str, measure: str) -> tuple[np.ndarray, list[str]]:
-    """(values [S, N], cluster of each of the N tasks). Raises ValueError when seeds saw other tasks."""
+    """(values [S, N], cluster of each of the N tasks). Raises ValueError when seeds have different tasks."""
     each = [series(base, name, seed, when)[measure] for seed in seeds]
     clusters = each[0][1]
     if any(other != clusters for _, other in each):
@@ -34,10 +34,10 @@ def stacked(base: Path, name: str, seeds: list[int], when: str, measure: str) ->
 
 
 def interval(values_SN: np.ndarray, clusters: list[str]) -> dict[str, float]:
-    """Mean and 95 % bootstrap interval, seeds and clusters of tasks both drawn with replacement.
+    """Mean and 95 % bootstrap interval; seeds and clusters of tasks are both resampled with replacement.
 
-    Of S seeds drawn so, the means vary by (S - 1) / S of what they should; the seeds' own means are spread by
-    the root of that first.
+    When S seeds are resampled, the variance of their mean is (S - 1) / S of what it should be. To correct
+    this, the means of the seeds are first spread out by the root of S / (S - 1).
     """
     S = len(values_SN)
     if S > 1:
@@ -75,7 +75,7 @@ def versus(base: Path, one: str, other: str, measure: str, seeds: list[int]) -> 
 
 
 def common(base: Path, names: list[str]) -> list[int]:
-    """The seeds of which all these runs are done."""
+    """The seeds for which all these runs are finished."""
     return sorted(set.intersection(*(set(finished(base, name)) for name in names)))
 
 

@@ -1,12 +1,12 @@
 """The training runs behind the claims: `python experiments/claims/runs.py --runs=pivotrl,sft --seeds=0,1,2`
 
 Every run is one `python -m pivotrl_jax.train --config=configs/bfcl.py` with the overrides below, in
-`runs/claims/{name}/seed{n}`; finished ones are left as they are. A seed changes the demonstrations, the
-order of training and all sampling; held-out tasks and pi_0 are the same throughout. What pi_0 itself scores
-under a seed's sampling is computed once and copied into the other runs of that seed.
+`runs/claims/{name}/seed{n}`; finished runs are left as they are. A seed changes the demonstrations, the order
+of training and all sampling; held-out tasks and pi_0 are the same for all seeds. The score of pi_0 with a
+seed's sampling is computed once and copied into the other runs of that seed.
 
-`--jobs=N` makes N runs at a time, each on a core of its own: two single-core runs beside each other take far
-less time than two two-core runs in a row.
+`--jobs=N` runs N at a time, each on a core of its own: two single-core runs side by side take far less time
+than two two-core runs in a row.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-KEEP = ["grpo.keep_checkpoints=20"]  # all of them, for curve.py
+KEEP = ["grpo.keep_checkpoints=20"]  # keep all checkpoints, for curve.py
 
-# name -> overrides of configs/bfcl.py. "sft" has the rate and the epochs that sft_choice.py chose.
+# name -> overrides of configs/bfcl.py. "sft" has the learning rate and epochs that sft_choice.py chose.
 RUNS: dict[str, list[str]] = {
     "pivotrl": KEEP,
     "sft": ["method=sft", "sft.learning_rate=1e-3", "sft.epochs=4"],
@@ -33,7 +33,7 @@ RUNS: dict[str, list[str]] = {
     "random_exact": ["method=random_turns", "reward=exact"],
     "e2e_rl": ["method=e2e_rl", *KEEP],
 }
-# profiled again when the batch's reward std is under 0.6 of its start
+# profiles again when the batch's reward std falls below 0.6 of its starting value
 RUNS["reprofile"] = ["reprofile.std_fraction=0.6", "reprofile.std_window=5", "reprofile.most=3"]
 RUNS |= {f"lambda_{x}": [f"profile.lambda_diff={x}"] for x in ("0.3", "0.9")}
 RUNS |= {f"group_{g}": [f"profile.group_size={g}", f"grpo.group_size={g}"] for g in (4, 16)}
@@ -61,14 +61,14 @@ def workdir_of(base: Path, name: str, seed: int) -> Path:
 
 
 def command(name: str, seed: int, workdir: Path, quick: bool, more: list[str] = ()) -> list[str]:
-    """The program's command line for one run."""
+    """The command line of one run."""
     overrides = [f"seed={seed}", f"workdir={workdir}", *RUNS[name], *(QUICK if quick else []), *more]
     flags = [f"--config.{override}" for override in overrides]
     return [sys.executable, "-m", "pivotrl_jax.train", "--config=configs/bfcl.py", *flags]
 
 
 def share_before(base: Path, workdir: Path, seed: int) -> None:
-    """Copy an evaluation of pi_0 of the same seed; the program computes anew if it was made otherwise."""
+    """Copy an evaluation of pi_0 with the same seed. If its settings differ, the program evaluates again."""
     target = workdir / "evaluations" / "before.json"
     if target.is_file():
         return
@@ -79,7 +79,7 @@ def share_before(base: Path, workdir: Path, seed: int) -> None:
 
 
 def run(base: Path, name: str, seed: int, quick: bool, more: list[str] = (), core: int | None = None) -> Path:
-    """Make sure that this run is done, on one core if it is given. Returns its directory."""
+    """Run this unless it is finished, on one core if `core` is given. Returns its directory."""
     workdir = workdir_of(base, name, seed)
     if not (workdir / "evaluation.json").is_file():
         share_before(base, workdir, seed)
@@ -99,7 +99,7 @@ def run(base: Path, name: str, seed: int, quick: bool, more: list[str] = (), cor
 
 
 def run_all(base: Path, wanted: list[tuple[str, int]], quick: bool, more: list[str], jobs: int) -> None:
-    """All these (name, seed), `jobs` at a time."""
+    """Run all these (name, seed), `jobs` at a time."""
     if jobs == 1:
         for name, seed in wanted:
             run(base, name, seed, quick, more)
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("overrides", nargs="*", help="more overrides, name=value")
     options = parser.parse_args()
-    # seeds first: every method has as many as any other
+    # seed by seed, so that at any time all methods have about equally many
     wanted = [(name, int(seed)) for seed in options.seeds.split(",") for name in options.runs.split(",")]
     run_all(options.base.resolve(), wanted, options.quick, options.overrides, options.jobs)
 

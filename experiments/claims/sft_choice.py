@@ -1,7 +1,8 @@
 """SFT's learning rate and epochs, chosen on validation tasks: `python experiments/claims/sft_choice.py`
 
-The rival gets its best recipe: every pair is trained on seed 0's demonstrations and scored on 100 tasks drawn
-with another seed than the held-out ones. Prints a line per pair, best first, and writes sft_choice.json.
+This gives the rival its best recipe: every pair is trained on seed 0's demonstrations and scored on 100 tasks
+drawn with a different seed than the held-out ones. Prints a line per pair, best first, and writes
+sft_choice.json.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Numbers and figures of finished runs: `python experiments/claims/tables.py [--base=runs/claims] [NAME...]`
 
 Names are folders of experiments/: table_in_domain, table_out_of_domain, ablations, e2e_efficiency,
-variance_collapse. Each gets results.json and figure.svg under --out. Seeds are those that all compared runs
-have; a comparison whose runs are not there is left out.
+variance_collapse. Each gets results.json and figure.svg under --out. A comparison uses the seeds that all its
+runs have; it is left out if its runs are missing.
 """
 
 import argparse
@@ -19,10 +19,10 @@ import runs
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-matplotlib.rcParams["svg.hashsalt"] = "claims"  # the same file for the same numbers
+matplotlib.rcParams["svg.hashsalt"] = "claims"  # so that the same numbers give the same file
 
 EXPERIMENTS = runs.ROOT / "experiments"
-DEMONSTRATIONS = {  # what is demonstrated -> the two runs on it
+DEMONSTRATIONS = {  # kind of demonstrations -> the two runs trained on them
     "16": ("pivotrl_16", "sft_16"),
     "64": ("pivotrl", "sft"),
     "256": ("pivotrl_256", "sft_256"),
@@ -33,7 +33,7 @@ SWEPT = ("reprofile", "lambda_0.3", "lambda_0.9", "group_4", "group_16")
 
 
 def bars(ax, names: list[str], entries: list[dict], base: float | None, shift: float = 0.0, **kw) -> None:
-    """Values with their intervals; `base` as a dotted line."""
+    """Draw values with their intervals, and `base` as a dotted line."""
     values = np.array([e["value"] for e in entries])
     spread = np.array([[e["value"] - e["low"] for e in entries], [e["high"] - e["value"] for e in entries]])
     style = {"width": 0.7, "color": "#7a9cc6"} | kw
@@ -69,7 +69,7 @@ def compared(base: Path, names: list[str], measures: list[str]) -> dict:
 
 
 def table_in_domain(base: Path, out: Path) -> dict:
-    """Base, SFT and PivotRL on held-out episodes and turns, by what was demonstrated."""
+    """Base, SFT and PivotRL on held-out episodes and turns, for each kind of demonstrations."""
     found = compared(base, ["pivotrl", "sft"], ["episode_success", "call_turn_pass", "text_turn_pass"])
     sweep = {
         told: compared(base, list(names), ["episode_success", "call_turn_pass", "out_of_domain"])
@@ -91,7 +91,7 @@ def table_in_domain(base: Path, out: Path) -> dict:
 
 
 def table_out_of_domain(base: Path, out: Path) -> dict:
-    """The skills of pi_0 that nobody trains, overall and by family."""
+    """The skills of pi_0 that no run trains, overall and by family."""
     seeds = pooling.common(base, ["pivotrl", "sft"])
     families = [m for m in pooling.series(base, "pivotrl", seeds[0], "after") if m.startswith("family:")]
     found = compared(base, ["pivotrl", "sft"], ["out_of_domain", *families])
@@ -111,7 +111,7 @@ def table_out_of_domain(base: Path, out: Path) -> dict:
 
 
 def ablations(base: Path, out: Path) -> dict:
-    """No filter, exact reward, neither; and what is there of lambda_diff and group size."""
+    """Ablations: no filter, exact reward, neither; and lambda_diff and group size, as far as runs exist."""
     names = [n for n in ("pivotrl", "random_turns", "exact", "random_exact") if pooling.finished(base, n)]
     measures = ["episode_success", "call_turn_pass", "out_of_domain"]
     found = compared(base, names, measures)
@@ -136,7 +136,7 @@ def ablations(base: Path, out: Path) -> dict:
 
 
 def e2e_efficiency(base: Path, out: Path) -> dict:
-    """Success against rollout turns and seconds, PivotRL (profiling included) and end-to-end RL."""
+    """Success against rollout turns and seconds, for PivotRL (including profiling) and end-to-end RL."""
     found = compared(base, ["pivotrl", "e2e_rl"], ["episode_success", "call_turn_pass", "out_of_domain"])
     found |= efficiency.matched(base, found["seeds"])
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
@@ -153,7 +153,7 @@ def e2e_efficiency(base: Path, out: Path) -> dict:
 
 
 def variance_collapse(base: Path, out: Path) -> dict:
-    """Reward std of groups over training: pivots against random turns."""
+    """The reward std of groups over training: pivots compared with random turns."""
     names = ["pivotrl", "random_turns"]
     seeds = pooling.common(base, names)
     figure, ax = plt.subplots(figsize=(6, 3.4))
@@ -190,14 +190,14 @@ TABLES = {
 
 
 def commit() -> str:
-    """The last commit that touched what the runs execute."""
+    """The last commit that changed code that the runs execute."""
     paths = ["pivotrl_jax", "configs"]
     command = ["git", "log", "-1", "--format=%h", "--", *paths]
     return subprocess.run(command, cwd=runs.ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def make(base: Path, out: Path, names: list[str]) -> None:
-    """Write these tables of the runs in `base` into folders of `out`."""
+    """Write the tables `names` of the runs in `base` to folders of `out`."""
     for name in names:
         (out / name).mkdir(parents=True, exist_ok=True)
         found = {"config": "configs/bfcl.py", "commit": commit(), **TABLES[name](base, out)}

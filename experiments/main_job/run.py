@@ -1,9 +1,9 @@
 """The main job over several seeds: `python experiments/main_job/run.py --seeds=0,1,2`
 
-Runs `python -m pivotrl_jax.train --config=configs/bfcl.py` once per seed (finished seeds are read back),
-then pools: every measure's change from pi_0, averaged over seeds task by task, with a 95 % bootstrap over
-tasks. Seeds change the demonstrations, the pivots' order and all sampling; the held-out tasks and pi_0 are
-the same throughout. Prints a table and writes results.json beside itself.
+Runs `python -m pivotrl_jax.train --config=configs/bfcl.py` once per seed (the results of finished seeds are
+read), then pools them: the change of every measure from pi_0, averaged over seeds task by task, with a 95 %
+bootstrap over tasks. Seeds change the demonstrations, the pivots' order and all sampling; the held-out tasks
+and pi_0 are the same for all seeds. Prints a table and writes results.json beside this file.
 
 Left out: the spread over pretraining seeds (there is one pi_0).
 """
@@ -27,7 +27,7 @@ def results_of(workdir: Path, name: str) -> dict:
 
 
 def pooled(workdirs: list[Path]) -> dict[str, dict]:
-    """Measure -> before, after and change, averaged over seeds per task, intervals over tasks."""
+    """Measure -> before, after and change, averaged over seeds per task, with intervals over tasks."""
     before = [measures.series(results_of(w, "before")) for w in workdirs]
     after = [measures.series(results_of(w, "after")) for w in workdirs]
     out = {}

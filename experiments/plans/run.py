@@ -1,9 +1,9 @@
-"""Plans of real models on real machines, none of which is here: `python experiments/plans/run.py [NAME ...]`
+"""Plans of real models on real machines, without these machines: `python experiments/plans/run.py [NAME ...]`
 
-For every case a few meshes are compiled (`python -m pivotrl_jax.plan`, one process each, minutes), the one
-that fits with the lowest floor is marked, and results.json and the table of README.md are written anew. With
-names only those cases run; the others keep their results. Nothing is downloaded; `pip install -e '.[plan]'`
-first.
+For every case it compiles a few meshes (`python -m pivotrl_jax.plan`, a process of minutes for each), marks
+the mesh with the lowest floor among those that fit, and rewrites results.json and the table of README.md. If
+names are given, only those cases run; the others keep their results. Nothing is downloaded. It needs
+`pip install -e '.[plan]'`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ LORA = ["model.lora.rank=16", "model.param_dtype=bfloat16"]
 ONE_ROW = ["grpo.batch.rows=1", "grpo.microbatch_rows=1"]
 
 # name: device, checkpoint, meshes, overrides of configs/bfcl.py:qwen3_30b_a3b (rows of 32,768 slots, 64 x 16
-# rollouts of up to 4,096 tokens, rows rounded up to the devices)
+# rollouts of up to 4,096 tokens, the number of rows rounded up to a multiple of the devices)
 CASES = {
     "30B-A3B on 8 x H200": ("h200", B30, ["fsdp:8", "fsdp:2,expert:4"], []),
     "30B-A3B with LoRA on one H200": ("h200", B30, ["data:1"], [*LORA, *ONE_ROW]),
@@ -38,7 +38,7 @@ CASES = {
     "235B-A22B on v5p 8x8x4": (
         "v5p:8x8x4",
         "Qwen/Qwen3-235B-A22B-Thinking-2507",
-        # 256 devices are more than experts: spread over all of them a decode copy would not divide
+        # fewer experts than devices (256), so a decode copy split over all devices would not divide
         ["fsdp:64,expert:4", "data:2,fsdp:32,expert:4", "fsdp:32,expert:4,tensor:2"],
         [],
     ),
@@ -46,7 +46,7 @@ CASES = {
 
 
 def plan(device: str, checkpoint: str, mesh: str, overrides: list[str]) -> dict:
-    """The JSON of one plan, or {"error": its sentence}."""
+    """The JSON of one plan, or {"error": message}."""
     flags = [f"--config.{o}" for o in (f"model.checkpoint={checkpoint}", *overrides)]
     config = "--config=configs/bfcl.py:qwen3_30b_a3b"
     command = [
@@ -79,7 +79,7 @@ def slowest(floors: dict[str, float]) -> str:
 
 
 def cost(page: dict) -> tuple[float, int]:
-    """Floors that differ by less than half a per cent are equal; then the smaller peak wins."""
+    """Sort key: floors less than half a per cent apart count as equal; then the smaller peak wins."""
     return round(200 * math.log(page["floor_seconds_per_step"])), max(page["peak_bytes"].values())
 
 

@@ -1,20 +1,21 @@
-"""Theorem 3.2 (i) on a real policy: gradient norms at the turns of the toolbox world, against profiles.
+"""Theorem 3.2 (i) on a real policy: gradient norms at the turns of the toolbox world, compared with profiles.
 
-At every candidate two independent samples of G completions are drawn from pi_0 (PRNG streams of their own):
-the profile, by the project's own profiling, and the gradient's sample. From the gradient's sample come
+At every candidate two independent samples of G completions are drawn from pi_0, with separate PRNG streams:
+the profile, by the project's own profiling, and the gradient's sample. From the gradient's sample it computes
 
     g      (1/G) sum_i (r_i - mean) s_i, with s_i the gradient of log pi(completion_i) in all parameters
     F      (1/G) sum_i s_i s_i^T
     norms  sqrt(g^T (F + damping)^+ g), |g|, and |g| / (std + eps): the length of plain GRPO's gradient
 
-and how they go with the profile's reward std over candidates. A group of equal rewards has g = 0 exactly, so
-only mixed groups are differentiated.
+and how these norms correlate with the profile's reward std over candidates. A group of equal rewards has
+g = 0 exactly, so only mixed groups are differentiated.
 
-Undamped, the Fisher norm equals the gradient sample's own std by algebra whenever the scores of its distinct
-completions are linearly independent: N is far above G. What is to be learnt is whether they are (rank), what
-damping does, and whether the direction means anything beyond its sample: `crossfit` takes the slope of the
-reward per unit of Fisher length along the natural gradient, both seen by part of the profile's sample. If the
-direction carried over whole, that were the profile's std; it is the std times a correlation.
+Without damping, the Fisher norm equals the std of the gradient's sample by algebra, whenever the scores of
+its distinct completions are linearly independent (N is far above G). The experiment shows whether they are
+(rank), what damping does, and whether the direction is meaningful beyond its sample. For the last question,
+`crossfit` measures, on part of the profile's sample, the slope of the reward per unit of Fisher length along
+the natural gradient. If the direction carried over perfectly, the slope would be the profile's std; in
+general it is the std times a correlation.
 """
 
 import contextlib
@@ -42,14 +43,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, se
 import theory
 
 ROOT = Path(__file__).resolve().parents[2]
-G, QUICK_G = 32, 8  # of either sample
-SEEN = 16  # completions of the profile's sample that the cross-fit looks at
-SLOTS = (512, 1024, 2048, 4096)  # row lengths, one program each
+G, QUICK_G = 32, 8  # completions in each of the two samples
+SEEN = 16  # completions of the profile's sample that the cross-fit uses
+SLOTS = (512, 1024, 2048, 4096)  # row lengths; each is a program of its own
 COMPUTE = learner.Compute(attention_chunk=128, log_prob_chunk=128, remat="nothing")
-DAMPING = {"1e-4": 1e-4, "1e-2": 1e-2, "1": 1.0}  # times the mean trace of F over the mixed states
+DAMPING = {"1e-4": 1e-4, "1e-2": 1e-2, "1": 1.0}  # in units of the mean trace of F over the mixed states
 CROSSFIT = "1e-2"
 ADVANTAGE_EPS = 1e-6
-CHECKED = 12  # states where conjugate gradients repeat the Gram matrix's answer
+CHECKED = 12  # states where conjugate gradients check the result from the Gram matrix
 MEASURES = ("std_of_sample", "fisher", *(f"fisher_{d}" for d in DAMPING), "gradient", "grpo_gradient")
 
 
@@ -98,7 +99,7 @@ def std_of(sample: list[Rollout]) -> float:
 
 
 def differentiate(run, prompts, drawn, profiled, most: int) -> list[dict]:
-    """Per candidate its sample's stds and, where the gradient's sample is mixed, the Gram matrix."""
+    """For each candidate, the stds of its samples and, if the gradient's sample is mixed, the Gram matrix."""
 
     @partial(jax.jit, static_argnames="most")
     def scores(params, batch, count, most):
@@ -148,7 +149,7 @@ def add_norms(states: list[dict]) -> float:
 
 
 def weighted_pearson(x, y, weight) -> float:
-    """NaN where x or y does not vary among what has weight."""
+    """Weighted Pearson correlation; NaN if x or y does not vary among the items with weight."""
     if not weight.sum() or np.ptp(x[weight > 0]) == 0 or np.ptp(y[weight > 0]) == 0:
         return float("nan")
     weight = weight / weight.sum()
@@ -157,7 +158,7 @@ def weighted_pearson(x, y, weight) -> float:
 
 
 def bootstrapped(measure, x, y, clusters, seed: int, draws: int = 2000) -> list[float]:
-    """[value, low, high]: a 95 % percentile interval over whole trajectories."""
+    """[value, low, high]: a 95 % percentile interval from resampling whole trajectories."""
     x, y = np.asarray(x), np.asarray(y)
     index = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
     members = [np.flatnonzero([index[c] == i for c in clusters]) for i in range(len(index))]
@@ -169,7 +170,7 @@ def bootstrapped(measure, x, y, clusters, seed: int, draws: int = 2000) -> list[
 
 
 def correlations(states: list[dict], names: list[str], seed: int) -> dict:
-    """Measure -> Pearson and Spearman with the profile's std, each with its interval."""
+    """Measure -> its Pearson and Spearman correlation with the profile's std, each with an interval."""
     profile = [s["std_of_profile"] for s in states]
     return {
         measure: {

@@ -1,14 +1,14 @@
 """Theorem 3.2, both halves: `python experiments/theorem_3_2/run.py [--quick] [--out=DIR]`
 
-    tabular   random softmax policies and rewards: natural-gradient norm against the reward's std, population
-              GRPO score against sigma / beta^2, in float64 (tabular.py)
-    groups    what a group of G samples makes of sigma / beta^2: bias and spread, Monte Carlo
+    tabular   random softmax policies and rewards: natural-gradient norm compared with the reward's std,
+              population GRPO score compared with sigma / beta^2, in float64 (tabular.py)
+    groups    how a group of G samples estimates sigma / beta^2: bias and spread, Monte Carlo
     policy    the embedded checkpoint at the turns of the toolbox world (policy.py)
 
-Prints one JSON line; writes results.json, groups.png and policy.png. `--quick` takes fewer of everything
-(two minutes) and writes under runs/ unless told otherwise.
+Prints one JSON line; writes results.json, groups.png and policy.png. `--quick` takes fewer states and samples
+(two minutes) and writes under runs/ unless --out is given.
 
-Left out: steps along the natural gradient (this is about its length at pi_0), other checkpoints.
+Left out: steps along the natural gradient (the claim is about its length at pi_0), other checkpoints.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Theorem 3.2 at tabular states, in float64: both claims exactly, and what finite groups make of (ii).
+"""Theorem 3.2 at tabular states, in float64: both claims exactly, and claim (ii) for finite groups.
 
 The Fisher matrix, gradients and -d/dbeta log pi_beta come from automatic differentiation (theory.py), never
 from the closed forms that the theorem states.
@@ -20,7 +20,7 @@ import theory
 
 SIZES = (2, 3, 5, 8, 16)  # actions of a tabular state
 GROUPS = (2, 4, 8, 16, 32, 64)
-ADVANTAGE_EPS = 1e-6  # configs/bfcl.py
+ADVANTAGE_EPS = 1e-6  # as in configs/bfcl.py
 
 
 def random_states(rng: np.random.Generator, count: int, size: int, binary: bool):
@@ -41,7 +41,7 @@ def errors(found: np.ndarray, want: np.ndarray) -> dict:
 
 
 def claims(states: int, seed: int) -> dict:
-    """Both claims at random states, half of them with binary rewards."""
+    """Errors of both claims at random states, half of them with binary rewards."""
     sides: dict[str, list[np.ndarray]] = {"norm": [], "std": [], "score": [], "std_over_beta2": []}
 
     def compute(logit_A, reward_A, beta):
@@ -71,7 +71,7 @@ def claims(states: int, seed: int) -> dict:
     }
 
 
-# a state's name: probabilities under the tilted policy, rewards
+# name of a state -> (probabilities under the tilted policy, rewards)
 EXAMPLES = {
     "pass rate 0.5": ([0.5, 0.5], [0.0, 1.0]),
     "pass rate 0.1": ([0.9, 0.1], [0.0, 1.0]),
@@ -81,23 +81,23 @@ EXAMPLES = {
 
 
 def exact_mean(pass_rate: float, size: int) -> float:
-    """E[std of `size` Bernoulli samples] over the population's std: what the Monte Carlo must hit."""
+    """E[std of `size` Bernoulli samples] over the population's std: what the Monte Carlo must agree with."""
     k = np.arange(size + 1)
     chance = np.array([math.comb(size, i) * pass_rate**i * (1 - pass_rate) ** (size - i) for i in k])
     return float(chance @ np.sqrt(k * (size - k)) / size / math.sqrt(pass_rate * (1 - pass_rate)))
 
 
 def groups(draws: int, seed: int, beta: float = 1.0) -> dict:
-    """Estimate (1/G) sum_i A_i (-d/dbeta log pi(a_i)) over sigma / beta^2: mean, standard error, spread.
+    """The estimate (1/G) sum_i A_i (-d/dbeta log pi(a_i)) over sigma / beta^2: mean, standard error, spread.
 
-    Actions come from pi_beta; A_i is advantages.group_advantages, the score automatic differentiation.
+    Actions come from pi_beta, A_i from advantages.group_advantages, the score from automatic differentiation.
     """
     found = {}
     for number, (name, (p, reward_A)) in enumerate(EXAMPLES.items()):
         rng = np.random.default_rng([seed, 2, number])
         p_A, reward_A = np.asarray(p, np.float64), np.asarray(reward_A, np.float64)
         with jax.enable_x64(True):
-            log_prob_A = jnp.log(p_A) - reward_A / beta  # pi_0, so that pi_beta is p
+            log_prob_A = jnp.log(p_A) - reward_A / beta  # log pi_0, chosen so that pi_beta is p
             score_A = np.asarray(theory.path_score(log_prob_A, jnp.asarray(reward_A), jnp.float64(beta)))
             want = float(theory.population_grpo_score(log_prob_A, jnp.asarray(reward_A), jnp.float64(beta)))
         found[name] = {}

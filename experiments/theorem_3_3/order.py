@@ -1,15 +1,15 @@
 """Theorem 3.3 on real policies: do checkpoints keep the order that pi_0 gives task-unrelated actions?
 
-States and actions are fixed by pi_0, and the same for every checkpoint:
+States and actions are chosen with pi_0, and are the same for every checkpoint:
 
-    skills    out-of-domain questions; actions are distinct completions drawn from pi_0, the answer, and the
-              answers of other questions of the family
-    toolbox   held-out turns of the toolbox world; actions are completions drawn from pi_0, answers to
-              out-of-domain questions and other turns' demonstrations, as far as the verifier rejects them:
-              all of them lie outside M(s)
+    skills    out-of-domain questions; actions are distinct completions sampled from pi_0, the answer, and the
+              answers to other questions of the family
+    toolbox   held-out turns of the toolbox world; actions are completions sampled from pi_0, answers to
+              out-of-domain questions and demonstrations of other turns, but only those that the verifier
+              rejects, so that all of them lie outside M(s)
 
-Per state: Kendall's tau-b between log-probs under pi_0 and under the checkpoint, and the standard deviation
-of log pi / pi_0 over the actions. The KL-least policy of the theorem has tau = 1 and deviation 0.
+Measured per state: Kendall's tau-b between log-probs under pi_0 and under the checkpoint, and the standard
+deviation of log pi / pi_0 over the actions. The KL-least policy of the theorem has tau = 1 and deviation 0.
 """
 
 import dataclasses
@@ -33,14 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, se
 import theory
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLES = 16  # drawn from pi_0 per state
-OTHERS = 12  # actions of each kind that are not drawn
-FEWEST = 3  # actions, below which an order says nothing
+SAMPLES = 16  # completions sampled from pi_0 per state
+OTHERS = 12  # actions of each other kind
+FEWEST = 3  # states with fewer actions are left out: their order would mean little
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """A prompt and the actions whose order is asked for, as token ids."""
+    """A prompt and the actions whose order is compared, as token ids."""
 
     kind: str
     cluster: str
@@ -49,7 +49,7 @@ class State:
 
 
 def noisy_copy(source: Path, directory: Path, scale: float, seed: int) -> Path:
-    """A checkpoint whose every array has normal noise of `scale` times its own root mean square."""
+    """A copy of a checkpoint with normal noise of `scale` times its root mean square added to every array."""
     config = hf_config.load_config(source, "float32")
     params = hf.load_params(source, config, "float32")
     rng = np.random.default_rng([seed, 4])
@@ -117,7 +117,7 @@ def toolbox_states(run, actor, params, data, stream) -> list[State]:
 
 
 def log_probs(checkpoint: Path, states: list[State]) -> list[np.ndarray]:
-    """log pi(action | state) of every state's actions, float64."""
+    """log pi(action | state) for the actions of every state, float64."""
     scorer = score.Scorer(checkpoint, "float32")
     pairs = [(state.prompt, action) for state in states for action in state.actions]
     flat = iter(scorer([[*prompt, *action] for prompt, action in pairs]))
@@ -128,7 +128,7 @@ def log_probs(checkpoint: Path, states: list[State]) -> list[np.ndarray]:
 
 
 def compare(before: list[np.ndarray], seeds: list[list[np.ndarray]]) -> dict[str, np.ndarray]:
-    """Per state: tau-b and the standard deviation of log pi / pi_0, means over a policy's seeds."""
+    """Per state: tau-b and the standard deviation of log pi / pi_0, averaged over a policy's seeds."""
     tau_SN = [[theory.kendall_tau(a, b) for a, b in zip(before, after)] for after in seeds]
     deviation_SN = [[np.std(b - a) for a, b in zip(before, after)] for after in seeds]
     return {"tau": np.mean(tau_SN, axis=0), "deviation": np.mean(deviation_SN, axis=0)}
@@ -139,8 +139,8 @@ def interval(values: intervals.Interval) -> list[float]:
 
 
 def summarise(states: list[State], found: dict[str, dict[str, np.ndarray]]) -> dict:
-    """Kind -> policy -> mean tau and deviation with bootstrap intervals over items or trajectories; and the
-    first policy's less each other's, state by state."""
+    """Kind -> policy -> mean tau and deviation, with bootstrap intervals over items or trajectories; also the
+    paired differences by state, the first policy minus each other one."""
     page = {}
     for kind in dict.fromkeys(state.kind for state in states):
         at = [i for i, state in enumerate(states) if state.kind == kind]
@@ -161,7 +161,7 @@ def summarise(states: list[State], found: dict[str, dict[str, np.ndarray]]) -> d
 
 
 def measure(reference: Path, policies: dict[str, list[Path]], quick: bool, seed: int) -> tuple[dict, dict]:
-    """({kind: {policy: taus}}, summary). A policy is the checkpoints of its seeds."""
+    """({kind: {policy: taus}}, summary). `policies` has the checkpoints of each policy's seeds."""
     began = time.perf_counter()
     config = settings(reference, quick, seed)
     run = run_lib.open_run(config)

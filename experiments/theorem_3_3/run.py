@@ -1,15 +1,15 @@
 """Theorem 3.3: `python experiments/theorem_3_3/run.py [--policies='pivotrl=DIRS,sft=DIRS'] [--quick]`
 
-    tabular   the KL-least policy with a target mass on M(s), found by Newton's method, against the closed
-              form; and what three ways of raising the same mass do to the ratios of pi_0
+    tabular   the KL-least policy with a target mass on M(s), found by Newton's method, compared with the
+              closed form; and how three ways of reaching the same mass change the ratios of pi_0
     order     at fixed states, how far checkpoints keep the order that pi_0 gives task-unrelated actions
-              (order.py); copies of the reference with random noise are the yardstick
+              (order.py); for comparison, the same with copies of the reference with random noise
 
 Prints one JSON line; writes results.json, tabular.png and order.png. `--quick` takes fewer states and writes
-under runs/ unless told otherwise.
+under runs/ unless --out is given.
 
 Left out: training the policies. Give checkpoints in Hugging Face layout, stopped at matched in-domain
-accuracy; DIRS is a pattern, e.g. runs/claims/pivotrl/seed*/hf, whose directories are the policy's seeds.
+accuracy. DIRS is a pattern, e.g. runs/claims/pivotrl/seed*/hf, whose directories are the policy's seeds.
 """
 
 import glob
@@ -34,11 +34,11 @@ POLICIES = flags.DEFINE_list(
     "policies", [], "name=directories (a pattern), one a seed; the first is set against the others."
 )
 
-NOISE = (0.02, 0.05)  # of the yardstick, relative to each array's own scale
+NOISE = (0.02, 0.05)  # of the noisy copies, relative to the root mean square of each array
 
 
 def policies_of(asked: list[str], reference: Path, seed: int) -> dict[str, list[Path]]:
-    """Name -> directories: what is asked for, then noisy copies of the reference."""
+    """Name -> directories: the requested policies, then noisy copies of the reference."""
     pairs = [entry.partition("=") for entry in asked]
     found = {name: sorted(map(Path, glob.glob(pattern))) for name, _, pattern in pairs}
     if wrong := [name for name, paths in found.items() if not paths or not all(p.is_dir() for p in paths)]:

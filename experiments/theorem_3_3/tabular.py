@@ -1,5 +1,5 @@
-"""Theorem 3.3 at tabular states, in float64: the KL-least policy found by Newton's method against the closed
-form, and three ways of training to the same mass on M(s)."""
+"""Theorem 3.3 at tabular states, in float64: the KL-least policy found by Newton's method compared with the
+closed form, and three ways of training to the same mass on M(s)."""
 
 import sys
 from functools import partial
@@ -20,8 +20,8 @@ MOST_STEPS = 20_000
 
 
 def random_states(rng: np.random.Generator, count: int, size: int):
-    """(log pi_0, M(s) as 0 and 1, target mass, demonstration in M(s)): M(s) is neither empty nor everything,
-    the mass is above pi_0's."""
+    """(log pi_0, M(s) as 0 and 1, target mass, demonstration in M(s)). M(s) is neither empty nor everything;
+    the target mass is above that of pi_0."""
     logit_SA = rng.normal(size=(count, size)) * 2
     log_prob_SA = logit_SA - np.log(np.exp(logit_SA).sum(1, keepdims=True))
     inside_SA = (rng.random((count, size)) < 0.4).astype(np.float64)
@@ -34,7 +34,7 @@ def random_states(rng: np.random.Generator, count: int, size: int):
 
 
 def spread(log_ratio_A, member_A):
-    """Largest less smallest log(pi / pi_0) among members: 0 when their ratios are pi_0's."""
+    """Largest minus smallest log(pi / pi_0) among members: 0 when their ratios are those of pi_0."""
     return jnp.where(member_A, log_ratio_A, -jnp.inf).max() - jnp.where(member_A, log_ratio_A, jnp.inf).min()
 
 
@@ -67,7 +67,7 @@ DIRECTIONS = {"SFT on one demonstration": sft, "gradient of J": plain, "natural 
 
 
 def train(direction, log_prob_A, inside_A, mass, demonstration):
-    """log pi at the end of the path along `direction` from pi_0, where the mass on M(s) is reached."""
+    """log pi at the end of the path along `direction` from pi_0, where M(s) has the target mass."""
 
     def short(state):
         logit_A, steps = state
@@ -82,7 +82,7 @@ def train(direction, log_prob_A, inside_A, mass, demonstration):
 
 
 def least_kl(states: int, seed: int, sizes=SIZES) -> dict:
-    """Newton's policy against the closed form, and its ratios inside and outside M(s)."""
+    """How far Newton's policy is from the closed form, and its ratios inside and outside M(s)."""
 
     def compute(log_prob_A, inside_A, mass, demonstration):
         found_A, residual = theory.least_kl_numeric(log_prob_A, inside_A, mass, NEWTON_STEPS)
@@ -106,7 +106,7 @@ def least_kl(states: int, seed: int, sizes=SIZES) -> dict:
 
 
 def paths(states: int, seed: int, size: int = 16) -> tuple[dict, dict]:
-    """(medians per way of training, one state for the figure): what reaching the mass did to ratios."""
+    """(medians per way of training, one state for the figure): how reaching the mass changed ratios."""
     rng = np.random.default_rng([seed, 2])
     drawn = random_states(rng, states, size)
     log_prob_SA, inside_SA, mass_S, _ = drawn

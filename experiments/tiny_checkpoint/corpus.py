@@ -1,11 +1,11 @@
 """The pretraining corpus: `python experiments/tiny_checkpoint/corpus.py --phase=copy --tokens=250000
 --out=copy.npz`.
 
-Three phases, in the order they are learned: "copy" (pure copying, nothing else), "calls" (induction, single
-calls with one or two functions, skills) and "episodes" (whole conversations about invented services, a little
-of the toolbox world, skills, induction). Everything is chat, rendered as the checkpoint's template renders it
-(`render` is a fast twin of chat_template.jinja; a test holds them equal), and only what the assistant says,
-with its stop token, is trained.
+There are three phases, in the order they are learned: "copy" (pure copying, nothing else), "calls"
+(induction, single calls with one or two functions, skills) and "episodes" (whole conversations about invented
+services, a little of the toolbox world, skills, induction). Everything is chat, rendered as by the
+checkpoint's template (`render` is a fast equivalent of chat_template.jinja; a test compares the two). Only
+what the assistant says is trained, with its stop token.
 
 Left out: packing into rows; pretrain.py does that.
 """
@@ -90,14 +90,14 @@ def chat(question: str, answer: str) -> Example:
 
 
 def copying(rng: random.Random, words: list[str]) -> Example:
-    """Phase 1: repeat a quoted word list, or put its first word into JSON. Nothing else."""
+    """For pure copying: repeat a list of quoted words, or put its first word into JSON."""
     chosen = rng.sample(words, rng.randint(2, 12))
     listed = " ".join(f'"{w}"' for w in chosen)
     return chat(listed, listed if rng.random() < 0.75 else json.dumps({"name": chosen[0]}))
 
 
 def induction(rng: random.Random, words: list[str]) -> Example:
-    """Find something said before by what stood next to it."""
+    """Find earlier text by what stood next to it."""
     kind = rng.randrange(5)
     chosen = rng.sample(words, 12)
     n = rng.randint(2, 6)
@@ -125,7 +125,8 @@ def induction(rng: random.Random, words: list[str]) -> Example:
 
 
 class Skills:
-    """Skill items of the pretraining half, drawn in blocks: families that memorise get a larger share."""
+    """Skill items of the pretraining split, drawn in blocks. Families that need memorising get a larger
+    share."""
 
     weights = {"facts": 2.0, "add": 2.0, "subtract": 2.0, "sort": 1.5}
 
@@ -144,7 +145,7 @@ class Skills:
 
 
 class Toolbox:
-    """Trajectories of the toolbox world's pretraining rows, drawn in blocks."""
+    """Trajectories of the toolbox world's pretraining tasks, generated in blocks."""
 
     def __init__(self, seed: int):
         self.seed, self.block, self.waiting = seed, 0, []
@@ -159,7 +160,8 @@ class Toolbox:
 
 
 def value_pool() -> list[str]:
-    """Values of generic services: none that the toolbox's train or test rows use, none of other meaning."""
+    """Values for generic services. None of them occurs in the toolbox's train or test rows or has another
+    meaning in the language."""
     from pivotrl_jax.environments.toolbox import values
 
     taken = held_values() | (language.all_words() - set(language.VALUES))
@@ -168,14 +170,14 @@ def value_pool() -> list[str]:
 
 
 def held_values() -> set[str]:
-    """Values of the toolbox's train and test rows: only ever seen in pure copying."""
+    """Values of the toolbox's train and test rows, which pretraining shows only in pure copying."""
     from pivotrl_jax.environments.toolbox import values
 
     return {w for words in values.WORDS.values() for split in ("train", "test") for w in words[split]}
 
 
 def all_words() -> list[str]:
-    """Every word of any part of the project's small language, toolbox values included: for pure copying."""
+    """Every word of the project's small language, including toolbox values, for pure copying."""
     from pivotrl_jax.environments.toolbox import all_words as toolbox_words
 
     return sorted(skills.all_words() | language.all_words() | set(toolbox_words()))
@@ -210,7 +212,7 @@ def makers(seed: int) -> dict[str, Callable[[random.Random], Example]]:
 
 
 def trained_mask(ids: np.ndarray, start: int, assistant: int, stop: int) -> np.ndarray:
-    """True for what follows each `<|im_start|>assistant\\n`, up to and with its `<|im_end|>`."""
+    """True for the tokens after each `<|im_start|>assistant\\n`, up to and including its `<|im_end|>`."""
     mask = np.zeros(len(ids), bool)
     stops = np.flatnonzero(ids == stop)
     for at in np.flatnonzero(ids[:-2] == start):
@@ -240,7 +242,7 @@ def batches(phase: str, seed: int) -> Iterator[list[tuple[str, np.ndarray, np.nd
 
 
 def examples(phase: str, seed: int) -> Iterator[tuple[list[int], list[bool]]]:
-    """Endless (ids, trained) of one conversation each, the same for the same seed."""
+    """Endless (ids, trained), one conversation each; the same seed gives the same conversations."""
     for block in batches(phase, seed):
         for _, ids, mask in block:
             yield ids.tolist(), mask.tolist()

@@ -1,7 +1,7 @@
-"""Procedural conversations of a user, an assistant and freshly invented functions (services.py).
+"""Procedural conversations between a user and an assistant, about freshly invented functions (services.py).
 
-Steps of `Episode.play`: draw services, objects and functions; then turn by turn draw a request, the calls
-that fulfil it, their results, and the reply.
+`Episode.play` draws services, objects and functions. Then, for every turn, it draws a request, the calls that
+fulfil it, their results, and the reply.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import words as language
 from services import Doc, Function, Services, Thing, phrase, spoken, value
 
-OPENERS = ["", "", "", ""]  # four times, so about three in ten requests have none
+OPENERS = ["", "", "", ""]  # none, four times: about three in ten requests have no opener
 OPENERS += "please |can you |could you |i want to |i need to |now |hi, please |ok, |then ".split("|")
 DONE = ["done", "it is done now"]
 ACKS = "thank you very much|thanks|that was kind|this is great|thanks, that is all|good work|thank you".split(
@@ -22,7 +22,7 @@ WAITS = ["wait a little", "let me think", "i need more time", "i must think agai
 
 
 class Ask:
-    """One request: the words, the arguments it fixes, and what to say when it is done"""
+    """One request: its text, the arguments it fixes, and the argument it leaves out, if any."""
 
     def __init__(self, function: Function, text: str, name: str, arguments: dict, missing: str = ""):
         self.function, self.text, self.name, self.arguments, self.missing = (
@@ -81,7 +81,7 @@ class Episode(Services):
         )
 
     def ask(self, function: Function, may_miss: bool = True) -> Ask:
-        """A request for one use of a function, with its arguments; one required argument may be left out."""
+        """A request to use a function once, with its arguments; one required argument may be left out."""
         rng, thing, op = self.rng, function.thing, function.op
         verb = thing.verbs[op][0] if rng.random() < 0.75 else rng.choice(thing.verbs[op])
         missing, arguments = "", {}
@@ -138,7 +138,7 @@ class Episode(Services):
         return next(f for f in self.functions if f.thing is thing and f.op in ("find", "list"))
 
     def lookup(self, thing: Thing, name: str) -> None:
-        """Show the id of an object by the call that finds it, unless the conversation has shown it."""
+        """Find out the id of an object with a call, unless the conversation has shown it already."""
         if name in thing.seen:
             return
         finder = self.finder(thing)
@@ -146,7 +146,7 @@ class Episode(Services):
         self.call([(finder.name, arguments, self.result(finder, name))])
 
     def result(self, function: Function, name: str, arguments: dict | None = None) -> Any:
-        """What a function returns; changes the objects."""
+        """What a function returns. This also changes the objects."""
         thing, op, style = function.thing, function.op, self.result_style
         one = thing.objects.get(name)
         if op == "create":
@@ -177,7 +177,7 @@ class Episode(Services):
         return {"status": "ok"} if style == "status" else {"result": "done"}
 
     def prepared(self, ask: Ask) -> tuple[str, dict, Any]:
-        """The call of a request (looking up what it needs first) and its result."""
+        """The call that fulfils a request, and its result. Looks up what it needs first."""
         thing, function = ask.function.thing, ask.function
         arguments = {}
         for key in function.doc["parameters"]["properties"]:
@@ -220,7 +220,7 @@ class Episode(Services):
     # --- turns ---
 
     def pick(self) -> Function:
-        """A usable function: one that needs an object has one."""
+        """A function that can be used: if it needs an object, there is one."""
         usable = [f for f in self.functions if f.thing.objects or f.op in ("create", "list", "count")]
         weights = [{"create": 3.0, "set": 2.0, "delete": 0.8}.get(f.op, 1.2) for f in usable]
         return self.rng.choices(usable, weights)[0]
@@ -260,7 +260,7 @@ class Episode(Services):
             self.last = (ask.function.thing, ask.name)
 
     def busy(self, ask: Ask) -> bool:
-        """An error that names a free value, and the corrected call. False if there is no number."""
+        """A call, its error that names a free value, and the corrected call. False if no number fits."""
         thing = ask.function.thing
         whole = [k for k, v in ask.arguments.items() if type(v) is int]
         if not whole or ask.function.op not in ("create", "set"):
@@ -284,7 +284,7 @@ class Episode(Services):
         return True
 
     def double_turn(self) -> None:
-        """Two independent requests in one sentence: two actions, or one action with both calls."""
+        """Two independent requests in one sentence, answered by two actions or by one with both calls."""
         rng = self.rng
         first, second = self.ask(self.pick(), False), self.ask(self.pick(), False)
         if first.name and (first.name, first.function.thing) == (second.name, second.function.thing):
@@ -304,7 +304,7 @@ class Episode(Services):
         return None
 
     def copy_turn(self) -> None:
-        """Set a field of one object to what another has: the value stands only in the result of a look-up."""
+        """Set a field of one object to the value of another's. Only the result of a look-up shows it."""
         rng = self.rng
         setters = [
             f
@@ -365,7 +365,7 @@ class Episode(Services):
         return None
 
     def play(self, turns: int) -> tuple[list[dict], list[Doc]]:
-        """The messages and the docs on offer."""
+        """(messages, docs of the functions on offer)."""
         for turn in range(turns):
             draw = self.rng.random()
             if draw < 0.14 and (turn or self.rng.random() < 0.3):

@@ -1,8 +1,9 @@
 """What the embedded checkpoint can do on held-out tasks: `python experiments/tiny_checkpoint/measure.py`
 
-Temperature 1, test split of the toolbox (values and phrasings that neither pretraining nor RL sees): G = 8
-rollouts at every turn of 100 experts' trajectories, 200 episodes played to the end, 100 items of every
-out-of-domain family. Prints a table and, as its last line, JSON. `--checkpoint=DIR` measures another one.
+At temperature 1, on the toolbox's test split (values and phrasings that neither pretraining nor RL sees):
+G = 8 rollouts at every turn of 100 expert trajectories, 200 episodes played to the end, 100 items of every
+out-of-domain family. Prints a table and, as its last line, JSON. `--checkpoint=DIR` measures another
+checkpoint.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main() -> None:
     config.evaluate.turn_trajectories, config.evaluate.samples, config.evaluate.skill_items = 100, 8, 100
     run = run_lib.open_run(config)
     held_out = evaluation.make_held_out(run, sources.load(config.data, config.seed))
-    # the batch shape of profiling: G samples a turn
+    # the batch shape of profiling, which also has G samples per turn
     config.evaluate.batch = config.profile.batch
     results = evaluation.evaluate_run(run, run.params, held_out, "measure", run.policy)
     summary = measures.summarise(results)

@@ -1,10 +1,10 @@
 """Pretrain the embedded checkpoint: `python experiments/tiny_checkpoint/pretrain.py --out=runs/tiny`.
 
-Draws the corpus phase by phase (copy, calls, episodes), trains with the project's own SFT step over packed
-rows, and writes a Hugging Face directory. A phase ends when its token budget is spent, the copy phase also
-when its loss falls under 0.25. Matrices learn by Muon, the rest (embedding, router, norms) by AdamW; the last
-part of the last phase decays the learning rate to 2 %. State is saved every few minutes: a killed run
-continues with --resume.
+Draws the corpus phase by phase (copy, calls, episodes), trains with the project's SFT step over packed rows,
+and writes a Hugging Face directory. A phase ends when its token budget is spent; the copy phase also ends
+when its loss falls below 0.25. Matrices are trained by Muon, the rest (embedding, router, norms) by AdamW.
+Over the last third of all steps, in the last phase, the learning rate decays to 2 %. State is saved every few
+minutes; a killed run continues with --resume.
 
 Left out: a validation set. `experiments/tiny_checkpoint/README.md` has the held-out numbers.
 """
@@ -60,8 +60,8 @@ COPY_DONE = 0.25  # nats per trained token
 
 
 def optimizer(steps: int) -> optax.GradientTransformation:
-    """Muon (0.02) for matrices, AdamW (3e-3) for the rest; warm-up 20 steps, linear decay over the last
-    third."""
+    """Muon (learning rate 0.02) for matrices, AdamW (3e-3) for the rest. Warm-up takes 20 steps; the last
+    third of the steps is linear decay."""
     knots = {20: 1.0, max(steps * 2 // 3, 21): 1.0, max(steps, 22): 0.02}
 
     def schedule(peak):
@@ -69,8 +69,7 @@ def optimizer(steps: int) -> optax.GradientTransformation:
         return lambda step: peak * jnp.interp(step, at, factor)
 
     dims = contrib.MuonDimensionNumbers
-    # leaves are [L, inputs..., outputs...] ([L, E, inputs, outputs] for experts): the layer and expert axes
-    # are batch
+    # leaves are [L, inputs..., outputs...] ([L, E, inputs, outputs] for experts); L and E are batch axes
     matrices = {"q": dims(1, (2, 3)), "k": dims(1, (2, 3)), "v": dims(1, (2, 3)), "o": dims((1, 2), 3)}
     matrices |= {"gate": dims(2, 3), "up": dims(2, 3), "down": dims(2, 3)}
 
@@ -91,11 +90,8 @@ def optimizer(steps: int) -> optax.GradientTransformation:
 
 
 def batches(phase: str, seed: int) -> Iterator[tuple[losses.Batch, int]]:
-    """Endless (forest arrays of whole conversations, tokens in them). Weights give the mean over trained
-    tokens.
-
-    Conversations longer than a row are left out.
-    """
+    """Endless (forest arrays of whole conversations, number of tokens in them). The weights make the loss a
+    mean over trained tokens. Conversations longer than a row are left out."""
     _, slots, rows = PHASES[phase]
     waiting, size = [], 0
     for block in corpus.batches(phase, seed):
@@ -109,7 +105,8 @@ def batches(phase: str, seed: int) -> Iterator[tuple[losses.Batch, int]]:
 
 
 def fill(items: list, rows: int, slots: int) -> tuple[losses.Batch, list]:
-    """Lay conversations out, long ones first, each a tree without branches; what does not fit waits."""
+    """(batch, conversations that did not fit). Conversations are laid out longest first; each is a tree
+    without branches."""
     batch = {name: np.zeros((rows, slots), np.int32) for name in forest.ARRAYS}
     batch["weight"] = np.zeros((rows, slots), np.float32)
     free, left = [0] * rows, []
@@ -165,7 +162,7 @@ def main() -> None:
     for number, (phase, (budget, _, rows)) in enumerate(PHASES.items()):
         learner, recent = make(rows), collections.deque(maxlen=20)
         spent = done.get(phase, 0)
-        # a resumed phase draws other data than it has seen, by a seed of its own
+        # the seed depends on the tokens spent, so that a resumed phase draws new data
         for batch, tokens in batches(phase, options.seed * 1000 + number * 100 + spent):
             if spent >= budget * options.scale or (phase == "copy" and spent and np.mean(recent) < COPY_DONE):
                 break

@@ -1,7 +1,7 @@
-"""Procedural services: kinds of objects and the functions on them, invented anew for every conversation.
+"""Procedural services: kinds of objects and the functions on them, newly invented for every conversation.
 
-Function names are often of random words, so that only the `<tools>` lines tell what a function does; objects
-are referred to by name, or by an id that another call finds.
+Function names often consist of random words, so that only the `<tools>` lines say what a function does.
+Objects are referred to by name, or by an id that another call finds.
 """
 
 import random
@@ -171,7 +171,7 @@ class Services:
             described = rng.choice(["all {p}", "the {p}"])
         description = f"{verb} {described.format(n=noun, p=plural, f=field)}"
         subject = plural if op in ("list", "count") else noun
-        # Names may take another verb of the same meaning: requests echo the description, not the name.
+        # The name may use another verb of the same meaning: requests repeat the description, not the name.
         name = self.function_name(rng.choice(thing.verbs[op][:2]), subject, field)
         parameters = {"type": "dict", "properties": properties, "required": required}
         return Function(
@@ -184,7 +184,7 @@ class Services:
         )
 
     def open_services(self, low: int = 6, high: int = 12) -> None:
-        """Draw things, objects and functions; `self.docs` also hold distractors."""
+        """Draw things, objects and functions. `self.docs` also contains distractors."""
         rng = self.rng
         nouns = rng.sample(list(language.NOUNS), 4)
         self.things = [Thing(rng, n, rng.random() < 0.65) for n in nouns[: rng.randint(1, 3)]]

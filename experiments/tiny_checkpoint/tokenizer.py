@@ -1,15 +1,15 @@
 """Builds the tiny checkpoint's tokenizer: `python experiments/tiny_checkpoint/tokenizer.py`.
 
-A byte-level BPE in which a word is the *same* token wherever it stands (after a blank, after a quote, inside
-snake_case), so that copying a value from a request into a call is copying token ids. Steps:
+It is a byte-level BPE in which a word is the *same* token wherever it stands (after a blank, after a quote,
+inside snake_case), so that copying a value from a request into a call means copying token ids. Steps:
 
 1. the pre-tokenizer cuts text into runs of letters, single digits, single newlines, and runs of punctuation
    that may hold or touch single blanks (`": "`, `", "` are one piece each);
 2. every word of the project's small language and every common punctuation piece is put into the vocabulary
    whole; the model looks a piece up before it merges (`ignore_merges`), so these need no merges;
-3. the room that is left goes to merges trained on the words themselves, for words nobody listed.
+3. the remaining room goes to merges trained on these words, for words that are not listed.
 
-Left out: unicode normalisation (any UTF-8 text round-trips exactly), upper case (falls back on bytes).
+Left out: unicode normalisation (any UTF-8 text round-trips exactly), upper case (falls back to bytes).
 """
 
 import argparse
@@ -40,7 +40,7 @@ MARKUP = (
 PIECES = r"\p{L}+|\p{N}|\n| ?[^\s\p{L}\p{N}]+(?: [^\s\p{L}\p{N}]+)* ?|\s"
 
 
-# What will be rendered, in miniature: common pieces of punctuation with their blanks are collected from it.
+# Small samples of what will be rendered. Common punctuation pieces with their blanks are collected from them.
 SAMPLES = r"""{"name": "x_y", "arguments": {"a": "b", "c": 1, "d": ["e", "f"], "g": true, "h": 2.5}}
 {"name": "x", "arguments": {"a": ["b"]}}
 a "b" "c" d
@@ -94,7 +94,7 @@ say "a". b: "c", d. (e, f), g. - h
 
 
 def punctuation() -> list[str]:
-    """Common pieces with their blanks, collected from small samples of what will be rendered."""
+    """Common punctuation pieces with their blanks, collected from SAMPLES."""
     splitter = pre_tokenizers.Split(Regex(PIECES), "isolated")
     pieces = [p for s in SAMPLES.split("\n") for p, _ in splitter.pre_tokenize_str(s)]
     return list(
@@ -134,7 +134,7 @@ def build(minimum: int = 1536, merges: int = 96) -> Tokenizer:
     for left, right in trained:
         if len(tokens) + len(SPECIAL) + len(MARKUP) >= size:
             break
-        # A merge needs both halves reachable; one that ends in a listed word costs nothing.
+        # Later merges build on this one, so none is skipped; one that gives a listed word needs no new token.
         if left + right not in known:
             tokens.append(left + right)
             known.add(left + right)

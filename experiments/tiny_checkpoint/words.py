@@ -13,7 +13,7 @@ NOUNS = {
     "guest": "guests", "alarm": "alarms", "project": "projects",
 }  # fmt: skip
 
-# Verbs of one meaning. The first few of each appear in descriptions, all of them in requests.
+# Verbs by meaning. Descriptions use the first few of each, requests use all.
 VERBS = {
     "create": "make add create start open register put".split(),
     "set": "set change update edit".split(),

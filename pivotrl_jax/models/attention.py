@@ -1,7 +1,8 @@
 """Attention over a forest, and decode attention over a prefix and a branch.
 
-Axis letters as in `decoder.py`. Visibility is the one rule of `forest.py`: slot i sees slot j exactly when
-`j <= i < subtree_end[j]`. Softmax runs in float32: bfloat16 sums over thousands of keys lose the small ones.
+Axis letters as in `decoder.py`. The visibility rule is that of `forest.py`: slot i sees slot j exactly when
+`j <= i < subtree_end[j]`. Softmax runs in float32, because a bfloat16 sum over thousands of keys loses the
+small terms.
 """
 
 import functools
@@ -17,8 +18,8 @@ _MASKED = -1e30  # finite, so that a row without any visible key (padding) stays
 
 
 def visible(query_slot: jax.Array, subtree_end: jax.Array) -> jax.Array:
-    """bool [..., Q, T]: whether the token at each query slot [..., Q] sees slot j, given subtree_end [...,
-    T]."""
+    """bool [..., Q, T]: whether the token at each query slot [..., Q] sees each slot, given subtree_end
+    [..., T]."""
     key_slot = jnp.arange(subtree_end.shape[-1])
     query = query_slot[..., :, None]
     return (key_slot <= query) & (query < subtree_end[..., None, :])
@@ -29,15 +30,15 @@ def forest_attention(
 ) -> jax.Array:
     """Grouped-query attention of every slot to the slots it sees. Returns [R, T, H, K] in the dtype of `q`.
 
-    On a TPU these are the kernels of `attention_kernel.py`, which choose their own blocks: for bfloat16 and
-    float32, heads of a multiple of 64 and rows of 128 slots or more (exactly: `attention_kernel.usable`).
-    Elsewhere, and for other shapes, it is a loop, as follows.
+    On a TPU this runs the kernels of `attention_kernel.py`, which choose their own block size. They support
+    bfloat16 and float32, head sizes that are a multiple of 64, and rows of 128 slots or more (for the exact
+    conditions see `attention_kernel.usable`). Elsewhere, and for other shapes, it runs the following loop.
 
-    A row is cut into blocks of `chunk` slots. One loop goes over blocks of queries, a loop inside it over
-    those blocks of keys that any of these queries sees, with the softmax kept as a running maximum, sum and
-    output. So the program is as large for 32k slots as for 1k, and a whole block above the diagonal, of
-    another tree or of a branch that has ended is not computed. The backward pass keeps one log-sum-exp per
-    query and recomputes scores: memory is O(T), and O(chunk x chunk) for the scores of two blocks. Padding
+    A row is cut into blocks of `chunk` slots. The outer loop goes over blocks of queries, the inner loop over
+    the blocks of keys that any of these queries sees; the softmax is a running maximum, sum and output. So
+    the program is no larger for 32k slots than for 1k, and a block of keys is skipped when it lies above the
+    diagonal, in another tree or in a branch that has ended. The backward pass stores one log-sum-exp per
+    query and recomputes scores: memory is O(T), plus O(chunk x chunk) for the scores of two blocks. Padding
     slots (subtree_end 0) see nothing: they return the mean of some values (finite, and never read) and pass
     no gradient on.
     """
@@ -62,11 +63,12 @@ def _attend_bwd(chunk, residual, g):
 
 
 def _by_platform(kernel, looped, q, k, *rest):
-    # chosen inside the derivative: a choice that is differentiated keeps what each of its branches would need
+    # this choice is made inside the custom derivative: if JAX differentiated it, it would store the residuals
+    # of both branches
     if not attention_kernel.usable(q, k):
         if jax.default_backend() == "tpu":
             warnings.warn(
-                f"attention over {q.shape} {q.dtype} runs as a loop: no kernel takes it", stacklevel=2
+                f"attention over {q.shape} {q.dtype} runs as a loop: no kernel supports it", stacklevel=2
             )
         return looped(q, k, *rest)
     return lax.platform_dependent(q, k, *rest, tpu=kernel, default=looped)
@@ -75,8 +77,9 @@ def _by_platform(kernel, looped, q, k, *rest):
 _attend.defvjp(_attend_fwd, _attend_bwd)
 
 
-# Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]; queries [B, R, N, G * Q, K], those
-# that share a key head as one matrix; `end` is subtree_end as [B, R, Q]. i is a block of queries, j of keys.
+# Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]. Queries are [B, R, N, G * Q, K]:
+# those that share a key head form one matrix. `end` is subtree_end as [B, R, Q]. i numbers blocks of queries,
+# j blocks of keys.
 
 
 def _blocks(x, N, Q):
@@ -100,8 +103,9 @@ def _blocks_of_end(end, Q):
 
 
 def _earlier(end):
-    """int [B, B] and [B]: for every block of queries the earlier blocks of keys to meet, at the front, and
-    their number. A block of keys is left out when its last subtree ends before the queries begin."""
+    """(int [B, B], int [B]): for each block of queries, the earlier blocks of keys that it attends to, listed
+    first, and how many they are. A block of keys is skipped when all its subtrees end before the queries
+    begin."""
     B, _, Q = end.shape
     block = jnp.arange(B)
     meets = (block < block[:, None]) & (block[:, None] * Q < end.max((1, 2)))
@@ -113,17 +117,17 @@ def _product(spec, x, y):
 
 
 def _scores(q, k, end, i, j):
-    """float32 [R, N, G * Q, Q]: scores of the queries of block i with the keys of block j, masked where
-    unseen."""
+    """float32 [R, N, G * Q, Q]: scores of the queries of block i with the keys of block j, masked where a
+    query does not see the key."""
     scores = _product("rnqk,rntk->rnqt", q, k[j])
     R, N, _, Q = scores.shape
-    # visibility only compares slots: all may be counted from the first key of the block
+    # visibility only compares slots, so all of them can be counted from the first key of the block
     mask = visible((i - j) * Q + jnp.arange(Q), end[j] - j * Q)
     return jnp.where(mask[:, None, None], scores.reshape(R, N, -1, Q, Q), _MASKED).reshape(scores.shape)
 
 
 def _add(total, j, x):
-    """x added to block j: a slice written in place, where `.at[j].add` would be a scatter."""
+    """`total` with x added to block j. This writes a slice in place; `.at[j].add` would be a scatter."""
     return lax.dynamic_update_index_in_dim(total, total[j] + x, j, 0)
 
 
@@ -149,7 +153,7 @@ def _forward(chunk, q, k, v, end):
             keep = jnp.exp(top - new_top)
             return new_top, total * keep + more_total, out * keep + more_out
 
-        # a block meets itself first: every query sees itself, so the running maximum is a real score at once
+        # a block attends to itself first: every query sees itself, so the running maximum starts as a score
         scores = _scores(qi, k, end, i, i)
         top = scores.max(-1, keepdims=True)
         top, total, out = lax.fori_loop(0, count, meet, (top, *weigh(scores, top, i)))
@@ -174,7 +178,7 @@ def _backward(chunk, q, k, v, end, out, log_total, g):
         def meet(j, carry):
             dq, dk, dv = carry
             scores = _scores(qi, k, end, i, j)
-            # a padding query has masked scores alone, and exp would make them uniform probs
+            # a padding query has only masked scores, which exp alone would turn into uniform probs
             probs = jnp.where(scores > _MASKED, jnp.exp(scores - log_total_i), 0.0)
             d_scores = probs * (_product("rnqk,rntk->rnqt", gi, v[j]) - centre_i)
             probs, d_scores = probs.astype(qi.dtype), d_scores.astype(qi.dtype)
@@ -186,7 +190,8 @@ def _backward(chunk, q, k, v, end, out, log_total, g):
         dq, *grads = lax.fori_loop(0, count, lambda n, carry: meet(earlier[n], carry), carry)
         return tuple(grads), dq.astype(qi.dtype)
 
-    # float32, because they sum over blocks; zeros_like, because in a shard_map they vary as the arrays do
+    # float32, because they sum over blocks; zeros_like, so that in a shard_map they vary over the mesh as
+    # the arrays do
     zeros = jnp.zeros_like(k, jnp.float32), jnp.zeros_like(v, jnp.float32)
     blocks = (jnp.arange(len(q)), q, g, centre, log_total, *_earlier(end))
     (dk, dv), dq = lax.scan(step, zeros, blocks)
@@ -202,34 +207,34 @@ def decode_attention(
     own: tuple[jax.Array, jax.Array],
     own_mask_RSC: jax.Array,
 ) -> jax.Array:
-    """One new token per branch against the shared prefix, the branch's own past, and itself. Returns [R, S,
-    H, K].
+    """Attention of one new token per branch to the shared prefix, to the branch's earlier tokens, and to
+    itself. Returns [R, S, H, K].
 
-    `prefix` holds keys and values [R, N, T, K], read once per row for all S branches; `own` holds [R, S, N,
-    C, K], in whatever order; the masks say which slots and positions a branch sees; `k_RSNK`, `v_RSNK` belong
-    to the new token.
+    `prefix` holds keys and values [R, N, T, K], read once per row for all S branches. `own` holds those of
+    each branch [R, S, N, C, K], in any order. The masks say which prefix slots and which of its own positions
+    a branch sees. `k_RSNK` and `v_RSNK` belong to the new token.
     """
     R, S, H, K = q_RSHK.shape
     N = k_RSNK.shape[2]
     q = (q_RSHK * jnp.asarray(K**-0.5, q_RSHK.dtype)).reshape(R, S, N, H // N, K)
-    (prefix_k, prefix_v), (own_k, own_v) = prefix, own
-    # [R, N, S, G, ...] for the prefix, where all queries of a key head are one matrix, and [R, S, N, G, ...]
-    # for a branch's own tokens: keys and values are never transposed, only the sums over them
+    (prefix_k, prefix_v), (branch_k, branch_v) = prefix, own
+    # scores are [R, N, S, G, ...] for the prefix, where all queries of a key head form one matrix, and
+    # [R, S, N, G, ...] for a branch's own tokens: only sums over keys are transposed, never keys or values
     on_prefix = _product("rnqk,rntk->rnqt", q.swapaxes(1, 2).reshape(R, N, -1, K), prefix_k)
     on_prefix = on_prefix.reshape(R, N, S, H // N, -1)
     on_prefix = jnp.where(prefix_mask_RST[:, None, :, None], on_prefix, _MASKED)
-    on_own = _product("rsngk,rsnck->rsngc", q, own_k)
-    on_own = jnp.where(own_mask_RSC[:, :, None, None], on_own, _MASKED)
+    on_branch = _product("rsngk,rsnck->rsngc", q, branch_k)
+    on_branch = jnp.where(own_mask_RSC[:, :, None, None], on_branch, _MASKED)
     on_self = _product("rsngk,rsnk->rsng", q, k_RSNK)
 
-    top = jnp.maximum(jnp.maximum(on_prefix.max(-1).swapaxes(1, 2), on_own.max(-1)), on_self)
+    top = jnp.maximum(jnp.maximum(on_prefix.max(-1).swapaxes(1, 2), on_branch.max(-1)), on_self)
     w_prefix = jnp.exp(on_prefix - top.swapaxes(1, 2)[..., None])
-    w_own, w_self = jnp.exp(on_own - top[..., None]), jnp.exp(on_self - top)
-    total = w_prefix.sum(-1).swapaxes(1, 2) + w_own.sum(-1) + w_self
+    w_branch, w_self = jnp.exp(on_branch - top[..., None]), jnp.exp(on_self - top)
+    total = w_prefix.sum(-1).swapaxes(1, 2) + w_branch.sum(-1) + w_self
     out = _product(
         "rnqt,rntk->rnqk", w_prefix.reshape(R, N, -1, w_prefix.shape[-1]).astype(prefix_v.dtype), prefix_v
     )
     out = out.reshape(R, N, S, H // N, K).swapaxes(1, 2)
-    out = out + _product("rsngc,rsnck->rsngk", w_own, own_v.astype(jnp.float32))
+    out = out + _product("rsngc,rsnck->rsngk", w_branch, branch_v.astype(jnp.float32))
     out = out + w_self[..., None] * v_RSNK[:, :, :, None].astype(jnp.float32)
     return (out / total[..., None]).astype(q_RSHK.dtype).reshape(R, S, H, K)

@@ -1,15 +1,15 @@
 """Attention over a forest as Pallas kernels: what `attention.forest_attention` runs on TPUs.
 
-Flash attention (Dao 2023, arXiv 2307.08691, algorithms 1 and 2): a running maximum, sum and output; one
-log-sum-exp per query is kept, and the backward pass computes scores again. A row is cut into blocks of B
-slots, and a pair of blocks is visited only when a query of the one may see a key of the other: causality
-leaves half of the pairs, subtrees that have ended fewer. The visits of a row are a list made before the
-kernel starts, along which the innermost axis of its grid runs: a pair left out costs no arithmetic and no
-copy from memory.
+This is flash attention (Dao 2023, arXiv 2307.08691, algorithms 1 and 2): a running maximum, sum and output;
+one log-sum-exp per query is stored, and the backward pass recomputes scores. A row is cut into blocks of B
+slots, and a pair of blocks is visited only when a query of one may see a key of the other. Causality rules
+out half of the pairs, subtrees that have ended rule out more. The visits of a row are listed before the
+kernel starts, and the innermost axis of its grid runs along this list, so a skipped pair costs no arithmetic
+and no copy from memory.
 
-Scores lie as [keys, queries]. Sums and maxima over keys then combine whole registers, where along lanes they
-would be shuffles, and what there is one of per query lies along lanes. The heads that share a key head are
-met one after the other while its block of keys stays.
+Scores are laid out as [keys, queries]. Sums and maxima over keys then combine whole registers (along lanes
+they would need shuffles), and per-query numbers lie along lanes. The query heads that share a key head are
+processed one after another while its block of keys stays in memory.
 """
 
 import dataclasses
@@ -25,15 +25,19 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 _MASKED = -1e30  # finite, so that a query without any visible key (padding) stays free of NaN
-_QUERY_BYTES = 2**20  # at most of a block of queries: with its gradients (all twice) and scores, it fits VMEM
-_MOST_VISITS = 2**17  # of all rows together: 4 bytes each of the 1 MiB of scalar memory
+# Largest block of queries in bytes: VMEM also holds its gradients (everything twice) and its scores.
+_QUERY_BYTES = 2**20
+_MOST_VISITS = 2**17  # in all rows together: each takes 4 bytes of the 1 MiB of scalar memory
 
 
 def usable(q_RTHK: jax.Array, k_RTNK: jax.Array) -> bool:
-    """Whether there is a kernel for arrays of these shapes. There is one for bfloat16 and float32, K a
-    multiple of 64, T at least 128, a block of 128 slots that fits VMEM (to a key head at most 32 query heads
-    with K 128 in bfloat16), and lists of visits that fit scalar memory (63 rows of 32k slots, in blocks of
-    512). The environment variable PIVOTRL_ATTENTION=loop turns the kernels off."""
+    """Whether the kernels support arrays of these shapes and dtypes.
+
+    They need bfloat16 or float32, K a multiple of 64 and T at least 128. A block of 128 slots must fit VMEM
+    (at most 32 query heads per key head, for K 128 in bfloat16), and the lists of visits must fit scalar
+    memory (at most 63 rows of 32k slots, in blocks of 512). The environment variable PIVOTRL_ATTENTION=loop
+    turns the kernels off.
+    """
     R, T, _, K = q_RTHK.shape
     if os.environ.get("PIVOTRL_ATTENTION") == "loop":
         return False
@@ -44,8 +48,8 @@ def usable(q_RTHK: jax.Array, k_RTNK: jax.Array) -> bool:
 
 
 def block_size(q_RTHK: jax.Array, k_RTNK: jax.Array) -> int:
-    """B: the largest of 512, 256 and 128 that fits VMEM and pads a row by an eighth at most, if one does; 0
-    when none fits."""
+    """B: the largest of 512, 256 and 128 that fits VMEM and pads a row by at most an eighth. If all that fit
+    pad more, the smallest; if none fits, 0."""
     _, T, H, K = q_RTHK.shape
     slot_bytes = H // k_RTNK.shape[2] * K * q_RTHK.dtype.itemsize
     sizes = [B for B in (512, 256, 128) if B * slot_bytes <= _QUERY_BYTES]
@@ -53,23 +57,24 @@ def block_size(q_RTHK: jax.Array, k_RTNK: jax.Array) -> int:
 
 
 def _longest(blocks: int) -> int:
-    """Pairs of blocks that causality leaves."""
+    """How many pairs of blocks causality allows."""
     return blocks * (blocks + 1) // 2
 
 
 def visits(end_RT: jax.Array, B: int, by_keys: bool) -> jax.Array:
-    """int32 [R, V]: the pairs of blocks to visit, V = T/B (T/B + 1) / 2 at most; shorter lists repeat their
+    """int32 [R, V]: the pairs of blocks to visit, where V = T/B (T/B + 1) / 2; shorter lists repeat their
     last pair.
 
-    A pair is `owner << 16 | other`: a block of queries that owns a block of output, with one of keys, or
-    (`by_keys`) the reverse. Owners ascend; the pairs of one owner are neighbours, the last that with itself.
+    A pair is `owner << 16 | other`. The owner is the block to which the output belongs: a block of queries,
+    paired with blocks of keys, or (`by_keys`) the reverse. Owners ascend. The pairs of an owner are adjacent,
+    and the last one pairs it with itself.
     """
     blocks = end_RT.shape[1] // B
     query, key = jnp.arange(blocks)[:, None], jnp.arange(blocks)
     end = end_RT.reshape(-1, 1, blocks, B).max(-1)
-    # every block meets itself, padding, too: all of the output is written
+    # every block is paired with itself, even a block of padding, so that all of the output is written
     meets = (key == query) | (key < query) & (query * B < end)
-    # numbers in the order of visits; queries count down to their key
+    # sorting these numbers gives the order of visits; with `by_keys`, queries count down to their key
     pair, last = (key << 16 | blocks - query, 1) if by_keys else (query << 16 | key, blocks - 1)
     pair = jnp.where(meets, pair, jnp.iinfo(jnp.int32).max).reshape(len(end), -1)
     pair = jnp.minimum(jnp.sort(pair)[:, : _longest(blocks)], (blocks - 1) << 16 | last)
@@ -78,8 +83,8 @@ def visits(end_RT: jax.Array, B: int, by_keys: bool) -> jax.Array:
 
 
 def forward(q_RTHK, k_RTNK, v_RTNK, end_RT, interpret: bool = False) -> tuple[jax.Array, jax.Array]:
-    """Output [R, T, H, K] in the dtype of q, which is scaled already, and log-sum-exps float32 [R, H, T]; at
-    a slot that sees nothing 1e30, for which exp(score - 1e30) is 0."""
+    """(output [R, T, H, K] in the dtype of q, log-sum-exps float32 [R, H, T]). `q` must be scaled already.
+    The log-sum-exp of a slot that sees nothing is 1e30, so that exp(score - 1e30) is 0."""
     inputs = [("GBK", q_RTHK), ("BK", k_RTNK), ("KB", v_RTNK)]
     outputs = [("GBK", q_RTHK.dtype), ("GB", jnp.float32)]
     kernel = _Kernel(_forward, inputs, outputs, ["GB", "GB", "GKB"], by_keys=False, products=2)
@@ -89,7 +94,7 @@ def forward(q_RTHK, k_RTNK, v_RTNK, end_RT, interpret: bool = False) -> tuple[ja
 def backward(
     q_RTHK, k_RTNK, v_RTNK, end_RT, out_RTHK, log_total_RHT, g_RTHK, interpret: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q, k and v, given that of the output and what `forward` returned."""
+    """Gradients of q, k and v, given what `forward` returned and the gradient `g` of the output."""
     # sum_t p dp, which softmax's gradient subtracts, equals g . out
     centre_RHT = (g_RTHK.astype(jnp.float32) * out_RTHK.astype(jnp.float32)).sum(-1).swapaxes(1, 2)
     inputs = [("GBK", q_RTHK), ("GBK", g_RTHK), ("GB", log_total_RHT), ("GB", centre_RHT)]
@@ -103,25 +108,25 @@ def backward(
     return dq, dk, dv
 
 
-# A kernel meets blocks of one row and key head, named here by their axes: GBK of queries, BK and KB of keys,
-# GB where there is one number per query. Whole, with T' slots, they are [R, N, G, T', K] and so on.
+# A kernel works on blocks of one row and key head. They are named by their axes: GBK for queries, BK and KB
+# for keys, GB for one number per query. The whole arrays, with T' slots, are [R, N, G, T', K] and so on.
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kernel:
-    """A kernel and the blocks it meets: `body(visit, pairs, end, inputs, outputs, scratch)`, the last three
-    tuples of references."""
+    """A kernel and its blocks. The kernel is `body(visit, pairs, end, inputs, outputs, scratch)`; the last
+    three are tuples of references."""
 
     body: Callable
     inputs: list[tuple[str, jax.Array]]  # axes, whole array
     outputs: list[tuple[str, jnp.dtype]]  # axes, dtype
-    scratch: list[str]  # axes of what is kept, float32, from one visit of an owner to the next
-    by_keys: bool  # a block of output belongs to one of keys; else to one of queries
-    products: int  # matrix products for a pair of blocks and a head
+    scratch: list[str]  # axes of the float32 buffers that last over all visits of an owner
+    by_keys: bool  # whether blocks of keys own the output; otherwise blocks of queries do
+    products: int  # matrix products per pair of blocks and head
 
 
 def _laid(axes, x, N, padding):
-    """[R, T, N * G, K] (GB: [R, H, T]) as the blocks of those axes want it."""
+    """An array [R, T, N * G, K] (for GB: [R, H, T]), padded, in the layout of blocks with those axes."""
     if axes == "GB":
         x = jnp.pad(x, ((0, 0), (0, 0), (0, padding)))
         return x.reshape(len(x), N, -1, x.shape[2])
@@ -139,14 +144,14 @@ def _slots(axes, x, T):
 
 
 def _run(kernel: _Kernel, q_RTHK, k_RTNK, end_RT, interpret: bool) -> tuple[jax.Array, ...]:
-    """A kernel's outputs over all rows, key heads and visits."""
+    """Run a kernel over all rows, key heads and visits. Returns its outputs."""
     (R, T, H, K), N, B = q_RTHK.shape, k_RTNK.shape[2], block_size(q_RTHK, k_RTNK)
     sizes = {"G": H // N, "B": B, "K": K, "1": 1}
     end = jnp.pad(end_RT, ((0, 0), (0, -T % B)))
     by_keys = kernel.by_keys
     pairs = visits(end, B, by_keys)
     steps = pairs.shape[1]
-    # in a shard_map results vary over the mesh as the arrays do
+    # in a shard_map the results vary over the mesh as the arrays do
     result = functools.partial(jax.ShapeDtypeStruct, manual_axis_type=jax.typeof(q_RTHK).manual_axis_type)
 
     def block(axes):
@@ -156,7 +161,7 @@ def _run(kernel: _Kernel, q_RTHK, k_RTNK, end_RT, interpret: bool) -> tuple[jax.
         return R, N, *(end.shape[1] if axis == "B" else sizes[axis] for axis in axes)
 
     def spec(axes, of_head=True):
-        owns = ("G" in axes) != by_keys  # G: of queries
+        owns = ("G" in axes) != by_keys  # arrays with the axis G belong to queries
 
         def index(row, n, step, pairs):
             pair = pairs[row * steps + step]
@@ -185,7 +190,7 @@ def _run(kernel: _Kernel, q_RTHK, k_RTNK, end_RT, interpret: bool) -> tuple[jax.
             scratch_shapes=[pltpu.VMEM(block(axes), jnp.float32) for axes in kernel.scratch],
         ),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
-        # as for rows of one sequence: the compiler cannot know the forest
+        # counted as if each row were one sequence: the compiler cannot know the forest
         cost_estimate=pl.CostEstimate(
             flops=2 * kernel.products * scores * K,
             transcendentals=scores,
@@ -194,14 +199,15 @@ def _run(kernel: _Kernel, q_RTHK, k_RTNK, end_RT, interpret: bool) -> tuple[jax.
         interpret=interpret,
         name=f"forest_attention{kernel.body.__name__}",
     )
-    # pairs in one dimension: of two, scalar memory pads the second
+    # pairs have one dimension, because scalar memory would pad a second
     out = call(pairs.reshape(-1), end.reshape(R, 1, 1, -1), *(x for _, x in inputs))
     return tuple(_slots(axes, x, T) for (axes, _), x in zip(kernel.outputs, out))
 
 
 def _visit(steps, by_keys, pairs):
-    """Blocks of queries and of keys to meet now; whether it is the owner's first pair, a pair at all (not a
-    repetition at the end of the list), and the owner's last one."""
+    """(i, j, first, new, last) of the current visit: its blocks of queries and keys, whether it is the
+    owner's first, whether it is new (not a repetition at the end of the list), whether it is the owner's
+    last."""
     step = pl.program_id(2)
     at = pl.program_id(0) * steps + step
     pair, before = pairs[at], pairs[jnp.maximum(at - 1, 0)]
@@ -212,9 +218,12 @@ def _visit(steps, by_keys, pairs):
 
 
 def _walk(visit, pairs, end, G, begin, head, finish):
-    """What the kernels share: set each of `begin`, (reference, value), at an owner's first pair; at each pair
-    call head(g, row, mask) for every head, where `row` picks what there is one of per query and mask float32
-    [keys, queries] is to be added to scores; finish() at the last."""
+    """The loop that all kernels share.
+
+    At an owner's first pair, set each (reference, value) of `begin`. At each pair, call head(g, row, mask)
+    for every head: `row` selects the per-query numbers of head g, and `mask` float32 [keys, queries] is added
+    to scores. At the owner's last pair, call finish().
+    """
     i, j, first, new, last = visit(pairs)
 
     @pl.when(first)
@@ -248,7 +257,8 @@ def _forward(visit, pairs, end, inputs, outputs, scratch):
     def head(g, row, mask):
         scores = _product_t(k[...], q[g]) + mask
         old = top[row]
-        # until a query meets a key that it sees, its weights are all 1; then `keep` is 0 and drops them
+        # until a query sees a key, its weights are all 1; at the first key that it sees, `keep` is 0, which
+        # drops them
         top[row] = new = jnp.maximum(old, scores.max(0, keepdims=True))
         keep, weights = jnp.exp(old - new), jnp.exp(scores - new)
         total[row] = total[row] * keep + weights.sum(0, keepdims=True)
@@ -263,7 +273,7 @@ def _forward(visit, pairs, end, inputs, outputs, scratch):
 
 
 def _probs(g, row, mask, inputs):
-    """[keys, queries]: probabilities, and the gradient of scores."""
+    """(probabilities, gradient of scores), both [keys, queries]."""
     q, d_out, log_total, centre, k, v = inputs
     probs = jnp.exp(_product_t(k[...], q[g]) + mask - log_total[row])
     return probs, probs * (_product_t(v[...], d_out[g]) - centre[row])

@@ -1,4 +1,5 @@
-"""The numbers of a checkpoint, and what follows from them: sizes, runs of layers, frequencies."""
+"""The numbers of a checkpoint's config.json, and what is derived from them: axis sizes, runs of equal layers,
+RoPE frequencies."""
 
 import dataclasses
 import math
@@ -32,7 +33,7 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The numbers of a checkpoint's config.json. None has a default: they differ between checkpoints."""
+    """The numbers of a checkpoint's config.json. They differ between checkpoints, so none has a default."""
 
     vocab_size: int
     hidden_size: int
@@ -40,11 +41,11 @@ class ModelConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    mlp_size: int  # intermediate_size: of dense layers; 0 where every layer has experts
-    expert_size: int  # moe_intermediate_size: of one expert; 0: dense
+    mlp_size: int  # intermediate_size, of dense layers; 0 if every layer has experts
+    expert_size: int  # moe_intermediate_size, of one expert; 0: dense
     num_experts: int  # 0: dense
     experts_per_token: int  # 0: dense
-    dense_layers: tuple[int, ...]  # layers without experts in a model that has some
+    dense_layers: tuple[int, ...]  # the layers without experts, in a model with experts
     norm_topk_prob: bool
     attention_bias: bool  # on q, k, v and o
     rope_theta: float
@@ -69,8 +70,8 @@ class ModelConfig:
         }
 
     def segments(self) -> list[tuple[str, int, int, bool]]:
-        """Runs of equal layers, each one scan: (name in the params, first layer, one past the last, with
-        experts). A model of equal layers has one, named "layers"."""
+        """Runs of equal layers: (name in the params, first layer, one past the last, whether they have
+        experts). Each run is one scan. A model whose layers are all equal has one run, named "layers"."""
         kinds = [bool(self.num_experts) and i not in self.dense_layers for i in range(self.num_layers)]
         starts = [i for i in range(self.num_layers) if i == 0 or kinds[i] != kinds[i - 1]]
         ends = [*starts[1:], self.num_layers]
@@ -79,15 +80,15 @@ class ModelConfig:
         return [(f"layers_{n}", a, b, kinds[a]) for n, (a, b) in enumerate(zip(starts, ends))]
 
     def rope_frequencies(self) -> np.ndarray:
-        """Radians per position of every pair of dimensions, float32 [K/2]; with YaRN as transformers'
-        `_compute_yarn_parameters` blends them."""
+        """Radians per position for every pair of dimensions, float32 [K/2]. With YaRN they are blended as in
+        transformers' `_compute_yarn_parameters`."""
         half = self.head_dim // 2
         plain = self.rope_theta ** -(np.arange(half, dtype=np.float64) / half)
         if self.yarn is None:
             return plain.astype(np.float32)
         y = self.yarn
 
-        def dimension(turns: float) -> float:  # whose frequency turns so often over the original context
+        def dimension(turns: float) -> float:  # the one that rotates `turns` times over the original context
             span = y.original_max_position_embeddings / (turns * 2 * math.pi)
             return self.head_dim * math.log(span) / (2 * math.log(self.rope_theta))
 

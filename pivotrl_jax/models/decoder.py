@@ -1,4 +1,4 @@
-"""A decoder over token forests, as functions of (config, params); its layer is the family's.
+"""A decoder over token forests, as functions of (config, params). The model family supplies its layer.
 
 Axis letters, here and everywhere:
 
@@ -9,7 +9,7 @@ Axis letters, here and everywhere:
 
 A parameter is declared by its letters; `sharding.py` maps letters to mesh axes. Linen only declares
 parameters and scans over layers: there are no mutable collections, and caches are arguments and results.
-Traced under `jax.set_mesh`, the functions run on that mesh; without one, on one device.
+When traced under `jax.set_mesh`, the functions run on that mesh; otherwise they run on one device.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ from pivotrl_jax.models.log_probs import logits_of
 Params = dict[str, Any]
 
 
-# What the backward pass of a layer computes again. Stored per layer and token: with `full` D numbers, with
-# `dots` also the results of the projections (not of the experts), with `nothing` every intermediate.
+# What the backward pass of a layer recomputes. `full` stores D numbers per layer and token; `dots` also
+# stores the results of the projections (not of the experts); `nothing` stores every intermediate result.
 REMAT = {
     "nothing": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -43,7 +43,7 @@ REMAT = {
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Packed rows to compute, int32 [R T] each, as in `forest.py`."""
+    """Packed rows to compute, as in `forest.py`. Each array is int32 [R T]."""
 
     tokens: jax.Array
     position: jax.Array
@@ -57,13 +57,14 @@ class DecodeCache:
 
     prefix: tuple[jax.Array, jax.Array]  # [L R N T K] each, shared by the branches of a row
     prefix_mask: jax.Array  # bool [R S T]
-    branch: tuple[jax.Array, jax.Array]  # [L R S N C K] each, in whatever order
+    branch: tuple[jax.Array, jax.Array]  # [L R S N C K] each, tokens in any order
     branch_mask: jax.Array  # bool [R S C]
 
 
 class Decoder(nn.Module):
     """Embedding, the family's layers under `nn.scan`, final norm. Returns the final hidden states, what each
-    layer caches and the routers' outputs. `recorded` [L, R, T, A] and `token_weight` are `mixture`'s."""
+    layer caches, and the routers' outputs. `recorded` [L, R, T, A] and `token_weight` are passed to
+    `mixture`."""
 
     config: ModelConfig
     attend: Callable
@@ -107,7 +108,7 @@ class Decoder(nn.Module):
 
 
 def _attend_forest(chunk: int, cached: bool) -> Callable:
-    """Attention over a forest; the context is subtree_end [R, T]. `cached`: return keys and values, too."""
+    """Attention over a forest; the context is subtree_end [R, T]. `cached`: also return keys and values."""
 
     def attend(q, k, v, cache, subtree_end):
         def compute(q, k, v, subtree_end):
@@ -117,15 +118,15 @@ def _attend_forest(chunk: int, cached: bool) -> Callable:
         heads = P(sharding.BATCH_AXES, None, "tensor")
         run = sharding.per_shard(compute, (heads, heads, heads, sharding.BATCH), heads)
         out = run(q, k, v, subtree_end)
-        # cached as [R, N, T, K], the layout that decoding reads: transposed once here, not for every token
+        # cached as [R, N, T, K], the layout that decoding reads, to transpose once here and not per token
         return out, (k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)) if cached else None
 
     return attend
 
 
 def _attend_decode(q, k, v, cache, context):
-    """Decode attention: q is [R, S, H, K], with branches where a forest has slots. Returns the attended
-    values, and the new keys and values to cache."""
+    """Decode attention. q is [R, S, H, K]: its second axis is branches, which in a forest is slots. Returns
+    the attended values, and the new keys and values to cache."""
     prefix_k, prefix_v, branch_k, branch_v = cache
     prefix_mask, branch_mask = context
     heads, prefix = P(sharding.BATCH_AXES, None, "tensor"), P(sharding.BATCH_AXES, "tensor")
@@ -142,26 +143,27 @@ def _init(config: ModelConfig, key: jax.Array):
 
 @functools.cache
 def abstract_params(config: ModelConfig) -> Params:
-    """Parameters as ShapeDtypeStructs boxed with their axis letters, nothing allocated. One tree for all
-    callers: map over it, do not change it."""
+    """Parameters as ShapeDtypeStructs boxed with their axis letters; allocates nothing. All callers share
+    this tree, so do not modify it."""
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         return jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
 
 
 def param_shapes(config: ModelConfig) -> Params:
-    """Parameters as ShapeDtypeStructs (float32), nothing allocated."""
+    """Parameters as ShapeDtypeStructs (float32); allocates nothing."""
     return nn.unbox(abstract_params(config))
 
 
 def init_params(config: ModelConfig, key: jax.Array) -> Params:
-    """Random parameters, float32: normals of standard deviation 0.02, ones for norms."""
+    """Random float32 parameters: normal with standard deviation 0.02, and ones for norms."""
     return nn.unbox(_init(config, key))
 
 
 def hidden_states(
     config: ModelConfig, params: Params, rows: Rows, attention_chunk: int, remat: str
 ) -> jax.Array:
-    """Final-norm hidden states [R, T, D] of a packed forest. Parameters lie as the learner keeps them."""
+    """Hidden states [R, T, D] of a packed forest after the final norm. Parameters are sharded as in the
+    learner."""
     return routed_states(config, params, rows, attention_chunk, remat)[0]
 
 
@@ -175,8 +177,8 @@ def routed_states(
     recorded_LRTA: jax.Array | None = None,
     token_weight_RT: jax.Array | None = None,
 ) -> tuple[jax.Array, routing.RouterStats]:
-    """`hidden_states`, and the routers' outputs. Choices `recorded` are replayed; `token_weight` weighs
-    tokens in the loads."""
+    """(`hidden_states`, the routers' outputs). Recorded expert choices `recorded_LRTA`, if given, are
+    replayed; `token_weight_RT` weighs tokens in the loads."""
     module = Decoder(config, _attend_forest(attention_chunk, False), sharding.LEARNER, remat, router_outputs)
     hidden, _, stats = module.apply(
         {"params": params},
@@ -197,8 +199,8 @@ def prefill(
     attention_chunk: int,
     router_outputs: routing.RouterOutputs = routing.NOTHING,
 ):
-    """Hidden states [R, T, D], the prefix cache (keys and values, each [L, R, N, T, K]) and the routers'
-    outputs. Parameters lie as the sampler keeps them."""
+    """(hidden states [R, T, D], the prefix cache (keys and values, each [L, R, N, T, K]), the routers'
+    outputs). Parameters are sharded as in the sampler."""
     attend = _attend_forest(attention_chunk, True)
     module = Decoder(config, attend, sharding.SAMPLER, "nothing", router_outputs)
     return module.apply({"params": params}, rows.tokens, None, rows.position, rows.subtree_end)
@@ -212,7 +214,7 @@ def decode_step(
     cache: DecodeCache,
     router_outputs: routing.RouterOutputs = routing.NOTHING,
 ):
-    """One token for every branch. Parameters lie as the sampler keeps them.
+    """Compute one token for every branch. Parameters are sharded as in the sampler.
 
     Returns hidden states [R, S, D], the new token's keys and values (each [L, R, S, N, K]) and the routers'
     outputs.
@@ -223,7 +225,7 @@ def decode_step(
 
 
 def logits(config: ModelConfig, params: Params, tokens_RT: jax.Array) -> jax.Array:
-    """float32 [R, T, V] of plain left-aligned sequences: for tests and small inputs."""
+    """Logits, float32 [R, T, V], of plain left-aligned sequences, for tests and small inputs."""
     R, T = tokens_RT.shape
     rows = Rows(tokens_RT, jnp.broadcast_to(jnp.arange(T), (R, T)), jnp.full((R, T), T))
     return logits_of(config, params, hidden_states(config, params, rows, T, "nothing"))

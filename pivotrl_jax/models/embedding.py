@@ -1,4 +1,4 @@
-"""The embedding: token ids -> vectors, looked up where the table's parts lie on the mesh."""
+"""The embedding: token ids -> vectors. Each device looks up tokens in its own part of the table."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ from pivotrl_jax.models.layers import declare
 
 
 def embed(module: nn.Module, tokens: jax.Array) -> jax.Array:
-    """Embeddings [R, T, D] of tokens [R, T], in the compute dtype. The table lies as `module.column` says."""
+    """Embeddings [R, T, D] of tokens [R, T], in the compute dtype. `module.column` says how the table is
+    sharded."""
     c, mesh = module.config, sharding.current_mesh()
     table = declare(module, "embed", "VD", 0.02)
     at_rest = sharding.spec(mesh, "VD", table.shape, module.column) if mesh else None
@@ -18,7 +19,7 @@ def embed(module: nn.Module, tokens: jax.Array) -> jax.Array:
         if mesh is None:
             return table[tokens].astype(c.dtype)
         table, tokens = sharding.varying((table.astype(c.dtype), tokens))
-        # looked up in float32: the gradient sums over a token's occurrences, which bfloat16 would lose
+        # in float32: the gradient sums over a token's occurrences, and bfloat16 would lose the small terms
         table = sharding.gather(table, at_rest[1], 1).astype(jnp.float32)
         row = tokens - sharding.index("tensor") * table.shape[0]
         row = jnp.where(row < 0, table.shape[0], row)  # a negative index would count from the end

@@ -1,4 +1,4 @@
-"""Packing: sequences that share prefixes become token trees, trees become rows. Pure numpy.
+"""Packing: sequences that share prefixes become token trees, and trees are packed into rows. Pure numpy.
 
 A row of T slots holds one or more trees in depth-first order, with three integers per token beside its id:
 
@@ -6,8 +6,9 @@ A row of T slots holds one or more trees in depth-first order, with three intege
     parent       slot whose hidden state predicts this token (-1 for a root)
     subtree_end  first slot past this token's subtree
 
-Slot i sees slot j exactly when `j <= i < subtree_end[j]`: causal masking, packing, group prefix sharing and
-multi-turn prefix sharing in one rule. Worked example, prompts [5 6] and [5 6 7 8], each with one branch [9]:
+Slot i sees slot j exactly when `j <= i < subtree_end[j]`. This one rule covers causal masking, packing, and
+prefixes shared by a group or by several turns. Worked example: prompts [5 6] and [5 6 7 8], each with one
+branch [9]:
 
     slot         0  1  2  3  4  5
     tokens       5  6  9  7  8  9
@@ -15,9 +16,10 @@ multi-turn prefix sharing in one rule. Worked example, prompts [5 6] and [5 6 7 
     parent      -1  0  1  1  3  4
     subtree_end  6  6  3  6  6  6
 
-There is no tree of nodes in here. Paths (prompts, or whole sequences) in lexicographic order are the
-depth-first order of their radix trie: each path adds the tokens past what it shares with the path before it.
-A part of a tree that is too big for a row is a run of consecutive paths, the first of them laid out whole.
+The code builds no tree of nodes. Paths (prompts, or whole sequences) in lexicographic order are the
+depth-first order of their radix trie: each path adds the tokens that it does not share with the path before
+it. A tree that is too big for a row is split into runs of consecutive paths; the first path of a run is laid
+out whole.
 """
 
 import dataclasses
@@ -35,15 +37,15 @@ ARRAYS = ("tokens", "position", "parent", "subtree_end")  # of a `Forest`, int32
 class Piece:
     """A prompt and its completions, to be packed together with the pieces that share its prefix.
 
-    `branches` are completions to score or train on; `samples` counts completions still to be drawn here. A
-    piece has one or the other.
+    `branches` are completions to score or train on; `samples` is the number of completions still to be
+    sampled here. A piece has one or the other.
 
-    Branches are alternatives: each follows the prompt's last token in slots of its own, even where two are
-    equal. With `merge`, prompt and branch are one known sequence, which shares
-    slots with whatever shares its prefix: the completions of a trajectory are the prefix of its later turns.
+    Branches are alternatives: each follows the prompt's last token in slots of its own, even if two are
+    equal. With `merge`, prompt and branch are one known sequence, which shares slots with every sequence that
+    has the same prefix: in a trajectory, each completion is part of the prefix of later turns.
     """
 
-    key: int  # the caller's name for it
+    key: int  # the caller's id of the piece
     prompt: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
     samples: int = 0
@@ -53,10 +55,10 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a piece, or a part of one, went: its row, the slot of its last prompt token, and the first slot
-    of each of its branches, which are the caller's branches (or samples) from `first` on.
+    """Where a piece, or a part of one, was placed: its row, the slot of its last prompt token, and the first
+    slot of each of its branches. These are the caller's branches (or samples) from `first` on.
 
-    Of a merged piece, every branch is a part.
+    Each branch of a merged piece has a Placement of its own.
     """
 
     key: int
@@ -65,12 +67,12 @@ class Placement:
     branch_slots: tuple[int, ...]
     samples: int
     first: int
-    # int32 slots of a merged branch: later paths may leave it in its middle. Other branches lie in one run
+    # int32 slots of a merged branch, which other paths may interrupt; other branches are consecutive slots
     merged: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 def path_to(subtree_end_T: np.ndarray, slot: int) -> np.ndarray:
-    """The slots of a row from the root of a slot's tree to the slot itself: all that it sees."""
+    """The slots from the root of a slot's tree to the slot itself, which are all the slots that it sees."""
     return np.flatnonzero(subtree_end_T[: slot + 1] > slot)
 
 
@@ -86,7 +88,7 @@ class Forest:
     placed: tuple[Placement, ...]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The four arrays by name, as a batch of the learner holds them."""
+        """The four arrays by name, as in the learner's batches."""
         return {name: getattr(self, name) for name in ARRAYS}
 
     @property
@@ -102,45 +104,46 @@ class Forest:
         return placed.row, slice(start, start + count)
 
     def write(self, target_RT: np.ndarray, placed: Placement, branch: int, values: Sequence) -> None:
-        """Write per-token values of one branch into an array of the forest's shape. What merged branches
-        share has the value written last."""
+        """Write per-token values of one branch into an array of the forest's shape. A slot that merged
+        branches share keeps the value written last."""
         target_RT[self._slots(placed, branch, len(values))] = values
 
     def add(self, target_RT: np.ndarray, placed: Placement, branch: int, values: Sequence) -> None:
         """Add per-token values of one branch to an array of the forest's shape.
 
-        For the weights of merged branches: a slot that two of them share stands for both, so it counts twice
-        in the loss, as it would if each had slots of its own.
+        Use it for the weights of merged branches: a slot that two of them share then counts twice in the
+        loss, as it would if each branch had its own slots.
         """
         target_RT[self._slots(placed, branch, len(values))] += values
 
     def read(self, source_RT: np.ndarray, placed: Placement, branch: int, count: int) -> np.ndarray:
-        """The per-token values of one branch of `count` tokens: what `write` wrote."""
+        """The per-token values of one branch of `count` tokens, as `write` wrote them."""
         return source_RT[self._slots(placed, branch, count)]
 
 
 def pack(groups: Sequence[Sequence[Piece]], slots: int, samples: int, rows_multiple: int = 1) -> Forest:
-    """Pack groups of pieces into rows of `slots` tokens and at most `samples` samples to draw.
+    """Pack groups of pieces into rows of `slots` tokens and at most `samples` samples.
 
-    Pieces of one group share a tree (a group is usually a trajectory); groups never do. A tree too big for a
-    row is cut between neighbours, and every part repeats the path to its root. Trees go longest first into
-    the first row with room. The number of rows is padded to `rows_multiple`. Raises InputError for a piece
-    that cannot fit. The same pieces in the same order always give the same forest.
+    Pieces of one group share a tree (a group is usually a trajectory); different groups never do. A tree too
+    big for a row is cut between neighbouring paths, and every part repeats the path to its root. The longest
+    trees are placed first, each in the first row with room. The number of rows is padded to a multiple of
+    `rows_multiple`. Raises InputError for a piece that cannot fit. The same pieces in the same order always
+    give the same forest.
     """
     rows = _rows([_sorted_paths(group) for group in groups], slots, samples)
     return _lay_out(rows, slots, rows_multiple)
 
 
 def pack_shortest(groups: Sequence[Sequence[Piece]], slots: Sequence[int], rows_multiple: int) -> Forest:
-    """`pack` into rows of one of the lengths `slots`, without samples: that which takes the fewest slots in
-    all. A tree that a short row has to cut computes its shared path again in every part."""
+    """`pack`, without samples, into rows of whichever length in `slots` takes the fewest slots in total.
+    Shorter rows may have to cut a tree, and then every part repeats the shared path."""
     trees = [_sorted_paths(group) for group in groups]
     paths = [path for tree in trees for path in tree]
     longest = max((len(path.ids) + max(map(len, path.branches), default=0) for path in paths), default=0)
     shortest = round_up(longest, slots)
-    found = {n: _rows(trees, n, 0) for n in sorted(slots) if n >= shortest}
-    best = min(found, key=lambda n: n * _padded(len(found[n]), rows_multiple))
-    return _lay_out(found[best], best, rows_multiple)
+    rows_of = {n: _rows(trees, n, 0) for n in sorted(slots) if n >= shortest}
+    best = min(rows_of, key=lambda n: n * _padded(len(rows_of[n]), rows_multiple))
+    return _lay_out(rows_of[best], best, rows_multiple)
 
 
 def round_up(n: int, buckets: Sequence[int]) -> int:
@@ -153,22 +156,22 @@ def round_up(n: int, buckets: Sequence[int]) -> int:
 
 @dataclasses.dataclass
 class _Path:
-    """A path from the root of a tree and what hangs off its end: a piece, a part of one, or one merged
-    branch."""
+    """A path from the root of a tree, and the branches or samples at its end. It stands for a piece, a part
+    of one, or one merged branch."""
 
     piece: Piece
-    ids: np.ndarray  # int32: the prompt, and the branch when that is merged
-    branches: list[np.ndarray]  # those that are not
+    ids: np.ndarray  # int32: the prompt, followed by the branch if that is merged
+    branches: list[np.ndarray]  # those that are not merged
     samples: int
     first: int
-    shared: int = 0  # tokens in common with the path before it, which has laid them out
+    shared: int = 0  # how many leading tokens are laid out already, by the path before it
 
     def size(self) -> int:
         return len(self.ids) - self.shared + sum(map(len, self.branches))
 
     def cut(self, free: int, draws: int) -> tuple["_Path | None", "_Path | None"]:
-        """(as much as fits `free` slots and `draws` samples, the rest): neither without a branch or sample,
-        unless the piece has none at all."""
+        """(what fits `free` slots and `draws` samples, the rest); None for a part that would be empty. Each
+        part has at least one branch or sample, unless the piece has none."""
         whole = max(len(self.branches), self.samples)
         free -= len(self.ids) - self.shared
         fits = min(self.samples, draws)
@@ -185,7 +188,7 @@ class _Path:
 
 
 def _sorted_paths(group: Sequence[Piece]) -> list[_Path]:
-    """The paths of a group's tree, depth first: a prompt before what extends it, then by token id."""
+    """The paths of a group's tree, depth first: a prompt before those that extend it, then by token id."""
     paths = []
     for piece in group:
         if not len(piece.prompt):
@@ -208,10 +211,10 @@ def _sorted_paths(group: Sequence[Piece]) -> list[_Path]:
 
 
 def _parts(paths: Sequence[_Path], slots: int, samples: int) -> list[list[_Path]]:
-    """Trees within the budget, made of consecutive paths: neighbours share most, so they stay together.
+    """Trees within the budget, made of consecutive paths, because neighbouring paths share the most.
 
-    A path that still fits joins the tree before it; else it starts the next, from its root. Only what does
-    not fit a row of its own is cut between its branches.
+    A path that still fits joins the tree before it; otherwise it starts the next tree, from its root. A path
+    is cut between its branches only if it does not fit a whole row.
     """
     parts, free, draws = [], 0, 0
     for path in paths:
@@ -240,14 +243,14 @@ def _too_big(path: _Path, slots: int, samples: int) -> str:
 
 
 def _rows(trees: Sequence[Sequence[_Path]], slots: int, samples: int) -> list[list[list[_Path]]]:
-    """Per row its trees: the longest first, each into the first row with room."""
+    """The trees of each row. The longest trees are placed first, each in the first row with room."""
     parts = [part for tree in trees for part in _parts(tree, slots, samples)]
     size = np.array([sum(path.size() for path in part) for part in parts], int)
     draws = [sum(path.samples for path in part) for part in parts]
     free, free_draws = np.full(len(parts), slots), np.full(len(parts), samples)
     rows: list[list[list[_Path]]] = []
     for i in np.argsort(-size, kind="stable"):
-        open_rows = slice(len(rows) + 1)  # the last of them is a new one, and always has room
+        open_rows = slice(len(rows) + 1)  # the last one is a new row, which always has room
         row = int(((free[open_rows] >= size[i]) & (free_draws[open_rows] >= draws[i])).argmax())
         if row == len(rows):
             rows.append([])
@@ -278,17 +281,18 @@ def _lay_out(rows: Sequence[Sequence[Sequence[_Path]]], slots: int, rows_multipl
         parent[r, start : min(start + 1, stop)] = before
         return stop
 
-    slot_of = np.full(slots + 1, -1, np.int32)  # by depth, of the path at hand; the last is a root's parent
+    # slots of the current path by depth; the last entry, -1, is a root's parent
+    slot_of = np.full(slots + 1, -1, np.int32)
     for r, trees in enumerate(rows):
         at = 0
         for tree in trees:
             depth = 0
             for path in tree:
-                kept, start = path.shared, at
-                subtree_end[r, slot_of[kept:depth]] = at  # this path leaves the one before it here
+                shared, start = path.shared, at
+                subtree_end[r, slot_of[shared:depth]] = at  # here this path departs from the one before it
                 depth = len(path.ids)
-                at = run(r, at, path.ids[kept:], kept, slot_of[kept - 1])
-                slot_of[kept:depth] = count[start:at]
+                at = run(r, at, path.ids[shared:], shared, slot_of[shared - 1])
+                slot_of[shared:depth] = count[start:at]
                 branch_slots = []
                 for ids in path.branches:
                     branch_slots.append(at)

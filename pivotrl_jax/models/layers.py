@@ -15,8 +15,8 @@ from pivotrl_jax.models.config import ModelConfig
 
 
 def declare(module: nn.Module, name: str, letters: str, scale: float | None) -> jax.Array:
-    """A parameter by its axis letters, float32 or as it was loaded, where it rests on the mesh. `scale` is
-    the standard deviation of its initial values; None makes them ones, for norms."""
+    """A parameter declared by its axis letters, sharded as it is stored, in float32 or the dtype it was
+    loaded in. `scale` is the standard deviation of its initial values; None makes them ones, for norms."""
     sizes = module.config.sizes()
     init = nn.initializers.ones if scale is None else nn.initializers.normal(scale)
     boxed = nn.with_logical_partitioning(init, tuple(letters))
@@ -29,8 +29,8 @@ def parameter(module: nn.Module, name: str, letters: str, scale: float | None) -
 
 
 def adapter(module: nn.Module, name: str, inputs: str, outputs: str, experts: bool = False):
-    """A and B of a matrix's low-rank adapter, B times the adapter's scale. B starts at zero, A with the
-    variance of PEFT's initialiser. Experts' adapters stay where they rest: `mixture` gathers them."""
+    """(A, B) of a matrix's low-rank adapter, B multiplied by the adapter's scale. B starts at zero, A with
+    the variance of PEFT's initialiser. Adapters of experts stay sharded: `mixture` gathers them."""
     c, sizes = module.config, module.config.sizes()
     fan_in = math.prod(sizes[letter] for letter in inputs)
     axis = "E" if experts else ""
@@ -65,12 +65,13 @@ def rope(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 class Layer(nn.Module):
-    """What a family's decoder layer starts from. A family writes `__call__`, under `nn.compact`:
+    """The base class of a family's decoder layer. A family defines `__call__`, under `nn.compact`:
 
         (x [R, T, D], (cache, recorded), angles, context, token_weight) -> (x, (new_cache, router_stats))
 
-    `attend(q, k, v, cache, context)` returns the attended values and what to cache; `column` of
-    `sharding.TABLE` says how the parameters lie; `router_outputs` is what `mixture` returns of the router.
+    `attend(q, k, v, cache, context)` returns the attended values and what to cache; `column` is the column of
+    `sharding.TABLE` by which parameters are sharded; `router_outputs` says which router outputs `mixture`
+    returns.
     """
 
     config: ModelConfig

@@ -1,4 +1,4 @@
-"""From hidden states to logits and log-probs, without an array of [tokens, vocabulary]."""
+"""Logits and log-probs from hidden states, without an array of [tokens, vocabulary]."""
 
 import functools
 
@@ -11,13 +11,13 @@ from pivotrl_jax.models.config import ModelConfig
 
 
 def unembedding(config: ModelConfig, params) -> jax.Array:
-    """[D, V] in the compute dtype; the transposed embedding when tied."""
+    """The unembedding [D, V] in the compute dtype; if embeddings are tied, the transposed embedding."""
     return (params["embed"].T if config.tie_embeddings else params["unembed"]).astype(config.dtype)
 
 
 def logits_of(config: ModelConfig, params, hidden: jax.Array) -> jax.Array:
-    """float32 [..., V] for a few hidden states [..., D]; whole forests go through `token_log_probs`
-    instead."""
+    """Logits, float32 [..., V], for a few hidden states [..., D]. For whole forests use
+    `token_log_probs`."""
     unembed = sharding.use(unembedding(config, params), "DV")
     return jnp.einsum("...d,dv->...v", hidden, unembed, preferred_element_type=jnp.float32)
 
@@ -32,19 +32,19 @@ def token_log_probs(
     temperature: float,
     chunk: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """log p(token | its parent's hidden state) and that distribution's entropy, float32 [R, T]; 0 where not
-    `wanted`. Parameters lie as the learner keeps them.
+    """(log p(token | its parent's hidden state), entropy of that distribution), float32 [R, T]; 0 where not
+    `wanted`. Parameters are sharded as in the learner.
 
-    Wanted slots are gathered to the front of each row and taken `chunk` per row at a time, forward and
+    Wanted slots are gathered to the front of each row and processed `chunk` per row at a time, forward and
     backward, so no [tokens, vocabulary] array exists and a chunk without wanted slots costs nothing.
-    Temperature divides logits, not log-probs. The entropy carries no gradient.
+    Temperature divides logits, not log-probs. The entropy has no gradient.
     """
     mesh, unembed = sharding.current_mesh(), unembedding(config, params)
     at_rest = sharding.spec(mesh, "DV", unembed.shape, sharding.LEARNER) if mesh else P()
 
     def compute(unembed, *rows):
-        # varying before the loop over chunks: its gradient is summed over devices once, after the loop; and
-        # float32, because it is summed over chunks
+        # varying before the loop over chunks, so that its gradient is summed over devices once, after the
+        # loop; float32, because the gradient is summed over chunks
         unembed = sharding.gather(sharding.varying(unembed), at_rest[0] if mesh else None, 0)
         unembed = unembed.astype(jnp.float32)
         return _row_log_probs(unembed, *rows, temperature, chunk)
@@ -55,7 +55,7 @@ def token_log_probs(
 
 
 def _row_log_probs(unembed, hidden_RTD, tokens_RT, parent_RT, wanted_RT, temperature, chunk):
-    """`token_log_probs` of a device's own rows, with its share of the vocabulary."""
+    """`token_log_probs` for one device's rows, with its share of the vocabulary."""
     R, T = tokens_RT.shape
     chunk = min(chunk, T)
     steps = -(-T // chunk)
@@ -71,7 +71,7 @@ def _row_log_probs(unembed, hidden_RTD, tokens_RT, parent_RT, wanted_RT, tempera
     )
     wanted = take(wanted_RT)
 
-    # around the cond: inside it, the scan would keep a copy of the unembedding for every chunk
+    # checkpoint goes around the cond: inside it, the scan would store a copy of the unembedding per chunk
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk_outputs(h, target, any_wanted):
         compute = functools.partial(_scores_to_outputs, unembed, temperature)
@@ -84,7 +84,7 @@ def _row_log_probs(unembed, hidden_RTD, tokens_RT, parent_RT, wanted_RT, tempera
         log_prob, entropy = chunk_outputs(h, target, any_wanted)
         return None, (jnp.where(wanted, log_prob, 0.0), jnp.where(wanted, entropy, 0.0))
 
-    # decided alike on all devices: collectives inside a branch that only some of them take would hang
+    # all devices must decide alike: collectives inside a branch that only some devices take would hang
     anywhere = sharding.total(wanted.any((1, 2)).astype(jnp.int32), sharding.BATCH_AXES) > 0
     _, outputs = jax.lax.scan(step, None, (hidden, take(tokens_RT), wanted, anywhere))
     back = jnp.argsort(order[:, :T], axis=-1)
@@ -96,7 +96,7 @@ def _row_log_probs(unembed, hidden_RTD, tokens_RT, parent_RT, wanted_RT, tempera
 
 
 def _scores_to_outputs(unembed, temperature, h, target):
-    """log-prob of `target` [R, C] and entropy, from the scores of this device's share of the vocabulary."""
+    """(log-prob of `target` [R, C], entropy), from scores of this device's share of the vocabulary."""
     w = unembed.astype(h.dtype)
     scores = jnp.einsum("rcd,dv->rcv", h, w, preferred_element_type=jnp.float32) / temperature
     top = sharding.largest(jax.lax.stop_gradient(scores).max(-1), "tensor")

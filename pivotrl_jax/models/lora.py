@@ -1,7 +1,7 @@
-"""Low-rank adapters (arXiv 2106.09685): which parameters they are, fresh ones, and merging them.
+"""Low-rank adapters (arXiv 2106.09685): finding them in a params tree, initialising them, merging them.
 
-`decoder.py` declares them beside the matrix they adapt, `q_lora_a` and `q_lora_b` beside `q`, when
-ModelConfig.lora is set. They alone are trained then; the base stays as it was loaded.
+When ModelConfig.lora is set, `decoder.py` declares them beside the matrix they adapt: `q_lora_a` and
+`q_lora_b` beside `q`. Then only they are trained; the base stays as it was loaded.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ MARK = "_lora_"
 
 
 def with_adapters(config: model_config.ModelConfig, section: Any) -> model_config.ModelConfig:
-    """The model with the adapters of `config.model.lora`; without any when its rank is 0."""
+    """The model with the adapters that `config.model.lora` describes; none when its rank is 0."""
     adapters = model_config.Lora(section.rank, section.alpha) if section.rank else None
     return dataclasses.replace(config, lora=adapters)
 
 
 def trained(config: model_config.ModelConfig, params: dict) -> dict:
-    """The part of a params tree that is trained: the adapters where there are any, else everything."""
+    """The part of a params tree that is trained: the adapters if there are any, otherwise everything."""
     return _pick(params, True) if config.lora else params
 
 
@@ -41,7 +41,7 @@ def _pick(params: dict, adapters: bool) -> dict:
 
 
 def join(one: dict, other: dict) -> dict:
-    """One tree of the leaves of two: the base and its adapters."""
+    """Join two trees, the base and its adapters, into one."""
     if not one or not other:
         return one or other
     flat = traverse_util.flatten_dict(one) | traverse_util.flatten_dict(other)
@@ -49,13 +49,13 @@ def join(one: dict, other: dict) -> dict:
 
 
 def has_adapters(params: dict) -> bool:
-    """Whether a params tree carries adapters."""
+    """Whether a params tree contains adapters."""
     return any(MARK in path[-1] for path in traverse_util.flatten_dict(params))
 
 
 def init(config: model_config.ModelConfig, seed: int) -> dict:
-    """Fresh adapters, float32: A uniform in +-1/sqrt(inputs) as PEFT draws it, B zero, so that the policy
-    starts as the reference. Leaf by leaf on the host: the same numbers on every mesh."""
+    """New adapters, float32: A uniform in +-1/sqrt(inputs) as in PEFT, and B zero, so that the policy starts
+    equal to the reference. They are drawn leaf by leaf on the host: the same numbers on every mesh."""
     shapes = traverse_util.flatten_dict(trained(config, decoder.param_shapes(config)))
 
     def draw(number, path, leaf):
@@ -71,14 +71,15 @@ def init(config: model_config.ModelConfig, seed: int) -> dict:
 
 
 def _inputs(name: str, shape: tuple[int, ...]) -> int:
-    """How many inputs an A [L, (E,) inputs..., U] has: `o` reads heads and head_dim, the others one axis."""
+    """How many inputs an A [L, (E,) inputs..., U] has. The input of `o` has two axes, heads and head_dim; the
+    others have one."""
     return int(np.prod(shape[-3:-1])) if name.startswith("o_") else shape[-2]
 
 
 def merged(config: model_config.ModelConfig, params: dict) -> dict:
-    """`params` as a model without adapters that computes the same: W + alpha / rank A B, added in float32, in
-    W's dtype. For an export: an adapted matrix is a `Merged`, which adds one layer at a time, because beside
-    the base a merged copy of it has no room."""
+    """`params` of a model without adapters that computes the same: W + alpha / rank A B, added in float32 and
+    returned in W's dtype. This is for exports: an adapted matrix becomes a `Merged`, which adds one layer at
+    a time, because memory may not hold a merged copy beside the base."""
     if not config.lora:
         return params
     flat = traverse_util.flatten_dict(params)
@@ -113,14 +114,15 @@ class Merged:
         return self.w.ndim
 
     def __getitem__(self, index: int | tuple) -> jax.Array:
-        """`index` (layer,) or layer: that layer's merged matrix, on the mesh as w[layer] is."""
+        """The merged matrix of a layer, sharded as w[layer] is. `index` is the layer or (layer,)."""
         return _add(self.w[index], self.a[index], self.b[index], self.scale)
 
 
 @jax.jit
 def _add(w: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
-    """w + scale a b of one layer. As many axes in A as in B: [E, inputs, U] and [E, U, outputs], or one axis
-    of inputs and one of outputs; else one of the two has heads unfolded."""
+    """w + scale a b of one layer. If A and B have equally many axes, they are [E, inputs, U] and
+    [E, U, outputs], or [inputs, U] and [U, outputs]; otherwise one of them has heads and head_dim as two
+    axes."""
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     product = jnp.matmul if a.ndim == b.ndim else functools.partial(jnp.tensordot, axes=1)
     return (w + scale * product(a, b, precision=jax.lax.Precision.HIGHEST)).astype(w.dtype)

@@ -1,4 +1,4 @@
-"""The mixture of experts of a decoder layer: its parameters, and the call on every device's own tokens.
+"""The mixture of experts of a decoder layer: its parameters, and the call on each device's tokens.
 
 Routing and the grouped products are in `experts.py`; what the router returns is in `routing.py`.
 """
@@ -12,22 +12,23 @@ from pivotrl_jax.models.layers import adapter, declare
 
 
 def mixture(module: nn.Module, h, recorded, token_weight) -> tuple[jax.Array, routing.RouterStats]:
-    """The experts' output [R, T, D] for `h` [R, T, D], and the router's outputs that the layer asks for.
+    """(the experts' output [R, T, D] for `h` [R, T, D], the router outputs that the layer asks for).
 
-    Choices `recorded` [R, T, A] are replayed; `token_weight` [R, T] weighs tokens in the loads. Both may be
-    None.
+    Recorded expert choices `recorded` [R, T, A] are replayed; `token_weight` [R, T] weighs tokens in the
+    loads. Both may be None.
     """
     c, mesh = module.config, sharding.current_mesh()
-    declared = _expert_matrices(module)
-    letters, matrices = [tuple(g) for g in declared], [tuple(g.values()) for g in declared]
+    groups = _expert_matrices(module)
+    letters, matrices = [tuple(g) for g in groups], [tuple(g.values()) for g in groups]
     specs = [
         tuple(sharding.spec(mesh, n, w.shape, module.column) for n, w in g.items()) if mesh else None
-        for g in declared
+        for g in groups
     ]
     expert_axes = sharding.axes_of(mesh, "E", c.num_experts, module.column) if mesh else None
     split = sharding.TABLE["D"][module.column]
 
-    def gather(group, names, along_experts):  # as products need it: D whole, experts over fewer axes
+    # gathers what the products need: D whole, experts split over fewer axes
+    def gather(group, names, along_experts):
         out = []
         for w, name in zip(group, names):
             w = sharding.gather(w, split, name.index("D")) if "D" in name else w
@@ -49,7 +50,7 @@ def mixture(module: nn.Module, h, recorded, token_weight) -> tuple[jax.Array, ro
         matrices = [gather(group, names, along) for group, names in zip(matrices, letters)]
         return experts.spread_mlp(tokens, weight, expert, *matrices, axes).reshape(h.shape), stats
 
-    # the router keeps the precision of its parameter: rounding would flip near-ties
+    # the router stays in the dtype of its parameter, because rounding would flip near-ties
     router = declare(module, "router", "DE", 0.02)
     optional = {"recorded": recorded, "token_weight": token_weight}
     rows = {name: x for name, x in optional.items() if x is not None}
@@ -59,7 +60,7 @@ def mixture(module: nn.Module, h, recorded, token_weight) -> tuple[jax.Array, ro
 
 
 def _expert_matrices(module: nn.Module) -> list[dict[str, jax.Array]]:
-    """Gate, up and down, each with its adapter, by axis letters."""
+    """Gate, up and down: per matrix, its array and those of its adapter, by axis letters."""
     out = []
     for name, inputs, outputs in (("gate", "D", "F"), ("up", "D", "F"), ("down", "F", "D")):
         letters = f"E{inputs}{outputs}"

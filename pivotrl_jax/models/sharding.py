@@ -1,9 +1,10 @@
 """The mesh, and one table from axis letters to mesh axes.
 
-One mesh always: `data`, `fsdp`, `expert`, `tensor`, 1 x 1 x 1 x 1 on a laptop. Parameters are placed with
-NamedShardings; programs are traced under `jax.set_mesh`. XLA's partitioner handles the projections, told by
-`use` and `constrain` where arrays lie; lookups, attention, experts and log-probs run per shard with the
-collectives written out (`per_shard`), because the partitioner's own choices there copy too much.
+The mesh always has the axes `data`, `fsdp`, `expert` and `tensor`; on a laptop it is 1 x 1 x 1 x 1.
+Parameters are placed with NamedShardings; programs are traced under `jax.set_mesh`. XLA's partitioner handles
+the projections, and `use` and `constrain` tell it how arrays are sharded. Lookups, attention, experts and
+log-probs run per shard with explicit collectives (`per_shard`), because there the partitioner would copy too
+much.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +18,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from pivotrl_jax.records import InputError
 
 MESH_AXES = ("data", "fsdp", "expert", "tensor")
-BATCH_AXES = ("data", "fsdp", "expert")  # rows of a packed forest: every device works on rows of its own
+BATCH_AXES = ("data", "fsdp", "expert")  # they split the rows of a packed forest
 BATCH = PartitionSpec(BATCH_AXES)
 
 
-# Axis letter -> mesh axes. Letters that are not here are never split.
+# Axis letter -> mesh axes. Axes with other letters are never split.
 #          learner's parameters   sampler's parameters      arrays in use
 TABLE = {
     "D": ("fsdp",                 None,                     None),
@@ -35,13 +36,13 @@ TABLE = {
 }  # fmt: skip
 
 
-# The learner gathers a layer's matrices over `fsdp` when it uses them, once per microbatch. A decode step
-# would do so for every token; there, experts are spread over `fsdp`, too, and the rest is whole.
+# The learner gathers a layer's matrices over `fsdp` when it uses them, once per microbatch. The sampler would
+# have to gather them for every token, so there experts are also split over `fsdp`, and all else is whole.
 LEARNER, SAMPLER, IN_USE = range(3)
 
 
 def make_mesh(sizes: Mapping[str, int]) -> Mesh:
-    """A mesh of the given axis sizes; one axis may be -1, which takes the devices that are left.
+    """A mesh with the given axis sizes. One of them may be -1: that axis takes the remaining devices.
 
     Raises InputError when an axis is unknown or the sizes do not multiply to the number of devices.
     """
@@ -50,7 +51,7 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
 
 
 def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
-    """Sizes of MESH_AXES on so many devices; as `make_mesh`."""
+    """Sizes of MESH_AXES on this many devices. Arguments and errors are those of `make_mesh`."""
     unknown = sorted(set(sizes) - set(MESH_AXES))
     if unknown:
         raise InputError(f"mesh axes {unknown} are unknown; the axes are {', '.join(MESH_AXES)}")
@@ -68,7 +69,7 @@ def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
 
 
 def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
-    """Rows of a batch over BATCH_AXES. Raises InputError when those do not divide `rows`."""
+    """The sharding of a batch's rows over BATCH_AXES. Raises InputError when these do not divide `rows`."""
     parts = row_shards(mesh)
     if rows % parts:
         text = ", ".join(f"{axis}: {mesh.shape[axis]}" for axis in BATCH_AXES)
@@ -80,19 +81,19 @@ def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
 
 
 def row_shards(mesh: Mesh) -> int:
-    """In how many parts the rows of a batch are split."""
+    """Into how many parts the rows of a batch are split."""
     return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
 
 
 def whole_rows(mesh: Mesh, rows: int) -> int:
-    """`rows`, rounded up to divide over the mesh: a config written for one device runs on eight."""
+    """`rows`, rounded up to divide over the mesh, so that a config written for one device runs on eight."""
     parts = row_shards(mesh)
     return -(-rows // parts) * parts
 
 
 def axes_of(mesh, letter: str, size: int, column: int):
-    """Mesh axes that split an axis of that size. The sampler's experts fall back to `expert` alone where
-    they do not divide over `fsdp`, too."""
+    """The mesh axes that split an array axis of this letter and size. The sampler's experts are split over
+    `expert` alone if they do not also divide over `fsdp`."""
     axes = TABLE[letter][column] if letter in TABLE else None
     if isinstance(axes, tuple) and letter == "E" and size % np.prod([mesh.shape[a] for a in axes]):
         return "expert"
@@ -100,18 +101,17 @@ def axes_of(mesh, letter: str, size: int, column: int):
 
 
 def spec(mesh, letters, shape, column: int) -> PartitionSpec:
-    """The PartitionSpec of an array with those axis letters. Vectors of D (norms, a bias) stay whole: they
-    are not worth a collective each."""
+    """The PartitionSpec of an array with these axis letters. Vectors of D (norms, a bias) stay whole: they
+    are too small to be worth a collective each."""
     if "".join(letters).lstrip("L") == "D":
         return PartitionSpec()
     return PartitionSpec(*(axes_of(mesh, letter, n, column) for letter, n in zip(letters, shape)))
 
 
 def param_shardings(abstract_params, mesh: Mesh, column: int = LEARNER):
-    """NamedShardings for the boxed parameters of `decoder.abstract_params`, as the learner or the sampler
-    keeps them.
+    """NamedShardings for the boxed parameters of `decoder.abstract_params`, for the learner or the sampler.
 
-    Raises InputError naming the parameter and the axis when a dimension does not divide by its mesh axis.
+    Raises InputError that names the parameter and the axis when a mesh axis does not divide a dimension.
     """
 
     def place(path, leaf):
@@ -132,13 +132,13 @@ def param_shardings(abstract_params, mesh: Mesh, column: int = LEARNER):
 
 
 def current_mesh():
-    """The mesh this is traced under, or None: on one device there is nothing to say."""
+    """The mesh that the caller is traced under; None on one device, where nothing is sharded."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh
 
 
 def constrain(x: jax.Array, letters: str, column: int = IN_USE) -> jax.Array:
-    """Say where an array with those axis letters lies."""
+    """Tell the partitioner how an array with these axis letters is sharded."""
     mesh = current_mesh()
     if mesh is None:
         return x
@@ -146,10 +146,11 @@ def constrain(x: jax.Array, letters: str, column: int = IN_USE) -> jax.Array:
 
 
 def use(w: jax.Array, letters: str) -> jax.Array:
-    """A parameter where a product needs it: gathered over `fsdp`. Its gradient goes back to where it rests.
+    """A parameter gathered over `fsdp`, as a product needs it. Its gradient is sharded as the parameter is
+    stored.
 
-    A sharding constraint alone would hold the gradient to the gathered layout, an all-reduce where a
-    reduce-scatter is enough.
+    A sharding constraint alone would force the gathered layout on the gradient, too, which takes an
+    all-reduce where a reduce-scatter is enough.
     """
     mesh = current_mesh()
     if mesh is None:
@@ -167,14 +168,14 @@ def use(w: jax.Array, letters: str) -> jax.Array:
 
 
 def per_shard(f: Callable, in_specs, out_specs) -> Callable:
-    """`f` on every device's own shards (`jax.shard_map`); f itself where there is no mesh."""
+    """A function that runs `f` on each device's shards (`jax.shard_map`); without a mesh, `f` itself."""
     mesh = current_mesh()
     return f if mesh is None else jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
 
 
 def varying(tree):
-    """Inside `per_shard`: every leaf typed as different on every device, so that gradients are summed over
-    the axes along which it was equal, once, here."""
+    """Inside `per_shard`: mark every leaf as different on every device, so that gradients are summed here,
+    once, over the axes along which the leaf was equal."""
     mesh = current_mesh()
 
     def vary(x):
@@ -187,15 +188,15 @@ def varying(tree):
 
 
 def gather(x: jax.Array, axes, dimension: int) -> jax.Array:
-    """Inside `per_shard`: the shards along a mesh axis (or several, or None) as one array; the gradient is
-    scattered back, summed."""
+    """Inside `per_shard`: join the shards along a mesh axis (or several, or None) into one array. The
+    gradient is summed and scattered back."""
     if count(axes) == 1:
         return x
     return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
 
 
 def scatter_sum(x: jax.Array, axes, dimension: int) -> jax.Array:
-    """Inside `per_shard`: the sum over a mesh axis, of which every device keeps its part."""
+    """Inside `per_shard`: the sum over a mesh axis; every device keeps its part of the sum."""
     if count(axes) == 1:
         return x
     return jax.lax.psum_scatter(x, axes, scatter_dimension=dimension, tiled=True)
@@ -207,29 +208,29 @@ def total(x: jax.Array, axes) -> jax.Array:
 
 
 def largest(x: jax.Array, axes) -> jax.Array:
-    """Inside `per_shard`: the maximum over mesh axes; without a gradient."""
+    """Inside `per_shard`: the maximum over mesh axes. It has no gradient."""
     return x if current_mesh() is None else jax.lax.pmax(x, axes)
 
 
 def count(axes) -> int:
-    """Devices along mesh axes."""
+    """The number of devices along mesh axes."""
     mesh = current_mesh()
     names = axes if isinstance(axes, tuple) else (axes,)
     return 1 if axes is None or mesh is None else int(np.prod([mesh.shape[a] for a in names]))
 
 
 def index(axes) -> jax.Array | int:
-    """Inside `per_shard`: this device's place along mesh axes."""
+    """Inside `per_shard`: this device's index along mesh axes."""
     return 0 if axes is None or current_mesh() is None else jax.lax.axis_index(axes)
 
 
 def fetch(x) -> np.ndarray:
-    """The whole of an array on this host, wherever its parts lie. Of several processes all must call it."""
+    """A whole array on this host, however it is sharded. With several processes, all must call it."""
     local = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
     return np.asarray(x if local else multihost_utils.process_allgather(x, tiled=True))
 
 
 def put(x, place: NamedSharding) -> jax.Array:
-    """A host array, the same in every process, onto devices of all processes."""
+    """Place a host array, which is the same in every process, on the devices of all processes."""
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, place, lambda index: x[index])

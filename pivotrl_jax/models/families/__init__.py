@@ -1,8 +1,8 @@
-"""The model families, by the `model_type` of config.json. Any other is refused by name.
+"""The model families, by the `model_type` of config.json. Other model types are rejected by name.
 
 To add one, read base.py (what a family is), qwen3.py (an example) and ../layers.py (what a layer is made of).
-Write a file like qwen3.py and enter its families below. `holds` must tell a family's models apart from the
-others' by their ModelConfig; where no field does, ModelConfig needs another.
+Write a file like qwen3.py and enter its families below. `holds` must recognise the family's models by their
+ModelConfig; if its fields do not tell families apart, add a field.
 """
 
 from pivotrl_jax.models.config import ModelConfig
@@ -13,8 +13,8 @@ FAMILIES: dict[str, Family] = {family.model_type: family for family in (qwen3.DE
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family of a model. Raises ValueError when none holds it."""
+    """The family of a model. Raises ValueError when it belongs to none."""
     for family in FAMILIES.values():
         if family.holds(config):
             return family
-    raise ValueError(f"no model family holds {config}; the families are {sorted(FAMILIES)}")
+    raise ValueError(f"no model family matches {config}; the families are {sorted(FAMILIES)}")

@@ -1,6 +1,6 @@
 """What a model family is: its decoder layer, the fields of its config.json, and the names of its weights.
 
-The tables here are what most families share. A family's file starts from them.
+The tables here hold what most families share. A family's file starts from them.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from pivotrl_jax.models.config import ModelConfig
 
-# Our parameter -> (Hugging Face's name, our axis letters on each of its axes). Hugging Face keeps a linear
-# weight as [out, in], with heads and their dimensions as one axis: `q`, ours [D, H, K], is there "HK D".
+# Our parameter -> (Hugging Face's name, our axis letters on each of its axes). Hugging Face stores a linear
+# weight as [out, in], with heads and their dimensions in one axis: our `q` [D, H, K] is "HK D" there.
 Names = dict[str, tuple[str, str]]
 
 
@@ -20,29 +20,29 @@ class Field:
     """A field of ModelConfig and where config.json has it."""
 
     name: str
-    kind: type  # int and float: a number above 0; bool
+    kind: type  # int or float, for a number above 0, or bool
     keys: tuple[str, ...]  # any of them is read; the first is written
-    default: bool | None = None  # of a flag that the file may leave out
+    default: bool | None = None  # for a flag that the file may omit
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Models of one decoder layer that Hugging Face checkpoints call by one `model_type`.
+    """Models that share a decoder layer and, in Hugging Face checkpoints, a `model_type`.
 
-    Fields that take a rule rather than a name (RoPE, the layers without experts, the dtype) are the same in
-    every family: checkpoints/hf_config.py reads them.
+    Fields that need a rule rather than a name (RoPE, the layers without experts, the dtype) are read in the
+    same way for every family, by checkpoints/hf_config.py.
     """
 
     model_type: str
     architecture: str
     title: str  # in reports: "Qwen3-MoE"
-    layer: type[nn.Module]  # of the fields and the call of layers.Layer
-    holds: Callable[[ModelConfig], bool]  # whether a model is one of this family
+    layer: type[nn.Module]  # with the fields and the call signature of layers.Layer
+    holds: Callable[[ModelConfig], bool]  # whether a model belongs to this family
     fields: tuple[Field, ...]
-    head_dim_optional: bool  # without head_dim in config.json it is hidden_size / num_attention_heads
-    dense_names: Names  # of a layer without experts, behind "model.layers.{layer}."
-    moe_names: Names | None  # of a layer with experts, whose number is {e}; None: there are no such layers
-    top_names: Names  # outside the layers
+    head_dim_optional: bool  # if config.json has no head_dim, it is hidden_size / num_attention_heads
+    dense_names: Names  # of a layer without experts, after "model.layers.{layer}."
+    moe_names: Names | None  # of a layer with experts; {e} is the expert's number. None: no such layers
+    top_names: Names  # of the parameters outside the layers
 
 
 FIELDS = (

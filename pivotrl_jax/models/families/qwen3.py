@@ -11,8 +11,8 @@ from pivotrl_jax.models.mixture import mixture
 
 
 class Layer(layers.Layer):
-    """Attention with norms on q and k, then an MLP or a mixture of experts. Each reads its input normalised
-    and is added to it."""
+    """Attention with norms on q and k, then an MLP or a mixture of experts. Each of the two normalises its
+    input and is added to it."""
 
     @nn.compact
     def __call__(self, x, layer_inputs, angles, context, token_weight):
@@ -65,7 +65,7 @@ MIXTURE = Family(
     fields=(
         *FIELDS,
         _ATTENTION_BIAS,
-        _MLP_SIZE,  # of the layers without experts, where there are any
+        _MLP_SIZE,  # of the layers without experts, if there are any
         Field("expert_size", int, ("moe_intermediate_size",)),
         Field("num_experts", int, ("num_experts", "num_local_experts")),  # transformers 5 saves the second
         Field("experts_per_token", int, ("num_experts_per_tok",)),
