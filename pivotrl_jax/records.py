@@ -37,6 +37,8 @@ class Trajectory:
     reward: float | None = None  # the episode's outcome where the source records one; 1 is success
     # index into messages -> why that assistant turn is no candidate, a short stable slug ("call_error")
     skip: dict[int, str] = dataclasses.field(default_factory=dict)
+    dialect: str = ""  # the form in which the source writes calls: "native", "hermes", ...; "" for no calls
+    unused: tuple[str, ...] = ()  # fields of the source with content that the reader did not use
 
 
 @dataclasses.dataclass(frozen=True)

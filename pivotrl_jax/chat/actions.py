@@ -1,90 +1,76 @@
 """The text of a completion -> the action it stands for <-> an assistant message."""
 
-from pivotrl_jax.chat.json_text import strict_json
+from pivotrl_jax.chat import dialects
+from pivotrl_jax.chat.dialects import HERMES, Schemas, TextCalls
 from pivotrl_jax.records import Action, Call, Message
 
 THINK, END_THINK = "<think>", "</think>"
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-
-MAX_BLOCKS = 256  # <tool_call> blocks read per completion; each may search all the text after it
+QUOTES = "'\"`"
 
 
-# ---- completion -> action
+# ---- thinking
 
 
-def _split_thinking(text: str, thinking_open: bool) -> tuple[str, str]:
-    """(reasoning, the rest). Only text after the last `</think>` belongs to the reply."""
-    before, closed, after = text.rpartition(END_THINK)
-    if closed:
-        return before.lstrip().removeprefix(THINK).strip("\n"), after
-    return "", THINK + text if thinking_open and not text.lstrip().startswith(THINK) else text
+def quoted(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] is only mentioned: stands between quotes or backticks."""
+    return 0 < start and end < len(text) and text[start - 1] in QUOTES and text[end] in QUOTES
 
 
-def _unclosed(text: str, close: int, start: int) -> tuple[None, str, int] | None:
-    """What `_read_call` returns for a block that is not closed before the next one opens; else None."""
-    reopened = text.find(_OPEN, start)
-    if close < 0 or 0 <= reopened < close:
-        return None, "a <tool_call> is never closed", reopened if reopened >= 0 else len(text)
-    return None
+def marks(text: str, mark: str, start: int, spans: tuple[tuple[int, int], ...]) -> list[int]:
+    """Where `mark` stands from `start` on, neither quoted nor inside one of `spans`, which are in order."""
+    found, at, span = [], text.find(mark, start), 0
+    while at >= 0:
+        while span < len(spans) and spans[span][1] <= at:
+            span += 1
+        inside = span < len(spans) and spans[span][0] <= at
+        if not inside and not quoted(text, at, at + len(mark)):
+            found.append(at)
+        at = text.find(mark, at + len(mark))
+    return found
 
 
-def _read_call(text: str, start: int) -> tuple[Call | None, str, int]:
-    """Read one block whose body begins at `start`: (call, what was wrong, index to continue from)."""
-    try:
-        value, end = strict_json(text, start)
-    except ValueError as e:
-        close = text.find(_CLOSE, start)
-        fault = None, f"a <tool_call> holds no valid JSON ({str(e)[:120]})", close + len(_CLOSE)
-        return _unclosed(text, close, start) or fault
-    while end < len(text) and text[end].isspace():
-        end += 1
-    after = end + len(_CLOSE)
-    if not text.startswith(_CLOSE, end):
-        close = text.find(_CLOSE, end)
-        fault = None, "a <tool_call> holds more than one JSON object", close + len(_CLOSE)
-        return _unclosed(text, close, end) or fault
-    if not isinstance(value, dict):
-        return None, f"a <tool_call> holds a JSON {type(value).__name__}, want an object", after
-    if not isinstance(value.get("name"), str) or not value["name"]:
-        return None, 'a <tool_call> has no "name"', after
-    if not isinstance(value.get("arguments"), dict):
-        kind = type(value["arguments"]).__name__ if "arguments" in value else "nothing"
-        return None, f'a <tool_call> has {kind} as "arguments", want an object', after
-    return Call(value["name"], value["arguments"]), "", after
+def _reply(text: str, dialect: str, schemas: Schemas) -> tuple[int, TextCalls]:
+    """(where the reply begins, what it says and calls).
 
-
-def parse_action(text: str, thinking_open: bool = False) -> Action:
-    """Parse a completion in Qwen3's (Hermes) form: `<think>...</think> text <tool_call>{json}</tool_call>`.
-
-    Never raises. Only text after the last `</think>` counts: a call inside thinking is not a call, nor is one
-    after a `<think>` that is never closed. `thinking_open` says that the prompt already ended in `<think>`.
-    Newlines around the JSON are optional. One unreadable block makes the whole action malformed: `malformed`
-    describes the first fault, `calls` holds the blocks that could be read, and `content` the text outside of
-    blocks, stripped.
+    Only text after the last `</think>` belongs to the reply. A `</think>` in an argument of a call, or
+    between quotes, does not count.
     """
-    reasoning, reply = _split_thinking(text, thinking_open)
-    calls, faults, content, at = [], [], [], 0
-    while at <= len(reply):
-        start = reply.find(_OPEN, at)
-        piece = reply[at : start if start >= 0 else len(reply)]
-        if THINK in piece:  # inside a block it would be part of an argument
-            thought = reply[at:].split(THINK, 1)[1]
-            fault = "a <think> block is never closed"
-            return Action("".join(content).strip(), (reasoning + "\n" + thought).strip("\n"), (), fault, text)
-        content.append(piece)
-        if start < 0:
-            break
-        if len(calls) + len(faults) >= MAX_BLOCKS:
-            faults.append(f"more than {MAX_BLOCKS} <tool_call> blocks")
-            break
-        call, fault, at = _read_call(reply, start + len(_OPEN))
-        if call is not None:
-            calls.append(call)
-        if fault:
-            faults.append(fault)
-    if any(_CLOSE in piece for piece in content):
-        faults.append("a </tool_call> closes nothing")
-    return Action("".join(content).strip(), reasoning, tuple(calls), faults[0] if faults else "", text)
+    found = dialects.read(text, dialect, schemas)
+    ends = marks(text, END_THINK, 0, found.spans)
+    if not ends:
+        return 0, found
+    start = ends[-1] + len(END_THINK)
+    reply = dialects.read(text[start:], dialect, schemas)
+    return start, reply
+
+
+def parse_action(
+    text: str, thinking_open: bool = False, dialect: str = HERMES, schemas: Schemas | None = None
+) -> Action:
+    """Parse a completion: `<think>...</think>`, text, and calls in a dialect (a key of `dialects.DIALECTS`).
+
+    Never raises. A call inside thinking is not a call, nor is one after a `<think>` that is never closed.
+    `thinking_open` says that the prompt already ended in `<think>`. `schemas` gives values their types in
+    dialects that write them as plain text. One unreadable call makes the whole action malformed: `malformed`
+    describes the first fault, `calls` holds those that could be read, and `content` the text outside of
+    calls, stripped. A text that calls in another dialect only is malformed too.
+    """
+    schemas = schemas or {}
+    start, reply = _reply(text, dialect, schemas)
+    reasoning, rest = text[: max(start - len(END_THINK), 0)], text[start:]
+    opened = marks(rest, THINK, 0, reply.spans)
+    if start == 0 and thinking_open:
+        opened = opened if opened and not text[: opened[0]].strip() else [0, *opened]
+    if opened:
+        thought = rest[opened[0] :].removeprefix(THINK)
+        reasoning = reasoning.lstrip().removeprefix(THINK).strip("\n") + "\n" + thought
+        before = dialects.read(rest[: opened[0]], dialect, schemas).content
+        return Action(before, reasoning.strip("\n"), (), "a <think> block is never closed", text)
+    fault = reply.fault
+    if not fault and not reply.calls:
+        other = dialects.foreign_call(rest, dialect, schemas)
+        fault = f"a call in the form of {other}, which the chat template does not write" if other else ""
+    return Action(reply.content, reasoning.lstrip().removeprefix(THINK).strip("\n"), reply.calls, fault, text)
 
 
 # ---- action <-> message
@@ -97,7 +83,7 @@ def action_to_message(action: Action) -> Message:
     """
     message: Message = {"role": "assistant", "content": action.content}
     if action.malformed:
-        message["content"] = action.text.rpartition(END_THINK)[2].strip() or action.content
+        message["content"] = _after_thinking(action.text).strip() or action.content
     elif action.calls:
         message["tool_calls"] = [
             {"id": f"call_{i}", "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
@@ -106,6 +92,11 @@ def action_to_message(action: Action) -> Message:
     if action.reasoning:
         message["reasoning_content"] = action.reasoning
     return message
+
+
+def _after_thinking(text: str) -> str:
+    ends = marks(text, END_THINK, 0, ())
+    return text[ends[-1] + len(END_THINK) :] if ends else text
 
 
 def message_to_action(message: Message) -> Action:

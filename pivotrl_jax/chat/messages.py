@@ -1,14 +1,21 @@
 """Loosely typed chat messages of any source -> checked messages in the form of records.py."""
 
+import dataclasses
+import json
 from typing import Any
 
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, strict_json
+from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import InputError, Message
 
 ROLES = ("system", "user", "assistant", "tool")
 
 # A call whose arguments are not a JSON object keeps their text under this key, and its turn is skipped.
 UNPARSEABLE = "unparseable"
+
+# Slugs of what cannot be read: see `Fault`.
+BAD_CALL, BAD_MESSAGE, BAD_RESULT = "unparseable_call", "unreadable_message", "result_without_call"
+NOT_TEXT = "not_text"  # an image, a sound or a file
 
 _TYPE_NAMES = {dict: "an object", list: "a list", str: "a string"}
 
@@ -25,7 +32,7 @@ def found(value: Any) -> str:
     return "missing" if value is None else f"a {type(value).__name__}"
 
 
-# ---- lenient: what a reader builds messages from
+# ---- calls
 
 
 def tool_call(name: str, arguments: Any, id: Any = None) -> dict:
@@ -36,32 +43,72 @@ def tool_call(name: str, arguments: Any, id: Any = None) -> dict:
 def parse_arguments(arguments: Any) -> dict:
     """Arguments, which may be JSON text, as an object; {UNPARSEABLE: their text} for anything else.
 
-    An empty text is {}: some APIs send it for functions without parameters.
+    Nothing, null and an empty text are {}: some APIs send them for functions without parameters.
     """
-    value = arguments
+    try:
+        return _arguments(arguments)
+    except InputError:
+        return {UNPARSEABLE: arguments if isinstance(arguments, str) else repr(arguments)[:2000]}
+
+
+def _arguments(arguments: Any) -> dict:
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {}
     if isinstance(arguments, str):
-        if not arguments.strip():
-            return {}
         try:
             value, end = strict_json(arguments)
-            if arguments[end:].strip():
-                value = None
-        except ValueError:
-            value = None
-    if not isinstance(value, dict) or nesting(value) > MAX_NESTING:
-        return {UNPARSEABLE: arguments if isinstance(arguments, str) else repr(arguments)[:2000]}
-    return value
+        except ValueError as e:
+            raise InputError(f'"arguments" are not valid JSON ({e}); fix them') from None
+        if arguments[end:].strip():
+            raise InputError('"arguments" go on after the JSON; fix them')
+        arguments = value
+    if not isinstance(arguments, dict):
+        raise InputError(f'"arguments" are {found(arguments)}, want an object')
+    if nesting(arguments) > MAX_NESTING:
+        raise InputError(f'"arguments" are nested deeper than {MAX_NESTING} levels')
+    return arguments
 
 
 def lenient_tool_calls(calls: Any) -> list[dict]:
-    """OpenAI tool calls; unreadable arguments are kept (see `parse_arguments`).
+    """OpenAI tool calls; what cannot be read of one is kept as `parse_arguments` keeps it.
 
-    Raises InputError for anything that is not a list of calls.
+    Raises InputError for anything that is not a list.
     """
-    return [
-        tool_call(function["name"], function.get("arguments"), call.get("id"))
-        for call, function in _functions(calls)
-    ]
+    if calls is None:
+        return []
+    if not isinstance(calls, list):
+        raise InputError(f'"tool_calls" is a {type(calls).__name__}, want a list')
+    return [_lenient_call(call) for call in calls]
+
+
+def _lenient_call(call: Any) -> dict:
+    named = named_call(call)
+    if named is None:
+        return tool_call("unreadable", repr(call)[:2000])
+    return tool_call(*named, call.get("id"))
+
+
+def named_call(call: Any) -> tuple[str, Any] | None:
+    """(name, arguments as they are) of a call in one of the public forms; None if it has no name.
+
+    {"function": {"name", "arguments"}}, {"name", "arguments"}, {"name", "args"}, {"name", "input"},
+    {"function": name, "arguments"}, and OpenAI's custom tools, whose one argument is the text "input".
+    """
+    if not isinstance(call, dict):
+        return None
+    function = call.get("function") if isinstance(call.get("function"), dict) else call
+    name = function.get("name")
+    if isinstance(call.get("custom"), dict):
+        name, function = call["custom"].get("name"), {"arguments": {"input": call["custom"].get("input")}}
+    elif function is call and not isinstance(name, str):
+        name = call.get("function")
+    if not isinstance(name, str) or not name:
+        return None
+    keys = ("arguments", "args", "parameters", "input")
+    return name, next((function[key] for key in keys if function.get(key) is not None), None)
+
+
+# ---- texts
 
 
 def content_text(content: Any) -> str:
@@ -78,60 +125,23 @@ def content_text(content: Any) -> str:
     return content
 
 
-# ---- strict: what every trajectory goes through
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What could not be read of a message. Unless only that assistant turn is concerned (`onward` False), the
+    state of every later turn is not what the agent saw."""
+
+    index: int
+    slug: str
+    sentence: str
+    onward: bool = True
 
 
-def read_messages(messages: Any) -> list[Message]:
-    """Chat messages, checked and in the form of records.py: arguments parsed, thinking in
-    `reasoning_content`, every tool result with the id and name of the call it answers. Raises InputError.
-    """
-    if not isinstance(messages, list):
-        raise InputError(f'"messages" is {found(messages)}, want a list of chat messages')
-    checked: list[Message] = []
-    waiting: dict[str, str] = {}  # id of a call that has no result yet -> function name
-    for i, message in enumerate(messages):
-        try:
-            message = _message(message)
-            if message["role"] == "tool":
-                _match_result(message, waiting)
-            elif message["role"] == "assistant":
-                waiting = {c["id"]: c["function"]["name"] for c in message.get("tool_calls", [])}
-                if len(waiting) != len(message.get("tool_calls", [])):
-                    raise InputError("two tool calls share an id; make ids unique")
-        except InputError as e:
-            raise InputError(f"messages[{i}]: {e}") from None
-        checked.append(message)
-    return checked
+class _Odd(Exception):
+    """A fault of the message that is being read, and the text that is left of it."""
 
-
-def _message(message: Any) -> Message:
-    if not isinstance(message, dict):
-        raise InputError(f"a {type(message).__name__}, want an object")
-    role = "system" if message.get("role") == "developer" else message.get("role")
-    if role not in ROLES:
-        raise InputError(f"unknown role {message.get('role')!r}; want one of {', '.join(ROLES)}")
-    clean: Message = {"role": role, "content": _content(message.get("content"), role)}
-    if role == "tool":
-        for key in ("tool_call_id", "name"):
-            if isinstance(message.get(key), str):
-                clean[key] = message[key]
-    if role != "assistant":
-        if message.get("tool_calls"):
-            raise InputError(f"the role {role} makes tool calls; only an assistant can")
-        return clean
-    calls = _tool_calls(message.get("tool_calls"))
-    if calls:
-        clean["tool_calls"] = calls
-    reasoning = message.get("reasoning_content")
-    if reasoning is not None and not isinstance(reasoning, str):
-        raise InputError(f'"reasoning_content" is a {type(reasoning).__name__}, want a string')
-    if not reasoning and clean["content"].lstrip().startswith("<think>"):
-        thought, closed, reply = clean["content"].partition("</think>")
-        if closed:
-            reasoning, clean["content"] = thought.lstrip().removeprefix("<think>"), reply.strip("\n")
-    if reasoning and reasoning.strip():
-        clean["reasoning_content"] = reasoning.strip("\n")
-    return clean
+    def __init__(self, slug: str, sentence: str, text: str = ""):
+        super().__init__(sentence)
+        self.slug, self.text = slug, text
 
 
 def _content(content: Any, role: str) -> str:
@@ -140,63 +150,151 @@ def _content(content: Any, role: str) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        if all(isinstance(text, str) for text in texts):
-            return "".join(texts)
-        raise InputError('"content" holds parts that are not text; only text is supported')
-    raise InputError(f'"content" is {found(content)}, want a string')
+        kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
+        texts = [_part(part) for part, kind in zip(content, kinds) if kind not in PART_TYPES]
+        text = "".join(t for t in texts if t is not None)
+        if None in texts:
+            odd = [k for k, part in zip(kinds, content) if k not in PART_TYPES and _part(part) is None]
+            sentence = f'"content" holds parts that are not text ({odd[0]}); only text is supported'
+            raise _Odd(NOT_TEXT, sentence, text)
+        return text
+    if role == "tool" and isinstance(content, (dict, bool, int, float)):
+        return json.dumps(content, ensure_ascii=False)
+    raise _Odd(BAD_MESSAGE, f'"content" is {found(content)}, want a string')
 
 
-def _tool_calls(calls: Any) -> list[dict]:
-    clean = []
-    for i, (call, function) in enumerate(_functions(calls)):
-        id = call.get("id") if call.get("id") is not None else f"call_{i}"
-        if not isinstance(id, str):
-            raise InputError(f'tool_calls[{i}]: "id" is a {type(id).__name__}, want a string')
+def _part(part: Any) -> str | None:
+    """The text of a part of a content; None if it is something else."""
+    if isinstance(part, str):
+        return part
+    keys = ("text", "refusal", "output_text", "input_text")
+    values = [part[key] for key in keys if isinstance(part.get(key), str)] if isinstance(part, dict) else []
+    return values[0] if values else None
+
+
+# ---- conversations
+
+
+def read_messages(messages: Any) -> list[Message]:
+    """Chat messages, checked and in the form of records.py: arguments parsed, thinking in
+    `reasoning_content`, every tool result with the id and name of the call it answers.
+
+    Raises InputError for the first thing that cannot be read.
+    """
+    checked, faults = read_conversation(messages)
+    if faults:
+        raise InputError(f"messages[{faults[0].index}]: {faults[0].sentence}")
+    return checked
+
+
+def read_conversation(messages: Any) -> tuple[list[Message], list[Fault]]:
+    """(the messages as `read_messages` returns them, what of them could not be read).
+
+    Number and order of the messages stay: of an odd message, what can be read of it. Raises InputError only
+    for something that is no list.
+    """
+    if not isinstance(messages, list):
+        raise InputError(f'"messages" is {found(messages)}, want a list of chat messages')
+    conversation = _Conversation()
+    for i, message in enumerate(messages):
+        conversation.add(i, message)
+    return conversation.messages, conversation.faults
+
+
+@dataclasses.dataclass
+class _Conversation:
+    messages: list[Message] = dataclasses.field(default_factory=list)
+    faults: list[Fault] = dataclasses.field(default_factory=list)
+    # (id in the source, id, function name) of the calls that have no result yet
+    waiting: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, i: int, message: Any) -> None:
+        if not isinstance(message, dict):
+            sentence = f"a {type(message).__name__}, want an object"
+            self._fault(i, BAD_MESSAGE, sentence, {"role": "user", "content": ""})
+            return
+        role = "system" if message.get("role") == "developer" else message.get("role")
+        if role not in ROLES:
+            sentence = f"unknown role {message.get('role')!r}; want one of {', '.join(ROLES)}"
+            self._fault(i, BAD_MESSAGE, sentence, {"role": "user", "content": ""})
+            return
+        clean: Message = {"role": role}
         try:
-            arguments = _arguments(function.get("arguments"))
-        except InputError as e:
-            raise InputError(f"tool_calls[{i}] ({function['name']}): {e}") from None
-        clean.append(
-            {"id": id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
-        )
-    return clean
+            clean["content"] = _content(message.get("content"), role)
+        except _Odd as e:
+            clean["content"] = e.text
+            self.faults.append(Fault(i, e.slug, str(e)))
+        self.messages.append(clean)
+        if role == "assistant":
+            self._assistant(i, message, clean)
+        elif role == "tool":
+            self._result(i, message, clean)
+        elif message.get("tool_calls"):
+            sentence = f"the role {role} makes tool calls; only an assistant can"
+            self.faults.append(Fault(i, BAD_MESSAGE, sentence))
+
+    def _fault(self, i: int, slug: str, sentence: str, stand_in: Message) -> None:
+        self.messages.append(stand_in)
+        self.faults.append(Fault(i, slug, sentence))
+
+    def _assistant(self, i: int, message: Message, clean: Message) -> None:
+        calls = self._calls(i, message.get("tool_calls"))
+        if calls:
+            clean["tool_calls"] = calls
+        given, (thought, rest) = reasoning_of(message), split_thinking(clean["content"])
+        if thought or rest != clean["content"]:
+            clean["content"] = rest
+        both = [given] if given == thought else [given, thought]
+        if reasoning := "\n".join(t.strip("\n") for t in both if t.strip()):
+            clean["reasoning_content"] = reasoning
+        if self.messages[-2:-1] and self.messages[-2]["role"] != "assistant":
+            self.waiting = []  # calls without a result that are not part of the same response
+        self.waiting += [(c.pop("source_id"), c["id"], c["function"]["name"]) for c in calls]
+
+    def _calls(self, i: int, calls: Any) -> list[dict]:
+        if calls is None:
+            return []
+        if not isinstance(calls, list):
+            sentence = f'"tool_calls" is a {type(calls).__name__}, want a list'
+            self.faults.append(Fault(i, BAD_CALL, sentence, onward=False))
+            return [{**tool_call("unreadable", {UNPARSEABLE: repr(calls)[:2000]}, "call_0"), "source_id": ""}]
+        clean, ids = [], {id for _, id, _ in self.waiting}
+        for n, call in enumerate(calls):
+            named = named_call(call)
+            if named is None:
+                sentence = f'tool_calls[{n}] has no "function" with a "name"; add it'
+                self.faults.append(Fault(i, BAD_CALL, sentence, onward=False))
+                named = "unreadable", repr(call)[:2000]
+            else:
+                try:
+                    _arguments(named[1])
+                except InputError as e:
+                    sentence = f"tool_calls[{n}] ({named[0]}): {e}"
+                    self.faults.append(Fault(i, BAD_CALL, sentence, onward=False))
+            given = _id(call)
+            id = given if given and given not in ids else f"{given or 'call'}_{n}"
+            while id in ids:
+                id += "_"
+            ids.add(id)
+            clean.append({**tool_call(*named, id), "source_id": given})
+        return clean
+
+    def _result(self, i: int, message: Message, clean: Message) -> None:
+        """Match a result with the call it answers: without an id, the oldest of its name, or of all."""
+        given, name = _id({"id": message.get("tool_call_id")}), message.get("name")
+        open_calls = [w for w in self.waiting if w[0] == given or not given]
+        match = next((w for w in open_calls if w[2] == name), open_calls[0] if open_calls else None)
+        if match is None:
+            named = f"for the call {given!r} " if given else ""
+            sentence = f"a tool result {named}without a matching tool call before it; add the call"
+            self.messages[-1] = {"role": "user", "content": clean["content"]}
+            self.faults.append(Fault(i, BAD_RESULT, sentence))
+            return
+        self.waiting.remove(match)
+        clean["tool_call_id"], clean["name"] = match[1], match[2]
 
 
-def _functions(calls: Any) -> list[tuple[dict, dict]]:
-    """(call, its "function") for every one of OpenAI's tool calls. Raises InputError."""
-    if calls is None:
-        return []
-    if not isinstance(calls, list):
-        raise InputError(f'"tool_calls" is a {type(calls).__name__}, want a list')
-    functions = []
-    for i, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise InputError(f'tool_calls[{i}] has no "function" with a "name"; add it')
-        functions.append((call, function))
-    return functions
-
-
-def _arguments(arguments: Any) -> dict:
-    if isinstance(arguments, str):
-        try:
-            value, end = strict_json(arguments)
-        except ValueError as e:
-            raise InputError(f'"arguments" are not valid JSON ({e}); fix them') from None
-        if arguments[end:].strip():
-            raise InputError('"arguments" go on after the JSON; fix them')
-        arguments = value
-    if not isinstance(arguments, dict):
-        raise InputError(f'"arguments" are {found(arguments)}, want an object')
-    return arguments
-
-
-def _match_result(message: Message, waiting: dict[str, str]) -> None:
-    """Remove the call that a result answers from `waiting`; without an id, that is the oldest."""
-    id = message.get("tool_call_id") or next(iter(waiting), None)
-    if id not in waiting:
-        named = f"for the call {id!r} " if id else ""
-        raise InputError(f"a tool result {named}without a matching tool call before it; add the call")
-    message["tool_call_id"] = id
-    message["name"] = waiting.pop(id)
+def _id(call: Any) -> str:
+    """The id of a call as text; "" if it has none."""
+    id = call.get("id") if isinstance(call, dict) else None
+    return str(id) if isinstance(id, (str, int)) and not isinstance(id, bool) else ""

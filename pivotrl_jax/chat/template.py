@@ -8,13 +8,22 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.actions import END_THINK, THINK, parse_action
-from pivotrl_jax.records import Action, InputError, Message
+from pivotrl_jax.chat.dialects.base import schemas_of
+from pivotrl_jax.records import Action, Call, InputError, Message
 
 _PLACEHOLDER = "[[kept thinking {}]]"  # of a think block, while the template runs
+
+# A call that shows in which dialect a template writes calls.
+_PROBE = Call("probe_tool", {"text": "a b", "count": 3})
+_PROBE_SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "count": {"type": "integer"}}}
+_PROBE_TOOL = {"name": _PROBE.name, "description": "Count.", "parameters": _PROBE_SCHEMA}
+_PROBE_CALL = {"id": "call00000", "type": "function", "function": dataclasses.asdict(_PROBE)}
 
 
 # ---- messages -> token ids
@@ -35,18 +44,25 @@ class Chat:
     message. It therefore gets a placeholder in their `content`, and the rendered placeholder is replaced by
     `<think>\\n...\\n</think>\\n\\n`, or by the empty block that the template writes for a last turn without
     thinking, if it writes one.
+
+    `template_arguments` are given to the template at every rendering (`enable_thinking`).
     """
 
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
     keep_thinking: bool
     stop_ids: tuple[int, ...]
+    template_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def _template(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool) -> str:
         import jinja2
 
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
+                messages,
+                tools=tools or None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **self.template_arguments,
             )
         except (jinja2.TemplateError, TypeError, ValueError) as e:
             raise InputError(
@@ -66,6 +82,34 @@ class Chat:
         """Whether the generation prompt itself ends in `<think>` (Qwen3 Thinking-2507)."""
         prompt = self._template([{"role": "user", "content": "a"}], [], True)
         return prompt.rstrip().endswith(THINK)
+
+    @functools.cached_property
+    def dialect(self) -> str:
+        """The form in which the template writes calls, a key of `dialects.DIALECTS`; "" if it writes none.
+
+        Raises InputError if it writes calls in a form that no dialect reads.
+        """
+        ask = [{"role": "user", "content": "a"}]
+        answer = {"role": "assistant", "content": "", "tool_calls": [_PROBE_CALL]}
+        tools = [{"type": "function", "function": _PROBE_TOOL}]
+        try:
+            text = self.decode(self.completion_ids(ask, tools, answer))
+        except InputError:
+            return ""  # a template that has no calls
+        if _PROBE.name not in text:
+            return ""
+        schemas = schemas_of(tools)
+        for name in dialects.DIALECTS:
+            if parse_action(text, self.opens_thinking, name, schemas).calls == (_PROBE,):
+                return name
+        raise InputError(
+            f"the chat template writes calls in a form that is not known: {text[:200]!r}; use a checkpoint "
+            f"whose template writes one of {', '.join(dialects.DIALECTS)}"
+        )
+
+    def check_dialect(self) -> None:
+        """Raises InputError if the template writes calls in a form that no dialect reads."""
+        _ = self.dialect
 
     def render(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool = True) -> str:
         """The text of the conversation. Raises InputError when the template refuses the messages."""
@@ -105,9 +149,13 @@ class Chat:
             ids = ids[:-1]
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    def parse(self, text: str) -> Action:
-        """The action of a completion, which begins inside thinking if the template's prompt opens it."""
-        return parse_action(text, self.opens_thinking)
+    def parse(self, text: str, tools: Sequence[dict] = ()) -> Action:
+        """The action of a completion, which begins inside thinking if the template's prompt opens it.
+
+        `tools` are the function docs in the prompt: in some dialects they give arguments their types.
+        """
+        dialect = self.dialect or dialects.HERMES
+        return parse_action(text, self.opens_thinking, dialect, schemas_of(tools))
 
     def prompt_ids(self, messages: list[Message], tools: list[dict]) -> list[int]:
         """Token ids of what the policy sees before it acts: the history and the generation prompt."""
@@ -146,10 +194,13 @@ def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
 
 
-def load_chat(directory: str | Path, keep_thinking: bool) -> Chat:
+def load_chat(
+    directory: str | Path, keep_thinking: bool, template_arguments: Mapping[str, Any] | None = None
+) -> Chat:
     """Tokenizer, template and stop tokens of a checkpoint: a folder in Hugging Face layout, or a hub name.
 
-    Raises InputError if there is no tokenizer, no chat template or no stop token.
+    `template_arguments` are given to the chat template at every rendering. Raises InputError if there is no
+    tokenizer, no chat template or no stop token.
     """
     # silences the advice to install PyTorch, which is not needed
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -168,4 +219,4 @@ def load_chat(directory: str | Path, keep_thinking: bool) -> Chat:
     stop_ids = _stop_ids(directory, tokenizer)
     if not stop_ids:
         raise InputError(f"{directory}: no stop token; set eos_token_id in generation_config.json")
-    return Chat(tokenizer, keep_thinking, stop_ids)
+    return Chat(tokenizer, keep_thinking, stop_ids, template_arguments or {})

@@ -13,11 +13,16 @@ from pivotrl_jax.records import InputError
 
 
 def read_tools(tools: Any) -> list[dict]:
-    """A list of function docs in the chat form, checked; None is an empty list. Raises InputError."""
+    """A list of function docs in the chat form, checked; None is an empty list.
+
+    Parameters that are null are left out, and so are tools without a name, which a provider runs itself
+    ({"type": "web_search"}): nobody can call them. Raises InputError.
+    """
     if tools is None:
         return []
     if not isinstance(tools, list):
         raise InputError(f'"tools" is a {type(tools).__name__}, want a list of function docs')
+    tools = [_plain(tool) for tool in tools if not _built_in(tool)]
     for i, tool in enumerate(tools):
         doc = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(doc, dict) or not isinstance(doc.get("name"), str):
@@ -26,6 +31,25 @@ def read_tools(tools: Any) -> list[dict]:
             kind = type(doc["parameters"]).__name__
             raise InputError(f'tools[{i}]: "parameters" is a {kind}, want an object (a JSON schema)')
     return tools
+
+
+def _built_in(tool: Any) -> bool:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    named = "name" in tool or "function" in tool or "custom" in tool if isinstance(tool, dict) else True
+    return isinstance(kind, str) and kind != "function" and not named
+
+
+def _plain(tool: Any) -> Any:
+    """A tool with its schema under "parameters"; Anthropic's docs have it under "input_schema"."""
+    doc = tool.get("function", tool) if isinstance(tool, dict) else None
+    if not isinstance(doc, dict):
+        return tool
+    plain = {k: v for k, v in doc.items() if not (k == "parameters" and v is None)}
+    if isinstance(plain.get("input_schema"), dict) and "parameters" not in plain:
+        plain["parameters"] = plain.pop("input_schema")
+    if plain.keys() == doc.keys():
+        return tool
+    return {**tool, "function": plain} if doc is not tool else plain
 
 
 # ---- chat form <-> Responses form

@@ -62,7 +62,7 @@ def play(
             completions = rollouts.actor.act(params, requests, key)
             for (result, episode), request, (completion,) in zip(playing, requests, completions):
                 result.turns.append((list(request.prompt), completion))
-                episode.step(chat.parse(chat.decode(completion.token_ids)))
+                episode.step(chat.parse(chat.decode(completion.token_ids), episode.tools))
                 if episode.done:
                     verdict = episode.check()
                     result.success, result.reason = verdict.reward, verdict.reason

@@ -85,7 +85,7 @@ class Rollouts:
         if not completion.finished:
             tokens = len(completion.token_ids)
             return Verdict(0.0, "unfinished", f"no stop token within {tokens} tokens")
-        return self.verifier_of(candidate).verify(candidate, self.chat.parse(text))
+        return self.verifier_of(candidate).verify(candidate, self.chat.parse(text, candidate.tools))
 
 
 def make_rollouts(run, batch, trained: bool = False, record_experts: bool = False) -> Rollouts:

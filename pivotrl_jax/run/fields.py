@@ -17,6 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pivotrl_jax import plugins
+from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.records import InputError
 
 Tables = Mapping[str, Mapping[str, Any]]  # dotted name of a field -> what its names stand for
@@ -56,7 +57,15 @@ def name_of_table(kind: str = "") -> Rule:
     return Rule(TEXT.test, TEXT.want, table=True, kind=kind)
 
 
+def _is_json_object(x: Any) -> bool:
+    try:
+        return isinstance(x, str) and isinstance(loads(x), dict)
+    except ValueError:
+        return False
+
+
 TEXT = Rule(lambda x: isinstance(x, str), "a text")
+JSON_OBJECT = Rule(_is_json_object, "the text of a JSON object")
 SWITCH = Rule(lambda x: isinstance(x, bool), "True or False")
 ANYTHING = Rule(lambda x: True, "anything")
 FINITE = number(math.isfinite, "a finite number")

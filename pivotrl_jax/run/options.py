@@ -12,6 +12,7 @@ from pivotrl_jax.environments.toolbox.demonstrations import STYLES
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
     FINITE,
+    JSON_OBJECT,
     NOT_NEGATIVE,
     PROBABILITY,
     SHARE,
@@ -73,6 +74,12 @@ class Model:
     keep_thinking: bool = field(
         False,
         "Keep old <think> blocks in the history. False leaves it to the chat template; Qwen3's strips them.",
+    )
+    chat_template_arguments: str = field(
+        "{}",
+        "Given to the chat template at every rendering.",
+        JSON_OBJECT,
+        unit="""a JSON object, e.g. '{"enable_thinking": false}'""",
     )
 
 

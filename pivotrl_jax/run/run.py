@@ -7,6 +7,7 @@ pivots.jsonl -> checkpoints/ + metrics.jsonl -> evaluation.json, hf/, report.htm
 import contextlib
 import dataclasses
 import importlib.metadata
+import json
 import math
 import os
 import time
@@ -141,7 +142,9 @@ def open_run(config) -> Run:
     model_config = hf_config.load_config(checkpoint, config.model.dtype)
     shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
-    chat = template.load_chat(checkpoint, config.model.keep_thinking)
+    arguments = json.loads(config.model.chat_template_arguments)
+    chat = template.load_chat(checkpoint, config.model.keep_thinking, arguments)
+    chat.check_dialect()
     policy = hf.checkpoint_fingerprint(checkpoint)
     return Run(
         config=config,

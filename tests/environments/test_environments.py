@@ -71,7 +71,7 @@ class Policy:
     def decode(self, text):
         return text
 
-    def parse(self, text):
+    def parse(self, text, tools=()):
         return Action(content=text)
 
 

@@ -80,7 +80,7 @@ class Numbers:
     def decode(self, ids: list[int]) -> str:
         return " ".join(map(str, ids))
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, tools=()) -> Action:
         return Action(content=text, text=text)
 
 

@@ -7,17 +7,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import UNPARSEABLE, read_messages
+from pivotrl_jax.chat import dialects
+from pivotrl_jax.chat.dialects.base import properties_of, schemas_of, types_of
+from pivotrl_jax.chat.messages import BAD_CALL, UNPARSEABLE, read_conversation
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
 
 # Why an assistant turn gives no candidate: the values of `Trajectory.skip`.
 GREETING = "greeting"  # it answers nobody: no user has spoken yet
 NO_ACTION = "no_action"  # it says and does nothing, or lacks the action that its format requires
-UNPARSEABLE_CALL = "unparseable_call"  # its action cannot be read
+UNPARSEABLE_CALL = BAD_CALL  # its action cannot be read
 CALL_ERROR = "call_error"  # the environment answered with an error
 REPEATED = "repeated"  # the same action has been demonstrated often enough
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
+# and NOT_TEXT, BAD_MESSAGE, BAD_RESULT of chat/messages.py: the state before it was not read whole
 
 BASH_TOOL = {
     "type": "function",
@@ -43,7 +46,8 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
     loose = trajectory.messages
     if any(isinstance(m, dict) and m.get("role") == "tool" for m in loose[:1]):
         raise InputError("the first message is a tool result; the call before it is missing")
-    messages = read_messages(loose)
+    tools = read_tools(trajectory.tools)
+    messages, unread = readable(loose, tools)
     for message, original in zip(messages, loose):
         if message["role"] == "tool" and original.get("error") is True:
             message["error"] = True
@@ -57,10 +61,51 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
     return dataclasses.replace(
         trajectory,
         messages=messages,
-        tools=read_tools(trajectory.tools),
+        tools=tools,
         cases={i: case for i in turns} if case else trajectory.cases,
-        skip=plain_skips(messages, turns) | trajectory.skip,
+        skip=plain_skips(messages, turns) | trajectory.skip | unread,
     )
+
+
+def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, str]]:
+    """(the messages, checked; index -> slug of the turns that what could not be read leaves out).
+
+    One odd call costs its turn. An odd message costs the turns from there on, since their state is not what
+    the agent saw. Nulls that no function doc declares are no arguments. Raises InputError, with the first
+    fault, if no turn is left.
+    """
+    messages, faults = read_conversation(loose)
+    skip: dict[int, str] = {}
+    turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    for fault in faults:
+        for i in turns:
+            if i == fault.index or (fault.onward and i > fault.index):
+                skip.setdefault(i, fault.slug)
+    if faults and all(i in skip for i in turns):
+        raise InputError(f"messages[{faults[0].index}]: {faults[0].sentence}")
+    schemas = schemas_of(tools)
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            function = call["function"]
+            function["arguments"] = without_nulls(function["arguments"], schemas, function["name"])
+    return messages, skip
+
+
+def without_nulls(arguments: dict, schemas: dict[str, dict], name: str) -> dict:
+    """Arguments without the nulls that no property declares: tables give each call the arguments of all."""
+    properties = properties_of(schemas, name)
+    required = schemas.get(name, {}).get("required")
+    required = required if isinstance(required, list) else []
+    return {
+        k: v
+        for k, v in arguments.items()
+        if v is not None or k in required or (k in properties and _admits_null(properties[k]))
+    }
+
+
+def _admits_null(schema: Any) -> bool:
+    types = types_of(schema)
+    return not types or "null" in types
 
 
 def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]:
@@ -73,6 +118,8 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
             skip[i] = GREETING
         elif any(UNPARSEABLE in c["function"]["arguments"] for c in calls):
             skip[i] = UNPARSEABLE_CALL
+        elif not calls and dialects.foreign_call(messages[i]["content"], "", {}):
+            skip[i] = UNPARSEABLE_CALL  # a call that its environment did not execute, or that we did not read
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION
     return skip

@@ -1,13 +1,11 @@
-"""Trajectories from OpenAI chat messages: one row per line of JSONL or row of parquet, or a JSON file that
-holds one row, a list of rows, or the messages of one conversation.
+"""Trajectories from chat rows: one row per line of JSONL or row of parquet, or a JSON file that holds one
+row, a list of rows, or the messages of one conversation.
 
     {"messages": [...], "tools": [...], "id": "optional", "scenario": "optional", "reward": 1.0}
 
-Messages hold `role`, `content` (text, or text parts), and, where they apply, `tool_calls`, `tool_call_id` and
-`reasoning_content`. `arguments` may be a JSON string or an object; in this project they are objects. A
-think block at the start of an assistant's content moves to `reasoning_content`; developer becomes system.
-Also accepted: "conversations" for "messages", with `from` and `value` (human, gpt) for `role` and `content`;
-messages or tools as JSON text; "weight": 0 on an assistant message, which makes it context.
+chat_rows.py lists the forms of rows and roles that are read; calls may stand in `tool_calls` or in the text,
+in any dialect of chat/dialects (text_calls.py). In this project arguments are objects, thinking is
+`reasoning_content`, and developer is system. A message with "weight": 0 or "loss": false is context.
 """
 
 import re
@@ -15,23 +13,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.json_text import loads
-from pivotrl_jax.chat.messages import read_messages
+from pivotrl_jax.chat.messages import NOT_TEXT
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers import building, chat_rows
+from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
 from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.text_calls import read_calls
+from pivotrl_jax.verifiers.compare.coding_tools import FAMILIES
 
-MESSAGE_FIELDS = ("messages", "conversations")
+IDS = ("id", "traj_id", "trajectory_id", "uuid", "conversation_id", "session_id")
+SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
+REWARDS = ("reward", "resolved", "success", "is_resolved", "passed")
+SHELL_DIALECTS = ("bash_fence", "last_fence")  # their calls are named by us
+MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
 
 def recognise(sample: Any, path: Path) -> bool:
     """Whether a document looks like a row, rows, or the messages of one conversation."""
     if _is_conversation(sample):
         return True
-    if isinstance(sample, list):
-        sample = sample[0] if sample else None
-    return isinstance(sample, dict) and any(isinstance(sample.get(k), (list, str)) for k in MESSAGE_FIELDS)
+    return chat_rows.has_form(sample[0] if isinstance(sample, list) and sample else sample)
 
 
 def episodes(document: Any, where: str) -> Iterator[Document]:
@@ -54,78 +56,98 @@ def trajectory(document: Any, where: str) -> Trajectory:
     row = {"messages": document} if _is_conversation(document) else document
     if not isinstance(row, dict):
         raise InputError(f"a JSON {type(row).__name__}, want an object; fix or remove the line")
-    id = _name(row, "id", building.stem(where))
+    id = _name(row, IDS, building.stem(where))
+    tools = read_tools(chat_rows.tools_of(row))
     raw = messages_of(row)
-    messages = read_messages(raw)
+    calls = read_calls(raw, tools) if isinstance(raw, list) else None
+    messages, skip = building.readable(calls.messages if calls else raw, tools)
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     if not turns:
         raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
-    tools = row.get("tools")
-    tools = read_tools(_decoded(tools, "tools") if isinstance(tools, str) else tools)
-    context = {i: building.CONTEXT for i in turns if raw[i].get("weight") == 0}
+    context = {i: building.CONTEXT for i in turns if chat_rows.is_context(calls.messages[i])}
     return Trajectory(
         id=id,
         messages=messages,
-        tools=tools,
+        tools=tools or ([building.BASH_TOOL] if calls.dialect in SHELL_DIALECTS else []),
         source="openai",
-        scenario=_name(row, "scenario", id),
+        scenario=_name(row, SCENARIOS, id),
         verifier=verifier_for(messages, tools),
         origin=where,
-        reward=_reward(row),
-        skip=building.plain_skips(messages, turns) | context,
+        reward=next(
+            (building.number(row[k]) for k in REWARDS if building.number(row.get(k)) is not None), None
+        ),
+        skip=building.plain_skips(messages, turns) | calls.skip | _media(row, messages) | skip | context,
+        dialect=calls.dialect,
+        unused=_unused(row, raw),
     )
 
 
-def messages_of(row: dict) -> Any:
-    """The messages of a row, under either name, decoded if they are JSON text; None if there are none."""
-    for key in MESSAGE_FIELDS:
-        value = row.get(key)
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = _decoded(value, key)
-        if isinstance(value, list):
-            return [_renamed(m) for m in value]
-        if value is not None:
-            return value
-    return None
+def _media(row: dict, messages: list[Message]) -> dict[int, str]:
+    """Turns from the first image, sound or video on, where the row holds some beside its text."""
+    if not any(row.get(name) for name in MEDIA):
+        return {}
+    marks = [i for i, m in enumerate(messages) if re.search(r"<(?:image|audio|video)>", m["content"])]
+    first = marks[0] if marks else 0
+    return {i: NOT_TEXT for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first}
 
 
-def _decoded(value: str, key: str) -> Any:
-    try:
-        return loads(value)
-    except ValueError as e:
-        raise InputError(f'"{key}" is text but not valid JSON ({e}); fix it') from None
+# ---- what was not read
+
+_ROW_FIELDS = {
+    *IDS,
+    *SCENARIOS,
+    *REWARDS,
+    *MEDIA,
+    *MESSAGE_FIELDS,
+    *chat_rows.TOOL_FIELDS,
+    "system",
+    "response",
+}
+_ROW_FIELDS |= {
+    "request",
+    "prompt",
+    "completion",
+    "query",
+    "answers",
+    "instruction",
+    "input",
+    "output",
+    "history",
+}
 
 
-def _renamed(message: Any) -> Any:
-    """A message in ShareGPT's form (`from`, `value`), turned into OpenAI's."""
-    if not isinstance(message, dict) or "role" in message or "from" not in message:
-        return message
-    role = {"human": "user", "gpt": "assistant", "observation": "tool"}.get(str(message["from"]))
-    return {"role": role or message["from"], "content": message.get("value")}
+def _unused(row: dict, raw: list) -> tuple[str, ...]:
+    """Names of fields with content that nothing was read from."""
+    fields = [k for k, v in row.items() if k not in _ROW_FIELDS and v not in (None, "", [], {})]
+    keys = {k for m in raw if isinstance(m, dict) for k, v in m.items() if v not in (None, "", [], {})}
+    return (*fields, *(f"messages.{k}" for k in sorted(keys - chat_rows.MESSAGE_KEYS)))
 
+
+# ---- what a row says of itself
 
 SEARCH_TOOLS = ("search", "open", "fetch", "browse", "visit", "find", "click", "crawl", "scroll", "google")
 
 
 def verifier_for(messages: list[Message], tools: list[dict]) -> str:
-    """ "search" if every tool looks things up on the web, else "tool_call"."""
-    names = {t.get("function", t)["name"].lower() for t in tools}
-    names |= {c["function"]["name"].lower() for m in messages for c in m.get("tool_calls", ())}
+    """ "search" if every tool looks things up on the web, "swe" if all called tools are a coding
+    agent's and one is a shell, else "tool_call"."""
+    called = {c["function"]["name"].lower() for m in messages for c in m.get("tool_calls", ())}
+    names = {t.get("function", t)["name"].lower() for t in tools} | called
     words = [set(re.split(r"[^a-z]+", name)) for name in names]
     looks = all(any(w.startswith(t) for w in ws for t in SEARCH_TOOLS) for ws in words)
     searches = any("search" in name or "browse" in name or "visit" in name for name in names)
-    return "search" if looks and searches else "tool_call"
+    if looks and searches:
+        return "search"
+    families = {FAMILIES.get(name.replace("_", "")) for name in called}
+    return "swe" if "bash" in families and None not in families else "tool_call"
 
 
-def _reward(row: dict) -> float | None:
-    values = [row[k] for k in ("reward", "resolved", "success") if isinstance(row.get(k), (bool, int, float))]
-    return float(values[0]) if values else None
-
-
-def _name(row: dict, field: str, default: str) -> str:
-    value = row.get(field)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InputError(f'"{field}" is a {type(value).__name__}, want a string')
-    return str(value)
+def _name(row: dict, fields: tuple[str, ...], default: str) -> str:
+    for field in fields:
+        value = row.get(field)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise InputError(f'"{field}" is a {type(value).__name__}, want a string')
+        return str(value)
+    return default

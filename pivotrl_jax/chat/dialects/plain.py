@@ -1,0 +1,275 @@
+"""Calls without tags or tokens, which a text can hold by chance; a reader wants more evidence for them:
+
+json         the whole text is {"name": "f", "arguments": {...}} or "parameters", or a list of such   Llama 3
+json_fence   ```json {"name": "f", "arguments": {...}} ```, ```tool_call {...} ```
+pythonic     the whole text is [f(a=1), g()]                                ToolACE, Llama 4; ```tool_code
+react        Action: f / Action Input: {...}
+bash_fence   one ```bash fence: a call of `bash`                            mini-swe-agent, SWE-agent
+"""
+
+import ast
+import dataclasses
+import re
+
+from pivotrl_jax.chat.dialects.base import Dialect, Schemas, TextCalls, arguments_at, calls_of, properties_of
+from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, strict_json
+from pivotrl_jax.records import Call
+
+# ---- json
+
+_CALL_KEYS = {"name", "arguments", "parameters", "id", "type"}
+
+
+def _json_calls(text: str) -> tuple[list[Call], str]:
+    """(calls, fault) of a text that is JSON that looks like calls, and nothing else; else ([], "")."""
+    try:
+        value, end = strict_json(text)
+    except ValueError:
+        return [], ""
+    items = value if isinstance(value, list) else [value]
+    looks = all(isinstance(i, dict) and "name" in i and i.keys() <= _CALL_KEYS for i in items)
+    if not items or not looks or text[end:].strip():
+        return [], ""
+    if not all("arguments" in i or "parameters" in i for i in items):
+        return [], ""
+    return calls_of(value, "the JSON")
+
+
+def read_json(text: str, schemas: Schemas) -> TextCalls:
+    """A text that is a JSON call, or a list of them."""
+    calls, fault = _json_calls(text)
+    if not calls:
+        return TextCalls(text.strip(), fault=fault)
+    return TextCalls("", tuple(calls), fault, ((0, len(text)),))
+
+
+# ---- fences
+
+
+@dataclasses.dataclass(frozen=True)
+class Fence:
+    """A fenced block: text[start:end], with its language and what is inside."""
+
+    language: str
+    body: str
+    start: int
+    end: int
+
+
+def fences(text: str) -> list[Fence]:
+    """The fenced blocks of a text, in order; a block that is never closed is none."""
+    found, at, opened = [], 0, None
+    for line in text.splitlines(keepends=True):
+        mark = line.strip()
+        if opened is None and line.startswith("```") and "`" not in mark[3:]:
+            opened = mark[3:].strip(), at, at + len(line)
+        elif opened is not None and mark == "```" and line.startswith("```"):
+            language, start, body = opened
+            found.append(Fence(language, text[body:at].removesuffix("\n"), start, at + 3))
+            opened = None
+        at += len(line)
+    return found
+
+
+_CALL_FENCES = ("json", "tool_call", "tool_calls", "tool", "function", "function_call", "")
+
+
+def read_json_fence(text: str, schemas: Schemas) -> TextCalls:
+    """Fences that hold JSON calls and nothing else."""
+    pieces, calls, spans, fault, at = [], [], [], "", 0
+    for fence in fences(text):
+        if fence.language not in _CALL_FENCES:
+            continue
+        found, wrong = _json_calls(fence.body)
+        if not found and fence.language.startswith(("tool", "function")):
+            wrong = wrong or f"a fence of {fence.language} holds no JSON call"
+        fault = fault or wrong
+        if found:
+            pieces.append(text[at : fence.start])
+            at = fence.end
+            calls += found
+            spans.append((fence.start, fence.end))
+    pieces.append(text[at:])
+    return TextCalls("".join(pieces).strip(), tuple(calls), fault, tuple(spans))
+
+
+# ---- pythonic
+
+_TOOL_CODE = re.compile(r"\A\s*```(?:tool_code|python)\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_PYTHONIC_TAGS = re.compile(r"\A\s*(?:<\|python_start\|>)?(.*?)(?:<\|python_end\|>)?\s*\Z", re.DOTALL)
+_LOOKS_PYTHONIC = re.compile(r"\A\[\s*[^\[\]\"'{}\n(]{1,256}\(.*\)\s*\]\Z", re.DOTALL)
+MAX_PYTHON = 100_000  # characters that are given to Python's parser
+
+
+def read_pythonic(text: str, schemas: Schemas) -> TextCalls:
+    """A text that is a list of Python calls. Names may hold spaces (ToolACE's "Market Trends API")."""
+    fence = _TOOL_CODE.match(text)
+    body = _PYTHONIC_TAGS.match(fence[1] if fence else text)[1].strip()
+    if fence and body.startswith("print(") and body.endswith(")"):
+        body = body[len("print(") : -1]
+    if fence and not body.startswith("["):
+        body = f"[{body}]"
+    if not _LOOKS_PYTHONIC.match(body):
+        return TextCalls(text.strip())
+    calls, fault = _python_calls(body, schemas)
+    if fault and fence:
+        return TextCalls(text.strip())  # a fence of Python code
+    return TextCalls("", tuple(calls), fault, ((0, len(text)),) if calls else ())
+
+
+_SPACED = re.compile(r"((?:\A\[|\)\s*,)\s*)([^\s\[\](),'\"=][^\[\](),'\"=]{0,255}?)\s*(?=\()")
+
+
+def _python_calls(body: str, schemas: Schemas) -> tuple[list[Call], str]:
+    """(calls, fault) of "[f(a=1), ...]". The text is parsed as literals, and never evaluated."""
+    if len(body) > MAX_PYTHON:
+        return [], f"a list of calls of more than {MAX_PYTHON} characters"
+    names: list[str] = []
+
+    def stand_in(match: re.Match) -> str:
+        names.append(match[2])
+        return f"{match[1]}call_{len(names) - 1}"
+
+    source = _SPACED.sub(stand_in, body)
+    try:
+        tree = ast.parse(source.strip(), mode="eval").body
+        if not isinstance(tree, ast.List) or not tree.elts:
+            return [], "no list of calls"
+        return [_python_call(node, names, schemas) for node in tree.elts], ""
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
+        return [], f"a list of calls that cannot be read ({type(e).__name__})"
+
+
+def _python_call(node: ast.expr, names: list[str], schemas: Schemas) -> Call:
+    """The call of one node. Raises ValueError for anything but a call with literal arguments."""
+    if not isinstance(node, ast.Call):
+        raise ValueError("no call")
+    target = ast.unparse(node.func)
+    index = re.fullmatch(r"call_(\d+)", target)
+    name = names[int(index[1])] if index and int(index[1]) < len(names) else target
+    positions = list(properties_of(schemas, name))
+    if len(node.args) > len(positions):
+        raise ValueError("positional arguments without function docs")
+    arguments = {key: _literal(value) for key, value in zip(positions, node.args)}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in arguments:
+            raise ValueError("an argument without a name of its own")
+        arguments[keyword.arg] = _literal(keyword.value)
+    return Call(name, arguments)
+
+
+_CONSTANTS = {"true": True, "false": False, "null": None}
+
+
+def _literal(node: ast.expr):
+    """The JSON value of a literal; JSON's own constants are read too. Raises ValueError."""
+    if isinstance(node, ast.Name) and node.id in _CONSTANTS:
+        return _CONSTANTS[node.id]
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_literal(n) for n in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [ast.literal_eval(k) if k is not None else None for k in node.keys]
+        if not all(isinstance(k, str) for k in keys):
+            raise ValueError("a key that is no text")
+        return {k: _literal(v) for k, v in zip(keys, node.values)}
+    value = ast.literal_eval(node)
+    if not (value is None or isinstance(value, (str, int, float, bool))) or nesting(value) > MAX_NESTING:
+        raise ValueError("no JSON value")
+    return value
+
+
+# ---- react
+
+_ACTION = re.compile(
+    r"^[ \t]*\**Action(?: \d+)?:\**[ \t]*`?([^\n`\[({]{1,256}?)`?[ \t]*\n"
+    r"[ \t]*\**Action Input(?: \d+)?:\**[ \t]*(?:\n[ \t]*)?",
+    re.MULTILINE,
+)
+_BRACKET = re.compile(
+    r"^[ \t]*\**Action(?: \d+)?:\**[ \t]*([\w.\- ]{1,64}?)[ \t]*\[(.*)\][ \t]*$", re.MULTILINE
+)
+_OBSERVATION = re.compile(r"^[ \t]*\**Observation(?: \d+)?:", re.MULTILINE)
+_NO_CALL = {"final answer", "finish", "none", "answer"}
+
+
+def read_react(text: str, schemas: Schemas) -> TextCalls:
+    """Action and Action Input, or Action: f[text]; a call with a bare text has it under the only parameter,
+    or under "input". Thought stays content."""
+    end = _OBSERVATION.search(text)  # what follows was not written by the model
+    own = text[: end.start()] if end else text
+    match = _ACTION.search(own)
+    if match:
+        arguments, stop = arguments_at(own, match.end())
+        rest = own[stop if arguments is not None else match.end() :]
+        if arguments is None:
+            arguments = {_only_parameter(schemas, match[1].strip()): rest.strip().strip("`")}
+        elif rest.strip(" \n`*"):
+            return TextCalls(own.strip(), fault="an Action Input goes on after its JSON")
+    else:
+        match = _BRACKET.search(own)
+        if match is None or own[match.end() :].strip():
+            fault = (
+                "an Action without an Action Input"
+                if re.search(r"^[ \t]*Action(?: \d+)?:", own, re.M)
+                else ""
+            )
+            return TextCalls(text.strip(), fault=fault)
+        arguments = {_only_parameter(schemas, match[1].strip()): match[2]}
+    name = match[1].strip()
+    if name.lower() in _NO_CALL:
+        return TextCalls(next(iter(arguments.values()), "") if len(arguments) == 1 else own.strip())
+    content = re.sub(r"\A[ \t]*Thought(?: \d+)?:[ \t]*", "", own[: match.start()].strip())
+    return TextCalls(content, (Call(name, arguments),), "", ((match.start(), len(own)),))
+
+
+def _only_parameter(schemas: Schemas, name: str) -> str:
+    properties = properties_of(schemas, name)
+    return next(iter(properties)) if len(properties) == 1 else "input"
+
+
+# ---- bash_fence
+
+SHELLS = ("bash", "sh", "shell", "zsh", "console", "mswea_bash_command")
+
+
+def read_bash_fence(text: str, schemas: Schemas) -> TextCalls:
+    """Exactly one shell fence, whose text is the command."""
+    shells = [fence for fence in fences(text) if fence.language in SHELLS]
+    if len(shells) != 1:
+        fault = f"{len(shells)} shell fences, want one" if shells else ""
+        return TextCalls(text.strip(), fault=fault)
+    if not shells[0].body.strip():
+        return TextCalls(text.strip(), fault="an empty shell fence")
+    return _command(text, shells[0], schemas)
+
+
+def read_last_fence(text: str, schemas: Schemas) -> TextCalls:
+    """The last fence is the command."""
+    found = fences(text)
+    if not found or not found[-1].body.strip():
+        return TextCalls(text.strip())
+    return _command(text, found[-1], schemas)
+
+
+def _command(text: str, fence: Fence, schemas: Schemas) -> TextCalls:
+    name, key = shell_tool(schemas)
+    call = Call(name, {key: fence.body})
+    content = (text[: fence.start] + text[fence.end :]).strip()
+    return TextCalls(content, (call,), "", ((fence.start, fence.end),))
+
+
+def shell_tool(schemas: Schemas) -> tuple[str, str]:
+    """(name, parameter) of the tool that runs a fenced command: the only documented tool with a "command" or
+    "cmd", else `bash`."""
+    found = [(n, k) for n in schemas for k in ("command", "cmd") if k in properties_of(schemas, n)]
+    return found[0] if len(found) == 1 else ("bash", "command")
+
+
+DIALECTS = (
+    Dialect("json", ('"name"',), read_json, sure=False),
+    Dialect("json_fence", ("```",), read_json_fence, sure=False),
+    Dialect("pythonic", ("(",), read_pythonic, sure=False),
+    Dialect("react", ("Action",), read_react, sure=False),
+    Dialect("bash_fence", ("```",), read_bash_fence, sure=False),
+    Dialect("last_fence", ("```",), read_last_fence, sure=False),
+)

@@ -1,0 +1,70 @@
+"""The thinking of an assistant message, under every name and tag under which it is published."""
+
+import re
+from typing import Any
+
+from pivotrl_jax.chat.actions import END_THINK, THINK, marks
+from pivotrl_jax.records import Message
+
+# fields of a message that hold its thinking as text, or as a list of blocks
+FIELDS = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "reasoning_details",
+    "thinking_blocks",
+    "thought",
+    "thoughts",
+)
+PART_TYPES = ("reasoning", "thinking", "redacted_thinking", "reasoning_content", "think")
+
+_TAGS = "thinking|reasoning|thought|thoughts|scratchpad|scratch_pad|seed:think|analysis"
+_BLOCK = re.compile(rf"\s*<({_TAGS})>(.*?)</\1>", re.DOTALL)
+_BRACKETS = re.compile(r"\s*\[THINK\](.*?)\[/THINK\]", re.DOTALL)
+_HARMONY = re.compile(
+    r"\s*(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(.*?)(?:<\|end\|>|(?=<\|start\|>|<\|channel\|>))",
+    re.DOTALL,
+)
+
+
+def reasoning_of(message: Message) -> str:
+    """The thinking of a loosely typed message, from its fields and from parts of its content; "" if it has
+    none. What providers encrypt is not read."""
+    parts = message.get("content") if isinstance(message.get("content"), list) else []
+    parts = [p for p in parts if isinstance(p, dict) and p.get("type") in PART_TYPES]
+    for value in (*(message.get(name) for name in FIELDS), parts):
+        if text := _text(value).strip("\n"):
+            return text
+    return ""
+
+
+def _text(value: Any) -> str:
+    """The text of a field or block of thinking."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "\n".join(text for one in value if (text := _text(one)))
+    if not isinstance(value, dict) or "encrypted" in str(value.get("type")):
+        return ""
+    keys = ("text", "thinking", "reasoning", "reasoning_content", "summary", "content")
+    return next((text for key in keys if (text := _text(value.get(key)))), "")
+
+
+def split_thinking(content: str) -> tuple[str, str]:
+    """(thinking, the rest) of an assistant's content: what stands before `</think>`, with or without an
+    opening tag, or in a block of another public name at the start. A tag between quotes is not one."""
+    if content.lstrip().startswith(THINK):
+        start = content.index(THINK) + len(THINK)
+        ends = marks(content, END_THINK, start, ())
+        if not ends:
+            return "", content
+        return content[start : ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
+    for pattern in (_BLOCK, _BRACKETS, _HARMONY):
+        if match := pattern.match(content):
+            return match[match.lastindex].strip("\n"), content[match.end() :].lstrip("\n")
+    ends = marks(content, END_THINK, 0, ())
+    # without an opening tag only a tag that ends its line closes thinking
+    ends = [i for i in ends if content[i + len(END_THINK) :][:1] in ("", "\n", "<")]
+    if ends and THINK not in content[: ends[0]]:
+        return content[: ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
+    return "", content

@@ -1,0 +1,246 @@
+"""The public forms of chat rows -> one loose form: a list of messages with OpenAI's roles, and tools.
+
+| form | example |
+|---|---|
+| OpenAI | {"messages": [{"role", "content", "tool_calls"}], "tools"}; also "function_call", role "function" |
+| ShareGPT | {"conversations": [{"from": "human", "value"}], "system", "tools"} |
+| ms-swift | roles "tool_call" and "tool_response" |
+| TRL | {"prompt": [...], "completion": [...]} |
+| logs | {"messages", "response": {"choices": [{"message"}]}}, {"request": {...}, "response": {...}} |
+| Alpaca | {"instruction", "input", "output", "history", "system"} |
+| xLAM | {"query", "answers", "tools"} |
+"""
+
+from typing import Any
+
+from pivotrl_jax.chat.json_text import loads
+from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, named_call, tool_call
+from pivotrl_jax.chat.reasoning import FIELDS
+from pivotrl_jax.records import InputError, Message
+
+MESSAGE_FIELDS = (
+    *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
+    *("chat", "message_list"),
+)
+TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
+
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "agent": "assistant",
+    "function_call": "tool_call",
+    "function-call": "tool_call",
+    "tool_calls": "tool_call",
+    "observation": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "function-response": "tool",
+    "tool_response": "tool",
+    "tool_result": "tool",
+    "ipython": "tool",
+    "environment": "tool",
+}
+_TEXT_FIELDS = ("content", "value", "text")
+# false or 0 in one of these: the turn is shown, not imitated
+_WEIGHTS = ("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_scale")
+
+# the fields of a message that are read, and those that say nothing about what was said or done
+MESSAGE_KEYS = {
+    "role",
+    "from",
+    *_TEXT_FIELDS,
+    "tool_calls",
+    "tool_call_id",
+    "name",
+    "function_call",
+    *_WEIGHTS,
+}
+MESSAGE_KEYS |= {
+    *FIELDS,
+    "channel",
+    "id",
+    "type",
+    "timestamp",
+    "created_at",
+    "model",
+    "refusal",
+    "annotations",
+}
+
+
+def has_form(row: Any) -> bool:
+    """Whether a JSON object looks like a chat row."""
+    if not isinstance(row, dict):
+        return False
+    if any(isinstance(row.get(key), (list, str)) for key in MESSAGE_FIELDS):
+        return True
+    if isinstance(row.get("prompt"), (list, str)) and isinstance(row.get("completion"), (list, str)):
+        return True
+    if isinstance(row.get("query"), str) and isinstance(row.get("answers"), (list, str)):
+        return True
+    if isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str):
+        return True
+    return isinstance(row.get("request"), dict) and has_form(row["request"]) and "response" in row
+
+
+def messages_of(row: dict) -> Any:
+    """The messages of a row, with OpenAI's roles and fields; None if there are none. Raises InputError."""
+    raw = _raw_messages(row)
+    if not isinstance(raw, list):
+        return raw
+    messages = [_renamed(m) for m in raw]
+    system = row.get("system")
+    if isinstance(system, str) and system.strip():
+        if not (messages and isinstance(messages[0], dict) and messages[0].get("role") == "system"):
+            messages = [{"role": "system", "content": system}, *messages]
+    return _joined(messages + _response(row))
+
+
+def _raw_messages(row: dict) -> Any:
+    for key in MESSAGE_FIELDS:
+        value = row.get(key)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = decoded(value, key)
+        if value is not None:
+            return value
+    if isinstance(row.get("request"), dict):
+        return _raw_messages(row["request"])
+    if "prompt" in row and "completion" in row:
+        return _part(row["prompt"], "user") + _part(row["completion"], "assistant")
+    if "query" in row and "answers" in row:
+        return [{"role": "user", "content": row["query"]}, _answers(row["answers"])]
+    if isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str):
+        return _alpaca(row)
+    return None
+
+
+def _part(value: Any, role: str) -> list:
+    """One side of a prompt and its completion: messages, or a text."""
+    return value if isinstance(value, list) else [{"role": role, "content": value}]
+
+
+def _answers(answers: Any) -> Message:
+    """xLAM's answers: a list of calls, also as JSON text."""
+    calls = decoded(answers, "answers") if isinstance(answers, str) else answers
+    calls = lenient_tool_calls(calls if isinstance(calls, list) else [calls])
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def _alpaca(row: dict) -> list:
+    messages = []
+    for pair in row.get("history") or []:
+        if isinstance(pair, list) and len(pair) == 2:
+            messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    asked = "\n".join(t for t in (row["instruction"], row.get("input")) if isinstance(t, str) and t.strip())
+    return [*messages, {"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
+
+
+def _response(row: dict) -> list:
+    """The answer in a log of requests, as the last message."""
+    response = row.get("response")
+    if isinstance(response, str) and response.strip():
+        return [{"role": "assistant", "content": response}]
+    if not isinstance(response, dict):
+        return []
+    choices = response.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    for message in (choice.get("message"), response.get("message"), response):
+        if isinstance(message, dict) and any(k in message for k in ("role", "content", "tool_calls")):
+            return [_renamed({"role": "assistant", **message})]
+    return []
+
+
+def _renamed(message: Any) -> Any:
+    """A message in any of the forms, with OpenAI's role and fields."""
+    if not isinstance(message, dict):
+        return message
+    original = message.get("role", message.get("from"))
+    role = _ROLES.get(original, original) if isinstance(original, str) else original
+    out = {k: v for k, v in message.items() if k not in ("from", "value", "function_call")}
+    out["role"] = role
+    if message.get("content") is None:
+        text = next((message[k] for k in _TEXT_FIELDS if message.get(k) is not None), None)
+        out["content"] = text
+        out.pop("text", None)
+    if role == "tool_call":
+        return _call_message(out)
+    call = message.get("function_call")
+    if role == "assistant" and isinstance(call, dict) and not message.get("tool_calls"):
+        out["tool_calls"] = [{"function": call}]
+    return out
+
+
+def _call_message(message: Message) -> Message:
+    """A message whose role says that its text is a call, or a list of calls, in JSON."""
+    text = message.get("content")
+    try:
+        value = loads(text) if isinstance(text, str) else text
+    except ValueError:
+        value = None
+    calls = value if isinstance(value, list) else [value]
+    if any(named_call(c) is None for c in calls):
+        calls = [tool_call("unreadable", {UNPARSEABLE: str(text)[:2000]})]
+    return {**message, "role": "assistant", "content": "", "tool_calls": lenient_tool_calls(calls)}
+
+
+def _joined(messages: list) -> list:
+    """Assistant messages that are parts of one response, joined: what follows without a result or a user in
+    between, and calls."""
+    joined: list = []
+    for message in messages:
+        before = joined[-1] if joined else None
+        if _is_assistant(message) and _is_assistant(before) and message.get("tool_calls"):
+            texts = [
+                m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]
+            ]
+            calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
+            joined[-1] = {**message, **before, "content": "\n".join(texts), "tool_calls": calls}
+        elif _is_assistant(message) and message.get("channel") == "analysis":
+            joined.append({**message, "content": "", "reasoning": message.get("content")})
+        elif _is_assistant(message) and _is_assistant(before) and before.get("channel") == "analysis":
+            joined[-1] = {**message, "reasoning": before["reasoning"]}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _is_assistant(message: Any) -> bool:
+    return (
+        isinstance(message, dict)
+        and message.get("role") == "assistant"
+        and (message.get("content") is None or isinstance(message["content"], str))
+    )
+
+
+def tools_of(row: dict) -> Any:
+    """The function docs of a row, as they stand there; None if it has none. Raises InputError."""
+    for source in (row, row.get("request")):
+        for key in TOOL_FIELDS if isinstance(source, dict) else ():
+            value = source.get(key)
+            if isinstance(value, str):
+                value = decoded(value, key) if value.strip() else None
+            if value is not None:
+                return (
+                    [decoded(t, key) if isinstance(t, str) else t for t in value]
+                    if isinstance(value, list)
+                    else value
+                )
+    return None
+
+
+def is_context(message: Any) -> bool:
+    """Whether a message says that it is shown and not imitated."""
+    return any(key in message and message[key] in (0, False) and message[key] is not None for key in _WEIGHTS)
+
+
+def decoded(value: str, key: str) -> Any:
+    """The JSON value of a field that holds JSON text. Raises InputError naming the field."""
+    try:
+        return loads(value)
+    except ValueError as e:
+        raise InputError(f'"{key}" is text but not valid JSON ({e}); fix it') from None

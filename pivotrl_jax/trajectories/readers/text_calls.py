@@ -1,0 +1,197 @@
+"""Chat messages whose calls are written in the text -> messages with `tool_calls` and tool results.
+
+The dialect is found per conversation. A turn that shows the marks of a call which cannot be read is skipped
+(unparseable_call); it never becomes a talk turn.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pivotrl_jax.chat import dialects
+from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, schemas_of
+from pivotrl_jax.chat.json_text import lenient_json
+from pivotrl_jax.chat.messages import tool_call
+from pivotrl_jax.chat.reasoning import split_thinking
+from pivotrl_jax.records import Message
+from pivotrl_jax.trajectories.readers.lenient_calls import repaired
+
+NATIVE = "native"  # calls stand in `tool_calls`
+
+# In these dialects the message after a call is always its result: nobody else speaks.
+COMMANDS = ("qwen3_coder", "command_tags", "bash_fence", "last_fence", "react")
+
+_RESPONSE = re.compile(r"<(tool_response|function_results|tool_result|tool_output)>(.*?)</\1>", re.DOTALL)
+_OBSERVATION = re.compile(
+    r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|OBSERVATION\b|Observation\b"
+    r"|EXECUTION RESULT|\[Command |Your command |<\|observation\|>|```(?:output|tool_output)"
+    r"|Tool output:|Function output:)"
+)
+_SWE_AGENT = re.compile(r"bash-\$|\(Open file:|\(Current directory:")
+_ASKS_FOR_FENCE = re.compile(
+    r"```(?:bash|sh|shell|mswea_bash_command)|(?:bash|shell) code block", re.IGNORECASE
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """A conversation whose calls were found."""
+
+    messages: list[Message]  # more than before, where one message held several results
+    dialect: str  # a key of DIALECTS, NATIVE, or "" for a conversation without calls
+    skip: dict[int, str]  # index into `messages` -> slug, of turns whose calls cannot be read
+
+
+def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
+    """The conversation with calls and results in the form of OpenAI's messages."""
+    schemas = schemas_of(tools)
+    if any(_role(m) == "assistant" and m.get("tool_calls") for m in messages):
+        return Read(list(messages), NATIVE, {})
+    texts = {
+        i: split_thinking(m["content"])[1]
+        for i, m in enumerate(messages)
+        if _role(m) == "assistant" and isinstance(m.get("content"), str)
+    }
+    dialect = _dialect(messages, texts, schemas)
+    if not dialect:
+        return Read(list(messages), "", {i: UNREADABLE for i, t in texts.items() if shows_a_call(t, schemas)})
+    return _Conversion(messages, texts, dialect, schemas).read()
+
+
+UNREADABLE = "unparseable_call"
+
+
+def shows_a_call(text: str, schemas: Schemas) -> bool:
+    """Whether a text has an unmistakable mark of a call, readable or not, or is JSON that names a documented
+    function."""
+    if any(d.sure and any(m in text for m in d.marks) for d in dialects.DIALECTS.values()):
+        found = (d.read(text, schemas) for d in dialects.DIALECTS.values() if d.sure)
+        return any(f.calls or f.fault for f in found)
+    return any(
+        re.search(rf'"(?:name|tool|function|tool_name|action)"\s*:\s*"{re.escape(name)}"', text)
+        for name in schemas
+    )
+
+
+def _dialect(messages: Sequence[Message], texts: dict[int, str], schemas: Schemas) -> str:
+    """The dialect in which most turns can be read without a fault; "" if there is none."""
+    best, most = "", (0, 0)
+    for name, dialect in dialects.DIALECTS.items():
+        if not dialect.sure and most[0]:
+            break  # unmistakable dialects come first in the table, and one readable turn is enough
+        marked = {i: t for i, t in texts.items() if any(mark in t for mark in dialect.marks)}
+        found = {i: _read(t, name, schemas) for i, t in marked.items()}
+        calls = {i for i, f in found.items() if f.calls and not f.fault}
+        score = len(calls), -sum(bool(f.fault) for f in found.values())
+        if score > most and (dialect.sure or _evidence(name, calls, found, messages, schemas)):
+            best, most = name, score
+    return best
+
+
+def _read(text: str, dialect: str, schemas: Schemas) -> TextCalls:
+    """As the policy's completions are read, and with repairs that only demonstrations get."""
+    found = dialects.read(text, dialect, schemas)
+    return repaired(text, dialect, schemas) or found if found.fault else found
+
+
+def _evidence(name: str, calls: set[int], found: dict, messages: Sequence[Message], schemas: Schemas) -> bool:
+    """Whether turns that look like calls of an unmarked dialect are calls."""
+    if name in ("json", "json_fence", "pythonic"):
+        return True  # the whole text has the form of a call
+    after = [messages[i + 1] for i in calls if i + 1 < len(messages)]
+    answers = [_text(m) for m in after if _role(m) in ("user", "tool")]
+    answered = any(_role(m) == "tool" for m in after) or any(map(_OBSERVATION.match, answers))
+    if name in ("functionary", "react"):
+        named = {c.name for i in calls for c in found[i].calls}
+        prompt = " ".join(map(_text, messages[:2]))
+        return answered or bool(named & schemas.keys()) or any(n in prompt for n in named)
+    if name == "last_fence":
+        return any(map(_SWE_AGENT.search, answers))
+    first = [_text(m) for m in messages[:2] if _role(m) in ("system", "user")]
+    has_shell = any(p in ("command", "cmd") for s in schemas.values() for p in s.get("properties") or ())
+    return answered or has_shell or any(map(_ASKS_FOR_FENCE.search, first))
+
+
+def _role(message: Any) -> str:
+    return message.get("role") if isinstance(message, dict) else ""
+
+
+def _text(message: Any) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else ""
+
+
+@dataclasses.dataclass
+class _Conversion:
+    """Messages with their calls, and the results that are still to come."""
+
+    source: Sequence[Message]
+    texts: dict[int, str]
+    dialect: str
+    schemas: Schemas
+    messages: list[Message] = dataclasses.field(default_factory=list)
+    skip: dict[int, str] = dataclasses.field(default_factory=dict)
+    waiting: list[str] = dataclasses.field(default_factory=list)  # ids of calls without a result
+
+    def read(self) -> Read:
+        for i, message in enumerate(self.source):
+            if i in self.texts:
+                self._turn(i, message)
+            elif _role(message) in ("user", "tool") and self.waiting and _text(message):
+                self._results(message)
+            else:
+                self.messages.append(message)
+        return Read(self.messages, self.dialect, self.skip)
+
+    def _turn(self, i: int, message: Message) -> None:
+        text = self.texts[i]
+        found = _read(text, self.dialect, self.schemas)
+        required = self.dialect in ("bash_fence", "last_fence") and not found.calls
+        if found.fault or required or (not found.calls and shows_a_call(text, self.schemas)):
+            self.skip[len(self.messages)] = UNREADABLE
+            self.messages.append(message)
+            self.waiting = []
+            return
+        calls = [tool_call(c.name, c.arguments, f"call_{i}_{n}") for n, c in enumerate(found.calls)]
+        self.waiting = [c["id"] for c in calls]
+        if calls:
+            thought = split_thinking(message["content"])[0]
+            message = {**message, "content": found.content, "tool_calls": calls}
+            if thought and not message.get("reasoning_content"):
+                message["reasoning_content"] = thought
+        self.messages.append(message)
+
+    def _results(self, message: Message) -> None:
+        text = message["content"]
+        blocks = [m[2].strip("\n") for m in _RESPONSE.finditer(text)]
+        if blocks:
+            rest = _RESPONSE.sub("", text).strip()
+            extra = "\n".join(
+                blocks[len(self.waiting) - 1 :]
+            )  # more results than calls: the last has the rest
+            blocks = [*blocks[: len(self.waiting) - 1], extra] if len(blocks) > len(self.waiting) else blocks
+        elif (
+            message["role"] == "tool"
+            or self.dialect in COMMANDS
+            or _OBSERVATION.match(text)
+            or _is_json(text)
+        ):
+            blocks, rest = [text], ""
+        else:
+            self.waiting = []
+            self.messages.append(message)
+            return
+        for block in blocks:
+            self.messages.append({"role": "tool", "tool_call_id": self.waiting.pop(0), "content": block})
+        if rest:
+            self.messages.append({"role": "user", "content": rest})
+            self.waiting = []
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or list, as tools return it."""
+    try:
+        return isinstance(lenient_json(text), (dict, list))
+    except ValueError:
+        return False
