@@ -28,7 +28,8 @@ def main() -> None:
         data = sources.load(config.data, config.seed)
         for where, why in data.skipped.items():
             print(f"left out {where}: {why}")
-        result = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]))
+        chat = run_lib.load_chat(config)
+        result = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]), chat)
         print("\n".join(result.table()))
         return
     run = run_lib.open_run(config)

@@ -22,7 +22,7 @@ def read_tools(tools: Any) -> list[dict]:
         return []
     if not isinstance(tools, list):
         raise InputError(f'"tools" is a {type(tools).__name__}, want a list of function docs')
-    tools = [_plain(tool) for tool in tools if not _built_in(tool)]
+    tools = [_plain(tool) for tool in tools if not is_built_in(tool)]
     for i, tool in enumerate(tools):
         doc = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(doc, dict) or not isinstance(doc.get("name"), str):
@@ -33,7 +33,8 @@ def read_tools(tools: Any) -> list[dict]:
     return tools
 
 
-def _built_in(tool: Any) -> bool:
+def is_built_in(tool: Any) -> bool:
+    """Whether a tool has no name and no docs, since a provider runs it itself ({"type": "web_search"})."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     named = "name" in tool or "function" in tool or "custom" in tool if isinstance(tool, dict) else True
     return isinstance(kind, str) and kind != "function" and not named

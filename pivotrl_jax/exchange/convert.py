@@ -23,6 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
+from pivotrl_jax.chat import dialects
 from pivotrl_jax.exchange import contract
 from pivotrl_jax.exchange import rows as rows_lib
 from pivotrl_jax.pivots.selection import outcome
@@ -107,7 +108,8 @@ def _rollout_rows(workdir: Path, good: dict, left_out: list[str]) -> list[str]:
     for rollout in read_rollouts(workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks}):
         rollouts[rollout.candidate_id].append(rollout)
     # a completion that closes a think block which it never opened began inside one
-    texts = (r.text for group in rollouts.values() for r in group)
+    texts = [r.text for group in rollouts.values() for r in group]
+    dialect = dialects.most_used(texts)
     thinking_open = any("</think>" in t and not t.lstrip().startswith("<think>") for t in texts)
     lines = []
     for index, (agent, candidate, profile, _) in enumerate(tasks):
@@ -115,7 +117,7 @@ def _rollout_rows(workdir: Path, good: dict, left_out: list[str]) -> list[str]:
         if profile is None or [r.reward for r in samples if r.reward is not None] != profile.rewards:
             left_out.append(f"the rollouts of {candidate.id}: their rewards are not the profile's")
             continue
-        rows = rows_lib.rollout_rows(candidate, samples, index, agent.name, thinking_open)
+        rows = rows_lib.rollout_rows(candidate, samples, index, agent.name, thinking_open, dialect)
         lines += [json.dumps(row, ensure_ascii=False) for row in rows]
     return lines
 

@@ -18,6 +18,8 @@ from typing import Any
 from pivotrl_jax.chat import responses
 from pivotrl_jax.chat import tools as tools_lib
 from pivotrl_jax.chat.actions import action_to_message, parse_action
+from pivotrl_jax.chat.dialects import HERMES
+from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.chat.json_text import same_json
 from pivotrl_jax.pivots.selection import mean_and_variance
 from pivotrl_jax.records import Candidate, InputError, Message, Pivot, Profile, Rollout
@@ -212,11 +214,13 @@ def rollout_rows(
     task_index: int,
     agent: str = "",
     thinking_open: bool = False,
+    dialect: str = HERMES,
 ) -> list[dict]:
     """A row per decided rollout: the request, the response in items, the reward, and which sample it is.
 
     Token ids and log-probs are not exported: NeMo Gym takes them only together with the prompt's ids.
-    `thinking_open`: the policy's prompt ends in `<think>`, so a completion begins inside it.
+    `thinking_open`: the policy's prompt ends in `<think>`, so a completion begins inside it. `dialect`: the
+    form in which the policy writes calls.
     """
     whole = row_of(candidate, None, agent)
     shared = {k: v for k, v in whole.items() if k not in (nemo_gym.OURS, "reference_output")}
@@ -224,7 +228,8 @@ def rollout_rows(
     for rollout in rollouts:
         if rollout.reward is None:  # a judge abstained: NeMo Gym has no value for it
             continue
-        message = action_to_message(parse_action(rollout.text, thinking_open))
+        action = parse_action(rollout.text, thinking_open, dialect, schemas_of(candidate.tools))
+        message = action_to_message(action)
         rows.append(
             {
                 "_ng_task_index": task_index,

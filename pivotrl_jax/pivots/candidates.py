@@ -1,4 +1,8 @@
-"""Trajectories -> self-checked candidates: a demonstration passes its own verifier, garbage does not."""
+"""Trajectories -> self-checked candidates: a demonstration passes its own verifier, garbage does not.
+
+The demonstration goes the policy's road: it is rendered by the chat template, tokenised, decoded and parsed
+before it is verified. What does not survive that could never be rewarded.
+"""
 
 import dataclasses
 import json
@@ -6,11 +10,13 @@ from collections.abc import Sequence
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.actions import message_to_action
+from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.records import Action, Call, Candidate, InputError, write_records
 from pivotrl_jax.run.run import Run
 from pivotrl_jax.trajectories import extract, sources
 from pivotrl_jax.trajectories.extract import within_limit
 from pivotrl_jax.verifiers.base import Verifier
+from pivotrl_jax.verifiers.common import function_docs
 
 EMPTY = Action()
 GARBAGE_CALL = Action(calls=(Call("made_up_function_zq", {"made_up_argument": "zq"}),))
@@ -26,20 +32,71 @@ class SelfCheck:
 
     kept: list[Candidate]
     left_out: dict[str, str]  # candidate id -> why
+    tools: dict[str, tuple[int, int]]  # called tool -> (candidates kept, candidates)
 
     def table(self) -> list[str]:
-        """Lines for the terminal: the counts, then every candidate that was left out."""
+        """Lines for the terminal: the counts, by tool where some were left out, and every such candidate."""
         total = len(self.kept) + len(self.left_out)
-        lines = [f"self-check: {len(self.kept)} of {total} candidates kept"]
+        calls = sum(c.is_call for c in self.kept)
+        lines = [
+            f"self-check: {len(self.kept)} of {total} candidates kept, {calls} call turns and "
+            f"{len(self.kept) - calls} talk turns"
+        ]
+        lines += [
+            f"  {name}: {kept} of {count} demonstrations accepted"
+            for name, (kept, count) in sorted(self.tools.items(), key=lambda item: -item[1][1])
+            if kept < count
+        ]
         return lines + [f"  left out {id}: {why}" for id, why in self.left_out.items()]
 
 
-def _check(candidate: Candidate, verifier: Verifier) -> str:
+class PolicyRoad:
+    """Turns demonstrations into the actions for which a policy would be scored if it wrote them.
+
+    How a template writes a turn depends on what came since the last user message and not on the docs of
+    tools, which take long to render. So only that much is rendered, once it was seen for one candidate per
+    set of tools that this gives the same tokens as the whole state.
+    """
+
+    def __init__(self, chat: Chat):
+        self._chat = chat
+        self._short: dict[tuple[str, ...], bool] = {}  # names of tools -> whether the short state is enough
+
+    def action(self, candidate: Candidate) -> Action:
+        """The action as written and read back. Raises InputError if the chat template cannot write it."""
+        chat, names = self._chat, tuple(sorted(function_docs(candidate.tools)))
+        ids = self._completion(candidate, short=self._short.get(names, False))
+        if names not in self._short:
+            self._short[names] = ids == self._completion(candidate, short=True)
+        action = chat.parse(chat.decode(ids), candidate.tools)
+        if candidate.is_call and not action.calls and not chat.dialect:
+            raise InputError("the chat template writes no tool calls; use a checkpoint whose template does")
+        return action
+
+    def _completion(self, candidate: Candidate, short: bool) -> list[int]:
+        messages, tools = list(candidate.messages), candidate.tools
+        if short:
+            users = [i for i, m in enumerate(messages) if m["role"] == "user"]
+            messages, tools = messages[users[-1] if users else 0 :], []
+        return self._chat.completion_ids(messages, tools, candidate.demonstration)
+
+
+def _check(candidate: Candidate, verifier: Verifier, road: PolicyRoad | None) -> str:
     """Why the verifier cannot be trusted at this candidate; "" when it can. A reward of None means that a
     judge must decide. No judge is asked here, so None counts neither as a pass nor as a failure."""
     gold = verifier.verify(candidate, message_to_action(candidate.demonstration))
     if gold.reward not in (1, None):
         return f"{verifier.label} rejects the demonstration itself ({gold.reason}: {gold.details})"
+    if road is not None:
+        try:
+            gold = verifier.verify(candidate, road.action(candidate))
+        except InputError as e:
+            return str(e)
+        if gold.reward not in (1, None):
+            return (
+                f"{verifier.label} rejects the demonstration as the policy must write it "
+                f"({gold.reason}: {gold.details})"
+            )
     wrong = {"an empty action": EMPTY, "a call to a made-up function": GARBAGE_CALL}
     if candidate.is_call:  # where the demonstration talks, any text may be legitimate
         wrong["garbage text"] = GARBAGE_TEXT
@@ -50,26 +107,32 @@ def _check(candidate: Candidate, verifier: Verifier) -> str:
     return ""
 
 
-def self_check(candidates: Sequence[Candidate]) -> SelfCheck:
+def self_check(candidates: Sequence[Candidate], chat: Chat | None = None) -> SelfCheck:
     """Verify every demonstration against itself (must get 1), and an empty and a garbage action (must get 0).
 
-    Raises InputError when a candidate names a verifier that does not exist.
+    With a `chat` the demonstration is also verified as the policy must write it. Raises InputError when a
+    candidate names a verifier that does not exist.
     """
     kept, left_out = [], {}
+    road = PolicyRoad(chat) if chat is not None else None
+    tools: dict[str, tuple[int, int]] = {}
     for candidate in candidates:
         try:
             verifier = verifiers.get(candidate.verifier)
         except InputError as e:
             raise InputError(f"{candidate.id}: {e}") from None
         try:
-            why = _check(candidate, verifier)
+            why = _check(candidate, verifier, road)
         except InputError as e:
             why = f"the case cannot be used: {e}"
         if why:
             left_out[candidate.id] = why
         else:
             kept.append(candidate)
-    return SelfCheck(kept, left_out)
+        for name in {c["function"]["name"] for c in candidate.demonstration.get("tool_calls") or ()}:
+            accepted, count = tools.get(name, (0, 0))
+            tools[name] = accepted + (not why), count + 1
+    return SelfCheck(kept, left_out, tools)
 
 
 def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
@@ -78,7 +141,7 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
     prompts, too_long = within_limit(
         run.chat, extract.extract(data.demonstrations), run.config.data.max_prompt_tokens
     )
-    checked = self_check([prompt.candidate for prompt in prompts])
+    checked = self_check([prompt.candidate for prompt in prompts], run.chat)
     left_out = {**data.skipped, **too_long, **checked.left_out}
     run.facts["skipped"] = {
         "rows": len(data.skipped),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile
 from pivotrl_jax.verifiers.base import Verifier
 
+USUAL = "3 to 15 %"  # share of candidates that are pivots, in public sets
 OUTCOMES = {  # outcome of a candidate -> its name in tables and plots
     "pivot": "pivots",
     "all_fail": "all fail",
@@ -143,7 +144,29 @@ class Selection:
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
             for row in rows
         ]
-        return [*lines, f"too easy: mixed rewards, mean at or above lambda_diff = {self.lambda_diff:g}"]
+        lines.append(f"too easy: mixed rewards, mean at or above lambda_diff = {self.lambda_diff:g}")
+        return [*lines, self.survival()]
+
+    def survival(self) -> str:
+        """How many candidates survive as pivots, against what is usual, and what may be wrong if none or most
+        do."""
+        counts = self.counts()
+        total = sum(counts.values())
+        share = counts["pivot"] / total if total else 0.0
+        line = f"{share:.0%} of the candidates are pivots; {USUAL} is usual."
+        if share > 0.5:
+            return (
+                f"{line} More than half are: read ten rollouts, since the verifier may decide by chance, "
+                "or the policy may be too weak for these turns"
+            )
+        if counts["pivot"] or not total:
+            return line
+        if counts["all_pass"] > counts["all_fail"]:
+            return f"{line} Most groups pass: the policy knows these turns, or the verifier accepts too much"
+        return (
+            f"{line} Most groups fail: see whether rollouts finish, whether their calls can be read, and "
+            "whether the verifier knows the tools (find_pivots --self_check)"
+        )
 
     def require_pivots(self) -> None:
         """Raises InputError with the table when no candidate is a pivot."""

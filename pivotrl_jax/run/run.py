@@ -127,6 +127,15 @@ def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
     return f"{family_of(size).title}, {parameters} parameters, {size.num_layers} layers{kind}, from {name}"
 
 
+def load_chat(config) -> template.Chat:
+    """The tokenizer and chat template of the reference policy. Raises InputError, also for a template whose
+    calls cannot be read."""
+    arguments = json.loads(config.model.chat_template_arguments)
+    chat = template.load_chat(locate(config.model.checkpoint), config.model.keep_thinking, arguments)
+    chat.check_dialect()
+    return chat
+
+
 def open_run(config) -> Run:
     """Make the work directory and the mesh, and load the reference policy. Raises InputError."""
     check_config.check(config)
@@ -142,9 +151,7 @@ def open_run(config) -> Run:
     model_config = hf_config.load_config(checkpoint, config.model.dtype)
     shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
-    arguments = json.loads(config.model.chat_template_arguments)
-    chat = template.load_chat(checkpoint, config.model.keep_thinking, arguments)
-    chat.check_dialect()
+    chat = load_chat(config)
     policy = hf.checkpoint_fingerprint(checkpoint)
     return Run(
         config=config,

@@ -9,6 +9,7 @@ from support.written_calls import FORMS, TAGGED, random_calls, schemas_for
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.actions import parse_action
 from pivotrl_jax.chat.dialects import DIALECTS, read
+from pivotrl_jax.chat.dialects.base import MAX_CALLS
 from pivotrl_jax.records import Call
 
 CASES = int(os.environ.get("PIVOTRL_FUZZ", 200))  # random turns per form; 100,000 were run by hand
@@ -231,4 +232,4 @@ def test_hostile_repetition_takes_bounded_time(dialect):
         "[f(",
         ">>>f\n",
     ):
-        read(piece * 4000, dialect, {})
+        assert len(read(piece * 4000, dialect, {}).calls) <= MAX_CALLS

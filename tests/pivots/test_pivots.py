@@ -34,7 +34,7 @@ def always(reward):
 def test_sound_candidates_pass():
     check = self_check([CALL, TEXT])
     assert check.kept == [CALL, TEXT] and check.left_out == {}
-    assert check.table() == ["self-check: 2 of 2 candidates kept"]
+    assert check.table() == ["self-check: 2 of 2 candidates kept, 1 call turns and 1 talk turns"]
 
 
 def test_a_demonstration_that_fails_against_itself_is_left_out_with_the_reason():

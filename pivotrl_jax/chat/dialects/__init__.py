@@ -3,6 +3,9 @@
 DIALECTS is the table; `read` reads a text in one of them, `foreign_call` finds a call in any other.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+
 from pivotrl_jax.chat.dialects import plain, tags, tokens
 from pivotrl_jax.chat.dialects.base import Dialect, Schemas, TextCalls
 
@@ -25,3 +28,14 @@ def foreign_call(text: str, dialect: str, schemas: Schemas) -> str:
             if other.read(text, schemas).calls:
                 return name
     return ""
+
+
+def most_used(texts: Iterable[str]) -> str:
+    """The unmistakable dialect in which most of a policy's completions call; HERMES if none does."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        for name, dialect in DIALECTS.items():
+            if dialect.sure and any(mark in text for mark in dialect.marks):
+                found = dialect.read(text, {})
+                counts[name] += bool(found.calls) and not found.fault
+    return max(counts, key=counts.__getitem__) if any(counts.values()) else HERMES

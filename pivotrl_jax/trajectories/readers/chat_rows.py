@@ -224,13 +224,33 @@ def tools_of(row: dict) -> Any:
             value = source.get(key)
             if isinstance(value, str):
                 value = decoded(value, key) if value.strip() else None
+            if isinstance(value, list):
+                docs = [decoded(t, key) if isinstance(t, str) else t for t in value]
+                return [_xlam_tool(t) for t in docs] if "answers" in row else docs
             if value is not None:
-                return (
-                    [decoded(t, key) if isinstance(t, str) else t for t in value]
-                    if isinstance(value, list)
-                    else value
-                )
+                return value
     return None
+
+
+_PYTHON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}
+_PYTHON_TYPES |= {"dict": "object", "tuple": "array", "set": "array"}
+
+
+def _xlam_tool(tool: Any) -> Any:
+    """xLAM's docs have a parameter per key, with Python's types, instead of a JSON schema."""
+    parameters = tool.get("parameters") if isinstance(tool, dict) else None
+    if not isinstance(parameters, dict) or not all(isinstance(p, dict) for p in parameters.values()):
+        return tool
+    if "properties" in parameters:
+        return tool
+    properties, required = {}, []
+    for name, parameter in parameters.items():
+        words = str(parameter.get("type", "")).split(",")
+        kind = words[0].partition("[")[0].strip().lower()
+        properties[name] = {**parameter, "type": _PYTHON_TYPES.get(kind, kind)}
+        if "default" not in parameter and "optional" not in "".join(words[1:]):
+            required.append(name)
+    return {**tool, "parameters": {"type": "object", "properties": properties, "required": required}}
 
 
 def is_context(message: Any) -> bool:

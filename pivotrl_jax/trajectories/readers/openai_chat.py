@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import NOT_TEXT
-from pivotrl_jax.chat.tools import read_tools
+from pivotrl_jax.chat.tools import is_built_in, read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories.readers import building, chat_rows
 from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
@@ -120,7 +120,9 @@ def _unused(row: dict, raw: list) -> tuple[str, ...]:
     """Names of fields with content that nothing was read from."""
     fields = [k for k, v in row.items() if k not in _ROW_FIELDS and v not in (None, "", [], {})]
     keys = {k for m in raw if isinstance(m, dict) for k, v in m.items() if v not in (None, "", [], {})}
-    return (*fields, *(f"messages.{k}" for k in sorted(keys - chat_rows.MESSAGE_KEYS)))
+    fields += [f"messages.{key}" for key in sorted(keys - chat_rows.MESSAGE_KEYS)]
+    tools = chat_rows.tools_of(row)
+    return (*fields, *(f"tools.{tool['type']}" for tool in tools or () if is_built_in(tool)))
 
 
 # ---- what a row says of itself
