@@ -2,8 +2,10 @@
 
 import os
 import random
+import re
 
 import pytest
+from support.paths import ROOT
 from support.written_calls import FORMS, TAGGED, random_calls, schemas_for
 
 from pivotrl_jax.chat import dialects
@@ -233,3 +235,20 @@ def test_hostile_repetition_takes_bounded_time(dialect):
         ">>>f\n",
     ):
         assert len(read(piece * 4000, dialect, {}).calls) <= MAX_CALLS
+
+
+def documented_dialects():
+    """(dialect, example) of each row of the table in docs/formats.md."""
+    text = (ROOT / "docs/formats.md").read_text("utf-8").partition("## Calls written in the text")[2]
+    rows = re.findall(r"^\| (\w+) \| [^|]+ \| `+(.*?)`+ \|$", text.replace("\\|", "¦"), re.MULTILINE)
+    return [(name, example.strip(" ").replace("¦", "|").replace("⏎", "\n")) for name, example in rows]
+
+
+def test_the_documented_example_of_every_dialect_is_a_call():
+    examples = dict(documented_dialects())
+    assert list(examples) == list(DIALECTS)
+    schemas = {"f": {"properties": {"a": {"type": "integer"}}}}
+    for name, example in examples.items():
+        found = read(example, name, schemas)
+        assert found.calls in ((Call("f", {"a": 1}),), (Call("bash", {"command": "ls"}),)), name
+        assert not found.fault
