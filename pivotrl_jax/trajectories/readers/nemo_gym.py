@@ -129,7 +129,7 @@ def _foreign(row: dict, where: str) -> Trajectory:
             messages=[*messages, demonstration],
             tools=_tools(row, params),
             source="nemo_gym",
-            scenario=_scenario(row) or id,
+            scenario=_scenario(row) or building.opening(messages),
             verifier=verifier,
             cases={len(messages): {**case, "nemo_gym": _provenance(row, params)}},
             origin=where,

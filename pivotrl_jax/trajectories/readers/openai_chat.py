@@ -68,7 +68,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
         messages=messages,
         tools=tools,
         source="openai",
-        scenario=_name(row, "scenario", id),
+        scenario=_name(row, "scenario", building.opening(messages)),
         verifier=verifier_for(messages, tools),
         origin=where,
         reward=_reward(row),
