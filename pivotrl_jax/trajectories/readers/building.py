@@ -88,8 +88,10 @@ def opening(messages: Iterable[Message]) -> str:
     """
     said, spoken = [], False
     for message in messages:
+        if message["role"] == "tool" or message.get("tool_calls"):
+            break
         if message["role"] == "assistant":
-            if spoken or message.get("tool_calls"):
+            if spoken:
                 break
         else:
             said.append([message["role"], message.get("content")])
