@@ -327,6 +327,11 @@ def read_records(path: str | Path, kind: type) -> list:
     return records
 
 
+def count_candidates(path: str | Path) -> int:
+    """How many candidates a file holds. Raises InputError as `read_jsonl` does."""
+    return sum(len(value.get("candidates", [value])) for _, value in read_jsonl(path))
+
+
 def read_rollouts(folder: str | Path, candidate_ids: Container[str]) -> Iterator[Rollout]:
     """The rollouts of some candidates, from a folder of JSONL files, in the order of files and lines.
 

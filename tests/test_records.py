@@ -13,6 +13,7 @@ from pivotrl_jax.records import (
     Profile,
     Rollout,
     Trajectory,
+    count_candidates,
     read_jsonl,
     read_records,
     read_rollouts,
@@ -109,7 +110,7 @@ def test_candidates_of_a_trajectory_share_a_line_and_come_back_in_order(tmp_path
         "nothing past the last candidate"
     )
     read = read_records(file, Candidate)
-    assert read == records
+    assert read == records and count_candidates(file) == len(records)
     assert read[0].messages.trajectory is read[2].messages.trajectory, "they share their messages again"
     write_records(tmp_path / "again.jsonl", read)
     assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes()

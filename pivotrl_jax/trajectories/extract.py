@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from pivotrl_jax.chat import prefixes
 from pivotrl_jax.chat.template import Chat
@@ -42,20 +44,35 @@ def digest(prompts: Sequence[Prompt]) -> str:
     on the template and the tokenizer."""
     h = hashlib.sha256()
     for group in by_trajectory(prompts):
-        # each message is written as JSON once for all prompts of its trajectory
+        # what the prompts of a trajectory share is written as JSON once
         last = max(group, key=lambda prompt: len(prompt.candidate.messages)).candidate
         messages = [_dumps(message) for message in last.messages]
-        tools = _dumps(last.tools)
+        tools, ids_of = _dumps(last.tools), _id_writer([prompt.ids for prompt in group])
         for prompt in group:
             c = prompt.candidate
             history = f"[{', '.join(messages[: len(c.messages)])}]"
-            rest = [_dumps(x) for x in (c.demonstration, c.verifier, c.case, prompt.ids.tolist())]
-            h.update(f"[{', '.join([_dumps(c.id), history, tools, *rest])}]".encode())
+            rest = [_dumps(x) for x in (c.demonstration, c.verifier, c.case)]
+            h.update(f"[{', '.join([_dumps(c.id), history, tools, *rest, ids_of(prompt.ids)])}]".encode())
     return h.hexdigest()[:16]
 
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+def _id_writer(prompts: Sequence[np.ndarray]) -> Callable[[np.ndarray], str]:
+    """`_dumps` for token ids, made for those of some prompts, most of which are prefixes of the longest."""
+    longest = max(prompts, key=len)
+    numbers = [str(i) for i in longest.tolist()]
+    text, ends = ", ".join(numbers), np.cumsum([len(n) + 2 for n in numbers]) - 2
+
+    def write(ids: np.ndarray) -> str:
+        n = len(ids)
+        if n and np.array_equal(longest[:n], ids):
+            return f"[{text[: ends[n - 1]]}]"
+        return _dumps(ids.tolist())
+
+    return write
 
 
 def encode(chat: Chat, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, prefixes.Ids]]:
