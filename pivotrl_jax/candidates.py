@@ -19,8 +19,9 @@ from pathlib import Path
 from absl import app, flags
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.table import Table
+from rich.text import Text
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
@@ -28,7 +29,7 @@ from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
 from pivotrl_jax.trajectories import extract, filters, reading
 
-OUT = flags.DEFINE_string("out", "", "Where the candidates go, one JSON line each.")
+OUT = flags.DEFINE_string("out", "", "Where the candidates go, a JSON line per trajectory.")
 
 FORMAT = flags.DEFINE_string("format", reading.AUTO, "Name of the reader; auto recognises each file.")
 
@@ -70,7 +71,7 @@ def read(paths: Sequence[str], progress: Progress) -> list[File]:
     tools = reading.read_tools_file(TOOLS.value)
     reader = reading.find_reader(FORMAT.value, "--format")
     files = []
-    for source, by_name in progress.track(sources, description="reading"):
+    for source, by_name in progress.track(sources, description="reading files"):
         episodes, left_out = reading.read_source(source, reader, VERIFIER.value, by_name)
         episodes = [t if t.tools else dataclasses.replace(t, tools=tools) for t in episodes]
         files.append(File(str(source), episodes, left_out))
@@ -98,33 +99,30 @@ def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
     if not KEEP_ERROR_TURNS.value:
         every = filters.skip_errors(every)
     _hand_back(files, filters.cap_repeats(every, MAX_REPEATS.value))
-    tokens: dict[str, int] = {}
-    total = sum(len(f.trajectories) for f in files)
-    task = progress.add_task("counting tokens", total=total)
     for file in files:
-        for trajectory in file.trajectories:
-            file.skipped.update(trajectory.skip.values())
-            short, reasons = _within_limits(extract.extract([trajectory]), chat, tokens)
-            file.candidates += short
-            file.skipped.update(reasons)
-            progress.advance(task)
+        file.skipped.update(why for t in file.trajectories for why in t.skip.values())
+    found = [(file, c) for file in files for c in extract.extract(file.trajectories)]
+    task = progress.add_task("counting tokens of candidates", total=len(found))
+    tokens: dict[str, int] = {}
+    prompts = extract.encode(chat, (candidate for _, candidate in found))
+    for (file, candidate), (_, ids) in zip(found, prompts):
+        if isinstance(ids, InputError):
+            file.skipped["template_refuses"] += 1
+        elif len(ids) > (MAX_PROMPT_TOKENS.value or sys.maxsize):
+            file.skipped["prompt_too_long"] += 1
+        else:
+            file.candidates.append(candidate)
+            tokens[candidate.id] = len(ids)
+        progress.advance(task)
     return tokens
 
 
-def _within_limits(
-    candidates: list[Candidate], chat: Chat, tokens: dict[str, int]
-) -> tuple[list[Candidate], dict[str, int]]:
-    """(candidates that the template renders and that are short enough, reason -> how many others)."""
-    prompts, refused = [], 0
-    for candidate in candidates:
-        try:
-            prompts += extract.render(chat, [candidate])
-        except InputError:
-            refused += 1
-    tokens |= {prompt.candidate.id: len(prompt.ids) for prompt in prompts}
-    short, long = extract.limit_prompts(prompts, MAX_PROMPT_TOKENS.value or sys.maxsize)
-    counts = {"template_refuses": refused, "prompt_too_long": len(long)}
-    return [prompt.candidate for prompt in short], {slug: n for slug, n in counts.items() if n}
+class Rate(ProgressColumn):
+    """How many steps a second, of a progress bar."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
 # ---- the report
@@ -231,7 +229,8 @@ def run(paths: Sequence[str]) -> None:
         if flag.value < 0:
             raise InputError(f"--{flag.name}={flag.value}; want 0 or more")
     quiet = not sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    columns = [*Progress.get_default_columns(), MofNCompleteColumn(), Rate()]
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         files = read(paths, progress)
         tokens = select(files, load_chat(TOKENIZER.value, keep_thinking=False), progress)
     _name_left_out(files)

@@ -8,11 +8,14 @@ reader.
 """
 
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Message = dict[str, Any]
 
@@ -41,6 +44,35 @@ class Trajectory:
     unused: tuple[str, ...] = ()  # fields of the source with content that the reader did not use
 
 
+class Prefix(Sequence):
+    """The first `length` messages of a trajectory, as a sequence that copies none of them.
+
+    All candidates of a trajectory point into one list, so they cost the trajectory's size once.
+    """
+
+    __slots__ = ("length", "trajectory")
+
+    def __init__(self, trajectory: list[Message], length: int):
+        self.trajectory, self.length = trajectory, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Message]:
+        return itertools.islice(self.trajectory, self.length)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.trajectory[: self.length][index]
+        return self.trajectory[range(self.length)[index]]
+
+    def __eq__(self, other) -> bool:
+        return list(self) == list(other) if isinstance(other, (list, Prefix)) else NotImplemented
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 @dataclasses.dataclass(frozen=True)
 class Candidate:
     """A state and the action demonstrated there: one assistant turn of one trajectory."""
@@ -48,7 +80,7 @@ class Candidate:
     id: str  # "{trajectory_id}@{index of the assistant message}"
     trajectory_id: str
     turn: int  # 0 for the trajectory's first assistant turn, 1 for the second, ...
-    messages: list[Message]  # everything before the turn
+    messages: Sequence[Message]  # everything before the turn: a `Prefix` of the trajectory, or a list
     tools: list[dict]
     demonstration: Message  # the assistant message itself
     verifier: str
@@ -61,12 +93,14 @@ class Candidate:
         return bool(self.demonstration.get("tool_calls"))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
     """A candidate's state as the policy reads it; its rollouts start from it. Never written to disk."""
 
     candidate: Candidate
-    ids: list[int]  # tokens of messages and tools, rendered by the checkpoint's chat template
+    # int32 [T]: messages and tools, rendered by the checkpoint's chat template. Prompts of a trajectory share
+    # memory, so it is only read
+    ids: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +187,90 @@ class Pivot:
     profile: Profile
 
 
+# ---- candidates and pivots on disk
+#
+# A line holds a trajectory once, up to its last candidate, and the candidates (or pivots) as places in it:
+#
+#   {"trajectory_id", "scenario", "tools", "messages": [...],
+#    "candidates": [{"id", "turn", "index": 3, "verifier", "case"}, ...]}
+#
+# The candidate's state is messages[:index], its demonstration messages[index]. A pivot has a "profile" too,
+# and stands under "pivots". A line may also be one record with all its fields, as earlier versions wrote it.
+
+_PLURAL = {Candidate: "candidates", Pivot: "pivots"}
+
+
+def _candidate_of(record: Candidate | Prompt | Pivot) -> Candidate:
+    return record if isinstance(record, Candidate) else record.candidate
+
+
+def _points(c: Candidate) -> bool:
+    """Whether a candidate is a place in a trajectory, so that it can share a line with its neighbours."""
+    at = c.messages
+    return (
+        isinstance(at, Prefix) and len(at) < len(at.trajectory) and at.trajectory[len(at)] is c.demonstration
+    )
+
+
+def by_trajectory(records: Iterable[Any]) -> Iterator[list[Any]]:
+    """Candidates, prompts or pivots in order, in groups of neighbours that point into one trajectory. What
+    points into none is a group of its own."""
+    group: list[Any] = []
+    for record in records:
+        c, before = _candidate_of(record), _candidate_of(group[-1]) if group else None
+        shared = before is not None and _points(before) and _points(c)
+        if shared:
+            same = before.messages.trajectory is c.messages.trajectory and before.tools is c.tools
+            shared = same and (before.trajectory_id, before.scenario) == (c.trajectory_id, c.scenario)
+        if group and not shared:
+            yield group
+            group = []
+        group.append(record)
+    if group:
+        yield group
+
+
+def _group_to_json(group: Sequence[Candidate | Pivot]) -> str:
+    candidates = [_candidate_of(record) for record in group]
+    first, last = candidates[0], max(len(c.messages) for c in candidates)
+    messages = (
+        first.messages.trajectory[: last + 1] if _points(first) else [*first.messages, first.demonstration]
+    )
+    places = []
+    for record, c in zip(group, candidates):
+        place = {"id": c.id, "turn": c.turn, "index": len(c.messages), "verifier": c.verifier, "case": c.case}
+        if isinstance(record, Pivot):
+            place["profile"] = dataclasses.asdict(record.profile)
+        places.append(place)
+    line = {"trajectory_id": first.trajectory_id, "scenario": first.scenario, "tools": first.tools}
+    line |= {"messages": messages, _PLURAL[type(group[0])]: places}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _read_group(kind: type, value: dict) -> list[Any]:
+    """The records of a line that `_group_to_json` wrote. Raises InputError."""
+    shared = {k: v for k, v in value.items() if k not in ("messages", _PLURAL[kind])}
+    records = []
+    try:
+        for place in value[_PLURAL[kind]]:
+            place, messages = dict(place), value["messages"]
+            index = range(len(messages))[place.pop("index")]
+            profile = place.pop("profile") if kind is Pivot else None
+            state = {"messages": Prefix(messages, index), "demonstration": messages[index]}
+            candidate = _build(Candidate, {**shared, **place, **state})
+            records.append(Pivot(candidate, _build(Profile, profile)) if kind is Pivot else candidate)
+    except (KeyError, IndexError, TypeError, ValueError) as e:  # InputError is a ValueError
+        raise InputError(f"not the {_PLURAL[kind]} of a trajectory ({type(e).__name__}: {e})") from None
+    return records
+
+
+# ---- any record as a line of JSON
+
+
 def to_json(record: Any) -> str:
     """One line of JSON for any record above."""
+    if isinstance(record, (Candidate, Pivot)):
+        return _group_to_json([record])
     return json.dumps(dataclasses.asdict(record), ensure_ascii=False)
 
 
@@ -207,10 +323,15 @@ def read_records(path: str | Path, kind: type) -> list:
     records = []
     for number, value in read_jsonl(path):
         try:
-            records.append(_build(kind, value))
+            records += _read_group(kind, value) if _PLURAL.get(kind) in value else [_build(kind, value)]
         except InputError as e:
             raise InputError(f"{path}:{number}: {e}") from None
     return records
+
+
+def count_candidates(path: str | Path) -> int:
+    """How many candidates a file holds. Raises InputError as `read_jsonl` does."""
+    return sum(len(value.get("candidates", [value])) for _, value in read_jsonl(path))
 
 
 def read_rollouts(folder: str | Path, candidate_ids: Container[str]) -> Iterator[Rollout]:
@@ -234,10 +355,22 @@ def read_rollouts(folder: str | Path, candidate_ids: Container[str]) -> Iterator
 
 
 def write_records(path: str | Path, records: Iterable[Any]) -> None:
-    """Write one JSON line per record, atomically: the old file stays until the new one is whole."""
+    """Write records as JSON lines, atomically: the old file stays until the new one is whole.
+
+    A line is a record; neighbouring candidates, or pivots, of one trajectory share a line.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_lines(path, (to_json(record) for record in records))
+    write_lines(path, _lines(records))
+
+
+def _lines(records: Iterable[Any]) -> Iterator[str]:
+    records = iter(records)
+    first = next(records, None)
+    if isinstance(first, (Candidate, Pivot)):
+        yield from map(_group_to_json, by_trajectory(itertools.chain([first], records)))
+    elif first is not None:
+        yield from map(to_json, itertools.chain([first], records))
 
 
 def write_json(path: str | Path, value: Any) -> None:

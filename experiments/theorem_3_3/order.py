@@ -112,7 +112,7 @@ def toolbox_states(run, actor, params, data, stream) -> list[State]:
         ids += [run.chat.completion_ids(c.messages, c.tools, message) for message in other]
         verify = verifiers.get(c.verifier).verify
         outside = [x for x in unique(ids) if verify(c, run.chat.parse(run.chat.decode(x))).reward == 0]
-        states.append(State("toolbox", c.trajectory_id, prompt.ids, outside))
+        states.append(State("toolbox", c.trajectory_id, prompt.ids.tolist(), outside))
     return states
 
 

@@ -29,7 +29,7 @@ _PROBE_CALL = {"id": "call00000", "type": "function", "function": dataclasses.as
 # ---- messages -> token ids
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """`text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -54,11 +54,16 @@ class Chat:
     template_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def _template(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool) -> str:
+        return self._templates([messages], tools, add_generation_prompt)[0]
+
+    def _templates(
+        self, conversations: list[list[Message]], tools: list[dict], add_generation_prompt: bool
+    ) -> list[str]:
         import jinja2
 
         try:
             return self.tokenizer.apply_chat_template(
-                messages,
+                conversations,
                 tools=tools or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
@@ -113,10 +118,32 @@ class Chat:
 
     def render(self, messages: list[Message], tools: list[dict], add_generation_prompt: bool = True) -> str:
         """The text of the conversation. Raises InputError when the template refuses the messages."""
+        return self._render([list(messages)], tools, add_generation_prompt)[0]
+
+    def render_all(
+        self, conversations: Sequence[Sequence[Message]], tools: list[dict]
+    ) -> list[str | InputError]:
+        """The prompts of several conversations with the same tools, each as `render` gives it. Where `render`
+        raises an InputError, it stands in the prompt's place."""
+        try:
+            return self._render([list(messages) for messages in conversations], tools, True)
+        except InputError as e:
+            if len(conversations) == 1:
+                return [e]
+        return [text for messages in conversations for text in self.render_all([messages], tools)]
+
+    def _render(self, conversations: list[list[Message]], tools: list[dict], generation: bool) -> list[str]:
         if not self.keep_thinking:
-            return self._template(messages, tools, add_generation_prompt)
+            return self._templates(conversations, tools, generation)
+        marked = [self._marked(messages) for messages in conversations]
+        texts = self._templates([messages for messages, _ in marked], tools, generation)
+        return [_unmarked(text, *placed) for text, placed in zip(texts, marked)]
+
+    def _marked(self, messages: list[Message]) -> tuple[list[Message], dict[int, str]]:
+        """(the messages with a placeholder where the template would not keep the thinking, index -> what the
+        placeholder stands for)."""
         last_user = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
-        rendered: list[Message] = []
+        marked: list[Message] = []
         blocks: dict[int, str] = {}
         for i, message in enumerate(messages):
             reasoning = (message.get("reasoning_content") or "").strip("\n")
@@ -127,20 +154,13 @@ class Chat:
                     blocks[i] = block
                     message = {k: v for k, v in message.items() if k != "reasoning_content"}
                     message["content"] = _PLACEHOLDER.format(i) + (message.get("content") or "")
-            rendered.append(message)
-        text = self._template(rendered, tools, add_generation_prompt)
-        for i, block in blocks.items():
-            mark = _PLACEHOLDER.format(i)
-            if rendered[i]["content"] == mark and rendered[i].get("tool_calls"):
-                # the template took the placeholder for content and put a newline between it and the call
-                text = text.replace(mark + "\n", mark, 1)
-            text = text.replace(mark, block, 1)
-        return text
+            marked.append(message)
+        return marked, blocks
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text, without extra special tokens. Lone surrogates become U+FFFD."""
         # verbose=False: no warning about model_max_length, since a limit of our own applies
-        return list(self.tokenizer.encode(_well_formed(text), add_special_tokens=False, verbose=False))
+        return list(self.tokenizer.encode(well_formed(text), add_special_tokens=False, verbose=False))
 
     def decode(self, ids: list[int]) -> str:
         """The text of a completion. A stop token at its end is dropped; all other special tokens stay."""
@@ -182,6 +202,17 @@ class Chat:
                 "add the one it uses to eos_token_id in generation_config.json"
             )
         return ids[: stops[-1] + 1]
+
+
+def _unmarked(text: str, marked: list[Message], blocks: dict[int, str]) -> str:
+    """The text with what the placeholders of `Chat._marked` stand for."""
+    for i, block in blocks.items():
+        mark = _PLACEHOLDER.format(i)
+        if marked[i]["content"] == mark and marked[i].get("tool_calls"):
+            # the template took the placeholder for content and put a newline between it and the call
+            text = text.replace(mark + "\n", mark, 1)
+        text = text.replace(mark, block, 1)
+    return text
 
 
 def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_jsonl, read_records, read_rollouts
+from pivotrl_jax.records import (
+    InputError,
+    Pivot,
+    Profile,
+    Rollout,
+    count_candidates,
+    read_records,
+    read_rollouts,
+)
 from pivotrl_jax.run import metrics
 
 Estimate = tuple[float, float, float]  # value, low, high
@@ -74,7 +82,7 @@ def read_inputs(workdir: Path) -> Inputs:
     pivots = optional("pivots.jsonl", lambda p: read_records(p, Pivot))
     return Inputs(
         run=_read_object(workdir / "run.json"),
-        candidates=optional("candidates.jsonl", lambda p: sum(1 for _ in read_jsonl(p))),
+        candidates=optional("candidates.jsonl", count_candidates),
         profiles=optional("profiles.jsonl", lambda p: read_records(p, Profile)),
         pivots=pivots,
         rollouts=_read_rollouts(workdir / "rollouts", pivots or []),

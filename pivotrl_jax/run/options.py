@@ -152,7 +152,7 @@ class Data:
     skip_error_turns: bool = field(True, "paths: do not imitate turns whose call was answered by an error.")
     max_repeats: int = field(
         50,
-        "paths: how often the same action may occur over all trajectories; 0 sets no cap.",
+        "paths: how often the same action may occur in the trajectories trained on; 0 sets no cap.",
         at_least(0),
         unit="turns",
     )

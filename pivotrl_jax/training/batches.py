@@ -18,7 +18,7 @@ class Turn(NamedTuple):
     """One assistant turn, as token ids."""
 
     trajectory_id: str
-    prompt: Sequence[int]  # everything before the turn, as rendered for it
+    prompt: np.ndarray  # int32 [T]: everything before the turn, as rendered for it
     completion: Sequence[int]  # the turn itself, stop token included
 
 

@@ -1,9 +1,11 @@
-"""Supervised fine-tuning, the baseline: all assistant turns of the same trajectories.
+"""Supervised fine-tuning, the baseline: the turns of the same trajectories that PivotRL makes candidates of.
 
-Every assistant turn is trained, its stop token included, in packed whole trajectories; an epoch is a fresh
-permutation of the trajectories. Nothing is sampled and nothing is verified.
+Every such turn is trained, its stop token included, in packed whole trajectories; an epoch is a fresh
+permutation of the trajectories. Turns in `Trajectory.skip` are part of the history alone. Nothing is sampled
+and nothing is verified.
 """
 
+import collections
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,32 +15,32 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
 from pivotrl_jax.training import batches, loop, method, recipe
+from pivotrl_jax.trajectories import extract
 
 
 def turns_of(
     chat: Chat, trajectories: Sequence[Trajectory], limit: int
 ) -> tuple[list[list[batches.Turn]], dict[str, str]]:
     """(turns of every trajectory that has any, where -> why a turn was left out). `limit` bounds the tokens
-    of a prompt plus its completion. A greeting that opens a trajectory answers no prompt and is not
-    trained."""
-    by_trajectory, left_out = [], {}
-    for trajectory in trajectories:
-        turns = []
-        for i, message in enumerate(trajectory.messages):
-            if message["role"] != "assistant" or i == 0:
-                continue
-            before = trajectory.messages[:i]
-            prompt = chat.prompt_ids(before, trajectory.tools)
-            completion = chat.completion_ids(before, trajectory.tools, message)
-            if len(prompt) + len(completion) <= limit:
-                turns.append(batches.Turn(trajectory.id, prompt, completion))
-            else:
-                left_out[f"{trajectory.id}@{i}"] = (
-                    f"{len(prompt) + len(completion)} tokens with its prompt, more than a row of {limit}"
-                )
-        if turns:
-            by_trajectory.append(turns)
-    return by_trajectory, left_out
+    of a prompt plus its completion. The turns are those of `extract`: one that is skipped, or a greeting that
+    answers no prompt, is not trained. Raises InputError where the chat template refuses a turn."""
+    by_trajectory: dict[str, list[batches.Turn]] = {}
+    left_out = {}
+    for prompt in extract.render(chat, extract.extract(trajectories)):
+        c = prompt.candidate
+        completion = chat.completion_ids(c.messages, c.tools, c.demonstration)
+        tokens = len(prompt.ids) + len(completion)
+        if tokens <= limit:
+            turn = batches.Turn(c.trajectory_id, prompt.ids, completion)
+            by_trajectory.setdefault(c.trajectory_id, []).append(turn)
+        else:
+            left_out[c.id] = f"{tokens} tokens with its prompt, more than a row of {limit}"
+    return list(by_trajectory.values()), left_out
+
+
+def skipped(trajectories: Sequence[Trajectory]) -> dict[str, int]:
+    """Why turns are not imitated -> how many, the most frequent reason first."""
+    return dict(collections.Counter(why for t in trajectories for why in t.skip.values()).most_common())
 
 
 def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Validate):
@@ -48,9 +50,14 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
     row_lengths = config.compute.row_lengths
     turns, left_out = turns_of(run.chat, trajectories, max(row_lengths))
     run.facts["sft_turns_left_out"] = left_out
+    run.facts["sft_turns_skipped"] = skipped(trajectories)
+    if run.facts["sft_turns_skipped"]:
+        reasons = ", ".join(f"{why} {count}" for why, count in run.facts["sft_turns_skipped"].items())
+        print(f"turns that are not imitated: {reasons}")
     if not turns:
         raise InputError(
-            f"no turn of {len(trajectories)} trajectories fits a row; lengthen config.compute.row_lengths"
+            f"no turn of {len(trajectories)} trajectories is imitated and fits a row; lengthen "
+            "config.compute.row_lengths, or see which turns the filters of config.data leave out"
         )
     learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen)
 
@@ -60,7 +67,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
         flat = [turn for i in chosen for turn in turns[i]]
         return method.StepBatch(batches.sft_batch(flat, row_lengths, learner.rows))
 
-    tokens = json.dumps([[t.prompt, t.completion] for several in turns for t in several])
+    tokens = json.dumps([[t.prompt.tolist(), t.completion] for several in turns for t in several])
     identity = run.identity(
         sft={name: value for name, value in c.to_dict().items() if name not in method.FREE},
         turns=hashlib.sha256(tokens.encode()).hexdigest()[:16],

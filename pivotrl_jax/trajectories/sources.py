@@ -35,21 +35,26 @@ class ValidationSet:
 
 
 def load(config, seed: int) -> Data:
-    """The data of a run. `config` is its data section, whose fields run/options.py describes. Raises
-    InputError."""
+    """The data of a run, before a validation set is taken from it and `config.max_repeats` is applied.
+
+    `config` is the data section, whose fields run/options.py describes. Raises InputError.
+    """
     if environments.is_name(config.source):
         return from_environment(environments.find(config.source), config, seed)
     return from_files(config, seed)
 
 
 def load_with_validation(config) -> tuple[Data, ValidationSet]:
-    """(the run's data without the validation set, the validation set). `config` is the whole run's config.
+    """(what the run trains and tests on, the validation set). `config` is the whole run's config.
+
+    An action that is demonstrated more often than `config.data.max_repeats` is capped on the training side
+    alone.
 
     Raises InputError as `load` does, and when there are too few scenarios to set any aside.
     """
     data, c = load(config.data, config.seed), config.validation
     if not c.every:
-        return data, ValidationSet([], [])
+        return _capped(data, config.data), ValidationSet([], [])
     if environments.is_name(config.data.source):
         environment = environments.find(config.data.source)
         tasks = environment.validation_tasks(c)
@@ -66,7 +71,16 @@ def load_with_validation(config) -> tuple[Data, ValidationSet]:
     tasks = [task for task in data.train_tasks if task.id in ids]
     train_tasks = [task for task in data.train_tasks if task.id not in ids]
     data = dataclasses.replace(data, demonstrations=train, train_tasks=train_tasks)
-    return data, ValidationSet(validation, tasks)
+    return _capped(data, config.data), ValidationSet(validation, tasks)
+
+
+def _capped(data: Data, config) -> Data:
+    """`config.max_repeats` applied to trajectories from files: to those that are trained on alone, after
+    every split, so that what is held out neither uses up the cap nor is thinned by it."""
+    if environments.is_name(config.source):
+        return data
+    capped = filters.cap_repeats(data.demonstrations, config.max_repeats)
+    return dataclasses.replace(data, demonstrations=capped)
 
 
 def from_environment(environment: Environment, config, seed: int) -> Data:
@@ -96,8 +110,9 @@ def from_files(config, seed: int) -> Data:
     """Trajectories of any known format, filtered. There are no tasks to play, so only held-out turns can be
     evaluated.
 
-    `config` is the run's data section. Failed trajectories are left out entirely. Turns whose call failed and
-    actions demonstrated too often stay in the history but are not imitated. Raises InputError.
+    `config` is the run's data section. Failed trajectories are left out entirely. Turns whose call failed
+    stay in the history but are not imitated. Actions demonstrated too often are capped after all splits, by
+    `_capped`. Raises InputError.
     """
     paths = config.source.split(",")
     if not any(path.startswith("hf:") or Path(path).exists() for path in paths):
@@ -116,7 +131,6 @@ def from_files(config, seed: int) -> Data:
     skipped |= {t.id: f"its reward is {t.reward}, below {config.min_reward}" for t in failed}
     if config.skip_error_turns:
         trajectories = filters.skip_errors(trajectories)
-    trajectories = filters.cap_repeats(trajectories, config.max_repeats)
     options = config.verifier_options.to_dict()
     trajectories = [with_options(t, options) for t in trajectories[: config.limit or None]]
     train, held_out = split(trajectories, config.held_out_share, seed)

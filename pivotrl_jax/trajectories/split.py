@@ -24,7 +24,8 @@ def split(items: Sequence[Item], held_out_share: float, seed: int) -> tuple[list
     if held_out_share > 0:
         if len(scenarios) < 2:
             raise InputError(
-                f"{len(scenarios)} scenario cannot be split; give more or set held_out_share to 0"
+                f"{len(scenarios)} scenario cannot be split; give more (rows that name no scenario share one "
+                "if they begin with the same messages) or set held_out_share to 0"
             )
         count = min(max(round(held_out_share * len(scenarios)), 1), len(scenarios) - 1)
     ranked = sorted(scenarios, key=lambda s: (hashlib.sha256(f"{seed}\0{s}".encode()).digest(), s))

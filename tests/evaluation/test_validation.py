@@ -108,11 +108,16 @@ def test_one_scenario_cannot_be_divided(monkeypatch):
 class Chat(tiny_run.Numbers):
     """Five tokens for every message."""
 
-    def prompt_ids(self, messages, tools):
-        def ids(text):
-            return np.random.default_rng(list(text.encode())).integers(1, MOE.vocab_size, 5).tolist()
+    tokenizer = None
 
-        return [token for message in messages for token in ids(message["content"])]
+    def render_all(self, conversations, tools):
+        return ["\n".join(message["content"] for message in messages) for messages in conversations]
+
+    def encode(self, text):
+        def ids(line):
+            return np.random.default_rng(list(line.encode())).integers(1, MOE.vocab_size, 5).tolist()
+
+        return [token for line in text.split("\n") for token in ids(line)]
 
 
 HELD = sources.ValidationSet([trajectory(f"v{n}", f"v{n}", 3) for n in range(6)], [])

@@ -26,7 +26,16 @@ from support.nemo_gym_samples import (
 from support.paths import ROOT
 
 from pivotrl_jax.exchange import contract, rows
-from pivotrl_jax.records import Candidate, Pivot, Profile, Rollout, read_records, to_json, write_records
+from pivotrl_jax.records import (
+    Candidate,
+    Pivot,
+    Profile,
+    Rollout,
+    Trajectory,
+    read_records,
+    to_json,
+    write_records,
+)
 from pivotrl_jax.trajectories import extract
 
 # ---- writing
@@ -395,3 +404,13 @@ def test_what_is_wrong_is_said(tmp_path):
     assert len(said) == len(cases), done.stdout + done.stderr
     for (_, says), line in zip(cases, said):
         assert line.startswith("exchange: ") and says in line
+
+
+def test_a_history_that_their_items_cannot_hold_goes_along_as_it_is():
+    """An empty message before a call is one turn with it in their items."""
+    said = [HISTORY[0], HISTORY[1], {"role": "assistant", "content": ""}, CANDIDATE.demonstration, HISTORY[1]]
+    said.append(CANDIDATE.demonstration)
+    trajectory = Trajectory("e", said, [], "openai", "e", "tool_call", skip={2: "no_action", 3: "context"})
+    (candidate,) = extract.extract([trajectory])
+    row, (same, _) = there_and_back(candidate, None)
+    assert row["pivotrl"]["messages"] == said[:5] and same.messages == candidate.messages

@@ -133,7 +133,7 @@ def test_the_digest_sees_every_word():
     other = tiny_run.candidate("t0", 0, demonstration="2")
     assert digest([Prompt(other, first.ids), *rest]) != digest(PROMPTS)
     assert digest(PROMPTS[::-1]) != digest(PROMPTS)
-    another_tokenizer = Prompt(first.candidate, [9, *first.ids[1:]])
+    another_tokenizer = Prompt(first.candidate, first.ids[::-1])
     assert digest([another_tokenizer, *rest]) != digest(PROMPTS)
 
 

@@ -64,6 +64,7 @@ def test_the_filters_have_flags(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     candidates = read_records(out, Candidate)
     assert [(c.id, c.verifier) for c in candidates] == [("o@3", "exact"), ("b@2", "exact"), ("b@6", "exact")]
+    assert len(out.read_text("utf-8").splitlines()) == 2, "a line per trajectory"
     assert candidates[0].tools == [{"name": "cancel", "parameters": {}}]
     assert "1 trajectories have no recorded reward" in done.stdout
 

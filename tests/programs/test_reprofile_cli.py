@@ -10,6 +10,8 @@ from support.hosts import free_port
 from support.paths import TESTS
 from support.train_cli import micro
 
+from pivotrl_jax.records import Pivot, read_records
+
 pytestmark = pytest.mark.slow
 
 VALIDATED = (
@@ -63,7 +65,7 @@ def test_it_leaves_its_pivots_and_says_so(whole):
     counts = json.loads((workdir / "run.json").read_text("utf-8"))["counts"]
     found = int(lines[2]["pivots"])
     assert f"after step 2: {counts['pivot']} -> {found} pivots" in " ".join(out.split())
-    assert len((workdir / "reprofiled/1/pivots.jsonl").read_text("utf-8").splitlines()) == found > 0
+    assert len(read_records(workdir / "reprofiled/1/pivots.jsonl", Pivot)) == found > 0
     assert counts["profiling_rollout_turns"] == 2 * 4 * counts["candidates"]
     assert counts["validation_rollout_turns"] == 4 * lines[0]["validation/rollout_turns"] > 0
     assert "Validation: call-turn pass rate" in (workdir / "report.html").read_text("utf-8")

@@ -155,7 +155,9 @@ def test_token_ids_go_from_the_sampler_to_the_loss_untouched(drawn, batch):
     for p, group in enumerate(groups):
         for g, r in enumerate(group):
             log_probs = np.float32(r.log_probs)
-            left.append((tuple(prompts[p].ids + r.token_ids), len(r.token_ids), advantages[p, g], log_probs))
+            left.append(
+                ((*prompts[p].ids.tolist(), *r.token_ids), len(r.token_ids), advantages[p, g], log_probs)
+            )
     # a completion begins at a trained slot whose parent is a prompt's token
     for row, slot in zip(*np.nonzero(trained)):
         if trained[row, packed.parent[row, slot]]:

@@ -122,7 +122,7 @@ def conversations(count: int, turns: int = 2) -> list[Prompt]:
     prompts = []
     for n in range(count):
         rng = np.random.default_rng([7, n])
-        whole = rng.integers(1, MOE.vocab_size, 6 * turns + 3).tolist()
+        whole = rng.integers(1, MOE.vocab_size, 6 * turns + 3).astype(np.int32)
         for turn in range(turns):
             prompts.append(Prompt(candidate(f"t{n}", turn), whole[: 6 * turn + 4 + n % 3]))
     return prompts

@@ -33,8 +33,13 @@ SECTIONS = {
 class Chat(tiny_run.Numbers):
     """It knows the made-up candidates' prompts."""
 
-    def prompt_ids(self, messages, tools):
-        return {p.candidate.messages[0]["content"]: p.ids for p in PROMPTS}[messages[0]["content"]]
+    tokenizer = None
+
+    def render_all(self, conversations, tools):
+        return [messages[0]["content"] for messages in conversations]
+
+    def encode(self, text):
+        return {p.candidate.messages[0]["content"]: p.ids for p in PROMPTS}[text]
 
 
 def a_run(workdir, **sections):

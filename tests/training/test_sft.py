@@ -9,11 +9,14 @@ import optax
 import pytest
 from support.forests import path_tokens
 
+from pivotrl_jax.chat.template import load_chat
+from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.models import decoder, sharding
-from pivotrl_jax.records import InputError
+from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import objectives
+from pivotrl_jax.training import objectives, sft
 from pivotrl_jax.training.batches import Turn, sft_batch
+from pivotrl_jax.trajectories import extract
 
 ROWS, SLOTS = 2, (24, 32)
 TURNS = 8  # at most, of a case
@@ -127,3 +130,29 @@ def test_what_cannot_be_trained_on_is_a_sentence():
         sft_batch([], SLOTS, ROWS)
     with pytest.raises(InputError, match="33 tokens exceed the largest shape 32"):
         sft_batch([Turn("a", [1] * 30, [2] * 3)], SLOTS, ROWS)
+
+
+# ---- which turns
+
+
+def test_turns_that_make_no_candidate_are_not_imitated():
+    said = [{"role": r, "content": f"{r} {i}"} for i, r in enumerate(("user", "assistant") * 5)]
+    greeting = {"role": "assistant", "content": "Hello!"}
+    skip = {3: "context", 5: "unparseable_call", 7: "call_error"}
+    trajectories = [
+        Trajectory("a", said, [], "openai", "a", "exact", skip=skip),
+        Trajectory("b", said[:2], [], "openai", "b", "exact", skip={1: "repeated"}),
+        Trajectory("c", [greeting, *said[:2]], [], "openai", "c", "exact"),
+    ]
+    chat = load_chat(EMBEDDED, keep_thinking=False)
+    turns, left_out = sft.turns_of(chat, trajectories, 10_000)
+    assert left_out == {} and [[t.trajectory_id for t in several] for several in turns] == [["a", "a"], ["c"]]
+    candidates = extract.extract(trajectories)
+    assert [c.id for c in candidates] == ["a@1", "a@9", "c@2"], "what PivotRL learns from"
+    for turn, c in zip([turn for several in turns for turn in several], candidates, strict=True):
+        assert turn.prompt.tolist() == chat.prompt_ids(list(c.messages), [])
+        assert chat.decode(turn.completion) == c.demonstration["content"]
+    assert sft.skipped(trajectories) == {"context": 1, "unparseable_call": 1, "call_error": 1, "repeated": 1}
+    limit = len(turns[0][0].prompt) + len(turns[0][0].completion)
+    short, left_out = sft.turns_of(chat, trajectories, limit)
+    assert [len(several) for several in short][:1] == [1] and "a@9" in left_out

@@ -1,8 +1,13 @@
-"""Training and held-out trajectories share no scenario."""
+"""Training and held-out trajectories share no scenario, and filters of one side do not see the other."""
+
+import json
 
 import pytest
+from support.configs import CONFIGS
 
 from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.trajectories import reading, sources
+from pivotrl_jax.trajectories.readers.building import opening
 from pivotrl_jax.trajectories.split import split
 
 MESSAGES = [{"role": "user", "content": "what is here?"}, {"role": "assistant", "content": "Only a."}]
@@ -39,3 +44,107 @@ def test_shares_at_the_edges():
         split(many(3), 0.5, seed=0)
     with pytest.raises(InputError, match="held_out_share is 1"):
         split(many(6), 1, seed=0)
+
+
+# ---- scenarios of rows that name none
+
+
+def said(role, content="", **more):
+    return {"role": role, "content": content, **more}
+
+
+def call(name="ls"):
+    function = {"name": name, "arguments": {}}
+    return said("assistant", tool_calls=[{"id": "c", "type": "function", "function": function}])
+
+
+SYSTEM, TASK, RESULT = (
+    said("system", "Be brief."),
+    said("user", "List a."),
+    said("tool", "x", tool_call_id="c"),
+)
+ANSWERS = (said("assistant", "Only b."), said("assistant", "I do not know."), call(), call("dir"))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        [TASK],
+        [SYSTEM, TASK],
+        [SYSTEM],  # the system message holds the task
+        [TASK, TASK],
+        [said("assistant", "Hello!"), TASK],
+        [SYSTEM, said("assistant", "Hello!"), TASK],
+    ],
+)
+def test_attempts_at_one_task_share_a_scenario(begin):
+    attempts = [[*begin, answer, *more] for answer in ANSWERS for more in ([], [RESULT, ANSWERS[0]], [TASK])]
+    if begin == [SYSTEM]:  # talk before a user's first words is a greeting
+        attempts = [a for a in attempts if a[1] not in ANSWERS[:2] or TASK not in a]
+    assert len({opening(attempt) for attempt in attempts}) == 1
+    other = [*begin[:-1], {**begin[-1], "content": "List b."}]
+    assert opening([*other, ANSWERS[0]]) != opening(attempts[0])
+
+
+def test_another_greeting_is_not_another_task():
+    hello, hi = ([said("assistant", text), TASK, ANSWERS[0]] for text in ("Hello!", "Hi."))
+    assert opening(hello) == opening(hi)
+    assert opening([said("user", "List a."), ANSWERS[0]]) != opening([said("system", "List a."), ANSWERS[0]])
+
+
+def config_of(tmp_path, rows, **changes):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = CONFIGS.get_config()
+    config.data.source = str(file)
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+def test_rows_without_names_are_split_by_their_task(tmp_path):
+    """50 tasks, 8 attempts at each, as chat rows without ids."""
+    rows = [
+        {"messages": [SYSTEM, said("user", f"Task {t}"), said("assistant", f"Attempt {a} at {t}")]}
+        for a in range(8)
+        for t in range(50)
+    ]
+    config = config_of(tmp_path, rows, data__held_out_share=0.25)
+    data = sources.load(config.data, 0)
+    tasks = [{t.messages[1]["content"] for t in side} for side in (data.demonstrations, data.held_out)]
+    assert list(map(len, tasks)) == [38, 12] and tasks[0].isdisjoint(tasks[1])
+    assert [len(side) for side in (data.demonstrations, data.held_out)] == [38 * 8, 12 * 8]
+
+
+def test_a_scenario_that_is_named_wins(tmp_path):
+    rows = [{"messages": MESSAGES, "scenario": i % 2, "id": f"x{i}"} for i in range(4)]
+    rows += [{"messages": MESSAGES, "id": f"y{i}"} for i in range(2)]
+    made, _ = reading.read(config_of(tmp_path, rows).data.source)
+    assert [t.scenario for t in made] == ["0", "1", "0", "1", opening(MESSAGES), opening(MESSAGES)]
+
+
+def test_rows_that_all_begin_alike_cannot_be_split(tmp_path):
+    config = config_of(tmp_path, [{"messages": MESSAGES}] * 4, data__held_out_share=0.25)
+    with pytest.raises(InputError, match="rows that name no scenario share one if they begin with the same"):
+        sources.load(config.data, 0)
+
+
+# ---- the cap on repeats
+
+
+def repeats(side):
+    return [list(t.skip.values()) for t in side]
+
+
+@pytest.mark.parametrize("every", [0, 5])
+def test_repeats_are_counted_on_the_training_side_alone(tmp_path, every):
+    """40 tasks with one and the same answer: whatever is held out, 5 of the rest are trained on."""
+    rows = [{"messages": [said("user", f"Task {t}"), said("assistant", "ls -la")]} for t in range(40)]
+    changes = {"data__held_out_share": 0.5, "data__max_repeats": 5, "validation__every": every}
+    config = config_of(tmp_path, rows, **changes, validation__share=0.25)
+    data, validation = sources.load_with_validation(config)
+    assert len(data.held_out) == 20 and len(validation.trajectories) == (5 if every else 0)
+    assert repeats(data.held_out) == [[]] * 20 and repeats(validation.trajectories) in ([], [[]] * 5)
+    train = repeats(data.demonstrations)
+    assert train == [[]] * 5 + [["repeated"]] * (len(train) - 5) and len(train) == (15 if every else 20)
+    config.data.max_repeats = 0
+    assert repeats(sources.load_with_validation(config)[0].demonstrations) == [[]] * len(train)

@@ -1,6 +1,7 @@
 """What readers build trajectories with: checks, ids, rewards, and the reasons to skip a turn."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -123,6 +124,26 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION
     return skip
+
+
+def opening(messages: Iterable[Message]) -> str:
+    """The scenario of an episode whose source does not name the task: a hash of all that was said to the
+    assistant before its first answer.
+
+    Attempts at one task begin alike, so no split divides them. A greeting is no answer: where the assistant
+    talks before anybody else has spoken, what it is then told belongs to the opening.
+    """
+    said, spoken = [], False
+    for message in messages:
+        if message["role"] == "tool" or message.get("tool_calls"):
+            break
+        if message["role"] == "assistant":
+            if spoken:
+                break
+        else:
+            said.append([message["role"], message.get("content")])
+            spoken |= message["role"] == "user"
+    return "opening:" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def number(value: Any) -> float | None:

@@ -21,7 +21,7 @@ rollouts of one task is read. Rows whose server does not score a single action a
 equivalence judges, images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _foreign(row: dict, where: str) -> Trajectory:
             messages=[*messages, demonstration],
             tools=_tools(row, params),
             source="nemo_gym",
-            scenario=_scenario(row) or id,
+            scenario=_scenario(row) or building.opening(messages),
             verifier=verifier,
             cases={len(messages): {**case, "nemo_gym": _provenance(row, params)}},
             origin=where,
@@ -267,10 +267,10 @@ def own_candidate(row: dict) -> Candidate | None:
     return candidate if same and all(same_json(row.get(k), v) for k, v in gold.items()) else None
 
 
-def patch(read_back: list[Message], messages: list[Message]) -> dict | list | None:
+def patch(read_back: list[Message], messages: Sequence[Message]) -> dict | list | None:
     """What `_patched` needs to turn `read_back`, read from a row, into `messages`; None if they are equal."""
     if len(read_back) != len(messages):
-        return messages
+        return list(messages)
     return {str(i): b for i, (a, b) in enumerate(zip(read_back, messages)) if not same_json(a, b)} or None
 
 

@@ -70,7 +70,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
         messages=messages,
         tools=tools or ([building.BASH_TOOL] if calls.dialect in SHELL_DIALECTS else []),
         source="openai",
-        scenario=_name(row, SCENARIOS, id),
+        scenario=_name(row, SCENARIOS, building.opening(messages)),
         verifier=verifier_for(messages, tools),
         origin=where,
         reward=next(

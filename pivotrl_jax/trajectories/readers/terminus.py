@@ -85,8 +85,9 @@ def trajectory(document: Any, where: str) -> Trajectory:
     if isinstance(document, Path):
         return _typed(_folder(document))
     row = openai_chat.trajectory(document, where)
-    task = document.get("task") if isinstance(document, dict) else None
-    scenario = task if isinstance(task, str) and row.scenario == row.id else row.scenario
+    unnamed = isinstance(document, dict) and document.get("scenario") is None
+    task = document.get("task") if unnamed else None
+    scenario = task if isinstance(task, str) else row.scenario
     return _typed(dataclasses.replace(row, scenario=scenario, tools=[]))
 
 
