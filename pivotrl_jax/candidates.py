@@ -27,7 +27,7 @@ from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
-from pivotrl_jax.trajectories import extract, filters, reading
+from pivotrl_jax.trajectories import extract, filters, reading, summary
 
 OUT = flags.DEFINE_string("out", "", "Where the candidates go, a JSON line per trajectory.")
 
@@ -164,10 +164,6 @@ def spark(values: Iterable[int]) -> str:
     return f"{rows[0][0]} {marks} {rows[-1][0]}"
 
 
-def _reasons(counts: collections.Counter) -> str:
-    return ", ".join(f"{slug} {n}" for slug, n in sorted(counts.items(), key=lambda i: (-i[1], i[0])))
-
-
 def _row(name: str, files: list[File], tokens: dict[str, int]) -> list[str]:
     candidates = [c for f in files for c in f.candidates]
     return [
@@ -176,7 +172,10 @@ def _row(name: str, files: list[File], tokens: dict[str, int]) -> list[str]:
         str(sum(f.failed for f in files)),
         str(sum(len(f.left_out) for f in files)),
         str(len(candidates)),
-        _reasons(sum((f.skipped for f in files), collections.Counter())),
+        str(sum(c.is_call for c in candidates)),
+        str(sum(not c.is_call for c in candidates)),
+        summary.dialects(t for f in files for t in f.trajectories),
+        summary.reasons(sum((f.skipped for f in files), collections.Counter())),
         spark(c.turn for c in candidates),
         spark(tokens[c.id] for c in candidates),
     ]
@@ -185,9 +184,9 @@ def _row(name: str, files: list[File], tokens: dict[str, int]) -> list[str]:
 def report(files: list[File], tokens: dict[str, int], console: Console) -> None:
     """A line per file, a total, and the histograms of all candidates."""
     table = Table("file", show_footer=False)
-    for name in ("trajectories", "low reward", "left out", "candidates"):
+    for name in ("trajectories", "low reward", "left out", "candidates", "call turns", "talk turns"):
         table.add_column(name, justify="right")
-    for name in ("skipped turns", "turn depth", "prompt tokens"):
+    for name in ("calls in", "skipped turns", "turn depth", "prompt tokens"):
         table.add_column(name)
     for file in files:
         table.add_row(*_row(Path(file.name).name, [file], tokens))
@@ -206,6 +205,9 @@ def report(files: list[File], tokens: dict[str, int], console: Console) -> None:
     bare = sum(not t.tools for f in files for t in f.trajectories)
     if bare:
         console.print(f"{bare} trajectories have no tool docs; give some with --tools if prompts need them")
+    for file in files:
+        for line in summary.warnings(file.trajectories, file.candidates):
+            console.print(f"{Path(file.name).name}: {line}", markup=False, highlight=False)
 
 
 def _name_left_out(files: list[File]) -> None:
@@ -238,7 +240,7 @@ def run(paths: Sequence[str]) -> None:
     if not candidates:
         reasons = sum((f.skipped for f in files), collections.Counter())
         reasons["low_reward_trajectory"] += sum(f.failed for f in files)
-        raise InputError(f"no candidate is left ({_reasons(+reasons)}); loosen the filters")
+        raise InputError(f"no candidate is left ({summary.reasons(+reasons)}); loosen the filters")
     try:
         write_records(OUT.value, candidates)
     except OSError as e:

@@ -13,7 +13,7 @@ from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.records import Action, Call, Candidate, InputError, write_records
 from pivotrl_jax.run.run import Run
-from pivotrl_jax.trajectories import extract, sources
+from pivotrl_jax.trajectories import extract, sources, summary
 from pivotrl_jax.trajectories.extract import within_limit
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.common import function_docs
@@ -148,6 +148,7 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
         "prompts_too_long": len(too_long),
         "self_check": len(checked.left_out),
     }
+    print("\n".join(summary.describe(data.demonstrations, checked.kept)))
     for where, why in list(left_out.items())[:10]:
         print(f"left out {where}: {why.removeprefix(f'{where}: ')}")
     if len(left_out) > 10:

@@ -36,7 +36,7 @@ def test_candidates_are_written_and_everything_left_out_is_said(folder, tmp_path
     assert done.returncode == 0, done.stderr
     candidates = read_records(out, Candidate)
     assert [(c.id, c.verifier) for c in candidates] == [
-        ("o@3", "tool_call"),
+        ("o@3", "swe"),
         ("b@6", "swe"),
         ("c:3:1@6", "tau2"),
     ]

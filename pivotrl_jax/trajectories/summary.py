@@ -1,0 +1,42 @@
+"""What a user should know of a set of trajectories before any rollout, in a few lines."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pivotrl_jax.records import Candidate, Trajectory
+
+FEW_CALLS = 0.1  # a smaller share of call turns, where tools are documented, is a warning
+
+
+def reasons(counts: Counter) -> str:
+    """Counts in words, the largest first: "call_error 3, greeting 1"."""
+    return ", ".join(f"{slug} {n}" for slug, n in sorted(counts.items(), key=lambda i: (-i[1], i[0])))
+
+
+def dialects(trajectories: Iterable[Trajectory]) -> str:
+    """The forms in which calls are written: "hermes, native"."""
+    return ", ".join(sorted({t.dialect for t in trajectories if t.dialect}))
+
+
+def warnings(trajectories: Sequence[Trajectory], candidates: Iterable[Candidate]) -> list[str]:
+    """Fields with content that were not read, and tools that are hardly called."""
+    lines = []
+    unused = Counter(name for t in trajectories for name in t.unused)
+    if unused:
+        lines.append(f"fields that were not read: {reasons(unused)}")
+    documented = {t.id for t in trajectories if t.tools}
+    turns = [c.is_call for c in candidates if c.trajectory_id in documented]
+    if turns and sum(turns) < FEW_CALLS * len(turns):
+        lines.append(
+            f"warning: only {sum(turns)} of {len(turns)} turns with tool docs call a tool; if calls are "
+            "written in the text, docs/formats.md says in which forms they are read"
+        )
+    return lines
+
+
+def describe(trajectories: Sequence[Trajectory], candidates: Sequence[Candidate]) -> list[str]:
+    """The turns of a run's candidates, how their calls were written, and the warnings."""
+    calls = sum(c.is_call for c in candidates)
+    written = dialects(trajectories)
+    line = f"{len(candidates)} candidates: {calls} call turns, {len(candidates) - calls} talk turns"
+    return [line + (f"; calls in {written}" if written else ""), *warnings(trajectories, candidates)]
