@@ -61,6 +61,8 @@ class Chat:
     ) -> list[str]:
         import jinja2
 
+        if not all(conversations):
+            raise InputError("there are no messages for the chat template; give at least one")
         try:
             return self.tokenizer.apply_chat_template(
                 conversations,

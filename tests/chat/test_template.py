@@ -102,6 +102,13 @@ def test_a_role_the_template_refuses_is_the_users_mistake(strip):
         strip.render([{"role": "critic", "content": ""}], [])
 
 
+def test_a_conversation_without_messages_is_the_users_mistake(strip):
+    with pytest.raises(InputError, match="no messages"):
+        strip.render([], TOOLS)
+    first, second = strip.render_all([[], TRAJECTORY[:1]], TOOLS)
+    assert isinstance(first, InputError) and second == strip.render(TRAJECTORY[:1], TOOLS)
+
+
 # ---- completions
 
 

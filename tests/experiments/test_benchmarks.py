@@ -81,3 +81,12 @@ def test_a_forest_is_the_padded_batch():
     assert page["forests"] == 2
     assert 0 <= page["log_prob_median"] <= page["log_prob_max"] < 1e-4
     assert page["gradient_entry_max"] < 1e-3 and page["gradient_norm_max"] < 1e-3
+
+
+def test_candidates_take_the_room_of_their_trajectories():
+    program = ROOT / "experiments" / "benchmarks" / "candidates_size.py"
+    done = subprocess.run([sys.executable, program, "--sets", "small"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    page = json.loads(done.stdout)
+    assert page["said"].startswith("2000 candidates in")
+    assert page["output_to_input"] < 1.1 and page["peak_mib"] < 500
