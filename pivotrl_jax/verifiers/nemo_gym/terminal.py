@@ -218,11 +218,10 @@ def verify_harness(candidate: Candidate, action: Action) -> Verdict:
     if len(gold) != len(action.calls):
         return Verdict(0.0, "batch_length", f"{len(action.calls)} calls, want {len(gold)}")
     config = candidate.case.get("config") or {}
-    config = config.get("tool_call_comparator_config") or {}
+    comparator = config.get("tool_call_comparator_config") or {}
+    options = {"string_similarity_threshold": THRESHOLD, **comparator, "threshold": config.get("threshold")}
     try:
-        threshold = terminus.read_threshold(
-            terminal_cases.row_of(candidate.case), {"string_similarity_threshold": THRESHOLD} | config
-        )
+        threshold = terminus.read_threshold(terminal_cases.row_of(candidate.case), options)
     except ValueError:
         return Verdict(0.0, "threshold", "the threshold is not a number")
     schemas, harness = schemas_of(candidate.tools), candidate.case.get("harness")
