@@ -38,9 +38,9 @@ def qwen3_30b_a3b() -> ConfigDict:
 
 
 def nemotron() -> ConfigDict:
-    """NeMo-RL's public recipe (its guide "Conversational Tool-Use Pivot RL") on NVIDIA's pivot rows: 64 prompts
-    x 16 generations, leave-one-out baseline, clip 0.2 / 0.2, no KL, lr 1e-6, 32k tokens, router frozen, and
-    every 10 steps a validation on 512 rows.
+    """NeMo-RL's public recipe (its guide "Conversational Tool-Use Pivot RL") on NVIDIA's pivot rows: 64
+    prompts x 16 generations, leave-one-out baseline, clip 0.2 / 0.2, no KL, lr 1e-6, 32k tokens, router
+    frozen, and every 10 steps a validation on 512 rows.
 
     It trains on all rows (method "random_turns"); --config.data.max_pass_rate=0.6 keeps those that Qwen3-235B
     solved at most that often, as NVIDIA's own run did, and --config.method=pivotrl profiles them first. Not

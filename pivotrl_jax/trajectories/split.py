@@ -52,8 +52,8 @@ def split_turns(
         left -= sizes[scenario]
     if left > 0 or len(held_out) == len(sizes):
         raise InputError(
-            f"{turns} turns cannot be set aside: all {len(sizes)} training scenarios hold {sizes.total()}, "
-            "and one scenario must be left to train on; set aside fewer, or give more trajectories"
+            f"config.validation.turns is {turns}, but the {len(sizes)} training scenarios hold "
+            f"{sizes.total()} turns and one scenario must be left to train on; set it lower, or give more"
         )
     return _divided(trajectories, held_out)
 

@@ -1,9 +1,11 @@
 """Training and held-out trajectories share no scenario."""
 
+import dataclasses
+
 import pytest
 
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.split import split
+from pivotrl_jax.trajectories.split import split, split_turns
 
 MESSAGES = [{"role": "user", "content": "what is here?"}, {"role": "assistant", "content": "Only a."}]
 
@@ -39,3 +41,24 @@ def test_shares_at_the_edges():
         split(many(3), 0.5, seed=0)
     with pytest.raises(InputError, match="held_out_share is 1"):
         split(many(6), 1, seed=0)
+
+
+def test_scenarios_are_set_aside_until_they_hold_the_turns():
+    trajectories = many(60, 5)  # 12 scenarios of 5 turns
+    for turns in (1, 5, 6, 55):
+        train, held_out = split_turns(trajectories, turns, seed=0)
+        scenarios = {t.scenario for t in held_out}
+        assert scenarios.isdisjoint(t.scenario for t in train) and len(train) + len(held_out) == 60
+        assert len(scenarios) == -(-turns // 5), "as few as hold them"
+        assert scenarios == {t.scenario for t in split_turns(trajectories[::-1], turns, seed=0)[1]}
+        assert scenarios == {t.scenario for t in split(trajectories, len(scenarios) / 12, seed=0)[1]}
+    for turns in (56, 10_000):
+        with pytest.raises(InputError, match=rf"config\.validation\.turns is {turns}, but the 12 training"):
+            split_turns(trajectories, turns, seed=0)
+
+
+def test_skipped_turns_do_not_count():
+    trajectories = many(4, 1)
+    trajectories[:2] = [dataclasses.replace(t, skip={1: "context"}) for t in trajectories[:2]]
+    with pytest.raises(InputError, match="4 training scenarios hold 2 turns"):
+        split_turns(trajectories, 3, seed=0)
