@@ -182,3 +182,24 @@ def test_calls_without_usable_ids_are_answered_in_order():
         answer["call_id"] = output
         messages = read_one(row).messages
         assert messages[-1]["content"] == "not yet" and messages[-1]["name"] == "get_order"
+
+
+@pytest.mark.parametrize(
+    "content", ['<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>', "Go.\n<function=f>\n</function>"]
+)
+def test_a_call_that_was_left_in_an_expected_text_is_no_talk(content):
+    trajectory = nemo_gym.trajectory(theirs(expected_action={"type": "message", "content": content}), "x:1")
+    assert trajectory.skip[4] == "unparseable_call" and not extract.extract([trajectory])
+
+
+def test_what_is_said_beside_an_expected_call_is_kept():
+    row = theirs()
+    row["expected_action"]["content"] = "Let me look."
+    demonstration = read_one(row).demonstration
+    assert demonstration["content"] == "Let me look." and demonstration["tool_calls"]
+
+
+def test_every_field_of_a_row_is_used_or_kept():
+    row = theirs(category="airline", reward=0.5, info={"depth": 1}, num_unique_actions=3, surprise=[1])
+    kept = read_one(row).case["nemo_gym"]
+    assert {"category", "reward", "info", "num_unique_actions", "surprise", "trajectory_id"} <= kept.keys()

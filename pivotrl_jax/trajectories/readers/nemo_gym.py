@@ -46,6 +46,8 @@ GOLDS = ("expected_action", "expected_answers", "expected_answer")
 
 OURS = "pivotrl"
 
+CALL_MARKS = ("<tool_call>", "<function=")  # of a call that was left in a text
+
 VERSION = 1
 
 COMPARATOR = "tool_call_comparator_config"
@@ -136,7 +138,10 @@ def _foreign(row: dict, where: str) -> Trajectory:
     if not messages:
         raise InputError("responses_create_params.input is empty; want the state before the action")
     id = row["uuid"] if isinstance(row.get("uuid"), str) and row["uuid"] else building.stem(where)
-    earlier = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    skip = {i: CONTEXT for i, m in enumerate(messages) if m["role"] == "assistant"}
+    if "expected_answer" not in case and any(mark in demonstration["content"] for mark in CALL_MARKS):
+        # to the server this call is a message, and any talk would be as good
+        skip[len(messages)] = building.UNPARSEABLE_CALL
     return building.checked(
         Trajectory(
             id=id,
@@ -147,7 +152,7 @@ def _foreign(row: dict, where: str) -> Trajectory:
             verifier=verifier,
             cases={len(messages): {**case, "nemo_gym": _provenance(row, params)}},
             origin=where,
-            skip={i: CONTEXT for i in earlier},
+            skip=skip,
         )
     )
 
@@ -168,12 +173,13 @@ def _scenario(row: dict) -> str:
 
 _READ = ("responses_create_params", "declared_tools", "reference_output", OURS, *GOLDS)
 
-_READ += ("response", "reward", "category", "_ng_task_index", "_ng_rollout_index")  # of one rollout
+_ROLLOUT = ("response", "reward", "category", "_ng_task_index", "_ng_rollout_index")
 
 
 def _provenance(row: dict, params: dict) -> dict:
     """A row's fields besides state, action and options: provenance, profiles, the request's other fields."""
-    fields = {k: v for k, v in row.items() if k not in _READ and v is not None}
+    dropped = (*_READ, *_ROLLOUT) if "response" in row else _READ
+    fields = {k: v for k, v in row.items() if k not in dropped and v is not None}
     request = {k: v for k, v in params.items() if k not in ("input", "tools") and v is not None}
     return {**fields, "responses_create_params": request} if request else fields
 
@@ -224,6 +230,8 @@ def expectation(row: dict) -> tuple[str, dict, Message]:
         if "type" not in expected and isinstance(expected.get("name"), str):
             expected = {"type": "function_call", **expected}
         demonstration = responses_message(expected)
+        if demonstration.get("tool_calls") and isinstance(expected.get("content"), str):
+            demonstration["content"] = expected["content"]  # said beside the call
         if "harness" in row or "declared_tools" in row or "multi_harness" in agent:
             return (
                 "terminal:nemo_gym",
@@ -341,4 +349,4 @@ def patch(read_back: list[Message], messages: list[Message]) -> dict | list | No
 def _patched(read_back: list[Message], changes: dict | list | None) -> list[Message]:
     if isinstance(changes, list):
         return changes
-    return [(changes or {}).get(str(i), m) for i, m in enumerate(read_back)]
+    return [(changes or {}).get(str(i)) or m for i, m in enumerate(read_back)]
