@@ -52,7 +52,8 @@ def test_conversational_rows_keep_their_pass_rates():
 
 
 def test_end_to_end_tasks_are_refused_in_one_sentence(tmp_path):
-    path = written(tmp_path, END_TO_END, END_TO_END)
+    bare = {**END_TO_END, "responses_create_params": {"input": [], "metadata": {}}, "expected_action": None}
+    path = written(tmp_path, END_TO_END, bare)
     assert reading.recognise(path) == "nemo_gym"
     with pytest.raises(InputError, match=r"SWE-Pivot-v1 .*; use pivot rows .*Terminal-Pivot-v1") as refused:
         reading.read(path)

@@ -82,9 +82,7 @@ _JUDGED = {"enable_string_similarity": True, "string_similarity_threshold": 0.9,
 def recognise(sample: Any, path: Path) -> bool:
     """Whether it has a request, and what is expected of the response to it or the agent that answers it."""
     params = sample.get("responses_create_params") if isinstance(sample, dict) else None
-    if not isinstance(params, dict) or "input" not in params:
-        return False
-    return any(key in sample for key in (*GOLDS, "agent_ref"))
+    return isinstance(params, dict) and any(key in sample for key in (*GOLDS, "agent_ref"))
 
 
 def documents(path: Path) -> Iterator[Document]:
@@ -250,8 +248,8 @@ def expectation(row: dict) -> tuple[str, dict, Message]:
         return "tool_call:nemo_gym", {"server": "xlam_fc"}, responses_message(gold)
     if row.get("expected_answer") is None:
         raise InputError(
-            "an end-to-end task without an expected action, which is all that SWE-Pivot-v1 holds in spite of "
-            "its name: nothing says which action is right; use pivot rows (Conversational-Tool-Use-Pivot-v1, "
+            "no expected action, so nothing says which action is right: it is an end-to-end task, as all "
+            "rows of SWE-Pivot-v1 are in spite of its name; use pivot rows (Conversational-Tool-Use-Pivot-v1, "
             "Function-Calling-Pivot-v1, Terminal-Pivot-v1), or trajectories of agents that solved such tasks"
         )
     return _terminus(row, agent)

@@ -238,4 +238,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (terminus.verify if terminal_cases.is_terminus(candidate) else verify_harness)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal:nemo_gym", "1", verify, terminal_cases.read_case("terminal:nemo_gym")),)
+VERIFIERS = (Verifier("terminal:nemo_gym", "2", verify, terminal_cases.read_case("terminal:nemo_gym")),)
