@@ -249,8 +249,9 @@ def expectation(row: dict) -> tuple[str, dict, Message]:
     if row.get("expected_answer") is None:
         raise InputError(
             "no expected action, so nothing says which action is right: it is an end-to-end task, as all "
-            "rows of SWE-Pivot-v1 are in spite of its name; use pivot rows (Conversational-Tool-Use-Pivot-v1, "
-            "Function-Calling-Pivot-v1, Terminal-Pivot-v1), or trajectories of agents that solved such tasks"
+            "rows of SWE-Pivot-v1 are in spite of its name; use pivot rows "
+            "(Conversational-Tool-Use-Pivot-v1, Function-Calling-Pivot-v1, Terminal-Pivot-v1), or "
+            "trajectories of agents that solved such tasks"
         )
     return _terminus(row, agent)
 
