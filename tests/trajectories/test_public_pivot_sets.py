@@ -147,12 +147,16 @@ def test_nulls_that_no_property_declares_are_dropped():
 
 def test_nulls_that_are_no_arrow_s_stay():
     row = theirs(
-        expected_action={"type": "function_call", "name": "get_order", "arguments": '{"limit": null}'}
+        expected_action={
+            "type": "function_call",
+            "name": "get_order",
+            "arguments": '{"limit": null, "x": null}',
+        }
     )
     properties = {"limit": {"type": "integer", "default": None}, "filter": {"type": "object"}}
     row["responses_create_params"]["tools"][0]["parameters"] = {"type": "object", "properties": properties}
     candidate = read_one(row)
-    assert candidate.demonstration["tool_calls"][0]["function"]["arguments"] == {"limit": None}
+    assert candidate.demonstration["tool_calls"][0]["function"]["arguments"] == {"limit": None, "x": None}
     assert candidate.tools[0]["function"]["parameters"]["properties"] == properties
     row["expected_action"]["arguments"] = {"filter": {"status": None}}
     assert read_one(row).demonstration["tool_calls"][0]["function"]["arguments"] == {

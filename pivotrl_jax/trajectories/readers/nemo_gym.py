@@ -140,7 +140,7 @@ def _foreign(row: dict, where: str) -> Trajectory:
     if "expected_answer" not in case and any(mark in demonstration["content"] for mark in CALL_MARKS):
         # to the server this call is a message, and any talk would be as good
         skip[len(messages)] = building.UNPARSEABLE_CALL
-    return building.checked(
+    made = building.checked(
         Trajectory(
             id=id,
             messages=[*messages, demonstration],
@@ -153,6 +153,10 @@ def _foreign(row: dict, where: str) -> Trajectory:
             skip=skip,
         )
     )
+    if "tool_calls" in demonstration:
+        # as they are written: the server compares the nulls of their JSON text too
+        made.messages[-1]["tool_calls"] = demonstration["tool_calls"]
+    return made
 
 
 def _tools(row: dict, params: dict) -> list:
