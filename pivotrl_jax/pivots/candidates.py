@@ -84,6 +84,7 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
         "rows": len(data.skipped),
         "prompts_too_long": len(too_long),
         "self_check": len(checked.left_out),
+        "pass_rate": sum(why.startswith("pass_rate_") for why in data.skipped.values()),
         "without_pass_rate_kept": data.unrated,
     }
     for where, why in list(left_out.items())[:10]:

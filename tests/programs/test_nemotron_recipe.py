@@ -1,5 +1,6 @@
 """configs/tau2.py:nemotron: NeMo-RL's public recipe, and the sample of rows that it reads."""
 
+import json
 import subprocess
 import sys
 
@@ -88,4 +89,6 @@ def test_the_recipe_trains_on_the_sample_in_small(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     skipped = (tmp_path / "skipped.jsonl").read_text()
     assert skipped.count("pass_rate_high") == 3
+    facts = json.loads((tmp_path / "run.json").read_text())["skipped"]
+    assert (facts["pass_rate"], facts["without_pass_rate_kept"]) == (3, 1)
     assert "validation/turn_pass" in (tmp_path / "metrics.jsonl").read_text()
