@@ -1,7 +1,7 @@
 """Demonstrations of any known format -> candidates.jsonl, with a report of what was left out and why.
 
     python -m pivotrl_jax.candidates PATH... --out=candidates.jsonl [--format=auto --verifier=NAME]
-        [--min_reward=1 --keep_error_turns --max_repeats=50 --max_prompt_tokens=32768]
+        [--min_reward=1 --max_pass_rate=0.6 --keep_error_turns --max_repeats=50 --max_prompt_tokens=32768]
         [--tools=FILE --tokenizer=FOLDER]
 
 PATH is a file, a folder (walked), or hf:owner/name[:split]. Steps: read; keep episodes with enough reward
@@ -37,6 +37,14 @@ VERIFIER = flags.DEFINE_string("verifier", "", "Verifier of all candidates, inst
 
 MIN_REWARD = flags.DEFINE_float("min_reward", None, "Leave out episodes with a lower recorded reward.")
 
+MIN_PASS_RATE = flags.DEFINE_float("min_pass_rate", 0.0, "Leave out rows with a lower published pass rate.")
+
+MAX_PASS_RATE = flags.DEFINE_float("max_pass_rate", 1.0, "Leave out rows with a higher published pass rate.")
+
+PASS_RATE_FIELD = flags.DEFINE_string(
+    "pass_rate_field", "", "Where a row's pass rate is, e.g. qwen_235b_info; '' takes the first of the usual."
+)
+
 KEEP_ERROR_TURNS = flags.DEFINE_bool("keep_error_turns", False, "Keep turns whose call ended in an error.")
 
 MAX_REPEATS = flags.DEFINE_integer(
@@ -61,6 +69,7 @@ class File:
     left_out: dict[str, str]  # where -> why
     failed: int = 0  # episodes below the reward
     unknown: int = 0  # episodes without a recorded reward
+    unrated: int = 0  # rows without a published pass rate
     candidates: list[Candidate] = dataclasses.field(default_factory=list)
     skipped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
@@ -95,6 +104,11 @@ def select(files: list[File], chat: Chat, progress: Progress) -> dict[str, int]:
         for file in files:
             file.trajectories, failed, file.unknown = filters.successes(file.trajectories, MIN_REWARD.value)
             file.failed = len(failed)
+    for file in files:
+        file.trajectories, outside, file.unrated = filters.within_pass_rates(
+            file.trajectories, MIN_PASS_RATE.value, MAX_PASS_RATE.value, PASS_RATE_FIELD.value
+        )
+        file.left_out |= outside
     every = [t for f in files for t in f.trajectories]
     if not KEEP_ERROR_TURNS.value:
         every = filters.skip_errors(every)
@@ -202,6 +216,8 @@ def report(files: list[File], tokens: dict[str, int], console: Console) -> None:
     )
     if MIN_REWARD.value is not None:
         console.print(f"{sum(f.unknown for f in files)} trajectories have no recorded reward and were kept")
+    if any(f.unrated for f in files):
+        console.print(f"{sum(f.unrated for f in files)} rows have no published pass rate and were kept")
     bare = sum(not t.tools for f in files for t in f.trajectories)
     if bare:
         console.print(f"{bare} trajectories have no tool docs; give some with --tools if prompts need them")
@@ -230,6 +246,11 @@ def run(paths: Sequence[str]) -> None:
     for flag in (MAX_REPEATS, MAX_PROMPT_TOKENS):
         if flag.value < 0:
             raise InputError(f"--{flag.name}={flag.value}; want 0 or more")
+    if not 0 <= MIN_PASS_RATE.value <= MAX_PASS_RATE.value <= 1:
+        raise InputError(
+            f"--min_pass_rate={MIN_PASS_RATE.value} and --max_pass_rate={MAX_PASS_RATE.value}; want "
+            "0 <= min_pass_rate <= max_pass_rate <= 1"
+        )
     quiet = not sys.stderr.isatty()
     columns = [*Progress.get_default_columns(), MofNCompleteColumn(), Rate()]
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:

@@ -42,18 +42,26 @@ CASES = {
         ["fsdp:64,expert:4", "data:2,fsdp:32,expert:4", "fsdp:32,expert:4,tensor:2"],
         [],
     ),
+    "tau2:nemotron on 8 x H200": ("h200", B30, ["fsdp:8"], []),
+    "tau2:nemotron on v5p 2x2x4": ("v5p:2x2x4", B30, ["fsdp:4,expert:4"], []),
 }
 
 
-def plan(device: str, checkpoint: str, mesh: str, overrides: list[str]) -> dict:
+BASE = "configs/bfcl.py:qwen3_30b_a3b"
+# cases of another config; NeMo-RL's public recipe has rows of 32,768 slots too, and twice as long completions
+CONFIGS = dict.fromkeys(
+    ("tau2:nemotron on 8 x H200", "tau2:nemotron on v5p 2x2x4"), "configs/tau2.py:nemotron"
+)
+
+
+def plan(config: str, device: str, checkpoint: str, mesh: str, overrides: list[str]) -> dict:
     """The JSON of one plan, or {"error": message}."""
     flags = [f"--config.{o}" for o in (f"model.checkpoint={checkpoint}", *overrides)]
-    config = "--config=configs/bfcl.py:qwen3_30b_a3b"
     command = [
         sys.executable,
         "-m",
         "pivotrl_jax.plan",
-        config,
+        f"--config={config}",
         f"--device={device}",
         f"--mesh={mesh}",
         *flags,
@@ -141,7 +149,8 @@ def main() -> None:
         device, checkpoint, meshes, overrides = CASES[name]
         results[name] = {mesh: page for mesh, page in results.get(name, {}).items() if mesh in meshes}
         for mesh in meshes if not parsed.missing else [m for m in meshes if m not in results[name]]:
-            page = results[name][mesh] = plan(device, checkpoint, mesh, overrides)
+            config = CONFIGS.get(name, BASE)
+            page = results[name][mesh] = plan(config, device, checkpoint, mesh, overrides)
             said = page.get("error") or f"{page['floor_seconds_per_step']:.0f} s a step, fits: {page['fits']}"
             print(f"{name}, {mesh}: {said} ({page['seconds']:.0f} s)", flush=True)
             ordered = {n: results[n] for n in CASES if n in results}

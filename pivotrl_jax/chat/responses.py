@@ -127,6 +127,7 @@ class _History:
 
     def result(self, output: Any, id: Any) -> None:
         self.close()
+        id = id if isinstance(id, str) else None  # then it answers the oldest call
         message = {"role": "tool", "tool_call_id": id, "name": self.names.get(id)}
         message["content"] = content_text(output)
         self.messages.append({k: v for k, v in message.items() if v is not None})

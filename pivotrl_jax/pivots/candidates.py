@@ -147,10 +147,14 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
         "rows": len(data.skipped),
         "prompts_too_long": len(too_long),
         "self_check": len(checked.left_out),
+        "pass_rate": sum(why.startswith("pass_rate_") for why in data.skipped.values()),
+        "without_pass_rate_kept": data.unrated,
     }
     print("\n".join(summary.describe(data.demonstrations, checked.kept)))
     for where, why in list(left_out.items())[:10]:
         print(f"left out {where}: {why.removeprefix(f'{where}: ')}")
+    if data.unrated:
+        print(f"{data.unrated} trajectories have no published pass rate and were kept")
     if len(left_out) > 10:
         print(f"... and {len(left_out) - 10} more, all in {run.workdir / 'skipped.jsonl'}")
     lines = [json.dumps({"where": where, "why": why}) + "\n" for where, why in left_out.items()]

@@ -39,6 +39,11 @@ def check(config: Any) -> None:
             f"row of config.compute.row_lengths, {max(row_lengths)}; a prompt and its completion must fit "
             "one row"
         )
+    if config.data.min_pass_rate > config.data.max_pass_rate:
+        raise InputError(
+            f"config.data.min_pass_rate is {config.data.min_pass_rate}, above config.data.max_pass_rate, "
+            f"{config.data.max_pass_rate}; no row could be kept"
+        )
     if environments.is_name(config.data.source):
         environments.find(config.data.source).check_config(config)
 

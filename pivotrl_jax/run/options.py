@@ -149,6 +149,24 @@ class Data:
         number(FINITE.test, "a number"),
         unit="reward of a trajectory",
     )
+    min_pass_rate: float = field(
+        0.0,
+        "paths: rows with a lower published pass rate are left out; those without one are kept and counted.",
+        number(PROBABILITY.test, "a share from 0 to 1"),
+        unit="share of the publisher's rollouts that passed",
+    )
+    max_pass_rate: float = field(
+        1.0,
+        "paths: rows with a higher published pass rate are left out; those without one are kept and counted.",
+        number(PROBABILITY.test, "a share from 0 to 1"),
+        unit="share of the publisher's rollouts that passed",
+    )
+    pass_rate_field: str = field(
+        "",
+        "paths: where a row's pass rate is, if several policies were measured. '' takes the first of "
+        "pass_rate, pass_rate_passed / pass_rate_total, and reward_mean of source_model_info or *_info.",
+        unit="a field of the rows, e.g. 'qwen_235b_info', or ''",
+    )
     skip_error_turns: bool = field(True, "paths: do not imitate turns whose call was answered by an error.")
     max_repeats: int = field(
         50,

@@ -85,6 +85,12 @@ class Validation:
         FRACTION,
         unit="share of scenarios",
     )
+    turns: int = field(
+        0,
+        "bfcl, paths: take whole scenarios until they hold this many turns; 0 takes `share` instead.",
+        at_least(0),
+        unit="turns",
+    )
     seed: int = field(
         1,
         "Which tasks or scenarios are chosen; the toolbox needs another number than data.held_out_seed.",

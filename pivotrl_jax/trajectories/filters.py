@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from pivotrl_jax.records import Message, Trajectory
-from pivotrl_jax.trajectories.readers import terminus
+from pivotrl_jax.trajectories.readers import nemo_gym, terminus
 from pivotrl_jax.trajectories.readers.building import CALL_ERROR, REPEATED
 
 MAX_REPEATS = 50  # as many as NVIDIA's converter of terminal demonstrations keeps per group of commands
@@ -34,6 +34,34 @@ def successes(
         else:
             failed.append(trajectory)
     return passed, failed, unknown
+
+
+def within_pass_rates(
+    trajectories: Iterable[Trajectory], low: float, high: float, field: str = ""
+) -> tuple[list[Trajectory], dict[str, str], int]:
+    """(kept, id -> why it was left out, how many of the kept have no pass rate), by the pass rates that are
+    published with NeMo Gym's rows (`nemo_gym.pass_rate`, which explains `field`).
+
+    Rates from `low` to `high` are kept, both included. A row without a rate is always kept. 0 to 1 keeps all.
+    """
+    if low <= 0 and high >= 1:
+        return list(trajectories), {}, 0
+    kept, left_out, unknown = [], {}, 0
+    for trajectory in trajectories:
+        rate = _pass_rate(trajectory, field)
+        if rate is not None and rate < low:
+            left_out[trajectory.id] = f"pass_rate_low: its published pass rate is {rate:g}, below {low:g}"
+        elif rate is not None and rate > high:
+            left_out[trajectory.id] = f"pass_rate_high: its published pass rate is {rate:g}, above {high:g}"
+        else:
+            kept.append(trajectory)
+            unknown += rate is None
+    return kept, left_out, unknown
+
+
+def _pass_rate(trajectory: Trajectory, field: str) -> float | None:
+    rows = (case.get("nemo_gym") for case in trajectory.cases.values())
+    return next((nemo_gym.pass_rate(row, field) for row in rows if isinstance(row, dict)), None)
 
 
 def is_error(result: Message) -> bool:

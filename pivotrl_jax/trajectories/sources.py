@@ -12,7 +12,7 @@ from pivotrl_jax import environments
 from pivotrl_jax.environments.base import Environment, Task
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories import filters, reading
-from pivotrl_jax.trajectories.split import split
+from pivotrl_jax.trajectories.split import split, split_turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Data:
     held_out_tasks: Sequence[Task]  # those of them that can be played; none for plain trajectories
     skipped: dict[str, str]  # "file:line" -> why it was left out
     train_tasks: Sequence[Task] = ()  # the demonstrations' tasks that can be played
+    unrated: int = 0  # trajectories without a published pass rate, which its filter kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,10 @@ def load_with_validation(config) -> tuple[Data, ValidationSet]:
             f"config.validation.share is {c.share}, but {scenarios} training scenario cannot be divided; "
             "give more trajectories, or set config.validation.every to 0"
         )
-    train, validation = split(data.demonstrations, c.share, c.seed)
+    if c.turns:
+        train, validation = split_turns(data.demonstrations, c.turns, c.seed)
+    else:
+        train, validation = split(data.demonstrations, c.share, c.seed)
     ids = {t.id for t in validation}
     tasks = [task for task in data.train_tasks if task.id in ids]
     train_tasks = [task for task in data.train_tasks if task.id not in ids]
@@ -129,12 +133,17 @@ def from_files(config, seed: int) -> Data:
     trajectories = [t if t.tools else dataclasses.replace(t, tools=tools) for t in trajectories]
     trajectories, failed, _ = filters.successes(trajectories, config.min_reward)
     skipped |= {t.id: f"its reward is {t.reward}, below {config.min_reward}" for t in failed}
+    low, high = config.min_pass_rate, config.max_pass_rate
+    trajectories, outside, unrated = filters.within_pass_rates(
+        trajectories, low, high, config.pass_rate_field
+    )
+    skipped |= outside
     if config.skip_error_turns:
         trajectories = filters.skip_errors(trajectories)
     options = config.verifier_options.to_dict()
     trajectories = [with_options(t, options) for t in trajectories[: config.limit or None]]
     train, held_out = split(trajectories, config.held_out_share, seed)
-    return Data(train, held_out, [], skipped)
+    return Data(train, held_out, [], skipped, unrated=unrated)
 
 
 def with_options(trajectory: Trajectory, options: dict) -> Trajectory:

@@ -1,10 +1,11 @@
 """Training and held-out trajectories, split by scenario so that nothing leaks."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from pivotrl_jax.records import InputError
+from pivotrl_jax.records import InputError, Trajectory
 
 Item = TypeVar("Item")  # a trajectory or a task: anything with a `scenario`
 
@@ -28,8 +29,41 @@ def split(items: Sequence[Item], held_out_share: float, seed: int) -> tuple[list
                 "if they begin with the same messages) or set held_out_share to 0"
             )
         count = min(max(round(held_out_share * len(scenarios)), 1), len(scenarios) - 1)
-    ranked = sorted(scenarios, key=lambda s: (hashlib.sha256(f"{seed}\0{s}".encode()).digest(), s))
-    held_out = set(ranked[:count])
+    return _divided(items, set(_ranked(scenarios, seed)[:count]))
+
+
+def split_turns(
+    trajectories: Sequence[Trajectory], turns: int, seed: int
+) -> tuple[list[Trajectory], list[Trajectory]]:
+    """(training, held out) like `split`, where the held-out scenarios, in their ranking, are the first that
+    hold at least `turns` turns which are not skipped. Raises InputError if no scenario would be left to train
+    on.
+    """
+    sizes: Counter[str] = Counter()
+    for t in trajectories:
+        sizes[t.scenario] += sum(
+            m["role"] == "assistant" and 0 < i and i not in t.skip for i, m in enumerate(t.messages)
+        )
+    held_out: set[str] = set()
+    left = turns
+    for scenario in _ranked(sizes, seed):
+        if left <= 0:
+            break
+        held_out.add(scenario)
+        left -= sizes[scenario]
+    if left > 0 or len(held_out) == len(sizes):
+        raise InputError(
+            f"config.validation.turns is {turns}, but the {len(sizes)} training scenarios hold "
+            f"{sizes.total()} turns and one scenario must be left to train on; set it lower, or give more"
+        )
+    return _divided(trajectories, held_out)
+
+
+def _ranked(scenarios: Iterable[str], seed: int) -> list[str]:
+    return sorted(scenarios, key=lambda s: (hashlib.sha256(f"{seed}\0{s}".encode()).digest(), s))
+
+
+def _divided(items: Sequence[Item], held_out: set[str]) -> tuple[list[Item], list[Item]]:
     return (
         [item for item in items if item.scenario not in held_out],
         [item for item in items if item.scenario in held_out],

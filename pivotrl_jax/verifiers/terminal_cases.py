@@ -119,22 +119,21 @@ def gold_calls(candidate: Candidate) -> tuple[list[Call] | None, bool]:
 
 
 def read_action(items: Any) -> Action:
-    """An action from a text or Responses items: all calls, and the first text of the first message that has
-    one.
+    """An action from a text or Responses items: all calls, and all texts of the messages, joined.
 
     An item that cannot be read becomes a call without arguments, which no verifier accepts.
     """
     if isinstance(items, str):
         return Action(items, text=items)
-    calls, text = [], None
+    calls, texts = [], []
     for item in items if isinstance(items, list) else [items]:
         kind = item.get("type") if isinstance(item, dict) else "function_call"
         if kind == "function_call":
             calls.append(read_call(item) or Call("", None))
-        elif kind == "message" and item.get("role", "assistant") == "assistant" and text is None:
-            texts = output_texts(item)
-            text = texts[0] if texts and isinstance(texts[0], str) else None
-    return Action(text or "", calls=tuple(calls), text=text or "")
+        elif kind == "message" and item.get("role", "assistant") == "assistant":
+            texts += [text for text in output_texts(item) if isinstance(text, str)]
+    text = "".join(texts)
+    return Action(text, calls=tuple(calls), text=text)
 
 
 def is_terminus(candidate: Candidate) -> bool:

@@ -84,6 +84,16 @@ def test_other_sources_give_scenarios_that_are_not_trained_on(tmp_path):
     assert sources.load_with_validation(config) == (plain, sources.ValidationSet([], []))
 
 
+def test_a_number_of_turns_can_be_asked_for(tmp_path):
+    file = tmp_path / "data.jsonl"
+    rows = [{"messages": user_and_assistant(f"{s} {n}"), "scenario": s} for s in "abcdefgh" for n in range(2)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = config_of(data__source=str(file), data__held_out_share=0.0, validation__turns=3)
+    found, held = sources.load_with_validation(config)
+    assert len(held.trajectories) == 4, "whole scenarios"
+    assert {t.scenario for t in held.trajectories}.isdisjoint(t.scenario for t in found.demonstrations)
+
+
 def test_tasks_that_can_be_played_go_with_their_trajectories(monkeypatch):
     demonstrations = [trajectory(name, name) for name in "abcdef"]
     tasks = [SimpleNamespace(id=name) for name in "abcd"]  # not all sources' turns can be played

@@ -149,6 +149,9 @@ def test_every_size_passes_the_check_and_every_option_is_a_field(size):
         ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
         ("reward", "strict", "config.reward is 'strict'; want 'functional' or 'exact'"),
         ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
+        ("data.min_pass_rate", -0.1, "config.data.min_pass_rate is -0.1; want a share from 0 to 1"),
+        ("data.max_pass_rate", 60.0, "config.data.max_pass_rate is 60.0; want a share from 0 to 1"),
+        ("validation.turns", -1, "config.validation.turns is -1; want a whole number from 0 up"),
         ("compute.row_lengths", (), "config.compute.row_lengths is \\(\\); want row lengths"),
         (
             "compute.row_lengths",
@@ -166,6 +169,15 @@ def test_values_that_cannot_work_are_refused_by_name(field, value, sentence):
     with part.unlocked(), part.ignore_type():
         part[name] = value
     with pytest.raises(InputError, match=sentence):
+        check_config.check(config)
+
+
+def test_pass_rates_that_keep_no_row_are_refused():
+    config = CONFIGS.get_config()
+    config.data.min_pass_rate, config.data.max_pass_rate = 0.6, 0.6
+    check_config.check(config)
+    config.data.max_pass_rate = 0.5
+    with pytest.raises(InputError, match=r"config\.data\.min_pass_rate is 0\.6, above .*, 0\.5; no row"):
         check_config.check(config)
 
 

@@ -80,3 +80,64 @@ CONFIG = "tool_call_comparator_config"
 def read_one(row):
     (candidate,) = extract.extract([nemo_gym.trajectory(row, "rows.jsonl:3")])
     return candidate
+
+
+# ---- rows in the form of the public sets
+
+FUNCTION_CALLING = {
+    "trajectory_id": 3,
+    "info": {"turn": 1, "step": 0, "depth": 1},
+    "responses_create_params": {
+        "input": [
+            {"role": "system", "content": "You have tools."},
+            {"role": "user", "content": "Is order 5 here?"},
+            {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "look"}]},
+            {
+                "type": "function_call",
+                "name": "get_order",
+                "arguments": '{"id": 5}',
+                "call_id": "c0",
+                "id": "c0",
+            },
+            {"type": "function_call_output", "call_id": "c0", "output": "not yet"},
+        ],
+        "tools": [{"type": "function", "strict": True, **TOOL}],
+        "parallel_tool_calls": True,
+    },
+    "expected_action": {"type": "message", "content": "Order 5 is not here yet."},
+    "agent_ref": {
+        "type": "responses_api_agents",
+        "name": "toolcall_schema_single_step_tool_use_with_argument_comparison_agent",
+    },
+}
+
+TERMINAL_TURN = json.dumps(
+    {"analysis": "a", "plan": "p", "commands": [{"keystrokes": "ls -la /srv\n", "duration": 0.5}]}
+)
+
+TERMINAL = {
+    "responses_create_params": {
+        "input": [
+            {"role": "user", "content": "List /srv. Answer as JSON."},
+            {"role": "assistant", "content": TERMINAL_TURN.replace("/srv", "/")},
+            {"role": "user", "content": "srv"},
+        ],
+        "tools": [],
+    },
+    "expected_answer": TERMINAL_TURN,
+    "metadata": {
+        "harness": "terminus_2",
+        "task_name": "list-srv",
+        "source_trajectory_uid": "list-srv-1",
+        "tool_name": "bash_command",
+    },
+    "agent_ref": {"type": "responses_api_agents", "name": "terminus_judge_string_only_simple_agent"},
+}
+
+END_TO_END = {
+    "responses_create_params": {
+        "input": [{"role": "user", "content": "Fix the bug."}],
+        "metadata": {"instance_id": "x__y-1", "problem_statement": "It fails."},
+    },
+    "agent_ref": {"type": "responses_api_agents", "name": "swe_agents_train"},
+}

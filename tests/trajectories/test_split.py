@@ -1,5 +1,6 @@
 """Training and held-out trajectories share no scenario, and filters of one side do not see the other."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from support.configs import CONFIGS
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories import reading, sources
 from pivotrl_jax.trajectories.readers.building import opening
-from pivotrl_jax.trajectories.split import split
+from pivotrl_jax.trajectories.split import split, split_turns
 
 MESSAGES = [{"role": "user", "content": "what is here?"}, {"role": "assistant", "content": "Only a."}]
 
@@ -148,3 +149,24 @@ def test_repeats_are_counted_on_the_training_side_alone(tmp_path, every):
     assert train == [[]] * 5 + [["repeated"]] * (len(train) - 5) and len(train) == (15 if every else 20)
     config.data.max_repeats = 0
     assert repeats(sources.load_with_validation(config)[0].demonstrations) == [[]] * len(train)
+
+
+def test_scenarios_are_set_aside_until_they_hold_the_turns():
+    trajectories = many(60, 5)  # 12 scenarios of 5 turns
+    for turns in (1, 5, 6, 55):
+        train, held_out = split_turns(trajectories, turns, seed=0)
+        scenarios = {t.scenario for t in held_out}
+        assert scenarios.isdisjoint(t.scenario for t in train) and len(train) + len(held_out) == 60
+        assert len(scenarios) == -(-turns // 5), "as few as hold them"
+        assert scenarios == {t.scenario for t in split_turns(trajectories[::-1], turns, seed=0)[1]}
+        assert scenarios == {t.scenario for t in split(trajectories, len(scenarios) / 12, seed=0)[1]}
+    for turns in (56, 10_000):
+        with pytest.raises(InputError, match=rf"config\.validation\.turns is {turns}, but the 12 training"):
+            split_turns(trajectories, turns, seed=0)
+
+
+def test_skipped_turns_do_not_count():
+    trajectories = many(4, 1)
+    trajectories[:2] = [dataclasses.replace(t, skip={1: "context"}) for t in trajectories[:2]]
+    with pytest.raises(InputError, match="4 training scenarios hold 2 turns"):
+        split_turns(trajectories, 3, seed=0)

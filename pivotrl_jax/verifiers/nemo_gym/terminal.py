@@ -218,11 +218,10 @@ def verify_harness(candidate: Candidate, action: Action) -> Verdict:
     if len(gold) != len(action.calls):
         return Verdict(0.0, "batch_length", f"{len(action.calls)} calls, want {len(gold)}")
     config = candidate.case.get("config") or {}
-    config = config.get("tool_call_comparator_config") or {}
+    comparator = config.get("tool_call_comparator_config") or {}
+    options = {"string_similarity_threshold": THRESHOLD, **comparator, "threshold": config.get("threshold")}
     try:
-        threshold = terminus.read_threshold(
-            terminal_cases.row_of(candidate.case), {"string_similarity_threshold": THRESHOLD} | config
-        )
+        threshold = terminus.read_threshold(terminal_cases.row_of(candidate.case), options)
     except ValueError:
         return Verdict(0.0, "threshold", "the threshold is not a number")
     schemas, harness = schemas_of(candidate.tools), candidate.case.get("harness")
@@ -239,4 +238,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (terminus.verify if terminal_cases.is_terminus(candidate) else verify_harness)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal:nemo_gym", "1", verify, terminal_cases.read_case("terminal:nemo_gym")),)
+VERIFIERS = (Verifier("terminal:nemo_gym", "2", verify, terminal_cases.read_case("terminal:nemo_gym")),)

@@ -119,8 +119,9 @@ def _complete(gold: dict, answer: dict) -> bool:
 
 
 def read_threshold(row: dict, config: dict) -> float:
-    """The row's threshold, or else the configuration's. Raises ValueError if it is no number."""
-    for value in (row.get("threshold"), config.get("string_similarity_threshold")):
+    """The row's threshold, or else that which `config` gives for the row, or else the server's. Raises
+    ValueError if it is no number."""
+    for value in (row.get("threshold"), config.get("threshold"), config.get("string_similarity_threshold")):
         if value is not None:
             if not isinstance(value, (int, float, str)) or len(str(value)) > 100:
                 break
@@ -157,8 +158,9 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
 
 
 def _compare(case: dict, gold: list[str], actual: list[str], question: Question) -> Verdict:
-    given = case.get("config")
-    config = {**CLASS_DEFAULTS, **given} if isinstance(given, dict) and given else STRING_ONLY
+    given = case["config"] if isinstance(case.get("config"), dict) else {}
+    # a threshold alone is the row's, and says nothing about the server's other options
+    config = {**(CLASS_DEFAULTS if given.keys() - {"threshold"} else STRING_ONLY), **given}
     details = "similarity is switched off"
     if config["enable_string_similarity"]:
         try:
