@@ -13,6 +13,7 @@ from pivotrl_jax.chat.dialects.base import properties_of, schemas_of, types_of
 from pivotrl_jax.chat.messages import BAD_CALL, UNPARSEABLE, read_conversation
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.trajectories.readers.files import without_undeclared_nulls
 
 # Why an assistant turn gives no candidate: the values of `Trajectory.skip`.
 GREETING = "greeting"  # it answers nobody: no user has spoken yet
@@ -88,19 +89,19 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
     for message in messages:
         for call in message.get("tool_calls") or ():
             function = call["function"]
-            function["arguments"] = without_nulls(function["arguments"], schemas, function["name"])
+            function["arguments"] = declared_arguments(function["arguments"], schemas, function["name"])
     return messages, skip
 
 
-def without_nulls(arguments: dict, schemas: dict[str, dict], name: str) -> dict:
-    """Arguments without the nulls that no property declares: tables give each call the arguments of all."""
+def declared_arguments(arguments: dict, schemas: dict[str, dict], name: str) -> dict:
+    """Arguments without the nulls that no property declares, nor of an optional one that cannot be null."""
     properties = properties_of(schemas, name)
     required = schemas.get(name, {}).get("required")
     required = required if isinstance(required, list) else []
     return {
         k: v
-        for k, v in arguments.items()
-        if v is not None or k in required or (k in properties and _admits_null(properties[k]))
+        for k, v in without_undeclared_nulls(arguments, schemas.get(name)).items()
+        if v is not None or k in required or _admits_null(properties.get(k))
     }
 
 

@@ -67,3 +67,27 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: without_nulls(v) for k, v in value.items() if v is not None}
     return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def without_undeclared_nulls(arguments: dict, schema: dict | None) -> dict:
+    """Arguments without the nulls that their JSON schema does not declare: Arrow gives every object of a
+    column the keys of all of them. If there were any, the nulls in objects without declared properties are
+    Arrow's too."""
+    schema = {"properties": {}, **(schema or {})}
+    kept = _declared(arguments, schema)
+    return kept if kept == arguments else _declared(arguments, schema, free=False)
+
+
+def _declared(value: Any, schema: Any, free: bool = True) -> Any:
+    """`value` without undeclared nulls; `free`: an object without declared properties keeps its nulls."""
+    schema = schema if isinstance(schema, dict) else {}
+    if isinstance(value, list):
+        return [_declared(v, schema.get("items"), free) for v in value]
+    if not isinstance(value, dict):
+        return value
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        properties = dict.fromkeys(value) if free else {}
+    return {
+        k: _declared(v, properties.get(k), free) for k, v in value.items() if v is not None or k in properties
+    }

@@ -7,7 +7,7 @@ gets the parameters of every other function, each null.
 
 from typing import Any
 
-from pivotrl_jax.trajectories.readers.files import without_nulls
+from pivotrl_jax.trajectories.readers.files import without_nulls, without_undeclared_nulls
 
 _MAY_BE_NULL = ("default", "const", "enum", "example", "examples")  # of a JSON schema
 
@@ -66,30 +66,6 @@ def _item(item: Any, schemas: Schemas) -> Any:
         item["function"] = _item(item["function"], schemas)
     if isinstance(item.get("arguments"), dict):
         name = item.get("name")
-        item["arguments"] = _arguments(
-            item["arguments"], schemas.get(name) if isinstance(name, str) else None
-        )
+        schema = schemas.get(name) if isinstance(name, str) else None
+        item["arguments"] = without_undeclared_nulls(item["arguments"], schema)
     return item
-
-
-def _arguments(arguments: dict, schema: dict | None) -> dict:
-    """What the schema does not declare is dropped where it is null. If anything was, the nulls in objects
-    without declared properties are Arrow's too."""
-    schema = {"properties": {}, **(schema or {})}
-    kept = _declared(arguments, schema)
-    return kept if kept == arguments else _declared(arguments, schema, free=False)
-
-
-def _declared(value: Any, schema: Any, free: bool = True) -> Any:
-    """`value` without undeclared nulls; `free`: an object without declared properties keeps its nulls."""
-    schema = schema if isinstance(schema, dict) else {}
-    if isinstance(value, list):
-        return [_declared(v, schema.get("items"), free) for v in value]
-    if not isinstance(value, dict):
-        return value
-    properties = schema.get("properties")
-    if not isinstance(properties, dict):
-        properties = dict.fromkeys(value) if free else {}
-    return {
-        k: _declared(v, properties.get(k), free) for k, v in value.items() if v is not None or k in properties
-    }
