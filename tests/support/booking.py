@@ -53,6 +53,5 @@ ACCEPTED = {
     "a whole float for an integer": changed(hours=2.0),
     "a default written out": changed(quiet=False, layout="rows"),
     "null for an optional argument": changed(quiet=None, guests=None),
-    "null for an argument that is not declared": changed(floor=None),
     "spaces and case in several words": changed(note=" bring the projector "),
 }

@@ -103,9 +103,9 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
     """Why `got` asks something else than `want`, "" if it does not.
 
     Case, accents, punctuation, plurals, stop words, repeated words and word order are ignored. Numbers, signs
-    (C++, < 5), quoted phrases, operators (site:, -word) and negations must be the same, and so must the words after a
-    word of direction that both use ("from Paris"). Other words may be added or left out as long as 2 *
-    common / (words of both) reaches `threshold`, but not replaced: another word may be another city.
+    (C++, < 5), quoted phrases, operators (site:, -word) and negations must be the same, and so must the words
+    after a word of direction that both use ("from Paris"). Other words may be added or left out as long as
+    2 * common / (words of both) reaches `threshold`, but not replaced: another word may be another city.
     """
     if too_long(want, got):
         return "too few words in common"
