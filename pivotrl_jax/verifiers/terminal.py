@@ -14,7 +14,7 @@ Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on
 - No argument that the gold lacks. An argument left out equals its default, or "", [], {}, false or null.
 - Commands (`cmd`, `command`) are compared as keystrokes are, and paths after normalisation. The content of
   files, edits, patches and programs must be equal but for \\r\\n and outer blank lines. Queries and reasons
-  are compared as prose.
+  are compared by words and signs.
 - Plans and a subagent's prompt may be anything but empty. Of todos, status and priority are compared. The
   description and the time limit beside a command are not compared.
 
@@ -100,4 +100,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "1", verify, terminal_cases.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "2", verify, terminal_cases.read_case("terminal")),)

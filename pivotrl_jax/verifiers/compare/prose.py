@@ -160,7 +160,7 @@ _QUOTES = str.maketrans({c: '"' for c in "“”„‟"} | {c: "'" for c in "‘
 
 _CODE_LOOK = re.compile(
     r"[{}\[\]<>=|\\`^~;&*]"  # what prose does without
-    r"|[^\S ]"  # tabs, line breaks
+    r"|[^\S \u00a0]"  # tabs, line breaks
     r"|(?:^| )\w - "  # x - y
     r"|(?:^| )(?:-{1,2}\w|[./~!%+]\S|'|[#+%/$] )"  # options, paths, operators that stand alone, quoted words
     r"|\w[(.:,+?!/][^\W\d_]"  # f(x), File.txt, status:open, a,b, a/b
