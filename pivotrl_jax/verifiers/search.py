@@ -5,7 +5,7 @@ The tool must be the same. Each argument is compared by its role, which follows 
 
 - `query`: the same topic, numbers, signs, quoted phrases, operators and negations (`web.query_difference`;
   `case["query_similarity"]` is its threshold). Lists of queries are matched one to one in any order. SQL, and
-  the queries of tools that search code, files or databases, are compared exactly.
+  what tools look for in code, files or databases, is compared exactly.
 - `page`: an address of the same page (`web.page`). A value that is no address is compared exactly.
 - `evidence`: what is looked for or quoted in a page. One text contains the other; a text longer than the
   demonstrated one must occur in an earlier tool output, if there is any.
@@ -113,7 +113,8 @@ class _Step:
         role = self.roles.get(f"{tool}.{argument}", self.roles.get(argument, _ROLE.get(argument, "exact")))
         if role == "free":
             return role
-        if role == "query" and argument not in self.roles and self._takes_code(tool):
+        named = argument in self.roles or f"{tool}.{argument}" in self.roles
+        if role in ("query", "evidence") and not named and self._takes_code(tool):
             return "exact"
         texts = want if isinstance(want, list) else [want]
         if not texts or not all(isinstance(text, str) for text in texts):

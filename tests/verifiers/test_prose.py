@@ -53,7 +53,7 @@ EXACT = [
     *((name, TEXT, "send") for name in "command code sql regex glob file_path url password id date".split()),
     *((name, TEXT, "send") for name in "x value input text content body name args env".split()),
     *((name, None, "send") for name in "command path password payload token".split()),
-    *((name, TEXT, "send") for name in "message_id sqlQuery title_pattern scriptDescription noteJson".split()),
+    *((name, TEXT, "send") for name in "message_id sqlQuery title_pattern scriptTitle noteJson".split()),
     *(("message", {"type": "string", **facet}, "send") for facet in (
         {"format": "password"}, {"pattern": ".*"}, {"enum": list(TWO_WAYS)}, {"const": TWO_WAYS[0]},
         {"contentMediaType": "application/json"}, {"writeOnly": True}, {"title": "Shell Command"},
@@ -61,7 +61,7 @@ EXACT = [
         {"description": "An absolute path"}, {"description": "Identifier"}, {"description": "Glob pattern"},
         {"anyOf": [{"type": "string", "format": "uri"}, {"type": "string", "maxLength": 9}]},
     )),
-    *(("query", TEXT, tool) for tool in "run_sql execute_query grep search_code query_db file_search".split()),
+    *(("query", TEXT, tool) for tool in "run_sql execute_query grep search_code query_db".split()),
     *(("description", TEXT, tool) for tool in "bash execute_python write_file git_commit".split()),
 ]  # fmt: skip
 
@@ -84,6 +84,16 @@ def test_what_holds_code_holds_it_at_any_depth():
     assert reward("details", {**inner, "description": "A JSON filter"}, want, got) == 0
     listed = {"type": "array", "items": inner, "description": "shell commands"}
     assert reward("details", listed, [want], [got]) == 0
+
+
+def test_what_any_branch_of_a_union_says_counts():
+    plain, exact = {"properties": {"title": TEXT}}, {"properties": {"title": {**TEXT, "format": "uri"}}}
+    want, got = ({"title": text} for text in TWO_WAYS)
+    for union in ({"anyOf": [plain, exact]}, {"allOf": [exact, {"properties": {"n": {}}}]}):
+        assert reward("details", union, want, got) == 0
+        listed = {"oneOf": [{"type": "array", "items": union}, {"type": "array", "items": plain}]}
+        assert reward("details", listed, [want], [got]) == 0
+    assert reward("details", {"anyOf": [plain, plain]}, want, got) == 1
 
 
 CODE = [

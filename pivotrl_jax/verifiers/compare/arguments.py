@@ -24,7 +24,7 @@ schema does not declare is no argument: Arrow gives each row the keys of all row
 import math
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pivotrl_jax.records import Call, InputError, Verdict
@@ -120,6 +120,12 @@ def _alternatives(schema: dict, value: Any, root: dict, depth: int = 2) -> Itera
             yield from _alternatives(_resolved(as_object(branch), value, root), value, root, depth - 1)
 
 
+def _joined(schemas: Iterable[Any]) -> dict:
+    """One schema for a value that each of `schemas` may describe."""
+    given = [schema for schema in schemas if isinstance(schema, dict)]
+    return given[0] if len(given) == 1 else {"anyOf": given} if given else {}
+
+
 def _unpunctuated(text: str) -> str:
     return "".join(" " if unicodedata.category(c)[0] == "P" else c for c in text)
 
@@ -156,8 +162,9 @@ class _Normal:
         own = self.fields.get(f"{self.tool}.{path}", self.fields.get(path)) if self.fields else None
         return {**self.default, **own} if own else self.default
 
-    def members(self, value: dict, schema: dict, path: str, code: bool) -> Hashable:
-        properties = as_object(schema.get("properties"))
+    def members(self, value: dict, schemas: list[dict], path: str, code: bool) -> Hashable:
+        schema, described = schemas[0], [as_object(s.get("properties")) for s in schemas]
+        properties = described[0]
         required = schema.get("required") if isinstance(schema.get("required"), list) else []
         members = dict(value)
         for name, inner in properties.items():
@@ -167,7 +174,7 @@ class _Normal:
                     del members[name]
         paths = {name: f"{path}.{name}" if path else name for name in members}
         return frozenset(
-            (name, self.value(v, as_object(properties.get(name)), paths[name], code))
+            (name, self.value(v, _joined(d.get(name) for d in described), paths[name], code))
             for name, v in members.items()
             if self.rules(paths[name]).get("compared", True)
         )
@@ -190,8 +197,8 @@ class _Normal:
         if isinstance(value, str):
             return self.string(value, schemas, path, code)
         if isinstance(value, dict):
-            return ("object", self.members(value, schema, path, code))
-        inner = as_object(schema.get("items"))
+            return ("object", self.members(value, schemas, path, code))
+        inner = _joined(s.get("items") for s in schemas)
         items = [self.value(v, inner, path, code) for v in value]
         if self.rules(path).get("order", schema.get("uniqueItems") is not True):
             return ("list", tuple(items))
