@@ -96,6 +96,17 @@ def test_what_any_branch_of_a_union_says_counts():
     assert reward("details", {"anyOf": [plain, plain]}, want, got) == 1
 
 
+def test_a_recursive_schema_is_no_trouble():
+    child = {"anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]}
+    node = {"properties": {"child": child, "title": TEXT}}
+    want, got = ({"title": text} for text in TWO_WAYS)
+    for _ in range(50):
+        want, got = {"child": want}, {"child": got}
+    start = time.process_time()
+    assert reward("child", child, want, got, rest={"$defs": {"A": node, "B": node}}) == 0  # a path too long
+    assert time.process_time() - start < 5
+
+
 CODE = [
     ("ls -R src", "ls -r src"),
     ("tar -C out", "tar -c out"),

@@ -112,7 +112,7 @@ def _resolved(schema: dict, value: Any, root: dict) -> dict:
     return schema
 
 
-def _alternatives(schema: dict, value: Any, root: dict, depth: int = 2) -> Iterator[dict]:
+def _alternatives(schema: dict, value: Any, root: dict, depth: int = 3) -> Iterator[dict]:
     """`schema` and the branches of its unions that `_resolved` could not decide between."""
     yield schema
     for key in ("anyOf", "oneOf", "allOf"):
@@ -122,7 +122,8 @@ def _alternatives(schema: dict, value: Any, root: dict, depth: int = 2) -> Itera
 
 def _joined(schemas: Iterable[Any]) -> dict:
     """One schema for a value that each of `schemas` may describe."""
-    given = [schema for schema in schemas if isinstance(schema, dict)]
+    # by identity: in a recursive schema the branches of a union lead to the same few schemas again and again
+    given = list({id(schema): schema for schema in schemas if isinstance(schema, dict)}.values())
     return given[0] if len(given) == 1 else {"anyOf": given} if given else {}
 
 
@@ -193,7 +194,7 @@ class _Normal:
         if isinstance(value, (int, float)):
             return ("number", _normal_number(value))
         schemas = list(_alternatives(schema, value, self.root))
-        code = code or (bool(path) and prose.speaks_for_code(path.rpartition(".")[2], schemas))
+        code = code or (bool(path) and prose.speaks_for_code(path, schemas))
         if isinstance(value, str):
             return self.string(value, schemas, path, code)
         if isinstance(value, dict):

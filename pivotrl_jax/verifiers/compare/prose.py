@@ -7,12 +7,13 @@ dates mean something else after a change of case or of a space, so whatever is n
 All text may come from a model: everything here takes linear time.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-MAX_NAME = 100  # longer names of arguments are not read: nobody writes them
+MAX_NAME = 200  # what is longer is nobody's name of an argument, and is not read
 
 # names of arguments that hold prose: what people say, and what people, places and works are called
 PROSE_NAMES = frozenset(
@@ -103,15 +104,21 @@ _EXACT_FACETS = ("enum", "const", "format", "pattern", "contentMediaType", "cont
 _NAME_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 
 
-def name_words(name: str) -> set[str]:
+@functools.lru_cache(maxsize=4096)  # all rollouts of a set share their tools
+def name_words(name: str) -> frozenset[str]:
     """The words of an identifier in lower case, plurals also in the singular: searchQueries -> query."""
     found = set()
-    for word in _NAME_WORD.findall(name[:MAX_NAME]):
+    for word in _NAME_WORD.findall(name):
         word = word.lower()
         found.add(word)
         if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
             found.add(word[:-3] + "y" if word.endswith("ies") else word[:-1])
-    return found
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _says(phrases: re.Pattern[str], text: str) -> bool:
+    return bool(phrases.search(text))
 
 
 def _texts(schema: dict, *facets: str) -> Iterable[str]:
@@ -125,19 +132,19 @@ def _texts(schema: dict, *facets: str) -> Iterable[str]:
 def tool_takes_code(name: str, description: Any = "") -> bool:
     """Whether a tool runs, edits or matches what it is given, so that none of its strings is prose."""
     return bool(
-        CODE_TOOLS & name_words(name)
-        or (isinstance(description, str) and _CODE_TOOL_DESCRIPTION.search(description[:MAX_DESCRIPTION]))
+        CODE_TOOLS & name_words(name[:MAX_NAME])
+        or (isinstance(description, str) and _says(_CODE_TOOL_DESCRIPTION, description[:MAX_DESCRIPTION]))
     )
 
 
-def speaks_for_code(name: str, schemas: Sequence[dict]) -> bool:
-    """Whether an argument's name, or one of the schemas that it may satisfy, speaks for code."""
-    if len(name) > MAX_NAME or CODE_NAMES & name_words(name):
+def speaks_for_code(path: str, schemas: Sequence[dict]) -> bool:
+    """Whether the names on the way to an argument, or a schema that it may satisfy, speak for code."""
+    if len(path) > MAX_NAME or CODE_NAMES & name_words(path):
         return True
     for schema in schemas:
         if any(schema.get(facet) not in (None, False) for facet in _EXACT_FACETS):
             return True
-        if any(_CODE_DESCRIPTION.search(text) for text in _texts(schema, "description")):
+        if any(_says(_CODE_DESCRIPTION, text) for text in _texts(schema, "description")):
             return True
         if any(CODE_NAMES & name_words(text) for text in _texts(schema, "title")):
             return True
@@ -148,10 +155,10 @@ def speaks_for_code(name: str, schemas: Sequence[dict]) -> bool:
 
 def speaks_for_prose(name: str, schemas: Sequence[dict], tool: str) -> bool:
     """Whether an argument's name, its tool's name or a description speaks for prose."""
-    words = name_words(name)
-    if words & PROSE_NAMES or (words & OPEN_NAMES and name_words(tool) & TALKING_TOOLS):
+    words = name_words(name[:MAX_NAME])
+    if words & PROSE_NAMES or (words & OPEN_NAMES and name_words(tool[:MAX_NAME]) & TALKING_TOOLS):
         return True
-    return any(_PROSE_DESCRIPTION.search(t) for schema in schemas for t in _texts(schema, "description"))
+    return any(_says(_PROSE_DESCRIPTION, t) for schema in schemas for t in _texts(schema, "description"))
 
 
 # ---- the look of a value
