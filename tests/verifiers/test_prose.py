@@ -40,6 +40,8 @@ PROSE = [
         "post",
     ),  # as Arrow writes it
     ("section", None, "book"),
+    ("text", TEXT, "translate"),
+    ("text", TEXT, "addReminder"),
 ]
 
 

@@ -23,6 +23,7 @@ PROSE_NAMES = frozenset(
     review complaint topic keyword bio memo agenda detail purpose rationale justification announcement
     statement sentence paragraph story goal problem request city town country continent region district
     street place location destination origin venue section zone restaurant hotel cuisine airport station
+    company school university team task todo event reminder meeting occasion genre recipe ingredient sport
     customer guest passenger person author artist director actor singer band song album movie film book
     dish
     """.split()
@@ -31,7 +32,10 @@ PROSE_NAMES = frozenset(
 # names that say nothing by themselves: prose only where the tool's name says that it writes to people
 OPEN_NAMES = frozenset("text content body".split())
 TALKING_TOOLS = frozenset(
-    "message msg email mail sms chat tweet comment note reply notify notification announce say speak".split()
+    """
+    message msg email mail sms chat tweet comment note reply notify notification announce say speak post
+    translate remind reminder todo ask
+    """.split()
 )
 
 # names that forbid prose, wherever they stand in the path of an argument
