@@ -257,4 +257,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "1", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "2", verify, read_case),)
