@@ -1,19 +1,21 @@
 """exact: string match with the demonstration, the ablation of functional verification.
 
-Calls are compared as one string of canonical JSON (keys sorted, calls in order). Text is compared without
-leading and trailing white space. An equivalent action in other words, in another order, or with a default
-written out is rejected: that is what the ablation measures.
+Calls are compared as one string of canonical JSON (keys sorted, calls in order), text without its outer
+white space. Nulls for arguments that the tool does not declare are not arguments. An equivalent action in
+other words, in another order, or with a default written out is rejected: that is what the ablation measures.
 """
 
 import json
+from collections.abc import Iterable
 
 from pivotrl_jax.records import Action, Call, Candidate, Verdict
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import read_row
-from pivotrl_jax.verifiers.common import demonstrated_calls, problem, show, text_verdict
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, text_verdict
+from pivotrl_jax.verifiers.compare.arguments import without_undeclared_nulls
 
 
-def canonical(calls: tuple[Call, ...]) -> str:
+def canonical(calls: Iterable[Call]) -> str:
     """The calls as one line of JSON with sorted keys."""
     return json.dumps([{"arguments": c.arguments, "name": c.name} for c in calls], sort_keys=True)
 
@@ -23,14 +25,15 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     verdict = problem(action)
     if verdict is not None:
         return verdict
-    expected = demonstrated_calls(candidate)
+    docs = function_docs(candidate.tools)
+    expected = [without_undeclared_nulls(call, docs) for call in demonstrated_calls(candidate)]
     if expected:
+        want = canonical(expected)
         if not action.calls:
-            return Verdict(0.0, "no_call", f"no call; want {show(canonical(expected))}")
-        if canonical(action.calls) != canonical(expected):
-            return Verdict(
-                0.0, "differs", f"{show(canonical(action.calls))}, want {show(canonical(expected))}"
-            )
+            return Verdict(0.0, "no_call", f"no call; want {show(want)}")
+        got = canonical([without_undeclared_nulls(call, docs) for call in action.calls])
+        if got != want:
+            return Verdict(0.0, "differs", f"{show(got)}, want {show(want)}")
         return Verdict(1.0, "ok", "the demonstrated calls")
     verdict = text_verdict(action)
     if not verdict.reward:
@@ -41,4 +44,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(1.0, "ok", "the demonstrated text")
 
 
-VERIFIERS = (Verifier("exact", "1", verify, read_row("exact", lenient=False)),)
+VERIFIERS = (Verifier("exact", "2", verify, read_row("exact", lenient=False)),)

@@ -3,9 +3,10 @@
 The tool must be the same. Each argument is compared by its role, which follows from its name (ROLES) or from
 `candidate.case["roles"]` = {"argument" or "tool.argument": role}:
 
-- `query`: the same topic, numbers, quoted phrases, operators and negations (`web.query_difference`;
-  `case["query_similarity"]` is its threshold). Lists of queries are matched one to one in any order.
-- `page`: an address of the same page (`web.page`). A value that is not an address is compared exactly.
+- `query`: the same topic, numbers, signs, quoted phrases, operators and negations (`web.query_difference`;
+  `case["query_similarity"]` is its threshold). Lists of queries are matched one to one in any order. SQL, and
+  what tools look for in code, files or databases, is compared exactly.
+- `page`: an address of the same page (`web.page`). A value that is no address is compared exactly.
 - `evidence`: what is looked for or quoted in a page. One text contains the other; a text longer than the
   demonstrated one must occur in an earlier tool output, if there is any.
 - `answer`: an answer given through a tool, compared as below.
@@ -34,13 +35,14 @@ from pivotrl_jax.verifiers.common import (
     show,
     text_verdict,
 )
+from pivotrl_jax.verifiers.compare import prose
 from pivotrl_jax.verifiers.compare.arguments import (
     as_object,
     count_verdict,
     matched,
-    normal,
-    parameters,
+    normal_call,
     read_fields,
+    without_undeclared_nulls,
 )
 from pivotrl_jax.verifiers.compare.web import (
     QUERY_SIMILARITY,
@@ -111,6 +113,9 @@ class _Step:
         role = self.roles.get(f"{tool}.{argument}", self.roles.get(argument, _ROLE.get(argument, "exact")))
         if role == "free":
             return role
+        named = argument in self.roles or f"{tool}.{argument}" in self.roles
+        if role in ("query", "evidence") and not named and self._takes_code(tool):
+            return "exact"
         texts = want if isinstance(want, list) else [want]
         if not texts or not all(isinstance(text, str) for text in texts):
             return "exact"
@@ -118,8 +123,14 @@ class _Step:
             return "page"  # in some browser tools, `id` is a result's number or an address
         return role
 
+    def _takes_code(self, tool: str) -> bool:
+        """Whether a tool searches code, files or a database, where case and signs count."""
+        return prose.tool_takes_code(tool, as_object(self.docs.get(tool)).get("description"))
+
     def same(self, role: str, want: str, got: str) -> bool:
         """Whether two texts of one role mean the same."""
+        if role == "query" and (prose.is_statement(want) or prose.is_statement(got)):
+            return want == got
         if role == "query":
             return not query_difference(want, got, self.similarity)
         if role == "page":
@@ -143,13 +154,14 @@ class _Step:
         if want.name != got.name:
             return "name"
         if not isinstance(want.arguments, dict) or not isinstance(got.arguments, dict):
-            same = normal(want.arguments, {}) == normal(got.arguments, {})
+            same = normal_call(want, {}) == normal_call(got, {})
             return "" if same else "arguments"
-        schema, roles = parameters(want.name, self.docs), {}
+        want, got = without_undeclared_nulls(want, self.docs), without_undeclared_nulls(got, self.docs)
+        roles = {}
         for name in [*want.arguments, *got.arguments]:
             roles[name] = self.role(want.name, name, want.arguments.get(name))
         plain = [{k: v for k, v in call.arguments.items() if roles[k] == "exact"} for call in (want, got)]
-        ours, theirs = (normal(arguments, schema, want.name, self.fields) for arguments in plain)
+        ours, theirs = (normal_call(Call(want.name, given), self.docs, self.fields) for given in plain)
         if ours != theirs:
             return "arguments"
         for name, role in sorted(roles.items(), key=lambda item: item[1] == "answer"):  # answers last
@@ -225,4 +237,4 @@ def _answer_text(call: Call) -> str:
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 
 
-VERIFIERS = (Verifier(NAME, "1", verify),)
+VERIFIERS = (Verifier(NAME, "2", verify),)

@@ -35,7 +35,7 @@ from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import field, read_row
 from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show
 from pivotrl_jax.verifiers.compare import bash, coding_tools
-from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call
+from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, operation
 from pivotrl_jax.verifiers.compare.edits import (
     compare_files,
@@ -228,9 +228,12 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         return verdict
     if not expected or not action.calls:
         return tool_call.verify(candidate, action)
-    if len(action.calls) != len(expected) or len(expected) > MAX_CALLS:
-        return _no("count", f"{len(action.calls)} calls, want {len(expected)}")
-    results = [[_compare(want, got, rules) for want in expected] for got in action.calls]
+    expected, calls = (
+        [without_undeclared_nulls(call, rules.docs) for call in each] for each in (expected, action.calls)
+    )
+    if len(calls) != len(expected) or len(expected) > MAX_CALLS:
+        return _no("count", f"{len(calls)} calls, want {len(expected)}")
+    results = [[_compare(want, got, rules) for want in expected] for got in calls]
     pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in results])
     if len(pairs) == len(expected):
         return Verdict(1.0, "ok", f"as demonstrated, compared by {', '.join(sorted(rules.layers)) or 'name'}")
@@ -254,4 +257,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "1", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "2", verify, read_case),)

@@ -43,8 +43,7 @@ from pivotrl_jax.verifiers.compare.arguments import (
     as_object,
     count_verdict,
     matched,
-    normal,
-    parameters,
+    normal_call,
     read_fields,
 )
 
@@ -90,7 +89,7 @@ class _State:
         return self._form(Call(call.name, want), exactly) == self._form(Call(call.name, got), exactly)
 
     def _form(self, call: Call, exactly: bool = False) -> Hashable:
-        return normal(call.arguments, parameters(call.name, self.docs), call.name, self.fields, exactly)
+        return normal_call(call, self.docs, self.fields, exactly)
 
     def _done(self, messages: list[Message]) -> frozenset[int]:
         """Indices of the expected actions that the history's calls have done; a call does at most one."""
@@ -195,4 +194,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return _judge(calls, expected, state, candidate.case)
 
 
-VERIFIERS = (Verifier(NAME, "1", verify),)
+VERIFIERS = (Verifier(NAME, "2", verify),)

@@ -16,7 +16,7 @@ Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on
   false or null.
 - Commands (`cmd`, `command`) are compared as keystrokes, and paths after normalisation. The content of files,
   edits, patches and programs must be equal except for \\r\\n and leading or trailing blank lines. Queries and
-  reasons are compared as prose.
+  reasons are compared by words and signs.
 - Plans and a subagent's prompt may be anything but empty. Todos are compared by status and priority. The
   description and the time limit beside a command are not compared.
 
@@ -102,4 +102,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "1", verify, terminal_cases.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "2", verify, terminal_cases.read_case("terminal")),)

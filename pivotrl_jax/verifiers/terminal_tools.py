@@ -13,10 +13,11 @@ from rapidfuzz.distance import Indel
 
 from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
-from pivotrl_jax.verifiers.common import problem, show
+from pivotrl_jax.verifiers.common import function_docs, problem, show
 from pivotrl_jax.verifiers.compare import keystrokes
-from pivotrl_jax.verifiers.compare.arguments import matched
+from pivotrl_jax.verifiers.compare.arguments import matched, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
+from pivotrl_jax.verifiers.compare.web import signs
 
 OPEN_SIMILARITY = 0.5  # no judge is asked about texts that are less similar
 MAX_SIMILARITY_CHARS = 50_000  # of both texts together; comparing these takes a tenth of a second
@@ -70,9 +71,9 @@ def _numbers(text: str) -> list[str]:
 
 
 def _prose(gold: str, actual: str) -> Verdict:
-    """Compares queries or reasons: they are equal if their words are, whatever the case and punctuation."""
+    """Queries and reasons are equal if their words and signs (C++, < 5) are, whatever their case."""
     words = [re.findall(r"[^\W_]+", text.casefold()) for text in (gold, actual)]
-    if words[0] == words[1] and words[0]:
+    if words[0] == words[1] and words[0] and signs(gold) == signs(actual):
         return OK
     return _open(" ".join(words[0]), " ".join(words[1]), "prose")
 
@@ -222,7 +223,9 @@ def verify_tools(candidate: Candidate, action: Action) -> Verdict:
     if len(action.calls) != len(gold):
         reason = "count" if action.calls else "no_call"
         return Verdict(0.0, reason, f"{len(action.calls)} calls, want {len(gold)}")
-    return _compare_calls(candidate, gold, list(action.calls))
+    docs = function_docs(candidate.tools)
+    given = ([without_undeclared_nulls(call, docs) for call in calls] for calls in (gold, action.calls))
+    return _compare_calls(candidate, *given)
 
 
 def _compare_calls(candidate: Candidate, gold: list[Call], actual: list[Call]) -> Verdict:

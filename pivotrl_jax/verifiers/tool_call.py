@@ -8,8 +8,12 @@ An action is accepted if it means the same under the tools' schemas:
 - Names must be exactly equal; a call with an unknown or a missing argument is different.
 - An optional argument left out equals its schema default, or null where the schema has none.
 - Numbers are compared by value: 5 equals 5.0, but neither true nor "5". NaN and Infinity equal themselves.
-- Strings of one word (ids, paths, tickers), strings with a line break (code, letters) and strings whose
-  schema has an enum are compared exactly; other strings without regard to case and repeated spaces.
+- A null for an argument that the schema does not declare is no argument.
+- Strings are compared exactly, unless they are prose: messages, queries, titles, names of people and places.
+  Prose is compared by words, which forgives case, runs of spaces, typographic quotation marks and a final
+  full stop. A string is prose only if the argument's name, its description or the tool's name says so, and
+  neither these nor a format, a pattern, an enum or the look of the value speak for code (compare/prose.py).
+  One word, and text with a line break, is always exact.
 - Lists are compared in order, or in any order where the schema says `uniqueItems`; objects by keys,
   recursively, with the nested schemas.
 - `candidate.case["fields"]` may give a field special rules (compare/arguments.py).
@@ -66,4 +70,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(0.0, "arguments", details)
 
 
-VERIFIERS = (Verifier(NAME, "2", verify),)
+VERIFIERS = (Verifier(NAME, "3", verify),)

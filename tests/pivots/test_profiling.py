@@ -94,7 +94,7 @@ def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatc
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"group_size": 2}, "group_size is 4 there and 2 here"),
         ({"trajectories_per_shard": 3}, "trajectories_per_shard is 2 there and 3 here"),
-        ({"verifier": "exact"}, r"verifiers is \['toy/1'\] there and \['exact/1'\] here"),
+        ({"verifier": "exact"}, r"verifiers is \['toy/1'\] there and \['exact/2'\] here"),
         ({"prompts": PROMPTS[:-1]}, "candidates is '[0-9a-f]{16}' there and '[0-9a-f]{16}' here"),
     ],
 )

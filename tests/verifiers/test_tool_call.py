@@ -19,7 +19,6 @@ REJECTED = {
     "required argument missing": (changed(hours=...), "arguments"),
     "optional argument missing": (changed(note=...), "arguments"),
     "unknown argument": (changed(floor=1), "arguments"),
-    "unknown null argument": (changed(floor=None), "arguments"),
     "another default": (changed(quiet=True), "arguments"),
     "false for zero is no default": (changed(quiet=0), "arguments"),
     "true for a number": (changed(hours=True), "arguments"),

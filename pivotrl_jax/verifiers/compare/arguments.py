@@ -12,22 +12,26 @@ of objects is named by its path ("book.guests.name"). Its rules say what is comp
 - `case`: upper and lower case;
 - `space`: false removes all white space, true compares it exactly;
 - `punctuation`: false reads punctuation as spaces, and runs of spaces as one;
+- `prose`: true compares by words where the names and the schema do not say so, false never does (prose.py);
 - `order`: the order of a list's items; false by default where the schema says `uniqueItems`;
 - `compared`: false leaves the argument out, whether present or not.
 
-Without a rule, values are compared as `normal` says. For `calls` see `count_verdict`.
+Without a rule, prose is compared by words and every other string exactly. A null for an argument that the
+schema does not declare is no argument: Arrow gives each row the keys of all rows. For `calls` see
+`count_verdict`.
 """
 
 import math
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pivotrl_jax.records import Call, InputError, Verdict
 from pivotrl_jax.verifiers.common import show
+from pivotrl_jax.verifiers.compare import prose
 
-RULES = ("case", "space", "punctuation", "order", "compared")
+RULES = ("case", "space", "punctuation", "prose", "order", "compared")
 COUNTINGS = ("strict", "subset", "superset", "f1")
 MAX_EXTRA = 1  # surplus calls accepted by "superset" and "f1": more would be guessing
 Fields = Mapping[str, Mapping[str, bool]]
@@ -108,24 +112,39 @@ def _resolved(schema: dict, value: Any, root: dict) -> dict:
     return schema
 
 
+def _alternatives(schema: dict, value: Any, root: dict, depth: int = 3) -> Iterator[dict]:
+    """`schema` and the branches of its unions that `_resolved` could not decide between."""
+    yield schema
+    for key in ("anyOf", "oneOf", "allOf"):
+        for branch in schema[key] if depth and isinstance(schema.get(key), list) else []:
+            yield from _alternatives(_resolved(as_object(branch), value, root), value, root, depth - 1)
+
+
+def _joined(schemas: Iterable[Any]) -> dict:
+    """One schema for a value that each of `schemas` may describe."""
+    # by identity: in a recursive schema the branches of a union lead to the same few schemas again and again
+    given = list({id(schema): schema for schema in schemas if isinstance(schema, dict)}.values())
+    return given[0] if len(given) == 1 else {"anyOf": given} if given else {}
+
+
 def _unpunctuated(text: str) -> str:
     return "".join(" " if unicodedata.category(c)[0] == "P" else c for c in text)
 
 
-def _normal_string(text: str, schema: dict, rules: Mapping[str, bool]) -> str:
-    if not rules.get("punctuation", True):
-        text = " ".join(_unpunctuated(text).split())
-    words = text.split()
-    space = rules.get("space")
-    # where spaces are not compared, they cannot tell prose from an id either
-    prose = space is False or (len(words) > 1 and "\n" not in text)
-    prose = prose and "enum" not in schema and "const" not in schema
-    case = rules.get("case", not prose)
-    if space is False:
-        text = "".join(words)
-    elif space is None and prose:
-        text = " ".join(words)
-    return text if case else text.casefold()
+def _normal_string(text: str, is_prose: bool, rules: Mapping[str, bool]) -> Hashable:
+    case, space = rules.get("case"), rules.get("space")
+    if not rules.get("punctuation", True):  # what is left has no look by which code could be told
+        words = _unpunctuated(text).split()
+        text, is_prose = " ".join(words), len(words) > 1
+        case = not is_prose if case is None else case
+    elif is_prose:
+        is_prose = len(text.split()) > 1 and not prose.looks_like_code(text)
+    if space is False:  # without spaces prose cannot be told from an id
+        text, case = "".join(text.split()), bool(case)
+    elif is_prose and not (case and space):
+        words = prose.by_words(text, case is not None, bool(space))
+        return "words", words.casefold() if case is False else words
+    return "string", text.casefold() if case is False else text
 
 
 def _normal_number(value: int | float) -> Hashable:
@@ -135,7 +154,7 @@ def _normal_number(value: int | float) -> Hashable:
 
 
 class _Normal:
-    """Values of one tool's arguments in normal form."""
+    """Values of one tool's arguments in normal form. `code` says that all strings are compared exactly."""
 
     def __init__(self, root: dict, tool: str, fields: Fields, default: Mapping[str, bool]):
         self.root, self.tool, self.fields, self.default = root, tool, fields, default
@@ -144,8 +163,9 @@ class _Normal:
         own = self.fields.get(f"{self.tool}.{path}", self.fields.get(path)) if self.fields else None
         return {**self.default, **own} if own else self.default
 
-    def members(self, value: dict, schema: dict, path: str) -> Hashable:
-        properties = as_object(schema.get("properties"))
+    def members(self, value: dict, schemas: list[dict], path: str, code: bool) -> Hashable:
+        schema, described = schemas[0], [as_object(s.get("properties")) for s in schemas]
+        properties = described[0]
         required = schema.get("required") if isinstance(schema.get("required"), list) else []
         members = dict(value)
         for name, inner in properties.items():
@@ -155,42 +175,74 @@ class _Normal:
                     del members[name]
         paths = {name: f"{path}.{name}" if path else name for name in members}
         return frozenset(
-            (name, self.value(v, as_object(properties.get(name)), paths[name]))
+            (name, self.value(v, _joined(d.get(name) for d in described), paths[name], code))
             for name, v in members.items()
             if self.rules(paths[name]).get("compared", True)
         )
 
-    def value(self, value: Any, schema: dict, path: str) -> Hashable:
+    def string(self, text: str, schemas: list[dict], path: str, code: bool) -> Hashable:
+        rules = self.rules(path)
+        is_prose = rules.get("prose")
+        if is_prose is None:
+            is_prose = not code and prose.speaks_for_prose(path.rpartition(".")[2], schemas, self.tool)
+        return _normal_string(text, is_prose, rules)
+
+    def value(self, value: Any, schema: dict, path: str, code: bool) -> Hashable:
         schema = _resolved(schema, value, self.root)
         if value is None or isinstance(value, bool):
             return ("constant", value)
         if isinstance(value, (int, float)):
             return ("number", _normal_number(value))
+        schemas = list(_alternatives(schema, value, self.root))
+        code = code or (bool(path) and prose.speaks_for_code(path, schemas))
         if isinstance(value, str):
-            return ("string", _normal_string(value, schema, self.rules(path)))
+            return self.string(value, schemas, path, code)
         if isinstance(value, dict):
-            return ("object", self.members(value, schema, path))
-        inner = as_object(schema.get("items"))
-        items = [self.value(v, inner, path) for v in value]
+            return ("object", self.members(value, schemas, path, code))
+        inner = _joined(s.get("items") for s in schemas)
+        items = [self.value(v, inner, path, code) for v in value]
         if self.rules(path).get("order", schema.get("uniqueItems") is not True):
             return ("list", tuple(items))
         return ("set", frozenset(Counter(items).items()))
 
 
-def normal(
-    value: Any, schema: dict, tool: str = "", fields: Fields | None = None, exact_strings: bool = False
-) -> Hashable:
-    """A hashable normal form: two JSON values (arguments of `tool`) are interchangeable under `schema` iff
-    their normal forms are equal. With `exact_strings`, strings are compared exactly unless a rule says
-    otherwise.
+def normal_call(
+    call: Call, docs: dict[str, dict], fields: Fields | None = None, exact_strings: bool = False
+) -> tuple[str, Hashable]:
+    """The call in a hashable normal form: two calls are interchangeable under their tool's schema iff their
+    normal forms are equal. With `exact_strings`, strings are compared exactly unless a rule says otherwise.
     """
+    call, schema = without_undeclared_nulls(call, docs), parameters(call.name, docs)
     default = {"case": True, "space": True} if exact_strings else {}
-    return _Normal(schema, tool, fields or {}, default).value(value, schema, "")
+    code = prose.tool_takes_code(call.name, as_object(docs.get(call.name)).get("description"))
+    return call.name, _Normal(schema, call.name, fields or {}, default).value(
+        call.arguments, schema, "", code
+    )
 
 
-def normal_call(call: Call, docs: dict[str, dict], fields: Fields | None = None) -> tuple[str, Hashable]:
-    """The call in normal form, under its tool's schema."""
-    return call.name, normal(call.arguments, parameters(call.name, docs), call.name, fields)
+def without_undeclared_nulls(call: Call, docs: dict[str, dict]) -> Call:
+    """The call without nulls for arguments that the tool's schema lists properties but does not declare."""
+    root = parameters(call.name, docs)
+    return Call(call.name, _declared(call.arguments, root, root))
+
+
+def _declared(value: Any, schema: dict, root: dict) -> Any:
+    schema = _resolved(schema, value, root)
+    if isinstance(value, list):
+        inner = as_object(schema.get("items"))
+        return [_declared(v, inner, root) for v in value]
+    if not isinstance(value, dict):
+        return value
+    properties = schema.get("properties")
+    open_ended = schema.get("patternProperties") or isinstance(schema.get("additionalProperties"), dict)
+    closed = isinstance(properties, dict) and not open_ended
+    # Arrow gives schemas, too, the keys of all others: a property whose schema is null is not declared
+    declared = {name: inner for name, inner in as_object(properties).items() if inner is not None}
+    return {
+        name: _declared(v, as_object(declared.get(name)), root)
+        for name, v in value.items()
+        if v is not None or not closed or name in declared
+    }
 
 
 def parameters(name: str, docs: dict[str, dict]) -> dict:

@@ -68,6 +68,24 @@ def _singular(word: str) -> str:
     )
 
 
+# ---- signs, which `words` drops
+
+# C++ is not C, 5 < x is not 5 > x, and -5 is not 5
+_SIGN_CHARACTER = "+#<>=^|~@°±×÷≤≥≠≈→€£¥²³¹⁰⁴⁵⁶⁷⁸⁹\\\\"
+_SIGNED = re.compile(rf"[{_SIGN_CHARACTER}$%]|(?<![\w.])[-−]\d|\d/\d")
+_SIGNED_ANSWER = re.compile(rf"[{_SIGN_CHARACTER}]|\d/\d")  # amounts, percents and minus are read as words
+
+
+def signs(text: str, pattern: re.Pattern[str] = _SIGNED) -> list[str]:
+    """The words of `text` that hold a sign of a formula, a currency or a name such as C#."""
+    return [word.casefold().strip(".,;:!?()\"'*_") for word in text.split() if pattern.search(word)]
+
+
+def _holds(long: list[str], short: list[str]) -> bool:
+    """Whether the items of `short` follow one another in `long`."""
+    return "\n".join(["", *short, ""]) in "\n".join(["", *long, ""])
+
+
 # ---- queries
 
 
@@ -84,10 +102,10 @@ def _directions(all_words: list[str]) -> dict[str, set[str]]:
 def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -> str:
     """Why `got` asks something else than `want`, "" if it does not.
 
-    Case, accents, punctuation, plurals, stop words, repeated words and word order are ignored. Numbers,
-    quoted phrases, operators (site:, -word) and negations must be the same, and so must the words after a
-    word of direction that both use ("from Paris"). Other words may be added or left out as long as 2 *
-    common / (words of both) reaches `threshold`, but not replaced: another word may be another city.
+    Case, accents, punctuation, plurals, stop words, repeated words and word order are ignored. Numbers, signs
+    (C++, < 5), quoted phrases, operators (site:, -word) and negations must be the same, and so must the words
+    after a word of direction that both use ("from Paris"). Other words may be added or left out as long as
+    2 * common / (words of both) reaches `threshold`, but not replaced: another word may be another city.
     """
     if too_long(want, got):
         return "too few words in common"
@@ -98,6 +116,7 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
             lambda text, _: {tuple(words(q)) for q in _QUOTED.findall(text.translate(_QUOTES))},
         ),
         ("operators", lambda text, _: set(_operators(text))),
+        ("signs", lambda text, _: set(signs(text))),
         ("numbers", lambda _, all_words: {w for w in all_words if any(c.isdecimal() for c in w)}),
         ("negations", lambda _, all_words: NEGATIONS.intersection(all_words)),
     ):
@@ -193,6 +212,9 @@ def same_passage(want: str, got: str, pages: str | None) -> bool:
     if not ours or not theirs:
         return want.split() == got.split()
     long, short = (ours, theirs) if len(ours) >= len(theirs) else (theirs, ours)
+    signed = (signs(want), signs(got)) if long is ours else (signs(got), signs(want))
+    if not _holds(*signed) or (len(ours) == len(theirs) and signed[0] != signed[1]):
+        return False
     if 2 * len(short) < len(long) or f" {' '.join(short)} " not in f" {' '.join(long)} ":
         return False
     return len(theirs) <= len(ours) or pages is None or f" {' '.join(theirs)} " in f" {pages} "
@@ -269,6 +291,8 @@ def normal_answer(text: str) -> str:
 def same_answer(want: str, got: str) -> bool:
     """Whether two final answers are equal in normal form. Answers without a word must be equal."""
     if too_long(want, got):
+        return False
+    if signs(want, _SIGNED_ANSWER) != signs(got, _SIGNED_ANSWER):
         return False
     ours, theirs = normal_answer(want), normal_answer(got)
     return ours == theirs if ours and theirs else want.split() == got.split()

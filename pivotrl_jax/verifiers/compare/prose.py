@@ -1,0 +1,251 @@
+"""Which strings of a call are prose, so that they may be compared by words?
+
+Prose needs evidence: the name of the argument, its description or the tool's name must say so, and nothing
+may speak for code. Commands, code, queries of databases, patterns, paths, addresses, ids, secrets, JSON and
+dates mean something else after a change of case or of a space, so whatever is not known to be prose is exact.
+
+All text may come from a model: everything here takes linear time.
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+MAX_NAME = 200  # what is longer is nobody's name of an argument, and is not read
+
+# names of arguments that hold prose: what people say, and what people, places and works are called
+PROSE_NAMES = frozenset(
+    """
+    message msg comment note title subject summary description desc reason explanation question query
+    caption feedback remark headline greeting thought thinking prompt instruction answer reply response
+    review complaint topic keyword bio memo agenda detail purpose rationale justification announcement
+    statement sentence paragraph story goal problem request city town country continent region district
+    street place location destination origin venue section zone restaurant hotel cuisine airport station
+    company school university team task todo event reminder meeting occasion genre recipe ingredient sport
+    customer guest passenger person author artist director actor singer band song album movie film book
+    dish
+    """.split()
+)
+
+# names that say nothing by themselves: prose only where the tool's name says that it writes to people
+OPEN_NAMES = frozenset("text content body".split())
+TALKING_TOOLS = frozenset(
+    """
+    message msg email mail sms chat tweet comment note reply notify notification announce say speak post
+    translate remind reminder todo ask
+    """.split()
+)
+
+# names that forbid prose, wherever they stand in the path of an argument
+CODE_NAMES = frozenset(
+    """
+    command cmd commandline cli script code source program snippet shell bash sh zsh powershell terminal
+    console python javascript sql nosql graphql cypher sparql jql cql kql spl regex regexp re pattern
+    glob grep wildcard selector xpath css html xml json yaml toml csv markdown latex jinja template
+    expression expr formula equation predicate condition where clause filter cron schedule rule policy
+    path file filename filepath dir directory folder cwd workdir root prefix suffix extension url uri
+    link href endpoint host hostname domain ip route slug id ids uid uuid guid key token password passwd
+    pwd passphrase passcode pass pin otp secret credential auth authorization bearer seed mnemonic hash
+    sha md5 digest checksum signature cookie session date datetime time timestamp timezone serial sku
+    barcode isbn vin iban account phone zip postcode postal coordinate latitude longitude ticker symbol
+    currency locale branch commit ref revision version diff patch env environment var variable arg args
+    argv argument flag option param parameter header payload data config setting metadata schema column
+    table database db collection index class function method identifier keystroke stdin old new replace
+    replacement find needle insert login username handle
+    """.split()
+)
+
+# names of tools that forbid it: what they are given is run, written to a file or matched
+CODE_TOOLS = frozenset(
+    """
+    bash shell sh zsh powershell terminal console command cmd execute exec run eval code python
+    javascript sql nosql graphql cypher sparql jql database db regex regexp grep glob rg file filesystem
+    editor edit patch git repo repository codebase docker kubectl kubernetes http curl xpath selector
+    log warehouse bigquery postgres mysql sqlite mongo mongodb elastic elasticsearch splunk prometheus
+    redis snowflake spreadsheet table config mv cp rm ls cat touch mkdir move copy rename upload
+    download save load
+    """.split()
+)
+
+
+def _any_of(phrases: str) -> re.Pattern[str]:
+    """A search for any of the phrases, in the singular or plural; their words are joined by "-" here."""
+    found = "|".join(re.escape(phrase).replace(r"\-", "[- ]?") for phrase in phrases.split())
+    return re.compile(rf"\b(?:{found})(?:s|es)?\b", re.IGNORECASE)
+
+
+# an argument's description
+_CODE_DESCRIPTION = _any_of(
+    """
+    command command-line shell bash script source-code code program sql graphql cypher jql query-language
+    lucene elasticsearch syntax regex regexp regular-expression pattern glob wildcard selector xpath
+    expression formula path file filename directory directories folder url uri link id identifier uuid key
+    token password passphrase passcode pin secret credential hash json xml yaml html css csv base64 date
+    timestamp iso-8601 cron branch commit exact exactly verbatim case-sensitive case-matter
+    """
+)
+# a tool's description, which says many other things as well
+_CODE_TOOL_DESCRIPTION = _any_of(
+    """
+    command shell bash script code python sql graphql cypher jql query-language lucene elasticsearch regex
+    regexp regular-expression glob grep xpath
+    """
+)
+_PROSE_DESCRIPTION = _any_of(
+    """
+    message comment note question sentence natural-language plain-english plain-language free-text
+    free-form-text human-readable reason explanation summary summaries title subject-line full-name
+    name-of-the-person name-of-a-person name-of-the-customer name-of-the-guest name-of-the-city
+    """
+)
+MAX_DESCRIPTION = 5_000  # characters of a description that are read
+
+# facets of a schema that make a string exact, whatever its name
+_EXACT_FACETS = ("enum", "const", "format", "pattern", "contentMediaType", "contentEncoding", "writeOnly")
+
+_NAME_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+
+
+@functools.lru_cache(maxsize=4096)  # all rollouts of a set share their tools
+def name_words(name: str) -> frozenset[str]:
+    """The words of an identifier in lower case, plurals also in the singular: searchQueries -> query."""
+    found = set()
+    for word in _NAME_WORD.findall(name):
+        word = word.lower()
+        found.add(word)
+        if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+            found.add(word[:-3] + "y" if word.endswith("ies") else word[:-1])
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _says(phrases: re.Pattern[str], text: str) -> bool:
+    return bool(phrases.search(text))
+
+
+def _texts(schema: dict, *facets: str) -> Iterable[str]:
+    for facet in facets:
+        value = schema.get(facet)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                yield text[:MAX_DESCRIPTION]
+
+
+def tool_takes_code(name: str, description: Any = "") -> bool:
+    """Whether a tool runs, edits or matches what it is given, so that none of its strings is prose."""
+    return bool(
+        CODE_TOOLS & name_words(name[:MAX_NAME])
+        or (isinstance(description, str) and _says(_CODE_TOOL_DESCRIPTION, description[:MAX_DESCRIPTION]))
+    )
+
+
+def speaks_for_code(path: str, schemas: Sequence[dict]) -> bool:
+    """Whether the names on the way to an argument, or a schema that it may satisfy, speak for code."""
+    if len(path) > MAX_NAME or CODE_NAMES & name_words(path):
+        return True
+    for schema in schemas:
+        if any(schema.get(facet) not in (None, False) for facet in _EXACT_FACETS):
+            return True
+        if any(_says(_CODE_DESCRIPTION, text) for text in _texts(schema, "description")):
+            return True
+        if any(CODE_NAMES & name_words(text) for text in _texts(schema, "title")):
+            return True
+        if any(looks_like_code(text) for text in _texts(schema, "examples", "example", "default")):
+            return True
+    return False
+
+
+def speaks_for_prose(name: str, schemas: Sequence[dict], tool: str) -> bool:
+    """Whether an argument's name, its tool's name or a description speaks for prose."""
+    words = name_words(name[:MAX_NAME])
+    if words & PROSE_NAMES or (words & OPEN_NAMES and name_words(tool[:MAX_NAME]) & TALKING_TOOLS):
+        return True
+    return any(_says(_PROSE_DESCRIPTION, t) for schema in schemas for t in _texts(schema, "description"))
+
+
+# ---- the look of a value
+
+_QUOTES = str.maketrans({c: '"' for c in "“”„‟"} | {c: "'" for c in "‘’‛"})
+
+_CODE_LOOK = re.compile(
+    r"[{}\[\]<>=|\\`^~;&*]"  # what prose does without
+    r"|[^\S \u00a0]"  # tabs, line breaks
+    r"|(?:^| )\w - "  # x - y
+    r"|(?:^| )(?:-{1,2}\w|[./~!%+]\S|'|[#+%/$] )"  # options, paths, operators that stand alone, quoted words
+    r"|\w[(.:,+?!/][^\W\d_]"  # f(x), File.txt, status:open, a,b, a/b
+    r"|[^\W\d_]/|/[^\W\d_]|\(\)|::|\$(?!\d)|%[^\W\d_]|\+(?:\s|$)"
+)
+_STATEMENT = re.compile(
+    r"(?:select\b.*\bfrom|insert into|update\b.*\bset|delete from|(?:create|drop|alter|truncate) "
+    r"(?:or |temp|unique |table|database|index|view|schema|user|role|function|trigger|column|type)|"
+    r"with \w+ as|explain select|show (?:tables|databases|columns|create)|grant\b.*\bto|"
+    r"revoke\b.*\bfrom|merge into|replace into|match\b.*\breturn)\b",
+    re.IGNORECASE,
+)
+_CODE_START = re.compile(
+    r"(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|TRUNCATE|GRANT|REVOKE|SHOW|USE|CALL|EXEC|EXECUTE|PRAGMA|BEGIN|"
+    r"MATCH|MERGE|FIND|LOOKUP|GET|PUT|POST|PATCH|HEAD|EXPLAIN|DESCRIBE|VACUUM"
+    r"|import|def|lambda|const|elif|from \S+ import"
+    r"|ls|cd|cat|grep|rg|sed|awk|git|sudo|chmod|chown|rm|mv|cp|mkdir|rmdir|touch|tar|zip|unzip|curl|wget|ssh|scp|"
+    r"rsync|kubectl|docker|npm|npx|yarn|pip|apt|apt-get|brew|export|echo|printf|xargs|kill|ps|df|du|ln|env|bash|sh)"
+    r"(?: |$)"
+)
+_OPERATORS = re.compile(r"(?:^| )(?:AND|OR|NOT|XOR|NEAR|JOIN|LIKE|WHERE|FROM|BY)(?: |$)")
+_SECRET = re.compile(
+    r"\b(?:password|passphrase|passcode|passwd|pwd|secret|token|bearer|api key)\b", re.IGNORECASE
+)
+
+
+def is_statement(text: str) -> bool:
+    """Whether a text reads as a statement of SQL or Cypher."""
+    return bool(_STATEMENT.match(text))
+
+
+def looks_like_code(text: str) -> bool:
+    """Whether a text must be compared exactly by its look, even in an argument that holds prose.
+
+    Signs, options, paths, calls, operators in capitals, statements of SQL, well-known commands, and words
+    such as "password" decide; a single double quote without its partner does too.
+    """
+    text = text.translate(_QUOTES).strip(" ")
+    if _CODE_LOOK.search(text) or _CODE_START.match(text) or _SECRET.search(text):
+        return True
+    if is_statement(text) or text.count('"') % 2:
+        return True
+    return bool(_OPERATORS.search(text)) and not text.isupper()
+
+
+# ---- prose by words
+
+# a word, with the punctuation around it; an apostrophe or a hyphen may stand inside
+_PLAIN_WORD = re.compile(r"\(*[^\W\d_]+(?:['-][^\W\d_]+)*'?[).,!?:…]*")
+_CAMEL = re.compile(r"[a-zß-öø-ÿ][A-ZÀ-ÖØ-Þ]")
+
+
+def _folded(text: str) -> str:
+    """Prose with its plain words in lower case; iPhone, W123 and #x stay as they are."""
+    tokens = re.split("( +)", text)
+    return "".join(
+        token.casefold() if _PLAIN_WORD.fullmatch(token) and not _CAMEL.search(token) else token
+        for token in tokens
+    )
+
+
+def by_words(text: str, case: bool = False, space: bool = False) -> str:
+    """Prose in a form that is equal for two texts of the same words in the same order.
+
+    Forgiven are the case of plain words (unless `case`), runs of spaces (unless `space`), typographic
+    quotation marks and one full stop at the end. What stands in double quotes is kept as it is.
+    """
+    text = unicodedata.normalize("NFC", text.translate(_QUOTES).replace("\u00a0", " "))
+    parts = text.split('"')
+    for i in range(0, len(parts), 2):  # every second part is quoted
+        if not space:
+            parts[i] = re.sub(" +", " ", parts[i])
+        if not case:
+            parts[i] = _folded(parts[i])
+    text = '"'.join(parts)
+    text = text if space else text.strip(" ")
+    return text[:-1] if re.search(r"[\w)\"]\.$", text) else text
