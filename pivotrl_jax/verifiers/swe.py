@@ -44,7 +44,8 @@ from pivotrl_jax.verifiers.compare.edits import (
     compare_replacement,
     compare_text,
 )
-from pivotrl_jax.verifiers.compare.paths import same_lines, same_path
+from pivotrl_jax.verifiers.compare.operands import Directories, same_file
+from pivotrl_jax.verifiers.compare.paths import known_directory, same_lines
 
 NAME = "swe"
 
@@ -64,13 +65,12 @@ class Rules:
     """What a case asks for, and the candidate's tools and history."""
 
     layers: frozenset[str]
-    threshold: float
     docs: Mapping[str, dict]
     messages: list[Message]
 
 
 def read_rules(candidate: Candidate) -> Rules:
-    """The rules of a candidate's case. Raises InputError for an unknown level or an unusable similarity."""
+    """The rules of a candidate's case. Raises InputError for an unknown level and for a similarity."""
     case, config = candidate.case, coding_tools.read_config(candidate.case)
     layers = LEVELS["all"]
     if not config.enable_target_match:
@@ -81,10 +81,11 @@ def read_rules(candidate: Candidate) -> Rules:
         if not isinstance(case["level"], str) or case["level"] not in LEVELS:
             raise InputError(f'"level" of the case is {show(case["level"])}; want one of {", ".join(LEVELS)}')
         layers = LEVELS[case["level"]]
-    threshold = case.get("similarity", config.similarity_full_credit)
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        raise InputError(f'"similarity" of the case is {show(threshold)}; want a number from 0 to 1')
-    return Rules(layers, threshold, function_docs(candidate.tools), candidate.messages)
+    if "similarity" in case:
+        raise InputError(
+            'the case has "similarity", but swe compares texts exactly; leave it out, or use swe:nemo_gym'
+        )
+    return Rules(layers, function_docs(candidate.tools), candidate.messages)
 
 
 def _no(reason: str, said: str) -> Verdict:
@@ -120,7 +121,7 @@ def _compare_schema(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdi
     return None
 
 
-def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
+def _compare_file(gold: Operation, actual: Operation, messages: list[Message]) -> Verdict | None:
     if gold.kind != actual.kind:
         return _no("operation", f"to {show(actual.kind)}, want to {show(gold.kind)}")
     if actual.problem and not gold.problem:
@@ -134,7 +135,8 @@ def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
         paths = [path or "." for path in paths]
     if paths[0] is not None and paths[1] is None:
         return _no("incomplete", "no file is named")
-    if paths[0] != paths[1] and not (paths[0] is not None and same_path(*paths)):
+    where = Directories(known_directory(messages)) if paths[0] != paths[1] else Directories()
+    if paths[0] != paths[1] and not (paths[0] is not None and same_file(*paths, where, reads=True)):
         return _no("file", f"{show(paths[1])}, want {show(paths[0])}")
     return None
 
@@ -153,20 +155,25 @@ def _compare_target(gold: Operation, actual: Operation, rules: Rules) -> Verdict
     if not (actual.command or "").strip() and gold.command.strip():
         return _no("incomplete", "no command")
     both = [(operation.command or "", operation.workdir) for operation in (gold, actual)]
-    return bash.compare(*both, rules.messages, "arguments" in rules.layers, rules.threshold)
+    return bash.compare(*both, rules.messages, "arguments" in rules.layers)
 
 
-def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verdict | None:
+def _compare_texts(gold: Operation, actual: Operation) -> Verdict | None:
     for what in ("old", "new"):
         want, got = getattr(gold, what), getattr(actual, what)
         if (want is None) != (got is None):
             return _no("incomplete" if got is None else "arguments", f"the {what} text is {show(got)}")
     if gold.kind == "patch":
-        return compare_patch(gold.new or "", actual.new or "", threshold)
+        return compare_patch(gold.new or "", actual.new or "")
     if gold.old is not None:
-        return compare_replacement((gold.old, gold.new or ""), (actual.old, actual.new or ""), threshold)
-    compare = compare_lines if gold.kind == "lines" else compare_text
-    return compare(gold.new, actual.new, threshold) if gold.new is not None else None
+        return compare_replacement((gold.old, gold.new or ""), (actual.old, actual.new or ""))
+    if gold.new is None:
+        return None
+    return (
+        compare_lines(gold.new, actual.new)
+        if gold.kind == "lines"
+        else compare_text(gold.new, actual.new, gold.path or "")
+    )
 
 
 def _given(rest: dict) -> dict:
@@ -193,14 +200,14 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
             return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
     verdict = _compare_schema(gold, actual, rules.docs) if rules.layers else None
     if verdict is None and "file" in rules.layers:
-        verdict = _compare_file(want, got)
+        verdict = _compare_file(want, got, rules.messages)
     if verdict is None and "target" in rules.layers:
         verdict = _compare_target(want, got, rules)
     if verdict is not None or "arguments" not in rules.layers or want.family in WORDS:
         return verdict
     if want.kind != got.kind:
         return _no("operation", f"to {show(got.kind)}, want to {show(want.kind)}")
-    verdict = _compare_texts(want, got, rules.threshold)
+    verdict = _compare_texts(want, got)
     return verdict or _compare_rest(gold, (want.rest, got.rest), rules.docs)
 
 
@@ -254,4 +261,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "1", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "2", verify, read_case),)

@@ -17,6 +17,7 @@ from pivotrl_jax.verifiers.common import problem, show
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
+from pivotrl_jax.verifiers.compare.shell import MAX_CHARS
 
 OPEN_SIMILARITY = 0.5  # of two texts; below it no judge is asked
 MAX_SIMILARITY_CHARS = 50_000  # of both texts together: a tenth of a second
@@ -57,8 +58,8 @@ def compare_typed(gold: str, actual: str) -> Verdict:
     if gold.endswith("\n") != actual.endswith("\n"):
         missing = "is missing" if gold.endswith("\n") else "is not in the demonstration"
         return Verdict(0.0, "enter", f"the last Enter {missing}")
-    if max(len(gold), len(actual)) > keystrokes.MAX_CHARS:
-        return Verdict(0.0, "too_long", f"more than {keystrokes.MAX_CHARS} characters, and not equal")
+    if max(len(gold), len(actual)) > MAX_CHARS:
+        return Verdict(0.0, "too_long", f"more than {MAX_CHARS} characters, and not equal")
     contradiction = keystrokes.contradiction(gold, actual)
     if contradiction:
         return Verdict(0.0, "arguments", show(contradiction))

@@ -33,7 +33,6 @@ from pivotrl_jax.chat.actions import parse_action
 from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Call, InputError
 from pivotrl_jax.verifiers import get
-from pivotrl_jax.verifiers.compare.shell import commands
 
 STRICT, NEMO = get("swe"), get("swe", "nemo_gym")
 CONFORMANCE = SHARED / "conformance/nemo_gym/swe_pivot.jsonl"

@@ -3,19 +3,17 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pivotrl_jax.records import Message
 
-COVERED = 0.8  # share of the demonstrated lines that must be viewed
 SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/sys"}
 
 
 SYSTEM |= {"/tmp", "/usr", "/var"}
 
 
-MARGIN = 50  # surplus lines that may be viewed, or as many as were demonstrated if those are more
+MARGIN = 10  # surplus lines that may be viewed before a range without an end
 
 
 def normal_path(path: str) -> str:
@@ -39,27 +37,44 @@ def same_path(gold: str, actual: str) -> bool:
     )
 
 
-def is_workplace(directory: str, named: Iterable[str], messages: list[Message]) -> bool:
-    """Whether `directory` is most likely where the agent works: it holds one of the `named` paths, or
-    occurs in the history. Without a history, any directory that is not the system's counts.
+_SAYS_DIRECTORY = re.compile(r"[Cc]urrent (?:working )?directory(?: is)?:? *[`'\"]?(/[\w./+@-]*)")
+_CHANGES = re.compile(r"\s*cd +([^\s;&|<>\"'$`(){}*?\\]+) *(?:&&|;|\n|$)")
+
+
+def _texts(messages: list[Message], roles: tuple[str, ...]) -> list[str]:
+    return [str(m.get("content")) for m in messages if m.get("role") in roles and m.get("content")]
+
+
+def known_directory(messages: list[Message]) -> str | None:
+    """The directory in which the agent's next command runs, if the history tells: as its environment last
+    said ("Current directory: /w"), or else the only one that its commands changed to.
     """
+    for text in reversed(_texts(messages, ("tool", "user"))):
+        said = _SAYS_DIRECTORY.findall(text)
+        if said:
+            return normal_path(said[-1].rstrip("."))
+    changed = set()
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            arguments = call["function"]["arguments"]
+            given = arguments.get("command", arguments.get("cmd")) if isinstance(arguments, dict) else None
+            match = _CHANGES.match(given) if isinstance(given, str) else None
+            if match:
+                changed.add(normal_path(match[1]))
+    return changed.pop() if len(changed) == 1 and next(iter(changed)).startswith("/") else None
+
+
+def is_workplace(directory: str, messages: list[Message]) -> bool:
+    """Whether the history says that the agent works in `directory`: see `known_directory`; or, where that
+    is not known, whether the system or the user names the directory."""
     path = normal_path(directory)
     if path == "." or not path.startswith("/"):
         return path == "."
-    if path in SYSTEM or len(path) > 4096:  # longer than systems allow
-        return False
-    if any(word.startswith(path + "/") for word in named):
-        return True
-    texts = (
-        part
-        for message in messages
-        for part in (
-            message.get("content"),
-            *(call["function"]["arguments"] for call in message.get("tool_calls") or []),
-        )
-    )
-    whole = re.compile(re.escape(path) + r"(?![\w-]|\.\w)")
-    return not messages or any(whole.search(str(text)) for text in texts)
+    known = known_directory(messages)
+    if known is not None or path in SYSTEM or len(path) > 4096:  # longer than systems allow
+        return known == path
+    whole = re.compile(re.escape(path) + r"/?(?![\w/-]|\.\w)")
+    return any(whole.search(text) for text in _texts(messages, ("system", "user")))
 
 
 class Lines(NamedTuple):
@@ -101,9 +116,10 @@ def as_lines(value: Any) -> Lines | None:
 
 
 def same_lines(gold: Lines, actual: Lines) -> bool:
-    """Whether `actual` shows nearly all that `gold` shows, and not much else."""
+    """Whether `actual` shows all that `gold` shows, and at most as many lines again."""
+    if actual.first > gold.first:
+        return False
     if gold.last is None or actual.last is None:
-        return gold.last == actual.last and abs(gold.first - actual.first) <= MARGIN // 5
+        return gold.last == actual.last and gold.first - actual.first <= MARGIN
     wanted, found = (lines.last - lines.first + 1 for lines in (gold, actual))
-    both = min(gold.last, actual.last) - max(gold.first, actual.first) + 1
-    return both >= COVERED * wanted and found - both <= max(MARGIN, wanted)
+    return actual.last >= gold.last and found <= 2 * wanted
