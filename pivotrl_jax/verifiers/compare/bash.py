@@ -59,14 +59,14 @@ def _cut(pipeline: Pipeline) -> Pipeline:
     return pipeline[:-1] if last.name == "cat" and not last.words and pipeline[-2].name == "git" else pipeline
 
 
-def _pipelines(steps: tuple[Step, ...]) -> list[Pipeline]:
+def _pipelines(steps: tuple[Step, ...], is_list: bool) -> list[Pipeline]:
     found: list[Pipeline] = []
     for step in steps:
         if step.joined in ("|", "|&") and found:
             found[-1].append(step)
         else:
             found.append([step])
-    return [*found[:-1], _cut(found[-1])] if found else []
+    return [*found[:-1], _cut(found[-1])] if found and is_list else found
 
 
 def _without_cd(found: Script, workdir: str | None) -> tuple[str | None, str, Script]:
@@ -187,23 +187,21 @@ def _view(pipeline: Pipeline) -> tuple | None:
     return shown([(step.name, step.words) for step in pipeline]) if plain else None
 
 
-def _compare_view(gold: tuple, actual: tuple, where: Directories) -> Verdict | None:
-    if not same_file(gold[0], actual[0], where, reads=True):
-        return no("operands", f"shows {show(actual[0])}, want {show(gold[0])}")
-    if gold[1] != actual[1]:
-        return no("range", f"shows lines {show(tuple(actual[1]))}, want {show(tuple(gold[1]))}")
-    return None
+Views = list[tuple | None]  # for each pair of pipelines: what both show, or None
 
 
-def _compare_shape(gold: list[Pipeline], actual: list[Pipeline]) -> Verdict | None:
+def _views(gold: list[Pipeline], actual: list[Pipeline]) -> Views:
+    pairs = ((_view(want), _view(got)) for want, got in zip(gold, actual))
+    return [pair if all(pair) else None for pair in pairs]
+
+
+def _compare_shape(gold: list[Pipeline], actual: list[Pipeline], views: Views) -> Verdict | None:
     """Compare which programs run, and what joins them. Two views may be other programs."""
-    same = len(gold) == len(actual)
-    views = [same and bool(_view(gold[i]) and _view(actual[i])) for i in range(len(gold))]
     names, joins = [], []
     for pipelines in (gold, actual):
-        steps = [p[:1] if same and views[i] else p for i, p in enumerate(pipelines)]
-        names.append([name_of(step) for i, p in enumerate(steps) for step in p if not (same and views[i])])
-        joins.append([step.joined for p in steps for step in p])
+        viewed = [i < len(views) and views[i] is not None for i in range(len(pipelines))]
+        names.append([name_of(step) for p, is_view in zip(pipelines, viewed) if not is_view for step in p])
+        joins.append([s.joined for p, is_view in zip(pipelines, viewed) for s in (p[:1] if is_view else p)])
     if names[0] != names[1]:
         return no("head", f"runs {show(names[1])}, want {show(names[0])}")
     if joins[0] != joins[1]:
@@ -211,21 +209,12 @@ def _compare_shape(gold: list[Pipeline], actual: list[Pipeline]) -> Verdict | No
     return None
 
 
-def _compare_pipelines(
-    gold: list[Pipeline], actual: list[Pipeline], where: Directories, arguments: bool
-) -> Verdict | None:
-    for want, got in zip(gold, actual):
-        views = _view(want), _view(got)
-        if all(views):
-            verdict = _compare_view(*views, where)
-            if verdict is not None and (arguments or verdict.reason == "range"):
-                return verdict
-            continue
-        for i, (one, other) in enumerate(zip(want, got)):
-            last = i == len(want) - 1
-            verdict = _compare_step(one, other, where, last) if arguments or one.name == "cd" else None
-            if verdict is not None:
-                return verdict
+def _compare_views(views: Views, where: Directories, arguments: bool) -> Verdict | None:
+    for want, got in filter(None, views):
+        if arguments and not same_file(want[0], got[0], where, reads=True):
+            return no("operands", f"shows {show(got[0])}, want {show(want[0])}")
+        if want[1] != got[1]:
+            return no("range", f"shows lines {show(tuple(got[1]))}, want {show(tuple(want[1]))}")
     return None
 
 
@@ -247,13 +236,24 @@ def compare(
         return no("unreadable", f"the {which} command cannot be followed and is not the same text")
     if not scripts[1].steps:
         return no("incomplete", "no command")
+    is_list = all(found.is_list for found in scripts)
     moved = [_without_cd(found, workdir) for found, (_, workdir) in zip(scripts, (gold, actual))]
     where = _directories(moved[0][:2], moved[1][:2], messages)
-    both = [_pipelines(found.steps) for _, _, found in moved]
-    verdict = _compare_shape(*both)
+    both = [_pipelines(found.steps, is_list) for _, _, found in moved]
+    views = _views(*both) if is_list and len(both[0]) == len(both[1]) else []
+    verdict = _compare_shape(*both, views)
     if verdict is None and moved[0][2].end != moved[1][2].end:  # left to run in the background
         verdict = no("operators", f"ends in {show(moved[1][2].end)}, want {show(moved[0][2].end)}")
     if verdict is not None or isinstance(where, Verdict):
         return verdict or where
+    if where.apart is not None and not arguments:
+        return no("head", f"runs in {show(where.apart[1])}, want {show(where.apart[0])}")
     moves = any(step.name in ("cd", "pushd", "popd") for _, _, found in moved for step in found.steps[:-1])
-    return _compare_pipelines(*both, where._replace(moves=where.moves or moves), arguments)
+    where = where._replace(moves=moves)
+    verdict = _compare_views(views, where, arguments)
+    for i, (wanted, found) in enumerate(zip(*both)):
+        viewed = i < len(views) and views[i] is not None
+        for want, got in zip(wanted, found):
+            if verdict is None and not viewed and (arguments or want.name == "cd"):
+                verdict = _compare_step(want, got, where, is_list and want is wanted[-1])
+    return verdict

@@ -143,8 +143,6 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
             at += found[1]
         else:
             operands.append(word)
-    if name in ("egrep", "fgrep"):
-        flags.append(("E" if name == "egrep" else "F", ""))
     given = Counter(flag for flag, _ in flags)
     if any(count > 1 and flag not in _DEGREES for flag, count in given.items()):
         return None

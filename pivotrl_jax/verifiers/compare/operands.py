@@ -15,7 +15,7 @@ from pivotrl_jax.verifiers.compare.steps import Step
 # commands that only read, and others -> the index of the first operand that names a file
 READS = {
     **dict.fromkeys("ls cat head tail nl wc du df sort uniq cut tree diff file stat find".split(), 0),
-    **dict.fromkeys("grep egrep fgrep rg sed".split(), 1),
+    **dict.fromkeys("grep rg sed".split(), 1),
 }
 _RUNS = {"pytest", "python", "cd"}  # files that these name are found as those of READS
 _FILES = {
@@ -117,7 +117,7 @@ def _sorted(step: Step, is_shown: bool) -> Sorted | None:
         return None
     flags, operands = found
     letters = {flag for flag, _ in flags}
-    recursive = step.name in ("grep", "egrep", "fgrep") and letters & {"r", "R"}
+    recursive = step.name == "grep" and letters & {"r", "R"}
     needed = _first_file(step.name, letters) if recursive else _HERE.get(step.name)
     if needed is not None and len(operands) == needed:
         operands = (*operands, ".")
@@ -193,5 +193,7 @@ def _compare_python(gold: Step, actual: Step, where: Directories) -> Verdict | N
             return no("operands", f"runs {show(actual.words[1].text)}, want {show(gold.words[1].text)}")
         words = [step.words[2:] for step in (gold, actual)]
     forms = [tuple(word.form for word in rest) for rest in words]
+    if all(any(r.operator == "<<" for r in step.redirects) for step in (gold, actual)):
+        forms = [() if rest == ("-",) else rest for rest in forms]  # reads its program there by default
     script = not any(codes) and len(forms[0]) > 0 and forms[0][0][:1] != "-"
     return _compare_operands(*forms, range(int(script)), where, gold)

@@ -25,16 +25,16 @@ def same_path(gold: str, actual: str) -> bool:
     """Whether both can name one file: equal, or one is absolute and ends in the other.
 
     /w/proj/foo.py is foo.py and proj/foo.py, and neither /w/vendor/proj/foo.py nor Foo.py. Two relative
-    paths are relative to the same directory.
+    paths are relative to the same directory, which is none of the system's: passwd is not /etc/passwd.
     """
     paths = normal_path(gold), normal_path(actual)
     if paths[0] == paths[1]:
         return True
     absolute = [path for path in paths if path.startswith(("/", "~"))]
     relative = [path for path in paths if not path.startswith(("/", "~"))]
-    return (
-        len(absolute) == len(relative) == 1 and relative[0] != "" and absolute[0].endswith("/" + relative[0])
-    )
+    if not (len(absolute) == len(relative) == 1 and relative[0] and absolute[0].endswith("/" + relative[0])):
+        return False
+    return (absolute[0][: -len(relative[0]) - 1] or "/") not in SYSTEM
 
 
 _SAYS_DIRECTORY = re.compile(r"[Cc]urrent (?:working )?directory(?: is)?:? *[`'\"]?(/[\w./+@-]*)")

@@ -108,6 +108,7 @@ class _Reader:
         self.items: list[Item] = []
         self.words: list[Word] = []
         self.redirects: list[Redirect] = []
+        self.named = False  # whether the command's name was read
         self.pending = ""  # a redirection whose target comes next
         # here-documents of this command and of this line: (index in redirects, operator, delimiter, quoted)
         self.announced: list[tuple[int, str, str, bool]] = []
@@ -140,9 +141,8 @@ class _Reader:
         form, source = "".join(self.forms), self.text[self.began : end]
         # quotes in [a'-'z] or {a','b} decide what is meant, and a quoted NAME= or `if` is no longer one
         name = _NAME.match(form)
-        hidden = not self.bare and (
-            self.brackets or form in RESERVED or (name and not source.startswith(name[0]))
-        )
+        disguised = form in RESERVED or (name and not source.startswith(name[0]))
+        hidden = not self.bare and (self.brackets or (disguised and not self.named))
         pattern = bool(self.words) and self.words[0].form == "[[" and not self.bare
         if hidden or pattern:
             form = "quoted " + source
@@ -159,6 +159,7 @@ class _Reader:
             self.redirects.append(Redirect(self.pending, word))
         else:
             self.words.append(word)
+            self.named = self.named or not (_NAME.match(form) or form in LEADING)
         self.pending = ""
 
     # ---- commands
@@ -169,7 +170,7 @@ class _Reader:
         if self.words or self.redirects:
             self.documents += [(len(self.items), document) for document in self.announced]
             self.items.append(Command(tuple(self.words), tuple(self.redirects)))
-        self.words, self.redirects, self.announced = [], [], []
+        self.words, self.redirects, self.announced, self.named = [], [], [], False
 
     def redirect(self, start: int, operator: str) -> None:
         number = ""

@@ -21,6 +21,7 @@ _DISPLAY = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PAGER", "GIT_PAGER",
 _DISPLAY |= {"PY_COLORS", "FORCE_COLOR", "CLICOLOR", "PIP_DISABLE_PIP_VERSION_CHECK"}
 _BIN = re.compile(r"/(?:usr/(?:local/)?)?bin/([\w.+-]+)")
 _SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "node"}
+_GREPS = {"egrep": Word("-E", "-E", True), "fgrep": Word("-F", "-F", True)}
 _MODULES = {"pytest", "pip"}
 _TIME_LIMIT = re.compile(r"\d{1,6}(?:\.\d{1,3})?[smh]?")
 _JOINS = {
@@ -34,6 +35,9 @@ _JOINS = {
     ";;",
     *shell.LEADING,
 }  # an end of line after these says nothing
+
+
+_BLOCKS = {*shell.CLOSING, "exec", "case"}
 
 
 class Step(NamedTuple):
@@ -51,6 +55,12 @@ class Script(NamedTuple):
 
     steps: tuple[Step, ...]
     end: str  # what follows the last command: "" or "&", ")"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a mere list of pipelines, so that one sees where each output goes. Without loops,
+        conditions, functions, sub-shells and `exec`."""
+        return not any("(" in s.joined or ")" in s.joined or s.name in _BLOCKS for s in self.steps)
 
 
 def program(word: Word) -> str:
@@ -89,6 +99,8 @@ def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> St
             arguments = arguments[1:]
         if len(arguments) > 1 and arguments[0].form == "-m" and arguments[1].form in _MODULES:
             name, arguments = arguments[1].form, arguments[2:]
+    if name in _GREPS and arguments:
+        name, arguments = "grep", [_GREPS[name], *arguments]
     if name == "git":
         while arguments and arguments[0].form in ("--no-pager", "--no-color"):
             arguments = arguments[1:]
