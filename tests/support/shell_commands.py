@@ -4,10 +4,36 @@ import dataclasses
 import random
 import string
 
-LITERALS = ["a", "src/a.py", "x y", "don't", '"', "$HOME", "a*b", "#1", "a;b", "back\\slash", "", "1", "-", "ü", "`"]
+LITERALS = [
+    "a",
+    "src/a.py",
+    "x y",
+    "don't",
+    '"',
+    "$HOME",
+    "a*b",
+    "#1",
+    "a;b",
+    "back\\slash",
+    "",
+    "1",
+    "-",
+    "ü",
+    "`",
+]
 LITERALS += ["{a,b}", "[x]", "~", "!a", "key=value", "if", "two\nlines", "\ttab", "a$", "|", "&&", "^", "%d"]
-EXPANSIONS = ['"$x"', "$x", "'$'\"$x\"", '"$(ls "$x" | wc -l)"', "$(date)", "`pwd`", '"${x:-b}"', "*.py", "$((1+2))"]
-NAMES = ["make", "cat", "rm", "echo", "cp", "mytool", "python", "git", "docker"]
+EXPANSIONS = [
+    '"$x"',
+    "$x",
+    "'$'\"$x\"",
+    '"$(ls "$x" | wc -l)"',
+    "$(date)",
+    "`pwd`",
+    '"${x:-b}"',
+    "*.py",
+    "$((1+2))",
+]
+NAMES = ["make", "cat", "rm", "echo", "cp", "mytool", "node", "git", "docker"]
 JOINS = [" && ", " || ", "; ", " | ", " & "]
 REDIRECTS = [">", ">>", "<", "2>", "2>&"]
 

@@ -226,7 +226,7 @@ def compare(
     Without `arguments`, only the names of commands, what joins them, their directory and the lines that
     they show are compared.
     """
-    if gold[0].strip() == actual[0].strip() and gold[1] == actual[1]:
+    if gold[0].strip("\n") == actual[0].strip("\n") and gold[1] == actual[1]:
         return None
     if _EDIT.match(gold[0]):
         return _compare_edit(gold[0], actual[0])

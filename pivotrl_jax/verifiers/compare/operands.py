@@ -131,13 +131,13 @@ def _compare_operands(
 ) -> Verdict | None:
     """Compare words one by one; those whose index is in `files` name files. `step` is the gold's."""
     name, reads = name_of(step), only_reads(step) or step.name in _RUNS
+    if where.apart is not None and not (files and only_reads(step) and files.start < len(gold)):
+        return no("head", f"{name} runs in {show(where.apart[1])}, want {show(where.apart[0])}")
     if len(gold) != len(actual):
         return no("operands", f"{name} of {show(actual)}, want {show(gold)}")
     for i, (want, got) in enumerate(zip(gold, actual)):
         if not (same_file(want, got, where, reads) if i in files else want == got):
             return no("operands", f"{name}: {show(got)}, want {show(want)}")
-    if where.apart is not None and not (files and only_reads(step) and files.start < len(gold)):
-        return no("head", f"{name} runs in {show(where.apart[1])}, want {show(where.apart[0])}")
     return None
 
 

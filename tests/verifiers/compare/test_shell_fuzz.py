@@ -35,7 +35,18 @@ def test_a_command_equals_its_spellings_and_no_other_command():
 
 def test_random_texts_are_read_or_equal_only_themselves():
     rng = random.Random(8)
-    pieces = [*"ab -/.'\"\\$`(){}<>|&;#!*\n0~[]=", "EOF", "<<EOF", "$(", "${", "case ", "do ", "\n", "&&", "2>&1"]
+    pieces = [
+        *"ab -/.'\"\\$`(){}<>|&;#!*\n0~[]=",
+        "EOF",
+        "<<EOF",
+        "$(",
+        "${",
+        "case ",
+        "do ",
+        "\n",
+        "&&",
+        "2>&1",
+    ]
     for _ in range(CASES):
         text = "".join(rng.choices(pieces, k=rng.randrange(30)))
         other = text[: rng.randrange(len(text) + 1)] + rng.choice(pieces)
