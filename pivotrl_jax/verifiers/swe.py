@@ -14,16 +14,18 @@ The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known 
 tool may stand for the demonstrated one if it is of the same family and, where tools are declared, declared.
 Other tools, and turns that only talk, are compared as tool_call does.
 
-Accepted: foo.py for /w/proj/foo.py; a view of a few lines more or less; an edit with more or fewer lines
-of context; `python3` for `python`, NAME=value before a command, and more in compare/bash.py. Rejected, by
-reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is missing), "count"
-(surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head", "operators",
-"operands", "flags", "no_op" (an edit that changes nothing), "old_text", "new_text", "change", "content",
-"arguments".
+Accepted: foo.py for /w/proj/foo.py; a view of some lines more; an edit with more or fewer lines of context;
+other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else must be
+equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
 
-`case["similarity"]` is the least similarity of texts (0.8). Three of NeMo Gym's options in `case["config"]`
-are read: `enable_target_match` and `enable_argument_similarity` switch levels, and `similarity_full_credit`
-is the least similarity where the case gives none.
+Rejected, by reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is
+missing), "count" (surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head"
+(other programs), "operators", "operands", "flags", "redirect", "heredoc", "variables", "unreadable" (a
+command that cannot be followed and is not the same text), "no_op" (an edit that changes nothing),
+"old_text", "new_text", "content", "indentation", "patch", "arguments".
+
+Two of NeMo Gym's options in `case["config"]` are read: `enable_target_match` and
+`enable_argument_similarity` switch levels.
 """
 
 import dataclasses

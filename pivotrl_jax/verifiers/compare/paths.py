@@ -18,7 +18,7 @@ MARGIN = 10  # surplus lines that may be viewed before a range without an end
 
 def normal_path(path: str) -> str:
     """The path without `./`, `//`, `a/..` and a final slash."""
-    return posixpath.normpath(path.strip()) if path.strip() else ""
+    return posixpath.normpath(path) if path else ""
 
 
 def same_path(gold: str, actual: str) -> bool:

@@ -125,10 +125,10 @@ def script(text: str, depth: int = 0) -> Script | None:
     joins: list[str] = []
     for item in items:
         if isinstance(item, str):
-            operator = ";" if item in (shell.NEWLINE, shell.NO_ENTER) else item
+            ends_line = item in (shell.NEWLINE, shell.NO_ENTER)
             said = joins[-1] in _JOINS if joins else not steps
-            if not item.startswith(shell.INDENTED) and not (operator == ";" and said):
-                joins.append(operator)
+            if not item.startswith(shell.INDENTED) and not (ends_line and said):
+                joins.append(";" if ends_line else item)
             continue
         words = list(item.words)
         while words and words[0].form in shell.LEADING:
