@@ -1,7 +1,8 @@
 """swe: software engineering; the demonstrated call, or one that does the same to the same place.
 
-The action makes as many calls as demonstrated, and each matches one of those, one to one. How closely is
-set by `candidate.case["level"]`; each level includes those above it:
+The action makes as many calls as demonstrated, each of which matches the demonstrated one at its place; if
+all of them only view or search, in any order. How closely is set by `candidate.case["level"]`; each level
+includes those above it:
 
 | level | what must agree |
 |---|---|
@@ -14,7 +15,7 @@ The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known 
 tool may stand for the demonstrated one if it is of the same family and, where tools are declared, declared.
 Other tools, and turns that only talk, are compared as tool_call does.
 
-Accepted: foo.py for /w/proj/foo.py; a view of some lines more; an edit with more or fewer lines of context;
+Accepted: foo.py for /w/proj/foo.py; a view of some lines more; an edit with more lines of context;
 other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else must be
 equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
 
@@ -227,6 +228,16 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
 # ---- whole actions
 
 
+def _only_looks(call: Call) -> bool:
+    """Whether a call only views or searches, so that its order among others of the kind does not matter."""
+    found = operation(call) if isinstance(call.arguments, dict) else None
+    return found is not None and found.kind in ("view", "search")
+
+
+def _spoken(layers: frozenset[str]) -> str:
+    return ", ".join(sorted(layers)) or "name"
+
+
 def verify(candidate: Candidate, action: Action) -> Verdict:
     """Reward 1 iff the action does what the demonstration does, up to the case's level. Never raises on
     `action`; raises InputError for a case that cannot be used.
@@ -239,10 +250,14 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
         return tool_call.verify(candidate, action)
     if len(action.calls) != len(expected) or len(expected) > MAX_CALLS:
         return _no("count", f"{len(action.calls)} calls, want {len(expected)}")
+    in_order = [_compare(want, got, rules) for want, got in zip(expected, action.calls)]
+    if not any(in_order) or not all(map(_only_looks, expected)):
+        wrong = next(filter(None, in_order), None)
+        return wrong or Verdict(1.0, "ok", f"as demonstrated, compared by {_spoken(rules.layers)}")
     found = [[_compare(want, got, rules) for want in expected] for got in action.calls]
     pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in found])
     if len(pairs) == len(expected):
-        return Verdict(1.0, "ok", f"as demonstrated, compared by {', '.join(sorted(rules.layers)) or 'name'}")
+        return Verdict(1.0, "ok", f"as demonstrated, compared by {_spoken(rules.layers)}")
     wrong = next(i for i in range(len(found)) if i not in pairs)
     # the reason given is that of a demonstrated call of the same name, if there is one
     rejections = [rejection for rejection in found[wrong] if rejection is not None]

@@ -95,9 +95,9 @@ ACCEPTED = {
         bash("python - <<'EOF'\nimport os\nprint(os.getcwd())\nEOF"),
         bash("python3 <<'E'\nimport os  # here\nprint( os.getcwd() )\nE"),
     ),
-    "a patch with other context": (
-        PATCH,
+    "a patch with more context": (
         codex("*** Update File: /w/src/a.py", "@@ def f", "-return compute(x)", "+return compute(x) or None"),
+        PATCH,
     ),
     "a patch by the shell": (
         bash("apply_patch <<'EOF'\n" + PATCH[1]["input"] + "\nEOF"),
@@ -191,6 +191,11 @@ REJECTED = {
     "another context": (
         edit("str_replace", old_str="def a():\n    return None", new_str="def a():\n    return result"),
         edit("str_replace", old_str="def b():\n    return None", new_str="def b():\n    return result"),
+        "old_text",
+    ),
+    "less of the context": (
+        edit("str_replace", old_str="def a():\n    return None", new_str="def a():\n    return result"),
+        edit("str_replace", old_str="    return None", new_str="    return result"),
         "old_text",
     ),
     "a context that names two places": (

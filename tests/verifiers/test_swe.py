@@ -58,7 +58,10 @@ def test_rejected(case):
 
 def test_calls_are_counted_and_matched_one_to_one():
     both = candidate(FIX, PYTEST)
-    assert STRICT.verify(both, act(PYTEST, FIX)).reward == 1
+    assert STRICT.verify(both, act(FIX, PYTEST)).reward == 1
+    assert STRICT.verify(both, act(PYTEST, FIX)).reason == "name"  # tests before the fix
+    assert STRICT.verify(candidate(VIEW, GREP), act(GREP, VIEW)).reward == 1
+    assert STRICT.verify(candidate(VIEW, GREP), act(GREP, GREP)).reason in ("name", "operation")
     assert STRICT.verify(both, act(FIX, FIX)).reason == "name"
     assert STRICT.verify(candidate(FIX), act(FIX, bash("rm -rf /"))).reason == "count"
     assert STRICT.verify(both, act(FIX)).reason == "count"
@@ -85,8 +88,12 @@ def test_a_cd_of_one_side_leads_to_where_the_agent_works():
     assert STRICT.verify(gold, act(bash("python /w/other/a.py"))).reward == 1
     assert STRICT.verify(gold, act(bash("python /w/proj/a.py"))).reason == "operands"
     moved = calls_message([bash("cd /w/app && make")])
-    gold = dataclasses.replace(gold, messages=[*history, moved])
-    assert STRICT.verify(gold, act(bash("cd /w/app && python a.py"))).reward == 1
+    for said, reward in (("The repository is /w.", 0), ("Fix /w/app/a.py.", 1), ("See /usr/bin/env.", 1)):
+        gold = dataclasses.replace(gold, messages=[{"role": "user", "content": said}, moved])
+        assert STRICT.verify(gold, act(bash("cd /w/app && python a.py"))).reward == reward
+        assert STRICT.verify(gold, act(bash("cd /w && python a.py"))).reason == "head"
+    named = [{"role": "user", "content": "Work in /w/proj, but see /w/other/b.py"}]
+    gold = dataclasses.replace(gold, messages=named)
     assert STRICT.verify(gold, act(bash("cd /w/proj && python a.py"))).reason == "head"
 
 

@@ -39,7 +39,8 @@ def test_a_row_gives_the_reward_that_it_says(row):
     demonstration, action, reward, why = row
     verdict = get("swe").verify(candidate(call(demonstration)), act(call(action)))
     assert verdict.reward == int(reward), (verdict, why)
-    turned = get("swe").verify(candidate(call(action)), act(call(demonstration)))
-    assert turned.reward == int(reward) or call(action)[1].get("command") == "view", turned
+    if call(action)[0] == "bash":
+        turned = get("swe").verify(candidate(call(action)), act(call(demonstration)))
+        assert turned.reward == int(reward), turned
     for cell in (demonstration, action):
         assert get("swe").verify(candidate(call(cell)), act(call(cell))).reward == 1

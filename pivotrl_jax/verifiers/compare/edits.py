@@ -2,7 +2,7 @@
 
 Not compared are carriage returns and spaces at the ends of lines, and empty lines at the end of a file
 (except in files where they mean something, such as Markdown). An edit may also show more of the unchanged
-text around the same change.
+text around the same change; with less, the tool might find several places.
 """
 
 import re
@@ -63,7 +63,7 @@ def compare_replacement(gold: tuple[str, str], actual: tuple[str, str]) -> Verdi
         return None
     if actual[0] == actual[1]:
         return Verdict(0.0, "no_op", "the edit changes nothing")
-    if _shows_more(gold, actual) or _shows_more(actual, gold):
+    if _shows_more(gold, actual):
         return None
     if gold[0] != actual[0]:
         return Verdict(0.0, "old_text", _difference(gold[0], actual[0]))

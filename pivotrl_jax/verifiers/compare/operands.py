@@ -24,7 +24,7 @@ _FILES = {
     **dict.fromkeys(("git add", "git diff", "git rm", "git blame", "git restore"), 0),
     **dict.fromkeys("chmod chown".split(), 1),
 }
-_HERE = {"ls": 0, "du": 0, "tree": 0, "find": 0, "rg": 1}  # with so many operands these read "."
+_HERE = {"ls", "du", "tree"}  # these read "." by default
 SUBCOMMANDS = set("git pip docker npm yarn cargo go conda apt apt-get kubectl poetry uv svn hg brew".split())
 MAX_PROGRAM = 20_000  # characters of a Python program that is parsed
 _ACTING = re.compile(r"-(?:delete|exec|execdir|ok|okdir|fprint\w*|fls)")  # of find
@@ -118,8 +118,7 @@ def _sorted(step: Step, is_shown: bool) -> Sorted | None:
     flags, operands = found
     letters = {flag for flag, _ in flags}
     recursive = step.name == "grep" and letters & {"r", "R"}
-    needed = _first_file(step.name, letters) if recursive else _HERE.get(step.name)
-    if needed is not None and len(operands) == needed:
+    if len(operands) == (_first_file("grep", letters) if recursive else 0 if step.name in _HERE else None):
         operands = (*operands, ".")
     if is_shown:
         flags = tuple((flag, value) for flag, value in flags if not changes_looks(step.name, flag))

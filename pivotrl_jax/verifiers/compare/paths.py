@@ -41,18 +41,15 @@ _SAYS_DIRECTORY = re.compile(r"[Cc]urrent (?:working )?directory(?: is)?:? *[`'\
 _CHANGES = re.compile(r"\s*cd +([^\s;&|<>\"'$`(){}*?\\]+) *(?:&&|;|\n|$)")
 
 
+_PATH = re.compile(r"(?<![\w.~/:<])/[\w+@-][\w.+@-]*(?:/[\w.+@-]+)*(?<!\.)")
+
+
 def _texts(messages: list[Message], roles: tuple[str, ...]) -> list[str]:
     return [str(m.get("content")) for m in messages if m.get("role") in roles and m.get("content")]
 
 
-def known_directory(messages: list[Message]) -> str | None:
-    """The directory in which the agent's next command runs, if the history tells: as its environment last
-    said ("Current directory: /w"), or else the only one that its commands changed to.
-    """
-    for text in reversed(_texts(messages, ("tool", "user"))):
-        said = _SAYS_DIRECTORY.findall(text)
-        if said:
-            return normal_path(said[-1].rstrip("."))
+def _changed(messages: list[Message]) -> set[str]:
+    """The directories to which the agent's commands changed first."""
     changed = set()
     for message in messages:
         for call in message.get("tool_calls") or []:
@@ -61,20 +58,45 @@ def known_directory(messages: list[Message]) -> str | None:
             match = _CHANGES.match(given) if isinstance(given, str) else None
             if match:
                 changed.add(normal_path(match[1]))
-    return changed.pop() if len(changed) == 1 and next(iter(changed)).startswith("/") else None
+    return changed
+
+
+def _named(messages: list[Message]) -> set[str]:
+    """The paths that the system and the user name, without those of the machine itself."""
+    paths = (path for text in _texts(messages, ("system", "user")) for path in _PATH.findall(text))
+    return {normal_path(path) for path in paths if "/" + path.split("/")[1] not in SYSTEM}
+
+
+def _holds_all(directory: str, paths: set[str]) -> bool:
+    return all(f"{path}/".startswith(f"{directory}/") for path in paths)
+
+
+def known_directory(messages: list[Message]) -> str | None:
+    """The directory in which the agent's next command runs, if the history tells: as its environment last
+    said ("Current directory: /w"), or else the only one to which its commands changed, if everything that
+    the system and the user name lies there.
+    """
+    for text in reversed(_texts(messages, ("tool", "user"))):
+        said = _SAYS_DIRECTORY.findall(text)
+        if said:
+            return normal_path(said[-1].rstrip("."))
+    changed = _changed(messages)
+    one = next(iter(changed)) if len(changed) == 1 else ""
+    return one if one.startswith("/") and _holds_all(one, _named(messages)) else None
 
 
 def is_workplace(directory: str, messages: list[Message]) -> bool:
-    """Whether the history says that the agent works in `directory`: see `known_directory`; or, where that
-    is not known, whether the system or the user names the directory."""
+    """Whether the history says that the agent works in `directory`: see `known_directory`; or, where no
+    command changed the directory, whether the system or the user names it and nothing outside it.
+    """
     path = normal_path(directory)
     if path == "." or not path.startswith("/"):
         return path == "."
     known = known_directory(messages)
-    if known is not None or path in SYSTEM or len(path) > 4096:  # longer than systems allow
+    if known is not None or path in SYSTEM or _changed(messages):
         return known == path
-    whole = re.compile(re.escape(path) + r"/?(?![\w/-]|\.\w)")
-    return any(whole.search(text) for text in _texts(messages, ("system", "user")))
+    named = _named(messages)
+    return path in named and _holds_all(path, named)
 
 
 class Lines(NamedTuple):
