@@ -82,6 +82,11 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").strip("\n")
 
 
+def _command(text: str) -> str:
+    """A command without space in front and line ends behind it; a space behind it may be escaped."""
+    return _plain(text).lstrip().rstrip("\n")
+
+
 def worst(verdicts: list[Verdict]) -> Verdict:
     """The first rejection, or else the first undecided verdict, or else ok."""
     failed = [verdict for verdict in verdicts if not verdict.reward]
@@ -142,7 +147,7 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
     same = False
     if isinstance(gold, str) and isinstance(actual, str):
         if name in COMMANDS:
-            return compare_typed(_plain(gold).strip(), _plain(actual).strip())
+            return compare_typed(_command(gold), _command(actual))
         if (tool, name) in PROSE:
             return _prose(gold, actual)
         if name in PATHS:
@@ -157,7 +162,7 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
             same = bool(actual.strip())
     elif isinstance(gold, list) and isinstance(actual, list):
         if name in COMMANDS and None not in (scripts := (_script(gold), _script(actual))):
-            verdict = compare_typed(*(_plain(script).strip() for script in scripts))
+            verdict = compare_typed(*map(_command, scripts))
             return verdict if gold[:2] == actual[:2] else _differs(name, gold, actual)
         if (tool, name) == ("update_plan", "plan"):
             same = bool(actual)

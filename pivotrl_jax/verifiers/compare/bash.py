@@ -13,6 +13,7 @@ The exceptions, and why they are safe:
   `ls -la` for `ls`, `grep -n`, `pytest -q`. Where the output goes on into a pipe or a file, these count.
 - The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py).
 - A Python program (`-c`, here-document) with other spaces, comments or quotes: its syntax tree decides.
+- A time limit, and variables that only concern the display, as the tool's own do (steps.py).
 - `2>&1` where all is shown, `2>/dev/null` of a command that only reads, `| cat`, and `| tail -n 10` (or
   more) after a test run that ends the text.
 """
