@@ -8,7 +8,7 @@ The exceptions, and why they are safe:
 - A path may be written otherwise: `./a`; absolute for relative where that leads to the same file, or, if the
   history does not tell, where it can for a command that only reads or runs it.
 - A `cd` of one side only may lead to the directory in which the agent works, as the history says; or
-  anywhere, if everything only reads files that are named from the root.
+  anywhere, if everything only reads files, and these are the same: `cd src && cat a`, `cat src/a`.
 - The order and spelling of known flags, and flags that only change how a shown result looks (flags.py):
   `ls -la` for `ls`, `grep -n`, `pytest -q`. Where the output goes on into a pipe or a file, these count.
 - The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py).
@@ -25,6 +25,7 @@ from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare import edits
 from pivotrl_jax.verifiers.compare.operands import (
     Directories,
+    at,
     compare_arguments,
     discards,
     name_of,
@@ -98,7 +99,7 @@ def _directories(
     one = wanted if wanted is not None else found
     if one is None or is_workplace(one, messages):
         return Directories(known if one is None or not one.startswith("/") else one)
-    return Directories(apart=tuple(known if there is None else there for there in (wanted, found)))
+    return Directories(apart=tuple(known if there is None else at(there, known) for there in (wanted, found)))
 
 
 # ---- one command

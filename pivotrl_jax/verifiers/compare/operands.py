@@ -79,7 +79,8 @@ def only_reads(step: Step) -> bool:
 # ---- files
 
 
-def _at(path: str, directory: str | None) -> str:
+def at(path: str, directory: str | None) -> str:
+    """The path as seen from where `directory` is seen."""
     path = normal_path(path)
     return path if path.startswith(("/", "~")) or directory is None else normal_path(f"{directory}/{path}")
 
@@ -89,8 +90,10 @@ def same_file(gold: str, actual: str, where: Directories, reads: bool) -> bool:
     if where.apart is not None:
         if any(map(_HIDDEN.search, (gold, actual))):
             return False
-        resolved = [_at(form, there) for form, there in zip((gold, actual), where.apart)]
-        return resolved[0] == resolved[1] and resolved[0].startswith("/")
+        resolved = [at(form, there) for form, there in zip((gold, actual), where.apart)]
+        # relative paths start at the same place unless one side went elsewhere from the root
+        anchored = any(there is not None and there.startswith(("/", "~")) for there in where.apart)
+        return resolved[0] == resolved[1] and (not anchored or resolved[0].startswith("/"))
     if gold == actual:
         return True
     if any(map(_HIDDEN.search, (gold, actual))):
@@ -98,7 +101,7 @@ def same_file(gold: str, actual: str, where: Directories, reads: bool) -> bool:
     if not reads and gold.endswith("/") != actual.endswith("/"):
         return False  # cp a b/ is not cp a b
     if where.moves or where.common is not None or not reads:
-        return _at(gold, where.common) == _at(actual, where.common)
+        return at(gold, where.common) == at(actual, where.common)
     return same_path(gold, actual)
 
 

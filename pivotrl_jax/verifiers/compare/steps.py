@@ -24,19 +24,7 @@ _SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "nod
 _GREPS = {"egrep": Word("-E", "-E", True), "fgrep": Word("-F", "-F", True)}
 _MODULES = {"pytest", "pip"}
 _TIME_LIMIT = re.compile(r"\d{1,6}(?:\.\d{1,3})?[smh]?")
-_JOINS = {
-    "&&",
-    "||",
-    "|",
-    "|&",
-    "(",
-    ";",
-    "&",
-    ";;",
-    *shell.LEADING,
-}  # an end of line after these says nothing
-
-
+_JOINS = {*"&& || | |& ( ; & ;;".split(), *shell.LEADING}  # an end of line after these says nothing
 _BLOCKS = {*shell.CLOSING, "exec", "case"}
 
 
