@@ -222,6 +222,7 @@ REJECTED = {
     ),
     "a variable in front": (PYTEST, bash("A=1 pytest tests/test_a.py"), "variables"),
     "an operator without a command": (bash("ls"), bash("; ls"), "operators"),
+    "two operators": (bash("ls &"), bash("ls &;"), "operators"),
     "a path with a space in front": (VIEW, edit("view", " /w/proj/foo.py", view_range=[40, 80]), "file"),
     "as another user": (PYTEST, bash("sudo " + PYTEST[1]["command"]), "head"),
     "an environment first": (bash("make"), bash("source venv/bin/activate && make"), "head"),

@@ -179,7 +179,7 @@ class _Reader:
             number = before
             self.start_word()
         self.end_word(start)
-        if self.pending:
+        if self.pending or (number and operator in ("<<", "<<-")):
             raise _Unreadable
         self.pending = ("" if number == ("0" if operator[0] == "<" else "1") else number) + operator
 

@@ -24,7 +24,7 @@ _SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "nod
 _GREPS = {"egrep": Word("-E", "-E", True), "fgrep": Word("-F", "-F", True)}
 _MODULES = {"pytest", "pip"}
 _TIME_LIMIT = re.compile(r"\d{1,6}(?:\.\d{1,3})?[smh]?")
-_JOINS = {*"&& || | |& ( ; & ;;".split(), *shell.LEADING}  # an end of line after these says nothing
+_JOINS = {*"&& || | |& ( ; & ;;".split(), *shell.LEADING} - {"!"}  # a line end after these is none
 _BLOCKS = {*shell.CLOSING, "exec", "case"}
 
 
@@ -124,7 +124,7 @@ def script(text: str, depth: int = 0) -> Script | None:
         if words or item.redirects:
             steps.append(_step(" ".join(joins), words, item.redirects))
             joins = []
-    end = " ".join(joins).removesuffix(";").rstrip()
+    end = "" if steps and joins == [";"] else " ".join(joins)
     if len(steps) == 1 and not steps[0].joined and not end and depth < MAX_SCRIPTS:
         step = steps[0]
         inner = _script(step) if not step.env and not step.redirects else None
