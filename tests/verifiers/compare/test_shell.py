@@ -114,6 +114,7 @@ def test_a_substitution_ends_where_the_shell_ends_it():
         'echo "$(ls',
         "a=(1 2)",
         "((i++))",
+        "x 3<<E\na\nE",
         "echo ${a:-${b}}",
         "x >",
         "`",

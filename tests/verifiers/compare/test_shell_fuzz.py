@@ -12,6 +12,7 @@ from support.shell_commands import HOSTILE, LITERALS, a_command, changed, quoted
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.bash import compare
 from pivotrl_jax.verifiers.compare.shell import Command, read
+from pivotrl_jax.verifiers.compare.steps import script
 
 CASES = int(os.environ.get("FUZZ_CASES", "600"))  # 100,000 of them take four minutes
 
@@ -71,6 +72,61 @@ def test_words_are_those_that_bash_passes_on():
         assert all(word.literal for word in command.words), line
         assert [word.text for word in command.words[1:]] == output.split("\037")[:-1], line
     assert len(printed) == len(lines) + 1
+
+
+PIECES = [
+    "a",
+    "b",
+    " ",
+    "\n",
+    ";",
+    "&&",
+    "||",
+    "|",
+    "&",
+    "(",
+    ")",
+    "{ ",
+    " }",
+    ">f",
+    "2>f",
+    "2>&1",
+    "#",
+    "'a b'",
+]
+PIECES += [
+    "\\\n",
+    '"$x"',
+    "if a; then ",
+    "; fi",
+    "for x in a; do ",
+    "; done",
+    "$(a b)",
+    "<<E\nq\nE\n",
+    "A=1 ",
+    "! ",
+]
+
+
+def printed(text, path):
+    """The text as bash prints what it parsed, without running it; None for a syntax error."""
+    path.write_text(text)
+    done = subprocess.run(
+        ["bash", "--pretty-print", str(path)], capture_output=True, text=True, cwd=path.parent
+    )
+    return None if done.returncode else done.stdout.replace(";", "\n").split()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash, to which the reader is compared")
+def test_texts_with_the_same_steps_are_one_text_to_bash(tmp_path):
+    rng, checked = random.Random(10), 0
+    while checked < CASES // 20:
+        text = "".join(rng.choices(PIECES, k=rng.randrange(2, 12)))
+        at = rng.randrange(len(text) + 1)
+        other = text[:at] + rng.choice([" ", "\n", "\\\n", " #z\n", ";"]) + text[at:]
+        if script(text) is not None and script(text) == script(other):
+            checked += 1
+            assert printed(text, tmp_path / "a") == printed(other, tmp_path / "a"), (text, other)
 
 
 @pytest.mark.parametrize("size", [2_000, 20_000, pytest.param(200_000, marks=pytest.mark.slow)])
