@@ -39,7 +39,6 @@ setup(
         "tensorboardX>=2.6",
         "jsonschema>=4.20",
         "rapidfuzz>=3",
-        "bashlex>=0.18",
         "openai>=2",
         "pyyaml>=6",
     ],

@@ -1,7 +1,8 @@
 """swe: software engineering; the demonstrated call, or one that does the same to the same place.
 
-The action must make as many calls as the demonstration, and they must match one to one. How closely they must
-match is set by `candidate.case["level"]`; each level includes those above it:
+The action makes as many calls as demonstrated, each of which matches the demonstrated one at its place; if
+all of them only view or search, in any order. How closely is set by `candidate.case["level"]`; each level
+includes those above it:
 
 | level | what must agree |
 |---|---|
@@ -14,16 +15,18 @@ The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known 
 tool of the same family may replace the demonstrated one; if the row declares tools, it must be one of them.
 Other tools, and turns that only talk, are compared as in tool_call.
 
-Accepted: foo.py for /w/proj/foo.py; a view that is a few lines longer or shorter; an edit with
-more or fewer lines of context; `python3` for `python`, NAME=value before a command, and more in
-compare/bash.py. Reasons of rejections: "malformed" and "empty" (no arguments where some are needed),
-"incomplete" (one is missing), "count" (surplus calls), "schema", "name", "operation", "file", "range",
-"line", "pattern", "head", "operators", "operands", "flags", "no_op" (an edit that changes nothing),
-"old_text", "new_text", "change", "content", "arguments".
+Accepted: foo.py for /w/proj/foo.py; a view of some lines more; an edit with more lines of context;
+other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else must be
+equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
 
-`case["similarity"]` is the least similarity of texts that is accepted (0.8). Three of NeMo Gym's options in
-`case["config"]` are read: `enable_target_match` and `enable_argument_similarity` switch levels, and
-`similarity_full_credit` is the least similarity if the case does not give one.
+Rejected, by reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is
+missing), "count" (surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head"
+(other programs), "operators", "operands", "flags", "redirect", "heredoc", "variables", "unreadable" (a
+command that cannot be followed and is not the same text), "no_op" (an edit that changes nothing),
+"old_text", "new_text", "content", "indentation", "patch", "arguments".
+
+Two of NeMo Gym's options in `case["config"]` are read: `enable_target_match` and
+`enable_argument_similarity` switch levels.
 """
 
 import dataclasses
@@ -44,7 +47,8 @@ from pivotrl_jax.verifiers.compare.edits import (
     compare_replacement,
     compare_text,
 )
-from pivotrl_jax.verifiers.compare.paths import same_lines, same_path
+from pivotrl_jax.verifiers.compare.operands import Directories, same_file
+from pivotrl_jax.verifiers.compare.paths import known_directory, same_lines
 
 NAME = "swe"
 
@@ -64,13 +68,12 @@ class Rules:
     """What a case asks for, and the candidate's tools and history."""
 
     layers: frozenset[str]
-    threshold: float
     docs: Mapping[str, dict]
     messages: list[Message]
 
 
 def read_rules(candidate: Candidate) -> Rules:
-    """The rules of a candidate's case. Raises InputError for an unknown level or an unusable similarity."""
+    """The rules of a candidate's case. Raises InputError for an unknown level and for a similarity."""
     case, config = candidate.case, coding_tools.read_config(candidate.case)
     layers = LEVELS["all"]
     if not config.enable_target_match:
@@ -81,10 +84,11 @@ def read_rules(candidate: Candidate) -> Rules:
         if not isinstance(case["level"], str) or case["level"] not in LEVELS:
             raise InputError(f'"level" of the case is {show(case["level"])}; want one of {", ".join(LEVELS)}')
         layers = LEVELS[case["level"]]
-    threshold = case.get("similarity", config.similarity_full_credit)
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        raise InputError(f'"similarity" of the case is {show(threshold)}; want a number from 0 to 1')
-    return Rules(layers, threshold, function_docs(candidate.tools), candidate.messages)
+    if "similarity" in case:
+        raise InputError(
+            'the case has "similarity", but swe compares texts exactly; leave it out, or use swe:nemo_gym'
+        )
+    return Rules(layers, function_docs(candidate.tools), candidate.messages)
 
 
 def _no(reason: str, details: str) -> Verdict:
@@ -120,7 +124,7 @@ def _compare_schema(gold: Call, actual: Call, docs: Mapping[str, dict]) -> Verdi
     return None
 
 
-def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
+def _compare_file(gold: Operation, actual: Operation, messages: list[Message]) -> Verdict | None:
     if gold.kind != actual.kind:
         return _no("operation", f"to {show(actual.kind)}, want to {show(gold.kind)}")
     if actual.problem and not gold.problem:
@@ -134,7 +138,8 @@ def _compare_file(gold: Operation, actual: Operation) -> Verdict | None:
         paths = [path or "." for path in paths]
     if paths[0] is not None and paths[1] is None:
         return _no("incomplete", "no file is named")
-    if paths[0] != paths[1] and not (paths[0] is not None and same_path(*paths)):
+    where = Directories(known_directory(messages)) if paths[0] != paths[1] else Directories()
+    if paths[0] != paths[1] and not (paths[0] is not None and same_file(*paths, where, reads=True)):
         return _no("file", f"{show(paths[1])}, want {show(paths[0])}")
     return None
 
@@ -153,20 +158,25 @@ def _compare_target(gold: Operation, actual: Operation, rules: Rules) -> Verdict
     if not (actual.command or "").strip() and gold.command.strip():
         return _no("incomplete", "no command")
     both = [(operation.command or "", operation.workdir) for operation in (gold, actual)]
-    return bash.compare(*both, rules.messages, "arguments" in rules.layers, rules.threshold)
+    return bash.compare(*both, rules.messages, "arguments" in rules.layers)
 
 
-def _compare_texts(gold: Operation, actual: Operation, threshold: float) -> Verdict | None:
+def _compare_texts(gold: Operation, actual: Operation) -> Verdict | None:
     for what in ("old", "new"):
         want, got = getattr(gold, what), getattr(actual, what)
         if (want is None) != (got is None):
             return _no("incomplete" if got is None else "arguments", f"the {what} text is {show(got)}")
     if gold.kind == "patch":
-        return compare_patch(gold.new or "", actual.new or "", threshold)
+        return compare_patch(gold.new or "", actual.new or "")
     if gold.old is not None:
-        return compare_replacement((gold.old, gold.new or ""), (actual.old, actual.new or ""), threshold)
-    compare = compare_lines if gold.kind == "lines" else compare_text
-    return compare(gold.new, actual.new, threshold) if gold.new is not None else None
+        return compare_replacement((gold.old, gold.new or ""), (actual.old, actual.new or ""))
+    if gold.new is None:
+        return None
+    return (
+        compare_lines(gold.new, actual.new)
+        if gold.kind == "lines"
+        else compare_text(gold.new, actual.new, gold.path or "")
+    )
 
 
 def _given(rest: dict) -> dict:
@@ -193,14 +203,14 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
             return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
     verdict = _compare_schema(gold, actual, rules.docs) if rules.layers else None
     if verdict is None and "file" in rules.layers:
-        verdict = _compare_file(want, got)
+        verdict = _compare_file(want, got, rules.messages)
     if verdict is None and "target" in rules.layers:
         verdict = _compare_target(want, got, rules)
     if verdict is not None or "arguments" not in rules.layers or want.family in WORDS:
         return verdict
     if want.kind != got.kind:
         return _no("operation", f"to {show(got.kind)}, want to {show(want.kind)}")
-    verdict = _compare_texts(want, got, rules.threshold)
+    verdict = _compare_texts(want, got)
     return verdict or _compare_rest(gold, (want.rest, got.rest), rules.docs)
 
 
@@ -218,6 +228,16 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
 # ---- whole actions
 
 
+def _only_looks(call: Call) -> bool:
+    """Whether a call only views or searches, so that its order among others of the kind does not matter."""
+    found = operation(call) if isinstance(call.arguments, dict) else None
+    return found is not None and found.kind in ("view", "search")
+
+
+def _spoken(layers: frozenset[str]) -> str:
+    return ", ".join(sorted(layers)) or "name"
+
+
 def verify(candidate: Candidate, action: Action) -> Verdict:
     """Reward 1 iff the action does what the demonstration does, at the case's level. Never raises on
     `action`; raises InputError for a case that cannot be used.
@@ -233,10 +253,14 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     )
     if len(calls) != len(expected) or len(expected) > MAX_CALLS:
         return _no("count", f"{len(calls)} calls, want {len(expected)}")
+    in_order = [_compare(want, got, rules) for want, got in zip(expected, calls)]
+    if not any(in_order) or not all(map(_only_looks, expected)):
+        wrong = next(filter(None, in_order), None)
+        return wrong or Verdict(1.0, "ok", f"as demonstrated, compared by {_spoken(rules.layers)}")
     results = [[_compare(want, got, rules) for want in expected] for got in calls]
     pairs = matched([[i for i, rejection in enumerate(row) if rejection is None] for row in results])
     if len(pairs) == len(expected):
-        return Verdict(1.0, "ok", f"as demonstrated, compared by {', '.join(sorted(rules.layers)) or 'name'}")
+        return Verdict(1.0, "ok", f"as demonstrated, compared by {_spoken(rules.layers)}")
     wrong = next(i for i in range(len(results)) if i not in pairs)
     # report the comparison with a demonstrated call of the same name, if there is one
     rejections = [rejection for rejection in results[wrong] if rejection is not None]

@@ -20,9 +20,11 @@ Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on
 - Plans and a subagent's prompt may be anything but empty. Todos are compared by status and priority. The
   description and the time limit beside a command are not compared.
 
-Similarity never accepts a command. If two commands differ in what decides their effect (numbers, flags,
-quoted text, files), the action is rejected. If they may have the same effect (another tool for the same
-purpose) and share half of their characters, the verdict is "undecided": reward 0, and a question for a judge.
+The shell text of commands is read as for `swe` (compare/shell.py), but stricter: what is typed counts line
+by line. Similarity never accepts a command. If two commands differ in what decides their effect (numbers,
+flags, quoted text, files), the action is rejected. If they may have the same effect (another tool for the
+same end) and share half of their characters, the verdict is "undecided": reward 0, with a question for a
+judge.
 """
 
 import dataclasses

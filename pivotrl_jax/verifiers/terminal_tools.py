@@ -17,6 +17,7 @@ from pivotrl_jax.verifiers.common import function_docs, problem, show
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
+from pivotrl_jax.verifiers.compare.shell import MAX_CHARS
 from pivotrl_jax.verifiers.compare.web import signs
 
 OPEN_SIMILARITY = 0.5  # no judge is asked about texts that are less similar
@@ -58,8 +59,8 @@ def compare_typed(gold: str, actual: str) -> Verdict:
     if gold.endswith("\n") != actual.endswith("\n"):
         missing = "is missing" if gold.endswith("\n") else "is not in the demonstration"
         return Verdict(0.0, "enter", f"the last Enter {missing}")
-    if max(len(gold), len(actual)) > keystrokes.MAX_CHARS:
-        return Verdict(0.0, "too_long", f"more than {keystrokes.MAX_CHARS} characters, and not equal")
+    if max(len(gold), len(actual)) > MAX_CHARS:
+        return Verdict(0.0, "too_long", f"more than {MAX_CHARS} characters, and not equal")
     contradiction = keystrokes.contradiction(gold, actual)
     if contradiction:
         return Verdict(0.0, "arguments", show(contradiction))
@@ -80,6 +81,11 @@ def _prose(gold: str, actual: str) -> Verdict:
 
 def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").strip("\n")
+
+
+def _command(text: str) -> str:
+    """A command without space in front and line ends behind it; a space behind it may be escaped."""
+    return _plain(text).lstrip().rstrip("\n")
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
@@ -142,7 +148,7 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
     same = False
     if isinstance(gold, str) and isinstance(actual, str):
         if name in COMMANDS:
-            return compare_typed(_plain(gold).strip(), _plain(actual).strip())
+            return compare_typed(_command(gold), _command(actual))
         if (tool, name) in PROSE:
             return _prose(gold, actual)
         if name in PATHS:
@@ -157,7 +163,7 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
             same = bool(actual.strip())
     elif isinstance(gold, list) and isinstance(actual, list):
         if name in COMMANDS and None not in (scripts := (_script(gold), _script(actual))):
-            verdict = compare_typed(*(_plain(script).strip() for script in scripts))
+            verdict = compare_typed(*map(_command, scripts))
             return verdict if gold[:2] == actual[:2] else _differs(name, gold, actual)
         if (tool, name) == ("update_plan", "plan"):
             same = bool(actual)

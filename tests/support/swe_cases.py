@@ -76,27 +76,28 @@ ACCEPTED = {
     ),
     "python3": (bash("python test.py --all"), bash("/usr/bin/python3 test.py --all")),
     "another look": (bash("ls src"), bash("ls -la src")),
-    "pytest, less to read": (PYTEST, bash("pytest -x --tb=short tests/test_a.py")),
+    "pytest, more to read": (PYTEST, bash("pytest -v --tb=short tests/test_a.py")),
     "git in a directory": (bash("git --no-pager -C /w diff"), bash("git -C /w diff")),
-    "what sets the scene": (
-        bash("python a.py --all"),
-        bash("source venv/bin/activate && export A=1 && cd /w && python a.py --all"),
-    ),
-    "pytest as a module": (PYTEST, bash("PYTHONPATH=. pytest -q tests/test_a.py")),
-    "env and sudo": (PYTEST, bash("sudo env A=1 timeout 60 python3 -m pytest -q /w/proj/tests/test_a.py")),
+    "pytest as a module": (PYTEST, bash("pytest -q tests/test_a.py")),
+    "what is only for show": (PYTEST, bash("env NO_COLOR=1 timeout 60 python3 -m pytest tests/test_a.py -s")),
     "the output cut": (PYTEST, bash(PYTEST[1]["command"] + " 2>&1 | tail -20")),
-    "cd in front": (bash("cat src/a.py"), bash("cd /w && cat src/a.py")),
+    "cd in front": (bash("cat /w/src/a.py"), bash("cd /w && cat src/a.py")),
     "another quote": (bash("grep -rn 'def x' src"), bash('grep -nr "def x" src/')),
     "a script of bash": (bash("ls src"), ("shell", {"command": ["bash", "-lc", "ls src"]})),
-    "lines of sed": (bash("sed -n '10,60p' a.py"), bash("sed -n 8,62p /w/a.py")),
-    "git add of two spellings": (
-        bash("git add -A && git diff --cached"),
-        bash("git add -A; git diff --cached"),
+    "lines of sed": (bash("sed -n '10,60p' a.py"), bash("sed -n 10,60p /w/a.py")),
+    "lines by another tool": (bash("sed -n '1,60p' a.py"), bash("cat a.py | head -60")),
+    "a line end for a semicolon": (bash("git add -A; git diff"), bash("git add -A\ngit --no-pager diff\n")),
+    "a here-document, spaces at the ends": (
+        HEREDOC,
+        bash(HEREDOC[1]["command"].replace("import os", "import os ")),
     ),
-    "a here-document, nearly": (HEREDOC, bash(HEREDOC[1]["command"].replace("os.getcwd()", "os.getcwd() ,"))),
-    "a patch with other context": (
-        PATCH,
+    "a program, other spaces": (
+        bash("python - <<'EOF'\nimport os\nprint(os.getcwd())\nEOF"),
+        bash("python3 <<'E'\nimport os  # here\nprint( os.getcwd() )\nE"),
+    ),
+    "a patch with more context": (
         codex("*** Update File: /w/src/a.py", "@@ def f", "-return compute(x)", "+return compute(x) or None"),
+        PATCH,
     ),
     "a patch by the shell": (
         bash("apply_patch <<'EOF'\n" + PATCH[1]["input"] + "\nEOF"),
@@ -117,11 +118,11 @@ REJECTED = {
     "another case": (FIX, (FIX[0], {**FIX[1], "path": "/w/proj/Foo.py"}), "file"),
     "a view for an edit": (FIX, VIEW, "operation"),
     "a change that is none": (FIX, (FIX[0], {**FIX[1], "new_str": FIX[1]["old_str"]}), "no_op"),
-    "a small fix left out": (GTE, edit("str_replace", old_str=BLOCK, new_str=BLOCK + "# done\n"), "change"),
+    "a small fix left out": (GTE, edit("str_replace", old_str=BLOCK, new_str=BLOCK + "# done\n"), "new_text"),
     "another value": (
         edit("str_replace", old_str="limit = 1", new_str="limit = 2"),
         edit("str_replace", old_str="limit = 1", new_str="limit = 3"),
-        "change",
+        "new_text",
     ),
     "another place": (FIX, (FIX[0], {**FIX[1], "old_str": "import os"}), "old_text"),
     "another text": (FIX, (FIX[0], {**FIX[1], "new_str": "raise ValueError(1)"}), "new_text"),
@@ -148,7 +149,7 @@ REJECTED = {
     "Codex: another patch": (
         PATCH,
         codex("*** Update File: src/a.py", "-return compute(x)", "+os._exit(1)"),
-        "new_text",
+        "old_text",
     ),
     "Codex: an empty patch": (PATCH, codex("*** Update File: src/a.py"), "no_op"),
     "lost indentation": (
@@ -166,7 +167,7 @@ REJECTED = {
         "operands",
     ),
     "left to run": (bash("python server.py"), bash("python server.py &"), "operators"),
-    "a system directory": (bash("ls"), bash("cd /etc && ls"), "head"),
+    "a system directory": (bash("ls"), bash("cd /etc && ls"), "operands"),
     "another directory": (bash("cd /w/a && ls"), bash("cd /w/b && ls"), "operands"),
     "one command more": (bash("git add -A"), bash("git add -A && git push"), "head"),
     "another sub-command": (bash("git stash list"), bash("git reset list"), "head"),
@@ -176,7 +177,7 @@ REJECTED = {
     "an expression that deletes": (
         bash("find . -name '*.pyc'"),
         bash("find . -name '*.pyc' -delete"),
-        "flags",
+        "operands",
     ),
     "written in place": (bash("sed -n 's/a/b/p' a.py"), bash("sed -ni 's/a/b/p' a.py"), "flags"),
     "written over": (bash("cat a.py"), bash("cat a.py > b.py"), "redirect"),
@@ -187,6 +188,51 @@ REJECTED = {
         "heredoc",
     ),
     "a pipe for a sequence": (bash("echo y; make all"), bash("echo y | make all"), "operators"),
+    "another context": (
+        edit("str_replace", old_str="def a():\n    return None", new_str="def a():\n    return result"),
+        edit("str_replace", old_str="def b():\n    return None", new_str="def b():\n    return result"),
+        "old_text",
+    ),
+    "less of the context": (
+        edit("str_replace", old_str="def a():\n    return None", new_str="def a():\n    return result"),
+        edit("str_replace", old_str="    return None", new_str="    return result"),
+        "old_text",
+    ),
+    "a context that names two places": (
+        FIX,
+        edit("str_replace", old_str=2 * FIX[1]["old_str"], new_str=FIX[1]["new_str"] + FIX[1]["old_str"]),
+        "old_text",
+    ),
+    "a patch at another line": (
+        ("apply_patch", {"input": "--- a/a.py\n+++ b/a.py\n@@ -3,0 +4,1 @@\n+x = 1\n"}),
+        ("apply_patch", {"input": "--- a/a.py\n+++ b/a.py\n@@ -9,0 +10,1 @@\n+x = 1\n"}),
+        "patch",
+    ),
+    "a patch in another function": (
+        codex("*** Update File: a.py", "@@ def f", "-    return compute(x)", "+    return None"),
+        codex("*** Update File: a.py", "@@ def g", "-    return compute(x)", "+    return None"),
+        "patch",
+    ),
+    "half of a patch": (
+        codex(
+            "*** Update File: a.py", "@@", "-first = 10", "+first = 30", "@@", "-second = 1", "+second = 2"
+        ),
+        codex("*** Update File: a.py", "@@", "-first = 10", "+first = 30"),
+        "patch",
+    ),
+    "a variable in front": (PYTEST, bash("A=1 pytest tests/test_a.py"), "variables"),
+    "an operator without a command": (bash("ls"), bash("; ls"), "operators"),
+    "two operators": (bash("ls &"), bash("ls &;"), "operators"),
+    "a path with a space in front": (VIEW, edit("view", " /w/proj/foo.py", view_range=[40, 80]), "file"),
+    "as another user": (PYTEST, bash("sudo " + PYTEST[1]["command"]), "head"),
+    "an environment first": (bash("make"), bash("source venv/bin/activate && make"), "head"),
+    "an output that is counted": (bash("(ls) | wc -l"), bash("(ls -l) | wc -l"), "flags"),
+    "a here-document, other spaces": (
+        HEREDOC,
+        bash(HEREDOC[1]["command"].replace("os.getcwd()", "os.getcwd( )")),
+        "heredoc",
+    ),
+    "what cannot be followed": (bash("a=(1 2) ls"), bash("a=(1  2) ls"), "unreadable"),
     "another tool": (GREP, ("read_file", {"path": "src"}), "name"),
     "an unknown tool's arguments": (
         ("browser", {"url": "http://a"}),

@@ -1,294 +1,261 @@
-"""Do two shell commands of a coding agent do the same? They are compared by the simple commands that they
-run.
+"""Do two shell commands of a coding agent do the same? They are compared step by step (steps.py).
 
-The same commands must run in the same order, joined the same way and with the same operands. Paths are
-compared by `paths.same_path`, code (`python -c`, here-documents, echoed text) by similarity, and other
-words exactly.
+The same programs must run in the same order, joined by the same operators, with the same redirections,
+variables, operands and flags. Where one might ask, the answer is no: another column, pattern or count,
+quoting that expands otherwise, `;` for `&&`. A text that cannot be followed equals only itself.
 
-Not compared are preparations (NAME=value and `export` before a command, `source`, sudo, timeout, a `cd` on
-one side only to the directory where the agent is), `2>&1`, and a final `| head` or `| tail`. Flags of
-commands that only read may differ a little, except those that change the meaning (`grep -v`); their line
-ranges (`sed -n 10,50p`, `head -50`) are compared like those of a view.
+The exceptions, and why they are safe:
+- A path may be written otherwise: `./a`; absolute for relative where that leads to the same file, or, if the
+  history does not tell, where it can for a command that only reads or runs it.
+- A `cd` of one side only may lead to the directory in which the agent works, as the history says; or
+  anywhere, if everything only reads files, and these are the same: `cd src && cat a`, `cat src/a`.
+- The order and spelling of known flags, and flags that only change how a shown result looks (flags.py):
+  `ls -la` for `ls`, `grep -n`, `pytest -q`. Where the output goes on into a pipe or a file, these count.
+- The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py).
+- A Python program (`-c`, here-document) with other spaces, comments or quotes: its syntax tree decides.
+- A time limit, and variables that only concern the display, as the tool's own do (steps.py).
+- `2>&1` where all is shown, `2>/dev/null` of a command that only reads, `| cat`, and `| tail -n 10` (or
+  more) after a test run that ends the text.
 """
 
 import re
-from collections import Counter
 
 from pivotrl_jax.records import Message, Verdict
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare.edits import (
-    compare_files,
-    compare_lines,
-    compare_patch,
-    compare_text,
-    similarity,
+from pivotrl_jax.verifiers.compare import edits
+from pivotrl_jax.verifiers.compare.operands import (
+    Directories,
+    at,
+    compare_arguments,
+    discards,
+    name_of,
+    no,
+    only_reads,
+    same_file,
+    same_program,
 )
-from pivotrl_jax.verifiers.compare.paths import Lines, is_workplace, same_lines, same_path
-from pivotrl_jax.verifiers.compare.shell import Command, commands
+from pivotrl_jax.verifiers.compare.paths import is_workplace, known_directory, normal_path
+from pivotrl_jax.verifiers.compare.shell import Redirect
+from pivotrl_jax.verifiers.compare.steps import Script, Step, script
+from pivotrl_jax.verifiers.compare.views import shown
 
-# commands that only read -> the flags that change their meaning
-READERS = {
-    **dict.fromkeys("ls tree".split(), "Rdo"),
-    "sort": "o",
-    **dict.fromkeys("grep rg ag".split(), "vcLlo"),
-    **dict.fromkeys("cat nl head tail less more wc file stat which type pwd du df diff uniq cut".split(), ""),
-    **dict.fromkeys(("pytest", "git status", "git log", "git show", "git blame", "sed", "awk", "find"), ""),
-    "git diff": "R",
-    "git grep": "vcLl",
-}
-
-
-# flags with which a command that reads writes, runs or stops running something
-_ACTS = re.compile(
-    r"-(?:delete|exec|execdir|ok|okdir|fprint\w*|fls)|--(?:in-place|output|collect-only|co)(?:=.*)?"
-)
-
-_IN_PLACE = re.compile(r"-[nErsuz]{0,5}i.*|--in-place.*", re.DOTALL)  # of sed
-SUBCOMMANDS = set("git pip docker npm yarn cargo go conda apt apt-get kubectl poetry uv svn hg brew".split())
-CODE = {"python", "node", "ruby", "perl", "echo", "printf", "awk", "git commit"}
-BUNDLED = set("rm cp mv mkdir ls grep tar chmod ln cat sort wc head tail du".split())  # -rf means -r -f
-MIN_CODE = 40  # characters; shorter code must be equal but for white space
-
-
-# flags that change how a result looks, but not its content
-LOOKS = {
-    "ls": re.compile(r"-[^Rdo]|--color.*"),
-    "cat": re.compile(r"-.*"),
-    "grep": re.compile(r"-[nHsI]|--color.*|--line-number"),
-    "pytest": re.compile(
-        r"-[qvxsl]{1,4}|-r\w{1,9}|--tb=\w+|--no-header|--color=\w+|--disable-warnings|--verbose"
-    ),
-    "python": re.compile(r"-[uB]"),
-    "git": re.compile(r"--no-pager|--no-color"),
-    "pip": re.compile(r"-q|--quiet|--disable-pip-version-check"),
-}
-
-_SILENT = {("2>&", "1"), ("2>", "/dev/null"), ("2>>", "/dev/null"), (">&", "2"), ("1>&", "2")}
-_PRINTED = re.compile(r"(\d{1,7}),(\d{1,7}|\$)p")
-_COUNT = re.compile(r"-(?:n)?(\d{1,7})|--lines=(\d{1,7})")
+TEST_RUNS = {"pytest", "tox", "nox"}
+MIN_TAIL = 10  # lines of a test run's output that hold its summary
 _EDIT = re.compile(r"edit (\d{1,7}:\d{1,7})\n")
-SETUP = {"cd", "export", "set", "source", ".", "conda activate", ""}
+_TAIL = re.compile(r"-(?:n ?)?(\d{1,6})")
+
+Pipeline = list[Step]
 
 
-def _no(reason: str, said: str) -> Verdict:
-    return Verdict(0.0, reason, said)
+# ---- the text in pipelines, and where it runs
 
 
-# ---- commands without the parts that are not compared
+def _cut(pipeline: Pipeline) -> Pipeline:
+    """A pipeline without a last command that only cuts what is shown of a test run, or pages nothing."""
+    if len(pipeline) < 2 or pipeline[-1].joined != "|" or pipeline[-1].redirects or pipeline[-1].env:
+        return pipeline
+    last = pipeline[-1]
+    count = _TAIL.fullmatch(" ".join(word.form for word in last.words)) if last.name == "tail" else None
+    if count and int(count[1]) >= MIN_TAIL and name_of(pipeline[-2]) in TEST_RUNS:
+        return pipeline[:-1]
+    return pipeline[:-1] if last.name == "cat" and not last.words and pipeline[-2].name == "git" else pipeline
 
 
-def _name(command: Command) -> str:
-    """A command's name; for git and its like with the sub-command."""
-    if command.head in SUBCOMMANDS:
-        value = ("", *command.words)  # of git's -C and -c
-        words = [w for before, w in zip(value, command.words) if w[:1] != "-" and before not in ("-C", "-c")]
-        return f"{command.head} {words[0][:40]}" if words else command.head
-    return command.head
+def _pipelines(steps: tuple[Step, ...], is_list: bool) -> list[Pipeline]:
+    found: list[Pipeline] = []
+    for step in steps:
+        if step.joined in ("|", "|&") and found:
+            found[-1].append(step)
+        else:
+            found.append([step])
+    return [*found[:-1], _cut(found[-1])] if found and is_list else found
 
 
-def _limits_output(command: Command, before: Command) -> bool:
-    """Whether a command at the end of a pipe only cuts what `before` prints."""
-    cuts = command.head in ("head", "tail", "cat") and all(
-        word.startswith("-") or word.isdigit() for word in command.words
-    )
-    return cuts and command.operator == "|" and before.head not in ("cat", "nl") and not command.redirects
+def _without_cd(found: Script, workdir: str | None) -> tuple[str | None, str, Script]:
+    """(the directory to which the text changes first or is sent, how the rest is joined, the rest)."""
+    if len(found.steps) < 2:
+        return workdir, "&&", found
+    first, second = found.steps[:2]
+    moves = first.name == "cd" and not first.joined and not first.env and not first.redirects
+    if not moves or second.joined not in ("&&", ";") or len(first.words) != 1 or not first.words[0].literal:
+        return workdir, "&&", found
+    there = normal_path(first.words[0].text)
+    there = normal_path(f"{workdir}/{there}") if workdir and not there.startswith(("/", "~")) else there
+    return there, second.joined, found._replace(steps=(second._replace(joined=""), *found.steps[2:]))
 
 
-def _kept(text: str, workdir: str | None) -> list[Command]:
-    found = [c._replace(redirects=tuple(r for r in c.redirects if r not in _SILENT)) for c in commands(text)]
-    found = [c for c in found if c != Command("", ())]
-    while len(found) > 1 and _limits_output(found[-1], found[-2]):
-        found.pop()
-    if len(found) > 1 and found[-1].operator == "||" and found[-1].head in ("true", ":"):
-        found.pop()
-    if workdir is not None and not (found and found[0].head == "cd"):
-        found = [Command("cd", (workdir,)), *found]
-    return found
+def _directories(
+    gold: tuple[str | None, str], actual: tuple[str | None, str], messages: list[Message]
+) -> Directories | Verdict:
+    """Where the commands run, whose texts begin with a change to (directory, how the rest is joined)."""
+    known = known_directory(messages)
+    wanted, found = gold[0], actual[0]
+    if wanted is not None and found is not None:
+        if not same_file(wanted, found, Directories(known), reads=True):
+            return no("operands", f"cd: {show(found)}, want {show(wanted)}")
+        if gold[1] != actual[1]:
+            return no("operators", f"cd is joined by {show(actual[1])}, want {show(gold[1])}")
+        return Directories(next((d for d in (wanted, found) if d.startswith("/")), None))
+    one = wanted if wanted is not None else found
+    if one is None or is_workplace(one, messages):
+        return Directories(known if one is None or not one.startswith("/") else one)
+    return Directories(apart=tuple(known if there is None else at(there, known) for there in (wanted, found)))
 
 
-def _split(found: list[Command]) -> tuple[list[Command], list[Command]]:
-    """(the preparations, the commands after them)."""
-    at = 0
-    while at + 1 < len(found) and _name(found[at]) in SETUP and found[at + 1].operator in ("&&", ";", ""):
-        at += 1
-    return found[:at], found[at:]
+# ---- one command
 
 
-def _aligned(
-    gold: list[Command], actual: list[Command], messages: list[Message]
-) -> tuple[list[Command], list[Command]]:
-    """Both without preparations. Changes of directory stay if both sides have one, or if one may lead to
-    another place than the shell is in."""
-    (gold_setup, wanted), (actual_setup, found) = _split(gold), _split(actual)
-    moves = [[c for c in setup if c.head == "cd"] for setup in (gold_setup, actual_setup)]
-    named = [word for command in (*wanted, *found) for word in command.words]
-    if not all(moves) and all(
-        is_workplace(" ".join(c.words), named, messages) for c in (*moves[0], *moves[1])
-    ):
-        return wanted, found
-    return [*moves[0], *wanted], [*moves[1], *found]
+def _silent(step: Step, is_shown: bool) -> tuple[Redirect, ...]:
+    """The redirections without those that only decide which messages are shown."""
+    if is_shown and [(r.operator, r.target.form) for r in step.redirects] == [("2>&", "1")]:
+        return ()
+    return tuple(r for r in step.redirects if not (discards(r) and only_reads(step)))
 
 
-def _operators(found: list[Command]) -> list[str]:
-    return [{"&&": ";", "": ";"}.get(command.operator, command.operator) for command in found[1:]]
-
-
-# ---- the words of one command
-
-
-def _reads(command: Command) -> bool:
-    written = any(">" in op and target != "/dev/null" for op, target in command.redirects)
-    if _name(command) not in READERS or written:
-        return False
-    acts = _IN_PLACE if command.head == "sed" else _ACTS
-    return not any(acts.fullmatch(word) for word in command.words)
-
-
-def _flags(command: Command) -> Counter:
-    flags: Counter = Counter()
-    for word in command.words:
-        if word.startswith("-") and len(word) > 1:
-            bundle = command.head in BUNDLED and re.fullmatch(r"-[A-Za-z]{2,9}", word)
-            flags.update([f"-{letter}" for letter in word[1:]] if bundle else [word])
-    return flags
-
-
-def _operands(command: Command) -> list[str]:
-    """Words that are not flags. For a command that reads, also without numbers, which are values of flags,
-    and without the working directory, which it reads by default."""
-    words = [word for word in command.words if not word.startswith("-") or len(word) == 1]
-    if _reads(command):
-        words = [word for word in words if not word.isdigit() and word not in (".", "./")]
-    return words
-
-
-def _lines(command: Command) -> tuple[Lines | None, Command]:
-    """The lines that a command shows (from the end for `tail`), and the command without that range."""
-    if command.head not in ("sed", "head", "tail") or not _reads(command):
-        return None, command
-    words = " ".join(command.words) if len(command.words) < 9 else ""
-    words = re.sub(r"(^| )(-n|--lines) (\d+)(?= |$)", r"\1-\3", words).split(" ")
-    for word in words:
-        printed = _PRINTED.fullmatch(word) if command.head == "sed" else None
-        count = _COUNT.fullmatch(word) if command.head != "sed" else None
-        if printed or count:
-            rest = command._replace(words=tuple(w for w in words if w != word))
-            if count:
-                return Lines(1, int(count[1] or count[2])), rest
-            return Lines(int(printed[1]), None if printed[2] == "$" else int(printed[2])), rest
-    return None, command
-
-
-def _same_word(name: str, gold: str, actual: str, threshold: float) -> bool:
-    if gold == actual or (not re.search(r"\s", gold + actual) and same_path(gold, actual)):
+def _same_document(gold: Redirect, actual: Redirect, step: Step) -> bool:
+    want, got = gold.target, actual.target
+    if want.form == got.form:
         return True
-    if (
-        name not in CODE
-        or not re.search(r"\s", gold)
-        or any("$(" in text or "`" in text for text in (gold, actual))
-    ):
-        return False
-    if len(gold) < MIN_CODE:
-        return gold.split() == actual.split()
-    return similarity(gold, actual) >= threshold
+    if not (want.literal and got.literal) or want.form[:2] != got.form[:2]:
+        return False  # expanded, or still open
+    if step.name == "python":
+        return same_program(want.text, got.text)
+    written = step.name in ("cat", "tee")
+    return written and edits.compare_text(want.text, got.text, _written(step)) is None
 
 
-def _compare_words(gold: Command, actual: Command, threshold: float) -> Verdict | None:
-    name = _name(gold)
-    if _reads(gold) and not _reads(actual):  # then `_operands` would treat the two differently
-        return _no("flags", f"{name} of {show(actual.words)} acts, want {show(gold.words)}")
-    wanted, found = _operands(gold), _operands(actual)
-    if len(wanted) != len(found):
-        return _no("operands", f"{name} of {show(found)}, want {show(wanted)}")
-    for want, got in zip(wanted, found):
-        if not _same_word(name, want, got, threshold):
-            return _no("operands", f"{name}: {show(got)}, want {show(want)}")
-    looks = LOOKS.get(gold.head)
-    want, got = (
-        {f: n for f, n in _flags(c).items() if not (looks and looks.fullmatch(f))} for c in (gold, actual)
-    )
-    if want == got:
-        return None
-    if not (_reads(gold) and _reads(actual)):
-        return _no("flags", f"{name} {show(sorted(got))}, want {show(sorted(want))}")
-    decisive = {f"-{letter}" for letter in READERS[name]}
-    texts = [" ".join([name, *sorted(flags), *wanted]) for flags in (want, got)]
-    if decisive & want.keys() != decisive & got.keys() or similarity(*texts) < threshold:
-        return _no("flags", f"{name} {show(sorted(got))}, want {show(sorted(want))}")
+def _written(step: Step) -> str:
+    """The file that `cat > file` or `tee file` writes."""
+    files = [r.target.text for r in step.redirects if r.operator in (">", ">>")]
+    return (files or [word.text for word in step.words] or [""])[-1]
+
+
+def _compare_redirects(gold: Step, actual: Step, where: Directories, is_shown: bool) -> Verdict | None:
+    both = [_silent(step, is_shown) for step in (gold, actual)]
+    if [r.operator for r in both[0]] != [r.operator for r in both[1]]:
+        return no("redirect", f"redirects {show(_spoken(both[1]))}, want {show(_spoken(both[0]))}")
+    for want, got in zip(*both):
+        if want.operator == "<<":
+            if not _same_document(want, got, gold):
+                verdict = edits.compare_text(want.target.form, got.target.form, _written(gold))
+                return no("heredoc", verdict.details if verdict else "the contents are expanded otherwise")
+        elif want.operator == "<<<" or "&" in want.operator:
+            if want.target.form != got.target.form:
+                return no("redirect", f"{show(got.target.form)}, want {show(want.target.form)}")
+        elif not same_file(want.target.form, got.target.form, where, reads=False):
+            return no("redirect", f"to {show(got.target.form)}, want {show(want.target.form)}")
     return None
 
 
-def _compare_command(gold: Command, actual: Command, threshold: float) -> Verdict | None:
-    if gold.head == actual.head == "apply_patch":
-        patches = [c.heredoc or " ".join(c.words) for c in (gold, actual)]
-        return compare_files(*patches) or compare_patch(*patches, threshold)
-    if not gold.head and gold.env != actual.env:
-        return _no("variables", f"sets {show(actual.env)}, want {show(gold.env)}")
-    if len(gold.redirects) != len(actual.redirects) or not all(
-        want[0] == got[0] and same_path(want[1], got[1])
-        for want, got in zip(gold.redirects, actual.redirects)
-    ):
-        return _no("redirect", f"redirects {show(actual.redirects)}, want {show(gold.redirects)}")
-    if gold.heredoc != actual.heredoc:
-        verdict = compare_text(gold.heredoc, actual.heredoc, threshold, "heredoc")
-        if verdict is not None:
-            return verdict
-    return _compare_words(gold, actual, threshold)
+def _spoken(redirects: tuple[Redirect, ...]) -> list[str]:
+    return [f"{r.operator}{r.target.form[:40]}" for r in redirects]
+
+
+def _patch(step: Step) -> str | None:
+    """The patch that `apply_patch` is given."""
+    texts = [r.target for r in step.redirects if r.operator in ("<<", "<<<")] or list(step.words)
+    return texts[0].text if len(texts) == 1 and texts[0].literal else None
+
+
+def _compare_step(gold: Step, actual: Step, where: Directories, is_shown: bool) -> Verdict | None:
+    if gold.name == actual.name == "apply_patch":
+        patches = [_patch(gold), _patch(actual)]
+        if None not in patches:
+            return edits.compare_files(*patches) or edits.compare_patch(*patches)
+    if gold.env != actual.env:
+        return no("variables", f"sets {show(actual.env)}, want {show(gold.env)}")
+    verdict = _compare_redirects(gold, actual, where, is_shown)
+    is_shown = is_shown and not any(">" in r.operator for r in _silent(gold, is_shown))
+    return verdict or compare_arguments(gold, actual, where, is_shown)
 
 
 # ---- whole texts
 
 
-def _compare_edit(gold: str, actual: str, threshold: float) -> Verdict | None:
+def _compare_edit(gold: str, actual: str) -> Verdict | None:
     """SWE-agent's `edit 10:12`, typed into the shell."""
     lines = [_EDIT.match(text) for text in (gold, actual)]
     if lines[1] is None or lines[0][1] != lines[1][1]:
-        return _no("range", "edits other lines, or none")
+        return no("range", "edits other lines, or none")
     texts = (
         text[line.end() :].rstrip().removesuffix("end_of_edit") for line, text in zip(lines, (gold, actual))
     )
-    return compare_lines(*texts, threshold)
+    return edits.compare_lines(*texts)
 
 
-def _compare_heads(gold: list[Command], actual: list[Command], texts: tuple[str, str]) -> Verdict | None:
-    names = [[_name(command) for command in found] for found in (gold, actual)]
+def _view(pipeline: Pipeline) -> tuple | None:
+    """(the file, its lines) that a pipeline shows, if that is all it does."""
+    plain = all(not step.env and not _silent(step, True) for step in pipeline)
+    return shown([(step.name, step.words) for step in pipeline]) if plain else None
+
+
+Views = list[tuple | None]  # for each pair of pipelines: what both show, or None
+
+
+def _views(gold: list[Pipeline], actual: list[Pipeline]) -> Views:
+    pairs = ((_view(want), _view(got)) for want, got in zip(gold, actual))
+    return [pair if all(pair) else None for pair in pairs]
+
+
+def _compare_shape(gold: list[Pipeline], actual: list[Pipeline], views: Views) -> Verdict | None:
+    """Compare which programs run, and what joins them. Two views may be other programs."""
+    names, joins = [], []
+    for pipelines in (gold, actual):
+        viewed = [i < len(views) and views[i] is not None for i in range(len(pipelines))]
+        names.append([name_of(step) for p, is_view in zip(pipelines, viewed) if not is_view for step in p])
+        joins.append([s.joined for p, is_view in zip(pipelines, viewed) for s in (p[:1] if is_view else p)])
     if names[0] != names[1]:
-        return _no("head", f"runs {show(names[1])}, want {show(names[0])}")
-    ends = [text.rstrip().endswith("&") for text in texts]  # left to run in the background
-    if _operators(gold) != _operators(actual) or ends[0] != ends[1]:
-        return _no("operators", f"joined by {show(_operators(actual))}, want {show(_operators(gold))}")
+        return no("head", f"runs {show(names[1])}, want {show(names[0])}")
+    if joins[0] != joins[1]:
+        return no("operators", f"joined by {show(joins[1])}, want {show(joins[0])}")
+    return None
+
+
+def _compare_views(views: Views, where: Directories, arguments: bool) -> Verdict | None:
+    for want, got in filter(None, views):
+        if arguments and not same_file(want[0], got[0], where, reads=True):
+            return no("operands", f"shows {show(got[0])}, want {show(want[0])}")
+        if want[1] != got[1]:
+            return no("range", f"shows lines {show(tuple(got[1]))}, want {show(tuple(want[1]))}")
     return None
 
 
 def compare(
-    gold: tuple[str, str | None],
-    actual: tuple[str, str | None],
-    messages: list[Message],
-    arguments: bool,
-    threshold: float,
+    gold: tuple[str, str | None], actual: tuple[str, str | None], messages: list[Message], arguments: bool
 ) -> Verdict | None:
     """Compare the (command, working directory) of two calls that follow `messages`; None if they do the same.
 
-    Without `arguments`, only the names of commands, their directory and the lines that they show are
-    compared.
+    Without `arguments`, only the names of commands, what joins them, their directory and the lines that
+    they show are compared.
     """
-    if gold[0].strip() == actual[0].strip() and gold[1] == actual[1]:
+    if gold[0].strip("\n") == actual[0].strip("\n") and gold[1] == actual[1]:
         return None
     if _EDIT.match(gold[0]):
-        return _compare_edit(gold[0], actual[0], threshold)
-    wanted, found = _aligned(_kept(*gold), _kept(*actual), messages)
-    if not found:
-        return _no("incomplete", "no command")
-    verdict = _compare_heads(wanted, found, (gold[0], actual[0]))
-    if verdict is not None:
-        return verdict
-    for want, got in zip(wanted, found):
-        (want_lines, want), (got_lines, got) = _lines(want), _lines(got)
-        if (want_lines is None) != (got_lines is None) or (
-            want_lines and not same_lines(want_lines, got_lines)
-        ):
-            return _no("range", f"shows {show(got_lines)}, want {show(want_lines)}")
-        verdict = _compare_command(want, got, threshold) if arguments or want.head == "cd" else None
-        if verdict is not None:
-            return verdict
-    return None
+        return _compare_edit(gold[0], actual[0])
+    scripts = script(gold[0]), script(actual[0])
+    if None in scripts:
+        which = "demonstrated" if scripts[0] is None else "given"
+        return no("unreadable", f"the {which} command cannot be followed and is not the same text")
+    if not scripts[1].steps:
+        return no("incomplete", "no command")
+    is_list = all(found.is_list for found in scripts)
+    moved = [_without_cd(found, workdir) for found, (_, workdir) in zip(scripts, (gold, actual))]
+    where = _directories(moved[0][:2], moved[1][:2], messages)
+    both = [_pipelines(found.steps, is_list) for _, _, found in moved]
+    views = _views(*both) if is_list and len(both[0]) == len(both[1]) else []
+    verdict = _compare_shape(*both, views)
+    if verdict is None and moved[0][2].end != moved[1][2].end:  # left to run in the background
+        verdict = no("operators", f"ends in {show(moved[1][2].end)}, want {show(moved[0][2].end)}")
+    if verdict is not None or isinstance(where, Verdict):
+        return verdict or where
+    if where.apart is not None and not arguments:
+        return no("head", f"runs in {show(where.apart[1])}, want {show(where.apart[0])}")
+    moves = any(step.name in ("cd", "pushd", "popd") for _, _, found in moved for step in found.steps[:-1])
+    where = where._replace(moves=moves)
+    verdict = _compare_views(views, where, arguments)
+    for i, (wanted, found) in enumerate(zip(*both)):
+        viewed = i < len(views) and views[i] is not None
+        for want, got in zip(wanted, found):
+            if verdict is None and not viewed and (arguments or want.name == "cd"):
+                verdict = _compare_step(want, got, where, is_list and want is wanted[-1])
+    return verdict

@@ -1,145 +1,161 @@
-"""Do two edits of a file do the same? Texts are compared by similarity, and the changes in them separately.
+"""Do two edits of a file do the same? Texts are compared exactly: one character can turn a fix into a bug.
 
-Two texts are similar if `rapidfuzz`'s ratio (of inserted and deleted characters) over the whole texts
-reaches a threshold. That alone would accept an edit that repeats the old text without its small fix, so the
-change itself (between the common beginning and the common end) must be similar too.
+Not compared are carriage returns and spaces at the ends of lines, and empty lines at the end of a file
+(except in files where they mean something, such as Markdown). An edit may also show more of the unchanged
+text around the same change; with less, the tool might find several places.
 """
 
 import re
-from collections import Counter
-
-from rapidfuzz.distance import Indel
+from typing import NamedTuple
 
 from pivotrl_jax.records import Verdict
 from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare.paths import same_path
 
-MAX_CHARS = 20_000  # longer texts are compared by lines: rapidfuzz takes time in the product of the lengths
-CHANGE = 0.5  # least similarity of the changes
-MIN_CHANGE = 8  # characters of old text that are enough to locate a change
-_WORDS = re.compile(r"\w+|\s+|[^\w\s]+")
+MIN_SHARED = 8  # characters of old text that both edits name, which locate the change
+_MEANS_SPACES = re.compile(r"(?i).*\.(?:md|markdown|mdx|diff|patch|csv|tsv|snap|golden)")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without carriage returns and spaces at the end of lines."""
-    return "\n".join(line.rstrip() for line in text.split("\n"))
+    return "\n".join(line.rstrip(" \t\r") for line in text.split("\n"))
 
 
-def similarity(a: str, b: str) -> float:
-    """Similarity in [0, 1]; 1 for texts that differ at most in the ends of lines. Linear for long texts."""
-    a, b = _plain(a), _plain(b)
-    if a == b:
-        return 1.0
-    if max(len(a), len(b)) <= MAX_CHARS:
-        return Indel.normalized_similarity(a, b)
-    counts = Counter(a.split("\n")), Counter(b.split("\n"))
-    size = sum((len(line) + 1) * n for count in counts for line, n in count.items())
-    shared = sum((len(line) + 1) * n for line, n in (counts[0] & counts[1]).items())
-    return 2 * shared / size
+def _difference(gold: str, actual: str) -> str:
+    """The first lines that differ, in words."""
+    lines = [text.split("\n") for text in (gold, actual)]
+    at = next((i for i, (want, got) in enumerate(zip(*lines)) if want != got), min(map(len, lines)))
+    want, got = (show(text[at], 50) if at < len(text) else "nothing" for text in lines)
+    return f"line {at + 1} is {got}, want {want}"
 
 
-def _core(a: list[str], b: list[str]) -> tuple[list[str], list[str]]:
-    """Both lists without their common beginning and end."""
-    start = end = 0
-    while start < min(len(a), len(b)) and a[start] == b[start]:
-        start += 1
-    while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
-        end += 1
-    return a[start : len(a) - end], b[start : len(b) - end]
-
-
-def _change(old: str, new: str) -> tuple[str, str]:
-    """The part of `old` that becomes another in `new`, and that: "1" and "2" for "x = 1" and "x = 2"."""
-    a, b = _core(_WORDS.findall(old), _WORDS.findall(new))
-    return "".join(a), "".join(b)
-
-
-def _changed_lines(old: str, new: str) -> tuple[list[str], list[str]]:
-    """The changed lines before and after, without the indentation of the first."""
-    before, after = _core(old.split("\n"), new.split("\n"))
-    indent = before[0][: len(before[0]) - len(before[0].lstrip())] if before else ""
-    return [line.removeprefix(indent) for line in before], [line.removeprefix(indent) for line in after]
-
-
-def compare_replacement(gold: tuple[str, str], actual: tuple[str, str], threshold: float) -> Verdict | None:
-    """Compare the (old, new) of two edits. None if they do the same, else the verdict that rejects."""
-    gold, actual = tuple(map(_plain, gold)), tuple(map(_plain, actual))
+def compare_text(gold: str, actual: str, path: str = "", what: str = "content") -> Verdict | None:
+    """Compare two contents of the file `path`. None if they are the same."""
     if gold == actual:
+        return None
+    if not _MEANS_SPACES.fullmatch(path[-20:]):
+        gold, actual = plain(gold).rstrip("\n"), plain(actual).rstrip("\n")
+    return None if gold == actual else Verdict(0.0, what, _difference(gold, actual))
+
+
+def compare_lines(gold: str, actual: str) -> Verdict | None:
+    """Compare two texts for the same lines of a file, whose indentation must agree."""
+    verdict = compare_text(gold, actual)
+    if verdict is not None:
+        stripped = [[line.strip() for line in text.strip().split("\n")] for text in (gold, actual)]
+        if stripped[0] == stripped[1]:
+            return Verdict(0.0, "indentation", "the same lines with another indentation")
+    return verdict
+
+
+def _shows_more(less: tuple[str, str], more: tuple[str, str]) -> bool:
+    """Whether `more` is the replacement `less` with more of the unchanged text around it."""
+    old, new = less
+    if len(old.strip()) < MIN_SHARED or more[0].count(old) != 1:
+        return False
+    before, _, after = more[0].partition(old)
+    return more[1] == before + new + after
+
+
+def compare_replacement(gold: tuple[str, str], actual: tuple[str, str]) -> Verdict | None:
+    """Compare the (old, new) of two edits. None if they do the same, else the verdict that rejects."""
+    if gold[0] == actual[0] and plain(gold[1]) == plain(actual[1]):
         return None
     if actual[0] == actual[1]:
         return Verdict(0.0, "no_op", "the edit changes nothing")
-    if max(map(len, (*gold, *actual))) <= MAX_CHARS:
-        changes = _changed_lines(*gold), _changed_lines(*actual)
-        # the same lines changed, with more or fewer lines of context
-        if changes[0] == changes[1] and len("".join(changes[0][0])) >= MIN_CHANGE:
-            return None
-    for what, want, got in zip(("old", "new"), gold, actual):
-        found = similarity(want, got)
-        if found < threshold:
-            return Verdict(0.0, f"{what}_text", f"the {what} text's similarity is {found:.3f} < {threshold}")
-    changes = _change(*gold), _change(*actual)
-    if min(map(similarity, *changes)) < CHANGE:
-        details = (
-            f"changes {show(changes[1][0], 50)} to {show(changes[1][1], 50)}, want {show(changes[0][1], 50)}"
-        )
-        return Verdict(0.0, "change", details)
-    return None
-
-
-def compare_text(gold: str, actual: str, threshold: float, what: str = "content") -> Verdict | None:
-    """Compare two contents of a file. None if they are similar enough."""
-    found = similarity(gold, actual)
-    return Verdict(0.0, what, f"similarity {found:.3f} < {threshold}") if found < threshold else None
-
-
-def compare_lines(gold: str, actual: str, threshold: float) -> Verdict | None:
-    """Compare two texts for the same lines of a file, whose indentation must agree."""
-    stripped = [[line.strip() for line in text.strip().split("\n")] for text in (gold, actual)]
-    if stripped[0] == stripped[1] and _plain(gold).strip("\n") != _plain(actual).strip("\n"):
-        return Verdict(0.0, "indentation", "the same lines with another indentation")
-    return compare_text(gold, actual, threshold)
+    if _shows_more(gold, actual):
+        return None
+    if gold[0] != actual[0]:
+        return Verdict(0.0, "old_text", _difference(gold[0], actual[0]))
+    return Verdict(0.0, "new_text", _difference(gold[1], actual[1]))
 
 
 # ---- patches: unified diffs, and Codex's `*** Update File: ...`
 
 _FILE = re.compile(
-    r"(?:\*\*\* (?:Add|Update|Delete) File: |\*\*\* Move to: |\+\+\+ (?:b/)?|--- (?:a/)?)(\S.*)"
+    r"(?:\*\*\* (?:(?P<kind>Add|Update|Delete) File|Move to): |\+\+\+ (?:b/)?|--- (?:a/)?)(?P<path>\S.*)"
 )
 
 
-def patched(patch: str) -> tuple[list[str], str, str]:
-    """(the files of a patch, the removed lines, the added lines)."""
-    files, removed, added = [], [], []
+class Hunk(NamedTuple):
+    """One place that a patch changes."""
+
+    file: str  # the kind of change and the file's number in the patch
+    anchor: str  # what `@@ def f` says
+    line: int | None  # the first changed line of the old file, where the patch says
+    old: str
+    new: str
+
+
+_ANCHOR = re.compile(r"@@(?: -(?P<line>\d{1,8})\S* \+\S+ @@)?(?P<text>.*)")
+_MODES = ("new file mode", "deleted file mode", "old mode", "new mode", "rename ", "copy ")
+
+
+def _hunk(file: str, header: str, old: list[str], new: list[str]) -> Hunk:
+    anchor = _ANCHOR.match(header)
+    same = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
+    line = int(anchor["line"]) + same if anchor and anchor["line"] else None
+    texts = ("\n".join(lines).strip("\n") for lines in (old, new))
+    return Hunk(file, anchor["text"].strip() if anchor else "", line, *texts)
+
+
+def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
+    """(the files of a patch, its lines about modes and names, its hunks)."""
+    files: list[str] = []
+    modes: list[str] = []
+    hunks: list[tuple[str, str, list[str], list[str]]] = []
+    kind, fresh = "", True  # whether the next line begins a hunk
     for line in patch.split("\n"):
-        match = _FILE.match(line)
+        match = _FILE.fullmatch(line)
         if match:
-            path = match[1].split("\t")[0].strip()
-            if path != "/dev/null" and path not in files:
-                files.append(path)
-        elif line.startswith("-"):
-            removed.append(line[1:])
-        elif line.startswith("+"):
-            added.append(line[1:])
-    return files, "\n".join(removed), "\n".join(added)
+            path = match["path"].split("\t")[0].strip()
+            kind, fresh = match["kind"] or line[:3], True
+            files += [path] if path != "/dev/null" and path not in files else []
+        elif line.startswith(_MODES):
+            modes.append(line)
+        elif line.startswith("@@") or (fresh and line[:1] in ("-", "+", " ")):
+            hunks.append((f"{kind} {len(files)}", line if line.startswith("@@") else "", [], []))
+            fresh = False
+        if match or fresh or line.startswith("@@") or line[:1] not in ("", " ", "-", "+"):
+            continue
+        hunks[-1][2].extend([line[1:]] if line[:1] != "+" else [])
+        hunks[-1][3].extend([line[1:]] if line[:1] != "-" else [])
+    found = [_hunk(*hunk) for hunk in hunks]
+    return files, modes, [hunk for hunk in found if hunk.old != hunk.new]
 
 
 def compare_files(gold: str, actual: str) -> Verdict | None:
     """Compare the files of two patches. None if they are the same."""
-    wanted, found = patched(gold)[0], patched(actual)[0]
-    if len(wanted) == len(found) and all(map(same_path, sorted(wanted), sorted(found))):
-        return None
-    if len(wanted) == len(found) == 1 and same_path(*wanted, *found):
+    wanted, found = _hunks(gold)[0], _hunks(actual)[0]
+    if len(wanted) == len(found) and all(map(same_path, wanted, found)):
         return None
     return Verdict(0.0, "file", f"patches {show(found)}, want {show(wanted)}")
 
 
-def compare_patch(gold: str, actual: str, threshold: float) -> Verdict | None:
+def _same_place(gold: Hunk, actual: Hunk) -> bool:
+    """Whether two hunks can change the same lines: one names no place, or both the same."""
+    for want, got in ((gold.anchor, actual.anchor), (gold.line, actual.line)):
+        if want != got and want and got:
+            return False
+    # without old text, only the place says where the new text goes
+    return bool(gold.old.strip()) or gold[:3] == actual[:3]
+
+
+def compare_patch(gold: str, actual: str) -> Verdict | None:
     """Compare two patches of the same files. None if they do the same."""
-    if _plain(gold).strip() == _plain(actual).strip():
+    if plain(gold).strip() == plain(actual).strip():
         return None
-    (_, *want), (_, *got) = patched(gold), patched(actual)
-    if not any(want):  # a format that `patched` cannot read
-        return compare_text(gold, actual, threshold, "patch")
-    if not any(got):
+    (_, gold_modes, want), (_, actual_modes, got) = _hunks(gold), _hunks(actual)
+    if not want or gold_modes != actual_modes:  # `_hunks` cannot read it, or files are only moved
+        return Verdict(0.0, "patch", _difference(gold, actual))
+    if not got:
         return Verdict(0.0, "no_op", "the patch changes nothing")
-    return compare_replacement(tuple(want), tuple(got), threshold)
+    if len(want) != len(got):
+        return Verdict(0.0, "patch", f"changes {len(got)} places, want {len(want)}")
+    for one, other in zip(want, got):
+        if one.file != other.file or not _same_place(one, other):
+            return Verdict(0.0, "patch", f"changes {show(other[:3])}, want {show(one[:3])}")
+        verdict = compare_replacement(one[3:], other[3:])
+        if verdict is not None:
+            return verdict
+    return None

@@ -3,63 +3,100 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pivotrl_jax.records import Message
 
-COVERED = 0.8  # share of the demonstrated lines that must be viewed
 SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/sys"}
 
 
 SYSTEM |= {"/tmp", "/usr", "/var"}
 
 
-MARGIN = 50  # surplus lines that may be viewed, or as many as were demonstrated if those are more
+MARGIN = 10  # surplus lines that may be viewed before a range without an end
 
 
 def normal_path(path: str) -> str:
     """The path without `./`, `//`, `a/..` and a final slash."""
-    return posixpath.normpath(path.strip()) if path.strip() else ""
+    return posixpath.normpath(path) if path else ""
 
 
 def same_path(gold: str, actual: str) -> bool:
     """Whether both can name one file: equal, or one is absolute and ends in the other.
 
     /w/proj/foo.py is foo.py and proj/foo.py, and neither /w/vendor/proj/foo.py nor Foo.py. Two relative
-    paths are relative to the same directory.
+    paths are relative to the same directory, which is none of the system's: passwd is not /etc/passwd.
     """
     paths = normal_path(gold), normal_path(actual)
     if paths[0] == paths[1]:
         return True
     absolute = [path for path in paths if path.startswith(("/", "~"))]
     relative = [path for path in paths if not path.startswith(("/", "~"))]
-    return (
-        len(absolute) == len(relative) == 1 and relative[0] != "" and absolute[0].endswith("/" + relative[0])
-    )
+    if not (len(absolute) == len(relative) == 1 and relative[0] and absolute[0].endswith("/" + relative[0])):
+        return False
+    return (absolute[0][: -len(relative[0]) - 1] or "/") not in SYSTEM
 
 
-def is_workplace(directory: str, named: Iterable[str], messages: list[Message]) -> bool:
-    """Whether `directory` is most likely where the agent works: it holds one of the `named` paths, or
-    occurs in the history. Without a history, any directory that is not the system's counts.
+_SAYS_DIRECTORY = re.compile(r"[Cc]urrent (?:working )?directory(?: is)?:? *[`'\"]?(/[\w./+@-]*)")
+_CHANGES = re.compile(r"\s*cd +([^\s;&|<>\"'$`(){}*?\\]+) *(?:&&|;|\n|$)")
+
+
+_PATH = re.compile(r"(?<![\w.~/:<])/[\w+@-][\w.+@-]*(?:/[\w.+@-]+)*(?<!\.)")
+
+
+def _texts(messages: list[Message], roles: tuple[str, ...]) -> list[str]:
+    return [str(m.get("content")) for m in messages if m.get("role") in roles and m.get("content")]
+
+
+def _changed(messages: list[Message]) -> set[str]:
+    """The directories to which the agent's commands changed first."""
+    changed = set()
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            arguments = call["function"]["arguments"]
+            given = arguments.get("command", arguments.get("cmd")) if isinstance(arguments, dict) else None
+            match = _CHANGES.match(given) if isinstance(given, str) else None
+            if match:
+                changed.add(normal_path(match[1]))
+    return changed
+
+
+def _named(messages: list[Message]) -> set[str]:
+    """The paths that the system and the user name, without those of the machine itself."""
+    paths = (path for text in _texts(messages, ("system", "user")) for path in _PATH.findall(text))
+    return {normal_path(path) for path in paths if "/" + path.split("/")[1] not in SYSTEM}
+
+
+def _holds_all(directory: str, paths: set[str]) -> bool:
+    return all(f"{path}/".startswith(f"{directory}/") for path in paths)
+
+
+def known_directory(messages: list[Message]) -> str | None:
+    """The directory in which the agent's next command runs, if the history tells: as its environment last
+    said ("Current directory: /w"), or else the only one to which its commands changed, if everything that
+    the system and the user name lies there.
+    """
+    for text in reversed(_texts(messages, ("tool", "user"))):
+        said = _SAYS_DIRECTORY.findall(text)
+        if said:
+            return normal_path(said[-1].rstrip("."))
+    changed = _changed(messages)
+    one = next(iter(changed)) if len(changed) == 1 else ""
+    return one if one.startswith("/") and _holds_all(one, _named(messages)) else None
+
+
+def is_workplace(directory: str, messages: list[Message]) -> bool:
+    """Whether the history says that the agent works in `directory`: see `known_directory`; or, where no
+    command changed the directory, whether the system or the user names it and nothing outside it.
     """
     path = normal_path(directory)
     if path == "." or not path.startswith("/"):
         return path == "."
-    if path in SYSTEM or len(path) > 4096:  # longer than systems allow
-        return False
-    if any(word.startswith(path + "/") for word in named):
-        return True
-    texts = (
-        part
-        for message in messages
-        for part in (
-            message.get("content"),
-            *(call["function"]["arguments"] for call in message.get("tool_calls") or []),
-        )
-    )
-    whole = re.compile(re.escape(path) + r"(?![\w-]|\.\w)")
-    return not messages or any(whole.search(str(text)) for text in texts)
+    known = known_directory(messages)
+    if known is not None or path in SYSTEM or _changed(messages):
+        return known == path
+    named = _named(messages)
+    return path in named and _holds_all(path, named)
 
 
 class Lines(NamedTuple):
@@ -101,9 +138,10 @@ def as_lines(value: Any) -> Lines | None:
 
 
 def same_lines(gold: Lines, actual: Lines) -> bool:
-    """Whether `actual` shows nearly all that `gold` shows, and not much else."""
+    """Whether `actual` shows all that `gold` shows, and at most as many lines again."""
+    if actual.first > gold.first:
+        return False
     if gold.last is None or actual.last is None:
-        return gold.last == actual.last and abs(gold.first - actual.first) <= MARGIN // 5
+        return gold.last == actual.last and gold.first - actual.first <= MARGIN
     wanted, found = (lines.last - lines.first + 1 for lines in (gold, actual))
-    both = min(gold.last, actual.last) - max(gold.first, actual.first) + 1
-    return both >= COVERED * wanted and found - both <= max(MARGIN, wanted)
+    return actual.last >= gold.last and found <= 2 * wanted

@@ -1,279 +1,362 @@
-"""Shell text -> simple commands, so that two texts can be compared by what they run. Nothing is executed.
+r"""Shell text -> simple commands, so that two texts can be compared by what they run. Nothing is executed.
 
-    cd /w && FOO=1 sudo python3 -m pytest -q | tail -3   ->   cd /w; pytest -q; tail -3
+    cat 'a b' "$x" >out && ls   ->   Command(cat, a\ b, "${x}"; > out), "&&", Command(ls)
 
-`bashlex` parses what it can. Where it gives up (`case`, `[[`, arithmetic), and for loops, whose word lists
-its commands do not hold, a tokenizer splits the text at operators. Both are bounded in size, and neither
-raises.
+Both shell comparisons read with it: bash.py (commands of coding agents) and keystrokes.py (text typed into a
+terminal). A word has a normal form: words of equal form mean the same to a shell, however they are quoted.
+What is expanded, and whether inside quotes, stays visible in the form.
 
-keystrokes.py reads shell text for another question, whether two texts type the same: layout counts there,
-and what cannot be followed equals only itself, whereas here layout is ignored and every text must be read
-somehow. The quotes and operators that both know are defined here.
+The reader is strict: it reads every character or answers None ("cannot be followed"), and then a text
+equals only itself. That happens for open quotes, `((`, arrays, nested `${...}`, and anything whose end is in
+doubt. It takes linear time and never raises.
+
+Why not a grammar for editors, such as tree-sitter-bash: such grammars are made to forgive. They read
+`a\<newline>b` as two words and drop spaces inside quotes, which here would be wrong rewards.
 """
 
 import functools
-import itertools
 import re
 from typing import NamedTuple
 
-import bashlex
+MAX_CHARS = 200_000  # a longer text is not read; this one takes half a second
+MAX_DEPTH = 16  # levels of $( ) in each other
+NEWLINE = "\n"
+NO_ENTER = "(no Enter)"  # the text ends with a here-document's delimiter, without a newline
+INDENTED = "(indented by "
 
-MAX_PARSED = 2000  # characters; bashlex takes about 0.1 s for them
-MAX_CHARS = 100_000  # a longer text is read as one command, named by its first word
-MAX_HEREDOCS = 20
-MAX_SCRIPTS = 3  # levels of bash -c inside bash -c
+
+class Word(NamedTuple):
+    """A word of a command."""
+
+    form: str  # equal forms mean the same
+    text: str  # what a program receives, if the word is literal; else the form
+    literal: bool  # nothing in it is expanded or matched against files
 
 
-# what bashlex raises, on an empty text, `case`, arithmetic or deep nesting
-_BASHLEX = (
-    bashlex.errors.ParsingError,  # and its tokenizer's MatchedPairError
-    NotImplementedError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    RuntimeError,  # and with it RecursionError
-    SyntaxError,
-    StopIteration,
-)
+class Redirect(NamedTuple):
+    """A redirection. Of a here-document the target is its content."""
+
+    operator: str  # with its file descriptor: "2>"
+    target: Word
 
 
 class Command(NamedTuple):
     """A simple command."""
 
-    head: str  # its name, without directory and version: "python"; "" where only variables are set
-    words: tuple[str, ...]  # its arguments without quotes
-    env: tuple[str, ...] = ()  # NAME=value in front
-    redirects: tuple[tuple[str, str], ...] = ()  # (operator, target)
-    heredoc: str = ""  # the text of its here-documents
-    operator: str = ""  # in front of it: "&&", "||", "|", ";", "&"
+    words: tuple[Word, ...]
+    redirects: tuple[Redirect, ...] = ()
 
 
-# ---- here-documents: bashlex cannot read those with a quoted delimiter
+Item = Command | str  # a command, or what stands between commands: operators, NEWLINE, NO_ENTER, INDENTED
 
-_HEREDOC = re.compile(r"(?<!<)<<-?[ \t]*(?:'([\w.-]+)'|\"([\w.-]+)\"|\\?([\w.-]+))")
-_MARK = "@heredoc"
-
-
-def _cut_heredocs(text: str) -> tuple[str, list[str]]:
-    """The text with its here-documents replaced by `<@heredoc0`, and their contents."""
-    if "<<" not in text:
-        return text, []
-    lines, rest, bodies = text.split("\n"), [], []
-    at = tried = 0
-    while at < len(lines):
-        line, at = lines[at], at + 1
-        for match in itertools.islice(_HEREDOC.finditer(line), MAX_HEREDOCS - tried):
-            tried += 1
-            delimiter = next(group for group in match.groups() if group)
-            end = next((i for i in range(at, len(lines)) if lines[i].strip("\t") == delimiter), None)
-            if end is None:  # perhaps not a here-document: 1 << 2
-                break
-            line = line.replace(match[0], f"<{_MARK}{len(bodies)}", 1)
-            bodies.append("\n".join(lines[at:end]))
-            at = end + 1
-        rest.append(line)
-    return "\n".join(rest), bodies
-
-
-# ---- bashlex, or else a tokenizer: text -> [(operator, words, redirects)]
-
-Raw = tuple[str, list[str], list[tuple[str, str]]]
-
-
-def _walk(node, operator: str, out: list[Raw]) -> None:
-    """The simple commands of a bashlex tree, in order. Raises ValueError for loops and the like."""
-    if node.kind == "command":
-        words, redirects = [], []
-        for part in node.parts:
-            if part.kind == "redirect":
-                source = "" if part.input is None else part.input  # the 2 of 2>
-                redirects.append((f"{source}{part.type}", getattr(part.output, "word", part.output)))
-            else:
-                words.append(part.word)
-        out.append((operator, words, [(op, str(target)) for op, target in redirects]))
-        return
-    parts = getattr(node, "list" if node.kind == "compound" else "parts", [])
-    if node.kind not in ("list", "pipeline", "compound") or any(getattr(p, "word", "") == "!" for p in parts):
-        raise ValueError(f"{node.kind}: not a list of simple commands")
-    for part in parts:
-        if part.kind == "operator":
-            operator = part.op
-        elif part.kind == "pipe":
-            operator = "|"
-        elif part.kind != "reservedword":
-            _walk(part, operator, out)
-            operator = ";"
-
-
-def _parse(text: str) -> list[Raw] | None:
-    """The commands by bashlex; None where it gives up."""
-    out: list[Raw] = []
-    try:
-        for tree in bashlex.parse(text):
-            _walk(tree, ";" if out else "", out)
-    except _BASHLEX:
-        return None
-    return out
-
-
-CONTROL = r"&&|\|\||\|&|;;|[;&|()]"  # operators between commands
-SINGLE = r"'[^']*'"
-DOUBLE = r'"(?:\\.|[^"\\])*"'  # for re.DOTALL
-
-_TOKEN = re.compile(
-    rf"""(?P<space>(?:[ \t\r]|\\\n)+)
-    |(?P<comment>(?<!\S)\#[^\n]*)
-    |(?P<redirect>&>>?|(?:(?<!\S)\d+)?[<>](?!\()[<>&|]*)
-    |(?P<op>\n|{CONTROL})
-    |(?P<quoted>{SINGLE}|{DOUBLE})
-    |(?P<active>\$\(\([^()]*\)\)|\$\([^()'"\\`]*\)|`[^`]*`)
-    |(?P<escaped>\\.)
-    |(?P<plain>[^\s'"\\;&|()<>`$]+|.)
+_PIECE = re.compile(
+    r"""(?P<join>\\\n)
+    |(?P<space>[ \t]+)
+    |(?P<line>\n)
+    |(?P<redirect><<<|<<-?|>>|<&|>&|<>|>\||&>>|&>|[<>](?!\())
+    |(?P<op>&&|\|\||\|&|;;&|;;|;&|[;&|()])
+    |(?P<escaped>\\[^\n])
+    |(?P<single>'[^']*')
+    |(?P<double>")
+    |(?P<active>[$`]|[<>]\()
+    |(?P<plain>[^ \t\n'"\\<>;&|()$`]+)
     """,
     re.DOTALL | re.VERBOSE,
 )
 
-_RESERVED = {"do", "then", "{", "time"}  # a command follows
-_CONDITIONS = {"if", "elif", "else", "while", "until", "!"}  # likewise, and these are listed as commands too
-_ENDS = {"done", "fi", "esac", "}"}
+_PARAMETER = re.compile(r"\$(?:([A-Za-z_]\w*|\d)|\{(\w+)\}|[?$!#@*-]|\{[^'\"\\`{}$()\n]*\})", re.ASCII)
+_BACKTICKS = re.compile(r"`(?:[^`\\]|\\.)*`", re.DOTALL)
+_ANSI = re.compile(r"\$'(?:[^'\\]|\\.)*'", re.DOTALL)
+_ARITHMETIC = re.compile(r"[^()'\"\\`\n]+|[()]")
+_INSIDE = re.compile(r"[^\"\\$`!]+|\\.|.", re.DOTALL)  # of double quotes
+_HISTORY = re.compile(r"!(?![ \t\n=(\"]|$)")  # what an interactive shell replaces, also in double quotes
+_SPECIAL = re.compile(r"[^\w@%+=:,./-]")
+_PLAIN = re.compile(r"[^\w@%+=:,./*?\[\]{}~!-]")  # unquoted characters that mean themselves
+_NAME = re.compile(r"[A-Za-z_]\w*\+?=", re.ASCII)
+_INDENT = re.compile(r" +(?=[^ \n])")
+_BODY_EXPANDS = re.compile(r"[$`\\]")
+
+LEADING = {"do", "then", "else", "elif", "if", "while", "until", "!", "{"}  # a command may follow
+CLOSING = {"done", "fi", "esac", "}"}
+RESERVED = LEADING | CLOSING | {"case", "for", "in", "function", "select", "time", "[[", "]]"}
 
 
-def _unquoted(kind: str, text: str) -> str:
-    if kind == "quoted":
-        return text[1:-1] if text[0] == "'" else re.sub(r'\\([\\"$`\n])', r"\1", text[1:-1])
-    return text[1:] if kind == "escaped" else text
+DOLLAR = "\\$"  # the form of a $ that expands nothing
 
 
-def _tokenize(text: str) -> list[Raw]:
-    """The commands as operators, spaces and quotes divide them."""
-    out: list[Raw] = []
-    operator, words, redirects = "", [], []
-    word: list[str] | None = None
-    pending = ""  # a redirection whose target comes next
-    for match in [*_TOKEN.finditer(text), None]:
-        kind = match.lastgroup if match else "op"
-        if kind in ("quoted", "active", "escaped", "plain"):
-            word = [*(word or [])] if word is None else word
-            word.append(_unquoted(kind, match[0]))
-            continue
-        if word is not None:
-            joined, word = "".join(word), None
-            if pending:
-                redirects.append((pending, joined))
-                pending = ""
-            elif not words and joined in _CONDITIONS:
-                out.append((operator, [joined], []))
-                operator = ""
-            elif words or joined not in _RESERVED:
-                words.append(joined)
-        if kind == "redirect":
-            pending = match[0]
-        elif kind == "op":
-            if (words and words != ["done"] and words[0] not in _ENDS) or redirects:
-                out.append((operator, words, redirects))
-            found = match[0] if match else ""
-            operator = ";" if found in ("\n", "(", ")", ";;") else found
-            words, redirects, pending = [], [], ""
-    if out:
-        out[0] = ("", *out[0][1:])
-    return out
+class _Unreadable(Exception):
+    """The text cannot be followed."""
 
 
-# ---- names of commands
-
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w{0,99}\+?=", re.ASCII)
-
-
-# wrapper -> its options that take a value, and the number of words before the wrapped command
-_WRAPPERS = {
-    "sudo": (("-u", "-g", "-C", "-h", "-p", "-U"), 0),
-    "env": (("-u", "-C", "-S"), 0),
-    "timeout": (("-s", "-k"), 1),
-    "nice": (("-n",), 0),
-    "stdbuf": (("-i", "-o", "-e"), 0),
-    "time": (("-f", "-o"), 0),
-    "nohup": ((), 0),
-    "command": ((), 0),
-    "exec": ((), 0),
-    "builtin": ((), 0),
-}
-
-_VERSION = re.compile(r"(python|pip|node|ruby|perl)[\d.]{1,9}")
-_SAME = {"py.test": "pytest", "nodejs": "node", "egrep": "grep", "fgrep": "grep"}
-_MODULES = {"pytest", "pip", "unittest"}
-SHELLS = {"bash", "sh", "zsh", "dash"}
+def _quoted(text: str) -> str:
+    """The form of literal text: what the shell would expand or split at is escaped."""
+    return _SPECIAL.sub(lambda m: "\\" + m[0], text)
 
 
-def program(word: str) -> str:
-    """The program that a word names, without directory and version."""
-    name = word.rstrip("/").rsplit("/", 1)[-1]
-    version = _VERSION.fullmatch(name)
-    return version[1] if version else _SAME.get(name, name)
+def _is_case(item: Item) -> bool:
+    names = [word.form for word in item.words] if isinstance(item, Command) else []
+    return next((name for name in names if name not in LEADING), "") == "case"
 
 
-def _unwrapped(words: list[str]) -> tuple[list[str], list[str]]:
-    """(NAME=value before the command, the words from its name on), without wrappers such as sudo."""
-    env, at, options, skip = [], 0, None, 0
-    while at < len(words):
-        word = words[at]
-        if _ASSIGNMENT.match(word):
-            env.append(word)
-        elif options is not None and word.startswith("-"):
-            at += word in options
-        elif skip:
-            skip -= 1
-        elif word in _WRAPPERS and at + 1 < len(words):
-            options, skip = _WRAPPERS[word]
+class _Reader:
+    """One pass over a text, or over a substitution in it, up to its `)`."""
+
+    def __init__(self, text: str, at: int = 0, depth: int = 0):
+        if depth > MAX_DEPTH:
+            raise _Unreadable
+        self.text, self.at, self.depth = text, at, depth
+        self.items: list[Item] = []
+        self.words: list[Word] = []
+        self.redirects: list[Redirect] = []
+        self.named = False  # whether the command's name was read
+        self.pending = ""  # a redirection whose target comes next
+        # here-documents of this command and of this line: (index in redirects, operator, delimiter, quoted)
+        self.announced: list[tuple[int, str, str, bool]] = []
+        self.documents: list[tuple[int, tuple[int, str, str, bool]]] = []  # with the command's index in items
+        self.open = 0  # parentheses
+        self.start_word()
+
+    # ---- words
+
+    def start_word(self) -> None:
+        self.began = -1  # where the word being read begins in the text; -1 outside a word
+        self.forms: list[str] = []
+        self.texts: list[str] = []
+        self.bare = self.literal = True
+        self.globs = self.brackets = self.tilde = False  # an unquoted *, ?; [, {; ~ at the beginning
+
+    def add(self, start: int, form: str, text: str, bare: bool = False, literal: bool = True) -> None:
+        if self.began < 0:
+            self.began, self.tilde = start, bare and form.startswith("~")
+        self.forms.append(form)
+        self.texts.append(text)
+        self.bare, self.literal = self.bare and bare, self.literal and literal
+        if bare:
+            self.globs = self.globs or "*" in form or "?" in form
+            self.brackets = self.brackets or "[" in form or "{" in form or self.tilde
+
+    def end_word(self, end: int) -> None:
+        if self.began < 0:
+            return
+        form, source = "".join(self.forms), self.text[self.began : end]
+        # quotes in [a'-'z] or {a','b} decide what is meant, and a quoted NAME= or `if` is no longer one
+        name = _NAME.match(form)
+        disguised = form in RESERVED or (name and not source.startswith(name[0]))
+        hidden = not self.bare and (self.brackets or (disguised and not self.named))
+        pattern = bool(self.words) and self.words[0].form == "[[" and not self.bare
+        if hidden or pattern:
+            form = "quoted " + source
+        literal = self.literal and not (self.globs or self.brackets)
+        word = Word(form or "''", "".join(self.texts) if literal else form, literal)
+        bare = self.bare
+        self.start_word()
+        if self.pending in ("<<", "<<-"):
+            if not literal:
+                raise _Unreadable
+            self.announced.append((len(self.redirects), self.pending, word.text, not bare))
+            self.redirects.append(Redirect("<<", word))  # its content follows at the end of the line
+        elif self.pending:
+            self.redirects.append(Redirect(self.pending, word))
         else:
-            break
-        at += 1
-    return env, words[at:]
+            self.words.append(word)
+            self.named = self.named or not (_NAME.match(form) or form in LEADING)
+        self.pending = ""
+
+    # ---- commands
+
+    def end_command(self) -> None:
+        if self.pending:
+            raise _Unreadable
+        if self.words or self.redirects:
+            self.documents += [(len(self.items), document) for document in self.announced]
+            self.items.append(Command(tuple(self.words), tuple(self.redirects)))
+        self.words, self.redirects, self.announced, self.named = [], [], [], False
+
+    def redirect(self, start: int, operator: str) -> None:
+        number = ""
+        before = "".join(self.texts)
+        if self.bare and before.isdecimal() and before.isascii() and operator[0] in "<>":
+            number = before
+            self.start_word()
+        self.end_word(start)
+        if self.pending or (number and operator in ("<<", "<<-")):
+            raise _Unreadable
+        self.pending = ("" if number == ("0" if operator[0] == "<" else "1") else number) + operator
+
+    def line_end(self, start: int) -> None:
+        """The end of a line, and the here-documents that it announced, each up to its delimiter."""
+        self.end_word(start)
+        self.end_command()
+        documents, self.documents = self.documents, []
+        for index, (number, operator, delimiter, quoted) in documents:
+            body, closed = self.document(delimiter, operator == "<<-")
+            literal = quoted or not _BODY_EXPANDS.search(body)
+            mark = ("=" if literal else "$") if closed else "..."  # without its delimiter it is still open
+            command = self.items[index]
+            redirects = list(command.redirects)
+            redirects[number] = Redirect("<<", Word(f"\n{mark}{body}", body, literal))
+            self.items[index] = command._replace(redirects=tuple(redirects))
+        entered = not documents or self.at < len(self.text) or self.text.endswith("\n")
+        self.items.append(NEWLINE if entered else NO_ENTER)
+        self.line_start()
+
+    def document(self, delimiter: str, tabs: bool) -> tuple[str, bool]:
+        """(the here-document that begins here, whether its delimiter was found)."""
+        lines = []
+        while self.at < len(self.text):
+            end = self.text.find("\n", self.at)
+            end = len(self.text) if end < 0 else end
+            line, self.at = self.text[self.at : end], min(end + 1, len(self.text))
+            line = line.lstrip("\t") if tabs else line
+            if line == delimiter:
+                return "\n".join(lines), True
+            lines.append(line)
+        return "\n".join(lines), False
+
+    def line_start(self) -> None:
+        indent = _INDENT.match(self.text, self.at)
+        if indent:
+            # this matters to Python, if not to a shell
+            self.items.append(f"{INDENTED}{len(indent[0])})")
+
+    # ---- the text
+
+    def read(self) -> list[Item]:
+        """All items; of a substitution up to its `)`, where `at` then is. Raises _Unreadable."""
+        if not self.depth:
+            self.line_start()
+        while self.at < len(self.text):
+            if self.began < 0 and self.text[self.at] == "#":
+                end = self.text.find("\n", self.at)
+                self.at = len(self.text) if end < 0 else end
+                continue
+            match = _PIECE.match(self.text, self.at)
+            if match is None:
+                raise _Unreadable
+            if match[0] == ")" and self.depth and not self.open:
+                break
+            self.at = match.end()
+            self.take(match.lastgroup, match[0], match.start())
+        else:
+            if self.depth:
+                raise _Unreadable
+        self.end_word(self.at)
+        self.end_command()
+        if self.documents:
+            raise _Unreadable
+        return self.items
+
+    def take(self, kind: str, text: str, start: int) -> None:
+        if kind == "space":
+            self.end_word(start)
+        elif kind == "line":
+            self.line_end(start)
+        elif kind == "redirect":
+            self.redirect(start, text)
+        elif kind == "op":
+            self.operator(start, text)
+        elif kind == "double":
+            self.double(start)
+        elif kind == "active":
+            form = self.expansion(start, quoted=False)
+            self.add(start, form, "$", literal=form == DOLLAR)
+        elif kind == "plain":
+            self.add(start, _PLAIN.sub(lambda m: "\\" + m[0], text), text, bare=True)
+        elif kind != "join":
+            inner = text[1:-1] if kind == "single" else text[1:]
+            self.add(start, _quoted(inner), inner)
+
+    def operator(self, start: int, operator: str) -> None:
+        if operator == "(":
+            doubled = self.text[start + 1 : start + 2] == "("
+            function = self.text[start + 1 : start + 2] == ")" and not self.words
+            if (self.began >= 0 and not function) or doubled:
+                raise _Unreadable  # an array, an extended pattern, arithmetic
+            self.open += 1
+        self.end_word(start)
+        if operator == ")":
+            self.open -= self.open > 0
+        self.end_command()
+        self.items.append(operator)
+
+    def double(self, start: int) -> None:
+        """The inside of double quotes, from after the first one."""
+        self.add(start, "", "")  # "" is a word, too
+        while True:
+            match = _INSIDE.match(self.text, self.at)
+            if match is None:
+                raise _Unreadable
+            piece, at = match[0], self.at
+            self.at = match.end()
+            if piece == '"':
+                return
+            if piece[0] == "\\" and len(piece) == 2:
+                kept = piece[1:] if piece[1] in '\\"$`' else "" if piece[1] == "\n" else piece
+                self.add(at, _quoted(kept), kept)
+            elif piece in ("$", "`"):
+                form = self.expansion(at, quoted=True)
+                self.add(at, form if form == DOLLAR else f'"{form}"', "$", literal=form == DOLLAR)
+            elif piece == "!" and _HISTORY.match(self.text, at):
+                self.add(at, '"!"', "!", literal=False)
+            else:
+                self.add(at, _quoted(piece), piece)
+
+    def expansion(self, start: int, quoted: bool) -> str:
+        """The form of what begins with $, `, <( or >( at `start`: DOLLAR for a mere $."""
+        text = self.text
+        if text.startswith("$((", start):
+            self.at = self.arithmetic(start + 1)
+            return text[start : self.at]
+        if text.startswith(("$(", "<(", ">("), start):
+            inner = _Reader(text, start + 2, self.depth + 1)
+            if any(_is_case(item) for item in inner.read()):
+                raise _Unreadable  # its patterns end in `)`, too
+            self.at = inner.at + 1
+            return text[start : self.at]
+        kinds = (_PARAMETER, _BACKTICKS) if quoted else (_PARAMETER, _BACKTICKS, _ANSI)
+        match = next((m for kind in kinds if (m := kind.match(text, start))), None)
+        if match is None:
+            if text[start] == "`" or text.startswith(("${", "$["), start):
+                raise _Unreadable
+            if not quoted and text.startswith('$"', start):
+                raise _Unreadable
+            self.at = start + 1
+            return DOLLAR
+        self.at = match.end()
+        name = match.re is _PARAMETER and (match[1] or match[2])
+        return f"${{{name}}}" if name else match[0]
+
+    def arithmetic(self, at: int) -> int:
+        """Where $(( )) ends, whose parentheses begin at `at`."""
+        depth = 0
+        while match := _ARITHMETIC.match(self.text, at):
+            at = match.end()
+            depth += (match[0] == "(") - (match[0] == ")")
+            if not depth:
+                return at
+        raise _Unreadable
 
 
-def _read(text: str, depth: int) -> tuple[Command, ...]:
+def _read(text: str) -> tuple[Item, ...] | None:
     if len(text) > MAX_CHARS:
-        first = text[:MAX_PARSED].split(maxsplit=1)
-        return (Command(program(first[0]) if first else "", (text,)),)
-    cut, bodies = _cut_heredocs(text)
-    raw = _parse(cut) if len(cut) <= MAX_PARSED else None
-    found: list[Command] = []
-    for operator, words, redirects in _tokenize(cut) if raw is None else raw:
-        env, rest = _unwrapped(words)
-        head = program(rest[0]) if rest else ""
-        arguments = rest[1:]
-        if head == "python" and arguments[:1] == ["-m"] and set(arguments[1:2]) & _MODULES:
-            head, arguments = arguments[1], arguments[2:]
-        script = _script(head, arguments)
-        if script is not None and depth < MAX_SCRIPTS:
-            inner = list(_read(script, depth + 1))
-            found += [c._replace(operator=operator) if i == 0 else c for i, c in enumerate(inner)]
-            continue
-        marks = [target for _, target in redirects if target.startswith(_MARK)]
-        numbers = [int(n) for m in marks if (n := m[len(_MARK) :]).isdigit() and len(n) < 3]
-        heredoc = "\n".join(bodies[n] for n in numbers if n < len(bodies))
-        files = tuple((op, target) for op, target in redirects if not target.startswith(_MARK))
-        found.append(Command(head, tuple(arguments), tuple(env), files, heredoc, operator))
-    return tuple(found)
-
-
-def _script(head: str, arguments: list[str]) -> str | None:
-    """The script of `bash -c script`."""
-    short = len(arguments) == 2 and arguments[0] in ("-c", "-lc", "-ic", "-lic")
-    return arguments[1] if head in SHELLS and short else None
+        return None
+    try:
+        return tuple(_Reader(text).read())
+    except _Unreadable:
+        return None
 
 
 _read_cached = functools.lru_cache(maxsize=256)(_read)  # the gold's command is read again for every rollout
 
 
-def commands(text: str) -> tuple[Command, ...]:
-    """The simple commands of a shell text, in order. Never raises."""
-    return _read_cached(text, 0) if len(text) <= MAX_PARSED else _read(text, 0)
+def read(text: str) -> tuple[Item, ...] | None:
+    """The commands of a shell text and what stands between them; None if it cannot be followed."""
+    return _read_cached(text) if len(text) <= 20_000 else _read(text)
 
 
-def heads(text: str) -> tuple[str, ...]:
-    """The names of the commands, without a `cd` before another command."""
-    found = commands(text)
-    names = [c.head for i, c in enumerate(found) if c.head and (c.head != "cd" or i == len(found) - 1)]
-    return tuple(names)
+def in_order(redirects: tuple[Redirect, ...]) -> tuple[Redirect, ...]:
+    """Redirections in order of their file descriptors, if these differ. With a copy (2>&1) order matters."""
+    files = [re.match(r"\d*", r.operator)[0] or ("0" if "<" in r.operator else "1") for r in redirects]
+    if len(set(files)) < len(files) or any("&" in r.operator for r in redirects):
+        return redirects
+    return tuple(r for _, r in sorted(zip(files, redirects)))

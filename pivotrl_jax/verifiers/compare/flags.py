@@ -1,0 +1,158 @@
+"""The flags of well-known commands: `ls -la src`, `ls src -a -l` and `ls -al src` are one command.
+
+For a command in TABLE, flags are separated from operands where this is certain: every flag is in the table,
+none is given twice with another value, and no two of a group exclude each other. Otherwise, and for all
+other commands, the words stay as they are, in their order.
+
+TABLE also says which flags only change how a result looks (bash.py uses this, keystrokes.py does not), and
+which operands name files.
+"""
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+
+class Flags(NamedTuple):
+    """What is known of one command's flags."""
+
+    bare: str = ""  # short flags without a value
+    valued: str = ""  # short flags with a value, joined or as the next word
+    exclusive: tuple[str, ...] = ()  # groups of short flags of which the last one given decides
+    long: str = ""  # long flags; those that end in "=" have a value
+    same: str = ""  # "longer=short" or "R=r": spellings of one flag
+    looks: str = ""  # flags that change how the result looks, but not what it says; long ones by name
+
+
+class Sorted(NamedTuple):
+    """A command's arguments: flags in alphabetical order, and the operands in theirs."""
+
+    flags: tuple[tuple[str, str], ...]  # (flag, value or "")
+    operands: tuple[str, ...]
+
+
+_GREP = Flags(
+    "EFGPivwxcnHhrRlLoqsabUzZITy",
+    "eABCmfdD",
+    ("EFGP", "Hh", "lLcqo", "rR", "AC", "BC"),
+    "line-number recursive ignore-case include= exclude= exclude-dir= color color= colour= no-messages",
+    "line-number=n recursive=r ignore-case=i no-messages=s y=i",
+    "nHsI color colour",
+)
+
+TABLE = {
+    "ls": Flags(
+        "aAbBcCdDfFgGhHiklLmnNopqQrRsStuUvxXZ1",
+        exclusive=("aA", "1Cglmnox", "tSUXvcuf"),
+        long="all almost-all human-readable recursive color color=",
+        same="all=a almost-all=A human-readable=h recursive=R",
+        looks="aAlh1FGp color",
+    ),
+    "rm": Flags("dfiIrRv", "", ("fiI",), "recursive force verbose", "recursive=r force=f R=r verbose=v", "v"),
+    "cp": Flags("abdfHiLlnPpRrsTuvx", "", ("fin", "HLP"), "recursive", "recursive=r R=r", "v"),
+    "mv": Flags("bfinTuv", "", ("fin",), looks="v"),
+    "mkdir": Flags("pv", "m", (), "parents", "parents=p", "v"),
+    "rmdir": Flags("pv", looks="v"),
+    "touch": Flags("acm", "dtr"),
+    "ln": Flags("bdfFinrsTvLP", "", ("fi", "LP"), looks="v"),
+    "cat": Flags("AbeEnstTuv", "", ("bn",), "number", "number=n", "nu"),
+    "head": Flags("qvz", "nc", ("qv", "nc"), "lines= bytes=", "lines=n bytes=c"),
+    "tail": Flags("fFqvz", "nc", ("qv", "nc", "fF"), "lines= bytes= follow", "lines=n bytes=c follow=f"),
+    "nl": Flags("", "bw"),
+    "wc": Flags("clLmw", "", (), "lines words bytes chars", "lines=l words=w bytes=c chars=m"),
+    "du": Flags("abcDhHkLlmPsSx0", "d", ("as", "bhkm", "DHLP"), "max-depth=", "max-depth=d", "h"),
+    "df": Flags("ahHiklPT", "", ("hHk",), looks="h"),
+    "sort": Flags(
+        "bdfghiMnRrVcCmsuz",
+        "ktoST",
+        ("ghMnRV", "cC"),
+        "unique reverse numeric-sort",
+        "unique=u reverse=r numeric-sort=n",
+    ),
+    "uniq": Flags("cdiuzD", "fsw", ("dDu",), "count", "count=c"),
+    "cut": Flags("sz", "dfbc", ("fbc",), "delimiter= fields=", "delimiter=d fields=f"),
+    "grep": _GREP,
+    "egrep": _GREP,
+    "fgrep": _GREP,
+    "rg": Flags("iSswvclLoFUuNn", "egtTABCm", ("iSs", "nN", "AC", "BC"), "files", looks="n"),
+    "sed": Flags("nErsuzi", "ef", (), "quiet silent in-place", "r=E quiet=n silent=n in-place=i"),
+    "tree": Flags("adfCl", "LIPo", looks="C"),
+    "diff": Flags("urqNbBwiasy", "U", ("uUqy",)),
+    "pytest": Flags(
+        "qvxsl",
+        "kmrnpcoW",
+        (),
+        "verbose quiet exitfirst showlocals no-header disable-warnings lf ff last-failed collect-only "
+        "color= tb= maxfail= durations= deselect= ignore= timeout= rootdir= cov=",
+        "verbose=v quiet=q exitfirst=x showlocals=l last-failed=lf",
+        "qvslr no-header disable-warnings color tb durations",
+    ),
+}
+
+_COUNT = re.compile(r"-(\d{1,9})")  # head -20
+_DEGREES = {"v", "q"}  # flags that may be repeated: -vv
+
+
+def _spelled(known: Flags) -> dict[str, str]:
+    return dict(pair.split("=") for pair in known.same.split())
+
+
+def _split_word(known: Flags, word: str, following: str | None) -> tuple[list[tuple[str, str]], int] | None:
+    """(the flags of one word that begins with `-`, how many of the following words are values)."""
+    if word.startswith("--"):
+        name, equals, value = word[2:].partition("=")
+        options = known.long.split()
+        if name + equals in options:
+            return [(name, value)], 0
+        if name + "=" in options and not equals and following is not None:
+            return [(name, following)], 1
+        return None
+    flags: list[tuple[str, str]] = []
+    for i, letter in enumerate(word[1:], 1):
+        if letter in known.valued:
+            if i + 1 < len(word):
+                return [*flags, (letter, word[i + 1 :])], 0
+            return ([*flags, (letter, following)], 1) if following is not None else None
+        if letter not in known.bare or (known is TABLE["sed"] and letter == "i" and i + 1 < len(word)):
+            return None  # sed -in is -i with the suffix n
+        flags.append((letter, ""))
+    return flags, 0
+
+
+def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
+    """The arguments of the command `name` (forms of words); None where their order may count."""
+    known = TABLE.get(name)
+    if known is None:
+        return None
+    flags: list[tuple[str, str]] = []
+    operands: list[str] = []
+    same, at = _spelled(known), 0
+    while at < len(arguments):
+        word, at = arguments[at], at + 1
+        if word == "--":
+            operands += arguments[at:]
+            break
+        count = _COUNT.fullmatch(word) if name in ("head", "tail") else None
+        if count:
+            flags.append(("n", count[1]))
+        elif word.startswith("-") and len(word) > 1:
+            found = _split_word(known, word, arguments[at] if at < len(arguments) else None)
+            if found is None:
+                return None
+            flags += [(same.get(flag, flag), value) for flag, value in found[0]]
+            at += found[1]
+        else:
+            operands.append(word)
+    given = Counter(flag for flag, _ in flags)
+    if any(count > 1 and flag not in _DEGREES for flag, count in given.items()):
+        return None
+    if any(len(given.keys() & {*group}) > 1 for group in known.exclusive):
+        return None
+    return Sorted(tuple(sorted(flags)), tuple(operands))
+
+
+def changes_looks(name: str, flag: str) -> bool:
+    """Whether this flag of the command `name` changes only how the result looks."""
+    known = TABLE.get(name)
+    letters, *names = (known.looks if known else "").split(" ") or [""]
+    return flag in names or (len(flag) == 1 and flag in letters)
