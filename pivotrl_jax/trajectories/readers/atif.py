@@ -8,8 +8,8 @@
 
 An agent's step is an assistant turn and its results follow it. A result that names no call answers the oldest
 open one; a result without an open call becomes a user message. Steps with `is_copied_context` are context.
-Embedded subagents become trajectories of their own. The reward is the trial's, from `result.json` or
-`verifier/reward.txt` in the folder above the agent's.
+Embedded subagents become trajectories of their own. The reward is the trial's (trajectories/folders.py), unless
+the document has its own under `extra`.
 """
 
 import re
@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.json_text import read_object
 from pivotrl_jax.chat.messages import content_text, require, tool_call
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.trajectories import folders
 from pivotrl_jax.trajectories.readers import base, building, openai_chat
 from pivotrl_jax.trajectories.readers.building import CONTEXT
 from pivotrl_jax.trajectories.readers.files import Document
@@ -55,6 +55,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     if not match or int(match[1]) > NEWEST:
         raise InputError(f"schema_version is {version!r}; want ATIF-v1.0 to ATIF-v1.{NEWEST}")
     agent = document.get("agent") if isinstance(document.get("agent"), dict) else {}
+    extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
     messages, skip = _messages(require(document.get("steps"), list, '"steps"'))
     tools = agent.get("tool_definitions")
     name = _name(document, where)
@@ -64,10 +65,10 @@ def trajectory(document: Any, where: str) -> Trajectory:
             id=name,
             origin=where,
             source="atif",
-            scenario=name.partition("__")[0] if _trial(where) else name,
+            scenario=name,
             verifier=_verifier(str(agent.get("name", "")), messages, tools),
             tools=tools,
-            reward=_reward(document, where),
+            reward=building.number(extra.get("reward")),
             skip=skip,
         )
     )
@@ -75,19 +76,10 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 def _name(document: dict, where: str) -> str:
     """The trial's folder, which Harbor names "task__random letters"; else the document's own id."""
-    trial = _trial(where)
+    trial = folders.trial(Path(where))
     if trial and "/subagent " not in where:
         return trial.name
-    for key in ("trajectory_id", "session_id"):
-        if isinstance(document.get(key), str) and document[key]:
-            return document[key]
-    return building.stem(where)
-
-
-def _trial(where: str) -> Path | None:
-    path = Path(where.partition("/subagent ")[0])
-    trial = path.parent.parent
-    return trial if path.parent.name == "agent" and trial.name else None
+    return building.named(document, ("trajectory_id", "session_id"), building.stem(where))
 
 
 def _messages(steps: list) -> tuple[list[Message], dict[int, str]]:
@@ -133,7 +125,7 @@ def _results(step: dict, calls: list[dict]) -> list[Message]:
         unanswered.remove(id)
         extra = result.get("extra") if isinstance(result.get("extra"), dict) else {}
         message = {"role": "tool", "tool_call_id": id, "content": content}
-        failed = extra.get("is_error") is True or extra.get("exit_code", 0) not in (0, None)
+        failed = extra.get("is_error") is True or building.could_not_run(extra.get("exit_code"))
         messages.append({**message, "error": True} if failed else message)
     return messages
 
@@ -145,19 +137,3 @@ def _verifier(agent: str, messages: list[Message], tools: Any) -> str:
     if "terminus" in agent.lower() or len(shell) * 2 > len(names):
         return "terminal"
     return openai_chat.verifier_for(messages, read_tools(tools))
-
-
-def _reward(document: dict, where: str) -> float | None:
-    extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
-    trial = _trial(where)
-    if "reward" in extra or trial is None:
-        return building.number(extra.get("reward"))
-    try:
-        if (trial / "result.json").is_file():
-            result = read_object((trial / "result.json").read_bytes()).get("verifier_result")
-            rewards = result.get("rewards") if isinstance(result, dict) else None
-            if isinstance(rewards, dict) and building.number(rewards.get("reward")) is not None:
-                return building.number(rewards["reward"])
-        return float((trial / "verifier" / "reward.txt").read_text(encoding="utf-8").strip()[:40])
-    except (InputError, ValueError, OSError):
-        return None  # unknown; the success filter counts these

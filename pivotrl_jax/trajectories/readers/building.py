@@ -18,6 +18,7 @@ UNPARSEABLE_CALL = "unparseable_call"  # its action cannot be read
 CALL_ERROR = "call_error"  # the environment answered with an error
 REPEATED = "repeated"  # the same action has been demonstrated often enough
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
+NOT_TEXT = "not_text"  # an image or another content that is not text came before it
 
 BASH_TOOL = {
     "type": "function",
@@ -76,6 +77,40 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION
     return skip
+
+
+def reasoning_of(message: dict) -> str:
+    """The thinking that a message holds apart from its content, under any of its public names."""
+    for key in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(message.get(key), str) and message[key]:
+            return message[key]
+    for key in ("thinking_blocks", "reasoning_details"):
+        blocks = message.get(key) if isinstance(message.get(key), list) else []
+        found = [
+            b.get("thinking") or b.get("text") or b.get("summary") for b in blocks if isinstance(b, dict)
+        ]
+        if texts := [text for text in found if isinstance(text, str)]:
+            return "\n".join(texts)
+    return ""
+
+
+def could_not_run(exit_code: Any) -> bool:
+    """Whether a shell's exit code says that the command itself could not be run: 126 (not executable) or 127
+    (not found).
+
+    No other code says that a call was wrong: 1 is also grep without a match, diff with a difference, and a
+    test that fails.
+    """
+    return str(exit_code) in ("126", "127")
+
+
+def named(row: dict, fields: Iterable[str], default: str) -> str:
+    """The first of a row's fields that holds a name or a number, as text; else `default`."""
+    for field in fields:
+        value = row.get(field)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return default
 
 
 def number(value: Any) -> float | None:

@@ -6,8 +6,8 @@
 An agent's action becomes an assistant turn. If the action has `tool_call_metadata`, the turn is the model's
 own message, once for all events of one response; otherwise it is a call that is named after the action and
 has the event's arguments. Internal events of the platform (state changes, recalls) give no messages. A result
-is an error, and carries "error": True, when the observation is "error" or its exit code is not 0. A row's
-`resolved` report is the reward.
+is an error, and carries "error": True, when the observation is "error", or when its exit code says that the
+command could not be run (building.could_not_run). A row's `resolved` report is the reward.
 """
 
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             scenario=name,
             verifier=VERIFIER,
             tools=events.tools,
-            reward=_reward(row),
+            reward=reward(row),
         )
     )
 
@@ -70,7 +70,8 @@ def _flat(history: list) -> Iterable[dict]:
             yield require(one, dict, f"event {i}")
 
 
-def _reward(row: dict) -> float | None:
+def reward(row: dict) -> float | None:
+    """Whether a row's report says that the issue was resolved."""
     result = row.get("test_result") if isinstance(row.get("test_result"), dict) else {}
     for place in (row, row.get("report"), result, result.get("report")):
         if isinstance(place, dict) and building.number(place.get("resolved")) is not None:
@@ -168,5 +169,4 @@ def _failed(event: dict) -> bool:
     extras = event.get("extras") if isinstance(event.get("extras"), dict) else {}
     metadata = extras.get("metadata") if isinstance(extras.get("metadata"), dict) else {}
     code = metadata.get("exit_code", extras.get("exit_code"))
-    # -1: the command still runs, or its code is not known
-    return event["observation"] == "error" or (isinstance(code, int) and code not in (0, -1))
+    return event["observation"] == "error" or building.could_not_run(code)

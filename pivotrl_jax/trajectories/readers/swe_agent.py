@@ -1,6 +1,6 @@
 """SWE-agent trajectories (.traj): shell and editor commands that repair a repository.
 
-Read from `history`, which is what the model saw, in both of SWE-agent's styles:
+Read from `history`, which is what the model saw and all that some files hold, in both of SWE-agent's styles:
 
 - function calls: the message's own `tool_calls`; some files hold them as the printed Python list, which is
   read as a literal and never evaluated;
@@ -9,8 +9,9 @@ Read from `history`, which is what the model saw, in both of SWE-agent's styles:
   observation, which the file holds as a user message, becomes the call's result. The system prompt is kept as
   it was and may still ask for a block.
 
-Demonstrations inside a history are context. The agent records no reward, since the repair is tested
-elsewhere; `resolved` is the reward if it was added to the file. The docs of SWE-agent's own commands are in
+Demonstrations inside a history are context. Rows of nebius' SWE-agent set, whose `trajectory` has messages of
+the role "ai" with a `text`, are read too. The agent records no reward, since the repair is tested elsewhere;
+`resolved` (nebius: `target`) is the reward if it was added to the file. The docs of SWE-agent's own commands are in
 its system prompt, not in `tools`.
 """
 
@@ -34,15 +35,29 @@ REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was 
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """Whether it is an object with the lists `history` and `trajectory`."""
-    lists = isinstance(sample, dict) and [sample.get("history"), sample.get("trajectory")]
-    return bool(lists) and all(isinstance(v, list) for v in lists)
+    """Whether it is an object with a `history` of messages, or with a `trajectory` of nebius' messages."""
+    if not isinstance(sample, dict):
+        return False
+    history, steps = sample.get("history"), sample.get("trajectory")
+    if isinstance(history, list) and (isinstance(steps, list) or (history and _is_message(history[0]))):
+        return True
+    return isinstance(steps, list) and bool(steps) and _is_message(steps[0]) and "content" not in steps[0]
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and "role" in value
+        and bool({"content", "text", "system_prompt"} & value.keys())
+    )
 
 
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
-    history = require(require(document, dict, "a trajectory").get("history"), list, '"history"')
-    history = [require(m, dict, f"history[{i}]") for i, m in enumerate(history)]
+    history = require(document, dict, "a trajectory").get("history")
+    history = document.get("trajectory") if history is None else history
+    history = require(history, list, '"history"')
+    history = [_renamed(require(m, dict, f"history[{i}]")) for i, m in enumerate(history)]
     agent = history[0].get("agent") if history else None
     history = [m for m in history if m.get("agent", agent) == agent]  # subroutines have their own history
     native = any(m.get("tool_calls") for m in history)
@@ -59,10 +74,18 @@ def trajectory(document: Any, where: str) -> Trajectory:
             scenario=name,
             verifier=VERIFIER,
             tools=None if native else [building.BASH_TOOL],
-            reward=building.number(info.get("resolved", document.get("resolved"))),
+            reward=building.number(info.get("resolved", document.get("resolved", document.get("target")))),
             skip=skip,
         )
     )
+
+
+def _renamed(message: dict) -> dict:
+    """A message in nebius' form (role "ai", `text` or `system_prompt`), turned into SWE-agent's."""
+    if "content" in message or not {"text", "system_prompt"} & message.keys():
+        return message
+    role = "assistant" if message.get("role") == "ai" else message.get("role")
+    return {**message, "role": role, "content": message.get("text") or message.get("system_prompt")}
 
 
 def _messages(history: list[dict], native: bool) -> tuple[list[Message], dict[int, str]]:

@@ -2,7 +2,7 @@
 
 tau-bench: a list of {"task_id", "trial", "reward", "traj": messages, "info": {"task": {"actions": [...]}}}.
 tau2-bench: {"tasks": [...], "simulations": [...], "info": ...}, one simulation per task and trial, whose
-reward is in `reward_info`. The actions that the task expects become the turns' case: {"task_actions":
+reward is in `reward_info`; or a folder of results.json, without simulations, and simulations/*.json. The actions that the task expects become the turns' case: {"task_actions":
 [{"name", "kwargs" or "arguments", tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom
 domain) are not seen by the agent and are left out. tau2's files keep the policy apart from the messages; it
 becomes the system message.
@@ -14,12 +14,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax.chat.json_text import read_value
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers import building, files
 from pivotrl_jax.trajectories.readers.files import Document
 
 VERIFIER = "tau2"
+
+RESULTS = "results.json"
+SIMULATIONS = "simulations/*.json"
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -29,6 +33,42 @@ def recognise(sample: Any, path: Path) -> bool:
     if not isinstance(sample, dict):
         return False
     return ("traj" in sample and "task_id" in sample) or {"tasks", "simulations"} <= sample.keys()
+
+
+def holds(path: Path) -> bool:
+    """Whether a folder, or its results.json, has its simulations in files of their own."""
+    folder = _run(path)
+    named = path.is_dir() or path.name == RESULTS
+    return named and (folder / RESULTS).is_file() and next(folder.glob(SIMULATIONS), None) is not None
+
+
+def _run(path: Path) -> Path:
+    return path.parent if path.name in (RESULTS, "simulations") else path
+
+
+def documents(path: Path) -> Iterable[Document]:
+    """The documents of a file; a folder is one, as if its simulations stood in results.json."""
+    if not holds(path):
+        yield from files.documents(path)
+        return
+    folder = _run(path)
+    meta = require(read_value((folder / RESULTS).read_bytes()), dict, RESULTS)
+    simulations, found = [], set()
+    for file in sorted(folder.glob(SIMULATIONS)):
+        for place, simulation in files.documents(file):
+            if isinstance(simulation, InputError):
+                yield place, simulation
+            else:
+                simulations.append(simulation)
+                found.add(simulation.get("id") if isinstance(simulation, dict) else None)
+    index = meta.get("simulation_index")
+    for entry in index if isinstance(index, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"] not in found:
+            yield (
+                f"{folder}/simulations/{entry['id']}.json",
+                InputError(f"{RESULTS} lists it, but it is missing"),
+            )
+    yield str(folder), {**meta, "simulations": simulations}
 
 
 def episodes(document: Any, where: str) -> Iterable[Document]:
