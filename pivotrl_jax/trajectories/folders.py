@@ -2,11 +2,12 @@
 
 | folder | trajectories | beside them |
 |---|---|---|
-| Harbor | TRIAL/agent/trajectory*.json, else the agent's own files in TRIAL/agent | TRIAL/result.json (reward), ... |
-| terminal-bench | TRIAL/agent-logs/episode-*/ | TRIAL/results.json (reward), ... |
-| SWE-agent, mini-swe-agent, OpenHands | *.traj, *.traj.json, output.jsonl | results.json, report.json (ids that were resolved), preds.json, ... |
-| tau2-bench | results.json with simulations/*.json | |
+| Harbor | TRIAL/agent/trajectory*.json, else the agent's own files there | TRIAL/result.json (reward) |
+| terminal-bench | TRIAL/agent-logs/episode-* | TRIAL/results.json (reward) |
+| SWE-agent, mini-swe-agent | *.traj, *.traj.json | results.json, report.json (resolved ids), preds.json |
+| OpenHands | output.jsonl | report.json (resolved ids), logs of calls |
 | OpenHands' SDK | base_state.json with events/*.json | |
+| tau2-bench | results.json with simulations/*.json | |
 | Inspect | *.eval, *.json | logs.json, eval-set.json |
 
 A trial is read once: where Harbor wrote its own format, the agent's file of the same trial is not read.
@@ -49,7 +50,7 @@ RESOLVED = ("resolved_ids", "resolved")
 
 @dataclasses.dataclass
 class Beside:
-    """Files of a folder that are not read: "" -> names beside trajectories; else a file -> names of its copies."""
+    """Files of a folder that are not read: file that holds the same trial ("" for none) -> their names."""
 
     folder: Path
     files: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -185,7 +186,7 @@ def _trial_reward(folder: Path, result: dict) -> float | None:
 
 
 def with_outcomes(trajectories: list[Trajectory], source: Path) -> list[Trajectory]:
-    """The trajectories of a source, with scenario and reward of the trial or the report that stands beside it.
+    """The trajectories of a source, with scenario and reward of the trial or report that stands beside it.
 
     A reward that the trajectory records itself stays.
     """
@@ -215,7 +216,7 @@ def with_outcomes(trajectories: list[Trajectory], source: Path) -> list[Trajecto
 
 
 def _reports(source: Path) -> Iterator[dict[str, float]]:
-    """What the reports of an evaluation say that stand beside a source, in its folder or in the two above it."""
+    """What an evaluation's reports say that stand in the folder of a source or in the two above it."""
     for folder in list(source.parents)[:3]:
         for name in REPORTS:
             file = folder / name

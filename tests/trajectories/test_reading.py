@@ -109,7 +109,9 @@ def test_bad_rows_are_named_or_stop(tmp_path):
         reading.read(path, on_bad_row="never")
     with pytest.raises(InputError, match="no such file or folder"):
         reading.read(tmp_path / "none")
-    with pytest.raises(InputError, match="format is 'xml', which is none of the readers; known are atif, "):
+    with pytest.raises(
+        InputError, match="format is 'xml', which is none of the readers; known are anthropic, atif, "
+    ):
         reading.read(path, format="xml")
 
 

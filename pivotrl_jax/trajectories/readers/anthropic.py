@@ -1,9 +1,9 @@
-"""Anthropic Messages -> trajectories: rows of messages with content blocks, and logs of requests and responses.
+"""Anthropic Messages -> trajectories: rows of messages with content blocks, logs of requests and responses.
 
     {"system": "...", "messages": [
         {"role": "user", "content": "..."},
-        {"role": "assistant", "content": [{"type": "thinking", "thinking": "..."}, {"type": "text", "text": "..."},
-            {"type": "tool_use", "id": "t1", "name": "ls", "input": {}}]},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "..."},
+            {"type": "text", "text": "..."}, {"type": "tool_use", "id": "t1", "name": "ls", "input": {}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "a.py"}]}],
      "tools": [{"name": "ls", "input_schema": {...}}]}
 
@@ -103,11 +103,11 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 
 def add(turns: Turns, message: dict, context: bool = False) -> None:
-    """Add a message with a text or blocks. Chat messages with `tool_calls` or the role "tool" are read too."""
+    """Add a message with a text or blocks; chat messages with `tool_calls` or the role "tool" too."""
     parts, role = read_parts(message.get("content")), message.get("role")
+    parts.calls += [call_of(require(c, dict, "a call")) for c in message.get("tool_calls") or []]
     if role == "assistant":
         parts.reasoning = parts.reasoning or building.reasoning_of(message)
-        parts.calls += [call_of(require(c, dict, "a call")) for c in message.get("tool_calls") or []]
         turns.answer(parts, context)
     elif role == "tool":
         turns.result(message.get("tool_call_id"), parts, message.get("is_error") is True)

@@ -8,8 +8,8 @@
 
 An agent's step is an assistant turn and its results follow it. A result that names no call answers the oldest
 open one; a result without an open call becomes a user message. Steps with `is_copied_context` are context.
-Embedded subagents become trajectories of their own. The reward is the trial's (trajectories/folders.py), unless
-the document has its own under `extra`.
+Embedded subagents become trajectories of their own. The reward is the trial's (trajectories/folders.py),
+unless the document has its own under `extra`.
 """
 
 import re

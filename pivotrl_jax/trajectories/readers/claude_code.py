@@ -3,8 +3,8 @@
     {"type": "user", "uuid": "u1", "parentUuid": null, "sessionId": "s", "message": {"role": "user", ...}}
     {"type": "assistant", "uuid": "u2", "parentUuid": "u1", "sessionId": "s", "message": {"id": "m1", ...}}
 
-A session is one trajectory, and so is every sidechain (a subagent's conversation). Lines of one message id are
-one turn. Left out of the messages: summaries and the client's own records, meta lines and local commands,
+A session is one trajectory, and so is every sidechain (a subagent's conversation). Lines of one message id
+are one turn. Left out of the messages: summaries and the client's own records, meta lines and local commands,
 unless a meta line is all that a turn answers. What the client says in the model's place is context. After a
 compaction the model sees a summary and nothing before it: a new trajectory begins. Lines on a branch that
 the user went back from are named and not read. The lines hold no system prompt and no tool docs.
@@ -82,7 +82,17 @@ def _session(line: dict) -> str:
 
 
 def _answers(line: dict) -> bool:
-    return line.get("type") == "assistant"
+    return _kind(line) == "assistant"
+
+
+def _kind(line: dict) -> str:
+    """Who speaks in a line, "user" or "assistant"; for the client's own records, their type."""
+    role = _message(line).get("role")
+    return role if line.get("type") not in SPOKEN and role in SPOKEN else str(line.get("type"))
+
+
+def _uuid(line: dict) -> str:
+    return line["uuid"] if isinstance(line.get("uuid"), str) else ""
 
 
 def _message(line: dict) -> dict:
@@ -90,50 +100,52 @@ def _message(line: dict) -> dict:
 
 
 def _chains(lines: list[dict]) -> dict[str, list[dict]]:
-    """Name -> lines: the main conversation is "", a sidechain "sidechain N", told apart by agent or by root."""
+    """Name -> lines: the main conversation is "", a sidechain "sidechain N", told apart by agent or root."""
     chains: dict[str, list[dict]] = {"": []}
-    names: dict[str, str] = {}  # agent, parent call or line -> chain
+    names: dict[str, str] = {}  # agent, parent call, line or message -> chain
     for line in lines:
-        parent_call = building.named(line, ("parent_tool_use_id",), "")
-        if line.get("isSidechain") is not True and not parent_call:
-            chains[""].append(line)
-            continue
-        key = building.named(line, ("agentId",), parent_call) or f"after {line.get('parentUuid')}"
-        name = names.setdefault(key, f"sidechain {len(chains)}")
-        if key == "after None":  # every root begins another one
-            del names[key]
-        names[f"after {line.get('uuid')}"] = name
+        call = building.named(line, ("parent_tool_use_id",), "")
+        agent = building.named(line, ("agentId",), call)
+        message = f"message {_message(line).get('id')}"  # its lines stay together
+        if message in names and message != "message None":
+            name = names[message]
+        elif line.get("isSidechain") is not True and not call:
+            name = ""
+        else:
+            name = names.get(agent or f"after {line.get('parentUuid')}") or f"sidechain {len(chains)}"
+            names[f"after {_uuid(line)}"] = name
+            if agent:
+                names[agent] = name
+        names[message] = name
         chains.setdefault(name, []).append(line)
     return chains
 
 
 def _without_branches(lines: list[dict]) -> list[dict]:
-    """The lines that lead to the last one, with all blocks of their messages and all results of their calls."""
+    """The lines that lead to the last one, with all blocks of their messages and results of their calls."""
     parents: dict[str, Any] = {}
     before = None  # a compaction starts anew, after the line before it
     for line in lines:
-        if isinstance(line.get("uuid"), str) and "parentUuid" in line:
+        if _uuid(line) and "parentUuid" in line:
             compacts = line.get("isCompactSummary") is True or line.get("subtype") == "compact_boundary"
-            parents[line["uuid"]] = (
-                line["parentUuid"] or line.get("logicalParentUuid") or (before if compacts else None)
-            )
-            before = line["uuid"] if line.get("type") in SPOKEN else before
+            parent = line["parentUuid"] or line.get("logicalParentUuid")
+            parents[_uuid(line)] = parent or (before if compacts else None)
+            before = _uuid(line) if _kind(line) in SPOKEN else before
     path, at = set(), before
     while isinstance(at, str) and at in parents and at not in path:
         path.add(at)
         at = parents[at]
     if at is not None or not path:  # lines are missing: which of them led where is not known
         return lines
-    on_path = [line for line in lines if line.get("uuid") in path]
-    ids = {str(_message(line).get("id")) for line in on_path if _answers(line)} - {"None"}
-    kept = [
-        x
-        for x in lines
-        if x.get("uuid") not in parents or x["uuid"] in path or str(_message(x).get("id")) in ids
-    ]
-    calls = {id for line in kept if _answers(line) for id in _ids(line, "tool_use", "id")}
-    kept_lines = {id(line) for line in kept}
-    return [x for x in lines if id(x) in kept_lines or calls & set(_ids(x, "tool_result", "tool_use_id"))]
+    spoken = [line for line in lines if _uuid(line) in path and _answers(line)]
+    ids = {str(_message(line).get("id")) for line in spoken} - {"None"}
+    kept, calls = [], set()
+    for line in lines:
+        on_path = _uuid(line) not in parents or _uuid(line) in path or str(_message(line).get("id")) in ids
+        if on_path or calls & set(_ids(line, "tool_result", "tool_use_id")):
+            kept.append(line)
+            calls.update(_ids(line, "tool_use", "id"))
+    return kept
 
 
 def _ids(line: dict, kind: str, field: str) -> list[str]:
@@ -150,15 +162,14 @@ def trajectory(episode: Any, where: str) -> Trajectory:
         if _answers(line):
             if meta is not None and (not last or last[0]["role"] == "assistant"):
                 turns.say("user", read_parts(meta, "\n"))
-            synthetic = line.get("isApiErrorMessage") is True or _message(line).get("model") == "<synthetic>"
-            anthropic.add(turns, {**_message(line), "role": "assistant"}, synthetic)
+            anthropic.add(turns, {**_message(line), "role": "assistant"}, _synthetic(line))
             meta = None
         elif line.get("type") == "attachment" and isinstance(line.get("attachment"), dict):
             if line["attachment"].get("type") == "queued_command":  # typed while the model was at work
                 turns.say("user", read_parts(line["attachment"].get("prompt"), "\n"))
         elif line.get("isMeta") is True:
             meta = content
-        elif line.get("type") == "user":
+        elif _kind(line) == "user":
             parts = read_parts(content, "\n")
             turns.results(parts)
             if not COMMAND.match(parts.text):
@@ -179,26 +190,34 @@ def trajectory(episode: Any, where: str) -> Trajectory:
 
 
 def _merged(lines: list[dict]) -> list[dict]:
-    """The lines, with those of one assistant message as one line, each call in it once."""
+    """The lines, with those of one assistant message as one line, each call in it once.
+
+    Lines that follow each other are one message too: only a user's line lets the model speak again.
+    """
     merged: list[dict] = []
     last: dict | None = None  # the line of the message that is still open
     for line in lines:
         message = _message(line)
         if not _answers(line):
-            if line.get("type") == "user" and not _ids(line, "tool_result", "tool_use_id"):
+            if _kind(line) == "user" and not _ids(line, "tool_result", "tool_use_id"):
                 last = None
             merged.append(line)
             continue
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-        if last is None or message.get("id") is None or message["id"] != last["message"].get("id"):
+        same = last and (merged[-1] is last or message.get("id") == last["message"].get("id"))
+        if not same or _synthetic(line) != _synthetic(last):
             last = {**line, "message": {**message, "content": []}}
             merged.append(last)
         known = _ids(last, "tool_use", "id")
-        fresh = [
-            b
-            for b in blocks
-            if not (isinstance(b, dict) and b.get("type") == "tool_use" and b.get("id") in known)
-        ]
-        last["message"]["content"] += fresh
+        for block in blocks:
+            told = (
+                isinstance(block, dict) and block.get("type") == "tool_use" and str(block.get("id")) in known
+            )
+            last["message"]["content"] += [] if told else [block]
     return merged
+
+
+def _synthetic(line: dict) -> bool:
+    """Whether the client speaks in the model's place."""
+    return line.get("isApiErrorMessage") is True or _message(line).get("model") == "<synthetic>"

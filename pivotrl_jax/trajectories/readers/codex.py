@@ -1,6 +1,6 @@
 """Codex rollouts -> trajectories: the items of the Responses API, a line each, in the new and the old layout.
 
-    {"timestamp": "...", "type": "session_meta", "payload": {"id": "...", "base_instructions": {"text": "..."}}}
+    {"timestamp": "...", "type": "session_meta", "payload": {"id": "s", "base_instructions": {"text": "..."}}}
     {"timestamp": "...", "type": "response_item", "payload": {"type": "function_call", "name": "shell",
      "arguments": "{\\"command\\": [\\"ls\\"]}", "call_id": "c1"}}
 
@@ -8,7 +8,7 @@ In the old layout a line is the item itself; the oldest files are one object wit
 model's reasoning, text and calls up to their results are one turn. `local_shell_call` becomes a call of
 local_shell, `custom_tool_call` a call with {"input": ...}. A compaction begins a new trajectory, with the
 history that replaces the old one. Searches of the API itself have no recorded result: turns after one are
-skipped (not_text). The reasons of the client (event_msg) repeat the items and are not read.
+skipped (not_text). The client's events (event_msg) repeat the items and are not read.
 """
 
 from collections.abc import Iterable
@@ -24,13 +24,8 @@ from pivotrl_jax.trajectories.readers.turns import Parts, Turns, call_of, functi
 LINES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 CALLS = ("function_call", "custom_tool_call", "local_shell_call")
 OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
-UNRECORDED = (
-    "web_search_call",
-    "file_search_call",
-    "code_interpreter_call",
-    "image_generation_call",
-    "mcp_call",
-)
+SILENT = ("ghost_snapshot", "compaction", "compaction_summary", "end")
+SPEAKS = {"payload", "role", "content", "call_id", "name", "action"}  # what a header lacks
 ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS)
 
 
@@ -69,9 +64,9 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
         known, part = 0, 1  # how many items an earlier part demonstrated
         for line in require(lines, list, "a session"):
             kind = require(line, dict, "a line").get("type")
-            payload = line.get("payload") if kind in LINES else line
-            if kind in ("session_meta", None) and isinstance(payload, dict):
-                meta = meta or payload
+            payload = line.get("payload", line)
+            if kind == "session_meta" or (kind is None and not SPEAKS & line.keys()):
+                meta = meta or require(payload, dict, "a payload")
             elif kind == "compacted":
                 if any(_acts(item) for item in items[known:]):
                     yield _place(place, part), {"items": items, "known": known, "meta": meta, "place": place}
@@ -100,7 +95,7 @@ def _acts(item: dict) -> bool:
 
 
 def _compacted(items: list[dict], payload: dict) -> list[dict]:
-    """What a compaction leaves: the history that it records, else what was said to the model and the summary."""
+    """What a compaction leaves: the history that it records, else what was said, and the summary."""
     if isinstance(payload.get("replacement_history"), list) and payload["replacement_history"]:
         return [require(item, dict, "an item") for item in payload["replacement_history"]]
     said = [item for item in items if item.get("type") == "message" and item.get("role") != "assistant"]
@@ -124,6 +119,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
     meta, turns = episode["meta"], Turns()
     turns.say("system", read_parts(meta.get("base_instructions")))
     turn: Parts | None = None  # of the model call that is still open
+    shown = False  # whether an earlier part demonstrated it
     for i, item in enumerate([*episode["items"], {"type": "end"}]):
         kind, role = item.get("type"), item.get("role")
         says = kind == "message" and role == "assistant"
@@ -146,7 +142,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             turns.say(
                 "system" if role in ("developer", "system") else "user", read_parts(item.get("content"), "\n")
             )
-        elif kind in UNRECORDED:
+        elif kind not in (*SILENT, "reasoning"):  # searches of the API, and what is not known
             turns.blind = True
     name = building.named(meta, ("id", "session_id"), building.stem(episode["place"]))
     tools = function_docs(meta.get("dynamic_tools"))

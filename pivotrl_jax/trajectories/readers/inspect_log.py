@@ -5,10 +5,10 @@
             "content": "", "tool_calls": [{"id": "c1", "function": "ls", "arguments": {}}]}, ...],
          "scores": {"match": {"value": "C"}}, "attachments": {...}, "events": [...]}]}
 
-A sample is a trajectory, and its epochs are attempts at one scenario. The reward is the first score: a number,
-or a letter (C 1, P 0.5, I and N 0). `attachment://...` in a text is replaced by what it stands for. A result
-with an `error` is an error, and its text is what the model saw of it. Assistant messages of the input are
-context. Function docs come from the calls of the model among the events.
+A sample is a trajectory, and its epochs are attempts at one scenario. The reward is the first score: a
+number, or a letter (C 1, P 0.5, I and N 0). `attachment://...` in a text is replaced by what it stands for. A
+result with an `error` is an error, and its text is what the model saw of it. Assistant messages of the input
+are context. Function docs come from the calls of the model among the events.
 """
 
 import re
@@ -156,6 +156,8 @@ def _add(turns: Turns, message: dict) -> None:
         if failed and isinstance(error.get("message"), str) and not parts.text:
             parts.text = error["message"]
         turns.result(message.get("tool_call_id"), parts, failed)
+    elif message.get("tool_calls"):
+        raise InputError(f"the role {role} makes tool calls; only an assistant can")
     else:
         turns.say("system" if role in ("system", "developer") else "user", parts)
 

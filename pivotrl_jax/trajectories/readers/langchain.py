@@ -154,6 +154,8 @@ def _add(turns: Turns, message: Any) -> None:
             parts.calls = [*map(call_of, found), *map(unreadable, require(bad, list, '"invalid_tool_calls"'))]
         parts.reasoning = parts.reasoning or building.reasoning_of({**extra, **fields})
         turns.answer(parts)
+    elif fields.get("tool_calls"):
+        raise InputError(f"the role {role} makes tool calls; only an assistant can")
     else:
         turns.results(parts)
         turns.say(role, parts)

@@ -1,11 +1,11 @@
 """mini-swe-agent trajectories (.traj.json): a bash-only agent that repairs a repository.
 
-These forms are read: a bare list of messages (before version 1), {"info", "messages", "trajectory_format"} with
-the command in a fence or between <mswea_bash_command> tags, and version 2 with native tool calls, as chat
-messages or as responses and items of the Responses API. A command in the text becomes a call of `bash` with
-{"command": ...}; its thought stays as content. The observation, which the file holds as a user message, becomes
-the call's result. The system prompt is kept as it was and may still ask for a fence. A turn without exactly
-one command stays text and is skipped (unparseable_call).
+These forms are read: a bare list of messages (before version 1), {"info", "messages", "trajectory_format"}
+with the command in a fence or between <mswea_bash_command> tags, and version 2 with native tool calls, as
+chat messages or as responses and items of the Responses API. A command in the text becomes a call of `bash`
+with {"command": ...}; its thought stays as content. The observation, which the file holds as a user message,
+becomes the call's result. The system prompt is kept as it was and may still ask for a fence. A turn without
+exactly one command stays text and is skipped (unparseable_call).
 
 A result carries "error": True if the agent could not run the command (`exception_info`), if the shell could
 not (return codes 126, 127), or if the command was killed for taking too long. The agent records no reward,

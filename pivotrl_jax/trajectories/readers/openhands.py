@@ -16,7 +16,7 @@ from typing import Any
 
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers import building, turns
 
 VERIFIER = "swe"
 
@@ -118,6 +118,10 @@ class _Events:
                 return
             self.responses.add(id)
             calls = lenient_tool_calls(message.get("tool_calls"))
+            if not calls and event["action"] != "message" and metadata.get("tool_call_id"):
+                calls = [
+                    turns.unreadable(args, metadata["tool_call_id"])
+                ]  # an action, but not in the message
             turn = {
                 "role": "assistant",
                 "content": content_text(message.get("content")),

@@ -9,10 +9,10 @@ Read from `history`, which is what the model saw and all that some files hold, i
   observation, which the file holds as a user message, becomes the call's result. The system prompt is kept as
   it was and may still ask for a block.
 
-Demonstrations inside a history are context. Rows of nebius' SWE-agent set, whose `trajectory` has messages of
-the role "ai" with a `text`, are read too. The agent records no reward, since the repair is tested elsewhere;
-`resolved` (nebius: `target`) is the reward if it was added to the file. The docs of SWE-agent's own commands are in
-its system prompt, not in `tools`.
+Demonstrations inside a history are context. Rows of nebius' SWE-agent set, whose `trajectory` has messages
+of the role "ai" with a `text`, are read too. The agent records no reward, since the repair is tested
+elsewhere; `resolved` (nebius: `target`) is the reward if it was added to the file. The docs of SWE-agent's
+own commands are in its system prompt, not in `tools`.
 """
 
 import ast

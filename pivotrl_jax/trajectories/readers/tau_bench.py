@@ -2,10 +2,10 @@
 
 tau-bench: a list of {"task_id", "trial", "reward", "traj": messages, "info": {"task": {"actions": [...]}}}.
 tau2-bench: {"tasks": [...], "simulations": [...], "info": ...}, one simulation per task and trial, whose
-reward is in `reward_info`; or a folder of results.json, without simulations, and simulations/*.json. The actions that the task expects become the turns' case: {"task_actions":
-[{"name", "kwargs" or "arguments", tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom
-domain) are not seen by the agent and are left out. tau2's files keep the policy apart from the messages; it
-becomes the system message.
+reward is in `reward_info`; or a folder of results.json, without simulations, and simulations/*.json. The
+actions that the task expects become the turns' case: {"task_actions": [{"name", "kwargs" or "arguments",
+tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom domain) are not seen by the agent and
+are left out. tau2's files keep the policy apart from the messages; it becomes the system message.
 
 tau-bench's files hold no tool docs: give them to the candidates program with --tools.
 """

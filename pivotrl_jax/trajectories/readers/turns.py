@@ -1,4 +1,4 @@
-"""Messages built turn by turn, for sources that hold content blocks, events or items instead of chat messages.
+"""Messages built turn by turn, for sources that hold content blocks, events or items of an API.
 
 `read_parts` reads a content of any public shape: text, thinking, calls and results of Anthropic, OpenAI,
 LangChain and Inspect. `Turns` collects messages; a result answers the call that it names, or becomes a user
@@ -113,7 +113,9 @@ class Turns:
         self.blind = False  # whether something that is not text came before
 
     def say(self, role: str, parts: Parts) -> None:
-        """Add a user's or system's message, if it has a text."""
+        """Add a user's or system's message, if it has a text. Raises InputError if it makes calls."""
+        if parts.calls:
+            raise InputError(f"the role {role} makes tool calls; only an assistant can")
         self.blind = self.blind or bool(parts.other)
         if parts.text:
             self.messages.append({"role": role, "content": parts.text})
@@ -139,6 +141,8 @@ class Turns:
 
     def result(self, id: Any, parts: Parts, error: bool = False) -> None:
         """Add the answer to a call: to the one with that id, or to the oldest open one if it has no id."""
+        if parts.calls:
+            raise InputError("a tool result makes tool calls; only an assistant can")
         self.blind = self.blind or bool(parts.other)
         found = next((i for i, (theirs, _) in enumerate(self.open) if theirs == id or not id), None)
         if found is None:
