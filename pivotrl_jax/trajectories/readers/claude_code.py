@@ -174,6 +174,9 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             turns.results(parts)
             if not COMMAND.match(parts.text):
                 turns.say("user", parts)
+        elif _message(line):  # whoever says it
+            turns.missing()
+            turns.blind = True
     session = next((_session(line) for line in episode["lines"] if _session(line)), episode["name"])
     return building.checked(
         Trajectory(

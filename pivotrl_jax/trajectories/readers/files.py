@@ -37,6 +37,15 @@ def documents(path: Path) -> Iterator[Document]:
             yield from lines
 
 
+def of_files(paths: Iterable[Path]) -> Iterator[Document]:
+    """The documents of several files; one that cannot be read is named."""
+    for path in paths:
+        try:
+            yield from documents(path)
+        except InputError as e:
+            yield str(path), InputError(str(e).removeprefix(f"{path}: "))
+
+
 def sessions(path: Path, is_event: Callable[[Any], bool]) -> Iterator[Document]:
     """The documents of a file; if the first is an event, all of them are the events of one document."""
     found = documents(path)

@@ -52,9 +52,7 @@ def holds(path: Path) -> bool:
 def documents(path: Path) -> Iterable[Document]:
     """The conversations of a file or of the SDK's folder."""
     if path.is_dir():
-        return files.joined(
-            str(path), (found for file in sorted(path.glob(EVENTS)) for found in files.documents(file))
-        )
+        return files.joined(str(path), files.of_files(sorted(path.glob(EVENTS))))
     return files.sessions(path, lambda event: isinstance(event, dict) and "kind" in event)
 
 

@@ -54,13 +54,12 @@ def documents(path: Path) -> Iterable[Document]:
     folder = _run(path)
     meta = require(read_value((folder / RESULTS).read_bytes()), dict, RESULTS)
     simulations, found = [], set()
-    for file in sorted(folder.glob(SIMULATIONS)):
-        for place, simulation in files.documents(file):
-            if isinstance(simulation, InputError):
-                yield place, simulation
-            else:
-                simulations.append(simulation)
-                found.add(simulation.get("id") if isinstance(simulation, dict) else None)
+    for place, simulation in files.of_files(sorted(folder.glob(SIMULATIONS))):
+        if isinstance(simulation, InputError):
+            yield place, simulation
+        else:
+            simulations.append(simulation)
+        found |= {Path(place).stem, str(simulation.get("id") if isinstance(simulation, dict) else None)}
     index = meta.get("simulation_index")
     for entry in index if isinstance(index, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"] not in found:

@@ -13,7 +13,7 @@ from typing import Any
 from pivotrl_jax.chat.messages import UNPARSEABLE, require, tool_call
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import building, openai_chat
-from pivotrl_jax.trajectories.readers.building import CONTEXT, NOT_TEXT
+from pivotrl_jax.trajectories.readers.building import CONTEXT, NOT_TEXT, UNPARSEABLE_CALL
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
 TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
@@ -146,10 +146,19 @@ class Turns:
         self.blind = self.blind or bool(parts.other)
         found = next((i for i, (theirs, _) in enumerate(self.open) if theirs == id or not id), None)
         if found is None:
+            self.missing()
             self.say("user", parts)
             return
         message = {"role": "tool", "tool_call_id": self.open.pop(found)[1], "content": parts.text}
         self.messages.append({**message, "error": True} if error else message)
+
+    def missing(self) -> None:
+        """Skip the last turn if it only talks: what comes after it tells that it made a call."""
+        last = next(
+            (i for i in reversed(range(len(self.messages))) if self.messages[i]["role"] == "assistant"), -1
+        )
+        if last >= 0 and not self.messages[last]["tool_calls"]:
+            self.skip.setdefault(last, UNPARSEABLE_CALL)
 
     def results(self, parts: Parts) -> None:
         """Add the results among the blocks of a user's message."""
