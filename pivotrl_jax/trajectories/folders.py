@@ -40,7 +40,7 @@ COMPANIONS = (
     "results.json",
     "run_metadata.json",
 )
-CALL_LOGS = ("llm_completions", "completions", "logs")  # what OpenHands writes of every call of a model
+CALL_LOGS = ("llm_completions", "completions", "logs", "eval_outputs")  # folders beside OpenHands' output
 COMPANION_ENDINGS = (".cast", ".diff", ".lock", ".log", ".patch", ".pred", ".yaml", ".yml")
 
 REPORTS = ("results.json", "report.json", "results/results.json", "output.report.json")
@@ -96,6 +96,7 @@ def walk(
         in_trial = trial(folder / "file") is not None
         for name in names:
             other = name.endswith(COMPANION_ENDINGS) or (in_trial and not name.endswith(ENDINGS))
+            other = other or _is_named_report(folder / name)
             if other or (_is_companion(name) and not is_read(folder / name)):
                 beside.add("", [name])
             else:
@@ -114,6 +115,10 @@ def _set_aside(beside: Beside, folder: Path, inner: list[str], names: list[str])
         original, others = "trajectory.json", list(inner)
         beside.add(original, [name for name in names if not _is_atif(name)])
         names[:] = [name for name in names if _is_atif(name)]
+    elif (folder / "agent-logs").is_dir():  # a trial of terminal-bench
+        beside.add("", names)
+        names[:] = []
+        original, others = "", [d for d in inner if d != "agent-logs"]
     elif "output.jsonl" in names:
         original, others = "output.jsonl", [d for d in inner if d in CALL_LOGS]
     else:
@@ -218,14 +223,34 @@ def with_outcomes(trajectories: list[Trajectory], source: Path) -> list[Trajecto
 def _reports(source: Path) -> Iterator[dict[str, float]]:
     """What an evaluation's reports say that stand in the folder of a source or in the two above it."""
     for folder in list(source.parents)[:3]:
-        for name in REPORTS:
-            file = folder / name
+        try:
+            files = [*(folder / name for name in REPORTS), *_named_reports(folder, folder.stat().st_mtime_ns)]
+        except OSError:
+            continue
+        for file in files:
             try:
                 status = file.stat()
                 if file != source and file.is_file() and status.st_size < MAX_REPORT:
                     yield _verdicts(file, status.st_mtime_ns)
             except (InputError, OSError):
                 continue
+
+
+@functools.lru_cache(maxsize=16)
+def _named_reports(folder: Path, changed: int) -> list[Path]:
+    """SWE-bench's reports in a folder, which are called MODEL.RUN.json. `changed` is the folder's time."""
+    return [file for file in sorted(folder.glob("*.*.json")) if _is_named_report(file)]
+
+
+def _is_named_report(file: Path) -> bool:
+    name = file.name
+    if name.count(".") < 2 or not name.endswith(".json") or name.endswith((".traj.json", ".trajectory.json")):
+        return False
+    try:
+        with file.open("rb") as f:
+            return b'"resolved_ids"' in f.read(1 << 20)
+    except OSError:
+        return False
 
 
 @functools.lru_cache(maxsize=16)

@@ -143,7 +143,9 @@ def test_a_branch_that_the_user_went_back_from_is_named(tmp_path):
         "ls",
         "cat a.py",
     ]
-    assert list(named.values()) == ["the user went back from 1 lines of turns; not read"]
+    assert list(named.values()) == [
+        "a branch that the user went back from, with 1 of the model's lines; not read"
+    ]
     (t,), named = read(
         tmp_path, lines(*session[1:]), "x.jsonl"
     )  # where lines are missing, nothing is dropped

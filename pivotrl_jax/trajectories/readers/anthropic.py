@@ -16,6 +16,7 @@ skipped (not_text), as they are after an image.
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax.chat.json_text import lenient_json
 from pivotrl_jax.chat.messages import require
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
@@ -65,15 +66,31 @@ def _has_blocks(message: Any) -> bool:
 
 
 def _request(row: dict) -> dict:
-    found = [row.get(key) for key in REQUESTS if isinstance(row.get(key), dict)]
-    return next((r for r in found if "messages" in r), row)
+    """What a log asked for; a row that is no log is its own request."""
+    return next((r for r in _objects(row, REQUESTS) if "messages" in r), row)
 
 
-def _response(row: dict) -> Any:
+def _response(row: dict) -> dict | None:
     """The model's answer in a log, a message; None if there is none."""
-    found = [row.get(key) for key in RESPONSES if isinstance(row.get(key), dict)]
-    found += [r["body"] for r in found if isinstance(r.get("body"), dict)]
-    return next((r for r in found if r.get("role") == "assistant" and "content" in r), None)
+    return next(
+        (r for r in _objects(row, RESPONSES) if r.get("role") == "assistant" and "content" in r), None
+    )
+
+
+def _objects(row: dict, keys: tuple[str, ...]) -> list[dict]:
+    """The objects under some of a row's keys and in their `body`; proxies keep them as JSON text."""
+    found = [_decoded(row.get(key)) for key in keys]
+    found += [_decoded(value.get("body")) for value in found if isinstance(value, dict)]
+    return [value for value in found if isinstance(value, dict)]
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    try:
+        return lenient_json(value)
+    except ValueError:
+        return None
 
 
 def trajectory(document: Any, where: str) -> Trajectory:

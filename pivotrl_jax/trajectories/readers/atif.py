@@ -125,7 +125,9 @@ def _results(step: dict, calls: list[dict]) -> list[Message]:
         unanswered.remove(id)
         extra = result.get("extra") if isinstance(result.get("extra"), dict) else {}
         message = {"role": "tool", "tool_call_id": id, "content": content}
-        failed = extra.get("is_error") is True or building.could_not_run(extra.get("exit_code"))
+        failed = extra.get("is_error") is True or building.could_not_run(
+            extra.get("exit_code", extra.get("returncode"))
+        )
         messages.append({**message, "error": True} if failed else message)
     return messages
 

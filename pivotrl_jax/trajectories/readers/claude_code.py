@@ -62,7 +62,9 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
             if count := sum(map(_answers, chain)) - sum(map(_answers, kept)):
                 yield (
                     f"{place}/branches",
-                    InputError(f"the user went back from {count} lines of turns; not read"),
+                    InputError(
+                        f"a branch that the user went back from, with {count} of the model's lines; not read"
+                    ),
                 )
             stretches: list[list[dict]] = [[]]
             for line in kept:
@@ -211,13 +213,13 @@ def _merged(lines: list[dict]) -> list[dict]:
         same = last and (merged[-1] is last or message.get("id") == last["message"].get("id"))
         if not same or _synthetic(line) != _synthetic(last):
             last = {**line, "message": {**message, "content": []}}
+            known: set[str | None] = set()  # ids of its calls
             merged.append(last)
-        known = _ids(last, "tool_use", "id")
         for block in blocks:
-            told = (
-                isinstance(block, dict) and block.get("type") == "tool_use" and str(block.get("id")) in known
-            )
-            last["message"]["content"] += [] if told else [block]
+            id = str(block.get("id")) if isinstance(block, dict) and block.get("type") == "tool_use" else None
+            if id is None or id not in known:
+                last["message"]["content"].append(block)
+                known.add(id)
     return merged
 
 

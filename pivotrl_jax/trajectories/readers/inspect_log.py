@@ -177,11 +177,16 @@ def _reward(sample: dict) -> float | None:
     scores = sample.get("scores")
     scores = list(scores.values()) if isinstance(scores, dict) else [sample.get("score")]
     for value in (score.get("value") for score in scores if isinstance(score, dict)):
-        if isinstance(value, str) and len(value) < 40:
-            try:
-                return LETTERS[value] if value in LETTERS else LETTERS.get(value.lower(), float(value))
-            except ValueError:
-                continue
-        if building.number(value) is not None:
-            return building.number(value)
+        reward = building.number(_as_number(value) if isinstance(value, str) else value)
+        if reward is not None:
+            return reward
     return None
+
+
+def _as_number(value: str) -> float | None:
+    """What a score in letters stands for; None if nothing."""
+    found = LETTERS.get(value, LETTERS.get(value.lower()))
+    try:
+        return float(value[:40]) if found is None else found
+    except ValueError:
+        return None

@@ -53,6 +53,9 @@ def documents(path: Path) -> Iterable[Document]:
         return
     folder = _run(path)
     meta = require(read_value((folder / RESULTS).read_bytes()), dict, RESULTS)
+    if meta.get("simulations"):  # all are in the one file
+        yield str(folder / RESULTS), meta
+        return
     simulations, found = [], set()
     for place, simulation in files.of_files(sorted(folder.glob(SIMULATIONS))):
         if isinstance(simulation, InputError):

@@ -110,6 +110,7 @@ class Turns:
         self.messages: list[Message] = []
         self.skip: dict[int, str] = {}
         self.open: list[tuple[Any, str]] = []  # (the source's id, ours) of calls without a result
+        self.last = -1  # index of the last turn
         self.blind = False  # whether something that is not text came before
 
     def say(self, role: str, parts: Parts) -> None:
@@ -124,13 +125,14 @@ class Turns:
         """Add an assistant's turn. With `context` it is shown, not demonstrated."""
         self.blind = self.blind or bool(parts.other)
         why = CONTEXT if context else NOT_TEXT if self.blind else ""
+        self.last = len(self.messages)
         if why:
-            self.skip[len(self.messages)] = why
-        calls, self.open = [], []
-        for call in parts.calls:
-            ours = call["id"] if isinstance(call["id"], str) and call["id"] else f"call_{len(calls)}"
-            while any(ours == c["id"] for c in calls):  # equal ids: results pair in order
-                ours += "_"
+            self.skip[self.last] = why
+        calls, self.open, known = [], [], set()
+        for i, call in enumerate(parts.calls):
+            ours = call["id"] if isinstance(call["id"], str) and call["id"] else f"call_{i}"
+            ours = ours if ours not in known else f"{ours}~{i}"  # equal ids: results pair in order
+            known.add(ours)
             self.open.append((call["id"], ours))
             calls.append({**call, "id": ours})
         text, reasoning = parts.text, parts.reasoning
@@ -154,11 +156,8 @@ class Turns:
 
     def missing(self) -> None:
         """Skip the last turn if it only talks: what comes after it tells that it made a call."""
-        last = next(
-            (i for i in reversed(range(len(self.messages))) if self.messages[i]["role"] == "assistant"), -1
-        )
-        if last >= 0 and not self.messages[last]["tool_calls"]:
-            self.skip.setdefault(last, UNPARSEABLE_CALL)
+        if self.last >= 0 and not self.messages[self.last]["tool_calls"]:
+            self.skip.setdefault(self.last, UNPARSEABLE_CALL)
 
     def results(self, parts: Parts) -> None:
         """Add the results among the blocks of a user's message."""
