@@ -151,6 +151,7 @@ def test_swe_agent_with_fenced_commands(tmp_path):
         },
     ]
     assert t.messages[8]["role"] == "user"  # the answer to a turn without a command
+    assert [m["role"] for m in t.messages[3:5]] == ["tool", "user"]  # the example's result, then the task
     assert t.messages[9]["tool_calls"] == [call("bash", {"command": "submit"}, "call_0")]
     assert t.skip == {2: "context", 7: "unparseable_call"}
     assert filters.skip_errors([t])[0].skip == {2: "context", 5: "call_error", 7: "unparseable_call"}

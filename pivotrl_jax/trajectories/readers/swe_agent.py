@@ -21,10 +21,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import UNPARSEABLE, content_text, lenient_tool_calls, require, tool_call
-from pivotrl_jax.records import Message, Trajectory
+from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, require, tool_call
+from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
-from pivotrl_jax.trajectories.readers.building import CONTEXT, NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.building import NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
 
 VERIFIER = "swe"
 
@@ -61,13 +62,15 @@ def trajectory(document: Any, where: str) -> Trajectory:
     agent = history[0].get("agent") if history else None
     history = [m for m in history if m.get("agent", agent) == agent]  # subroutines have their own history
     native = any(m.get("tool_calls") for m in history)
-    messages, skip = _messages(history, native)
+    turns = Turns()
+    for message in history:
+        _add(turns, message, native)
     info = document.get("info") if isinstance(document.get("info"), dict) else {}
     name = document.get("instance_id")
     name = name if isinstance(name, str) else building.stem(where)
     return building.checked(
         Trajectory(
-            messages=messages,
+            messages=turns.messages,
             id=name,
             origin=where,
             source="swe_agent",
@@ -75,7 +78,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             verifier=VERIFIER,
             tools=None if native else [building.BASH_TOOL],
             reward=building.number(info.get("resolved", document.get("resolved", document.get("target")))),
-            skip=skip,
+            skip=turns.skip,
         )
     )
 
@@ -88,36 +91,27 @@ def _renamed(message: dict) -> dict:
     return {**message, "role": role, "content": message.get("text") or message.get("system_prompt")}
 
 
-def _messages(history: list[dict], native: bool) -> tuple[list[Message], dict[int, str]]:
-    messages: list[Message] = []
-    skip: dict[int, str] = {}
-    waiting = False  # whether the last turn made a fenced call that has no result yet
-    for message in history:
-        role, content = message.get("role"), content_text(message.get("content"))
-        demo = message.get("is_demo") is True
-        if role == "assistant":
-            calls, why = _calls(message), ""
-            if not calls and native:
-                why = NO_ACTION
-            elif not calls:
-                content, command = _thought_and_command(message, content)
-                calls = [tool_call("bash", {"command": command})] if command else []
-                why = "" if command else UNPARSEABLE_CALL
-            waiting = bool(calls) and not native
-            why = CONTEXT if demo else why
-            if why:
-                skip[len(messages)] = why
-            messages.append({**_thinking(message), "role": role, "content": content, "tool_calls": calls})
-        elif role == "tool" or (role == "user" and waiting and not demo):
-            ids = message.get("tool_call_ids")
-            id = ids[0] if isinstance(ids, list) and ids else message.get("tool_call_id")
-            result = {"role": "tool", "tool_call_id": id, "content": content}
-            refused = content.lstrip().startswith(REFUSED)
-            messages.append({**result, "error": True} if refused else result)
-            waiting = False
-        else:
-            messages.append({"role": role, "content": content})
-    return messages, skip
+def _add(turns: Turns, message: dict, native: bool) -> None:
+    role, parts = message.get("role"), read_parts(message.get("content"))
+    demo = message.get("is_demo") is True
+    if role == "assistant":
+        parts.calls, why = _calls(message), ""
+        if not parts.calls and native:
+            why = NO_ACTION
+        elif not parts.calls:
+            parts.text, command = _thought_and_command(message, parts.text)
+            parts.calls = [tool_call("bash", {"command": command})] if command else []
+            why = "" if command else UNPARSEABLE_CALL
+        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        turns.answer(parts, context=demo)
+        if why:
+            turns.skip.setdefault(turns.last, why)
+    elif role == "tool" or (role == "user" and turns.open and not native):
+        ids = message.get("tool_call_ids")
+        id = ids[0] if isinstance(ids, list) and ids else message.get("tool_call_id")
+        turns.result(id, parts, parts.text.lstrip().startswith(REFUSED))
+    else:
+        turns.say(role, parts)
 
 
 def _calls(message: dict) -> list[dict]:
@@ -149,13 +143,3 @@ def _thought_and_command(message: dict, content: str) -> tuple[str, str]:
         return content, ""
     last = blocks[-1]
     return (content[: last.start()] + content[last.end() :]).strip(), last[1].rstrip("\n")
-
-
-def _thinking(message: dict) -> dict:
-    """Thinking that the model's API returned apart from the content."""
-    blocks = message.get("thinking_blocks")
-    if isinstance(blocks, list):
-        texts = [b.get("thinking") for b in blocks if isinstance(b, dict)]
-        return {"reasoning_content": "\n".join(t for t in texts if isinstance(t, str))}
-    value = message.get("reasoning_content")
-    return {"reasoning_content": value} if isinstance(value, str) else {}

@@ -148,7 +148,8 @@ class Turns:
         self.blind = self.blind or bool(parts.other)
         found = next((i for i, (theirs, _) in enumerate(self.open) if theirs == id or not id), None)
         if found is None:
-            self.missing()
+            if id:
+                self.missing()
             self.say("user", parts)
             return
         message = {"role": "tool", "tool_call_id": self.open.pop(found)[1], "content": parts.text}
