@@ -1,5 +1,6 @@
 """Readers of demonstrations: exact messages, calls, skips and rewards per format, and the real files."""
 
+import copy
 import json
 
 import pytest
@@ -227,6 +228,41 @@ def test_atif(tmp_path):
     assert t.messages[6] == {"role": "user", "content": "idle"}
     assert t.skip == {1: "context", 5: "no_action"}
     assert (sub.id, sub.verifier, sub.reward) == ("sub", "search", 0.5)
+
+
+@pytest.mark.parametrize(
+    "extra, failed",
+    [
+        ({"exit_code": 1}, False),
+        ({"exit_code": 124, "is_error": False}, False),
+        ({"exit_code": 127}, True),
+        ({"returncode": "126"}, True),
+        ({"is_error": True, "exit_code": 0}, True),
+    ],
+)
+def test_what_atif_calls_an_error(tmp_path, extra, failed):
+    alone = {**ATIF, "subagent_trajectories": None, "steps": [*ATIF["steps"][2:3], {**ATIF["steps"][3]}]}
+    alone["steps"][1]["observation"] = {"results": [{"source_call_id": "1", "content": "x", "extra": extra}]}
+    assert filters.skip_errors([only(tmp_path, alone)])[0].skip == ({1: "call_error"} if failed else {})
+
+
+def test_an_image_or_an_odd_call_costs_turns_of_an_atif_trajectory(tmp_path):
+    image = [{"type": "text", "text": "ok"}, {"type": "image", "source": {"path": "a.png"}}]
+    step = {"source": "agent", "message": "", "tool_calls": [{"tool_call_id": "1", "function_name": "ls"}]}
+    odd = {**step, "tool_calls": [{"tool_call_id": "1", "arguments": {}}]}
+    seen = {"observation": {"results": [{"source_call_id": "1", "content": image}]}}
+    done = {"source": "agent", "message": "Done."}
+    alone = {**ATIF, "subagent_trajectories": None}
+    t = only(tmp_path, {**alone, "steps": [ATIF["steps"][2], odd, step | seen, done]})
+    assert t.skip == {1: "unparseable_call", 4: "not_text"} and len(t.messages) == 5
+
+
+@pytest.mark.parametrize("code, failed", [(1, False), (-1, False), (124, False), (126, True), (127, True)])
+def test_what_openhands_calls_an_error(tmp_path, code, failed):
+    row = copy.deepcopy(SAMPLES["openhands"][0])
+    row["history"] = row["history"][:7]
+    row["history"][6]["extras"]["metadata"]["exit_code"] = code
+    assert filters.skip_errors([only(tmp_path, row)])[0].skip == ({2: "call_error"} if failed else {})
 
 
 @pytest.mark.parametrize("minor", range(9))

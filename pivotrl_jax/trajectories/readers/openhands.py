@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
+from pivotrl_jax.chat.messages import content_text, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories.readers import building, turns
 
@@ -117,7 +117,8 @@ class _Events:
             if id in self.responses:
                 return
             self.responses.add(id)
-            calls = lenient_tool_calls(message.get("tool_calls"))
+            calls = require(message.get("tool_calls") or [], list, "tool_calls")
+            calls = [turns.call_of(require(call, dict, "a tool call")) for call in calls]
             if not calls and event["action"] != "message" and metadata.get("tool_call_id"):
                 calls = [
                     turns.unreadable(args, metadata["tool_call_id"])

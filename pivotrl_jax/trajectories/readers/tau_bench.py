@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.json_text import read_value
-from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
-from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.chat.messages import lenient_tool_calls, require
+from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import building, files
 from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
 
 VERIFIER = "tau2"
 
@@ -94,14 +95,13 @@ def trajectory(episode: Any, where: str) -> Trajectory:
     if "traj" in episode:
         info = require(episode.get("info"), dict, '"info"')
         task = require(info.get("task"), dict, '"info.task"')
-        messages, tools, reward = episode["traj"], None, episode.get("reward")
+        messages, tools, reward, skip = episode["traj"], None, episode.get("reward"), {}
         actions = _actions(task.get("actions"), "kwargs")
         scenario = f"tau:{task.get('user_id', '')}:{task_id}"
         messages = [_tau_message(m) for m in require(messages, list, '"traj"')]
     else:
-        messages = _tau2_messages(require(episode.get("messages"), list, '"messages"'))
-        if episode.get("policy"):
-            messages = [{"role": "system", "content": episode["policy"]}, *messages]
+        turns = _tau2_turns(episode.get("policy"), require(episode.get("messages"), list, '"messages"'))
+        messages, skip = turns.messages, turns.skip
         info = episode.get("reward_info")
         reward = info.get("reward") if isinstance(info, dict) else None
         tools, actions = episode.get("tools"), episode.get("actions", [])
@@ -116,6 +116,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             verifier=VERIFIER,
             tools=tools,
             reward=building.number(reward),
+            skip=skip,
         ),
         case={"task_actions": actions},
     )
@@ -199,27 +200,22 @@ def _tools(definitions: Any) -> list[dict] | None:
     return docs
 
 
-def _tau2_messages(raw: list) -> list[Message]:
-    messages: list[Message] = []
+def _tau2_turns(policy: Any, raw: list) -> Turns:
+    turns = Turns()
+    turns.say("system", read_parts(policy))
     for message in _flat(raw):
-        role = message.get("role")
-        if role == "tool":
+        role, parts = message.get("role"), read_parts(message.get("content"))
+        if role == "assistant":
+            calls = require(message.get("tool_calls") or [], list, '"tool_calls"')
+            parts.calls = [call_of(require(call, dict, "a tool call")) for call in calls]
+            parts.reasoning = building.reasoning_of(message)
+            turns.answer(parts)
+        elif role == "tool":
             if message.get("requestor", "assistant") == "assistant":
-                result = {
-                    "role": "tool",
-                    "tool_call_id": message.get("id"),
-                    "content": message.get("content"),
-                }
-                messages.append({**result, "error": True} if message.get("error") is True else result)
-        elif role == "user":
-            if not message.get("tool_calls"):
-                messages.append({"role": "user", "content": content_text(message.get("content"))})
-        elif role == "assistant":
-            calls = [_tau2_call(c) for c in require(message.get("tool_calls") or [], list, '"tool_calls"')]
-            messages.append({"role": role, "content": message.get("content"), "tool_calls": calls})
-        else:
-            messages.append(message)
-    return messages
+                turns.result(message.get("id"), parts, message.get("error") is True)
+        elif role != "user" or not message.get("tool_calls"):
+            turns.say(role, parts)
+    return turns
 
 
 def _flat(raw: list) -> Iterable[dict]:
@@ -232,9 +228,3 @@ def _flat(raw: list) -> Iterable[dict]:
                 if bundle is None
                 else {"role": "tool", **require(one, dict, "a result")}
             )
-
-
-def _tau2_call(call: Any) -> dict:
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        raise InputError("a tool call has no name")
-    return tool_call(call["name"], call.get("arguments"), call.get("id") or None)
