@@ -143,7 +143,7 @@ def read(
     reader = find_reader(format, field)
     trajectories: list[Trajectory] = []
     left_out: LeftOut = {}
-    for source, by_name in expand([paths] if isinstance(paths, (str, Path)) else paths):
+    for source, by_name in expand([paths] if isinstance(paths, (str, Path)) else paths, reader):
         episodes, faults = read_source(source, reader, verifier, by_name)
         for where, sentence in faults.items():
             if on_bad_row == "stop" and not isinstance(source, Beside):
@@ -232,12 +232,14 @@ def read_tools_file(path: str) -> list[dict]:
 # ---- paths
 
 
-def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path | Beside, bool]]:
+def expand(
+    paths: Iterable[str | Path], reader: Reader | None = None
+) -> Iterator[tuple[str | Path | Beside, bool]]:
     """(source, whether the user gave it by name), in order.
 
     A source is a file, a folder that is one document, the name of a hub dataset, or what a folder holds
-    beside its trajectories. A file that is reached twice counts once. Raises InputError for a path that does
-    not exist.
+    beside its trajectories. A file that is reached twice counts once. With a `reader` that the user chose,
+    files are not left to others by their names. Raises InputError for a path that does not exist.
     """
     visited = set()
     for path in paths:
@@ -248,7 +250,7 @@ def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path | Beside, b
         if not path.is_file() and not path.is_dir():
             raise InputError(f"{path}: no such file or folder; check the path")
         try:
-            for source in folders.walk(path, _is_source, _is_read):
+            for source in folders.walk(path, _is_source, lambda file: reader is not None or _is_read(file)):
                 if isinstance(source, Beside):
                     yield source, False
                 elif source.resolve() not in visited:

@@ -205,6 +205,13 @@ def test_a_companions_name_does_not_hide_trajectories(tmp_path):
     assert len(made) == 1 and named == {str(tmp_path): "1 file (config.json) beside trajectories: not read"}
 
 
+def test_a_reader_that_was_chosen_gets_files_of_every_name(tmp_path):
+    put(tmp_path / "a.json", OPENAI)
+    put(tmp_path / "config.json", {"x": 1})
+    named = reading.read(tmp_path, format="openai_chat")[1]
+    assert set(named) == {f"{tmp_path / 'config.json'}:1"}
+
+
 def test_a_file_of_another_name_is_named_by_itself(tmp_path):
     put(tmp_path / "a.json", OPENAI)
     put(tmp_path / "b.json", {"x": 1})

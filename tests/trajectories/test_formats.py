@@ -126,6 +126,28 @@ def test_a_result_without_its_call_costs_the_turn_before_it(tmp_path):
     assert t.skip == {1: "unparseable_call"} and t.messages[2] == {"role": "user", "content": "a"}
 
 
+@pytest.mark.parametrize(
+    "row, format",
+    [
+        ({"system": [{"type": "text", "text": "s"}]}, "anthropic"),
+        ({"system": "s", "model": "claude-x"}, "anthropic"),
+        ({"tools": [{"name": "ls", "input_schema": {}}]}, "anthropic"),
+        (
+            {"messages": [USER, assistant({"type": "thinking", "thinking": "x", "signature": "y"})]},
+            "anthropic",
+        ),
+        ({"messages": [USER, assistant({"type": "thinking", "thinking": "x"})]}, "openai_chat"),
+        ({"messages": [USER, assistant({"type": "text", "text": "x"})]}, "openai_chat"),
+        ({"system": "s"}, "openai_chat"),
+        ({"messages": [USER, {**assistant(USE), "tool_calls": [{"id": "t1"}]}]}, "openai_chat"),
+    ],
+)
+def test_rows_of_anthropic_and_rows_of_openai(tmp_path, row, format):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"messages": [USER, {"role": "assistant", "content": "x"}], **row}))
+    assert reading.recognise(path) == format
+
+
 # ---- LangChain
 
 

@@ -28,7 +28,7 @@ from pivotrl_jax.trajectories.readers.turns import (
     reward_of,
 )
 
-BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
+BLOCKS = ("tool_use", "tool_result", "redacted_thinking")
 
 REQUESTS = ("request", "request_body", "body", "kwargs", "input", "inputs")
 RESPONSES = ("response", "response_body", "output", "outputs")
@@ -51,6 +51,7 @@ def recognise(sample: Any, path: Path) -> bool:
     return (
         any(isinstance(t, dict) and "input_schema" in t for t in tools)
         or isinstance(request.get("system"), list)
+        or "claude" in str(request.get("model"))
         or any(_has_blocks(m) for m in [*messages, response])
         or (isinstance(response, dict) and response.get("type") == "message")
     )
@@ -62,7 +63,8 @@ def _openai(message: Any) -> bool:
 
 def _has_blocks(message: Any) -> bool:
     content = message.get("content") if isinstance(message, dict) else None
-    return isinstance(content, list) and any(isinstance(b, dict) and b.get("type") in BLOCKS for b in content)
+    blocks = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    return any(b.get("type") in BLOCKS or (b.get("type") == "thinking" and "signature" in b) for b in blocks)
 
 
 def _request(row: dict) -> dict:
