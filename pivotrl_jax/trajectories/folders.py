@@ -6,7 +6,7 @@
 | terminal-bench | TRIAL/agent-logs/episode-* | TRIAL/results.json (reward) |
 | SWE-agent, mini-swe-agent | *.traj, *.traj.json | results.json, report.json (resolved ids), preds.json |
 | OpenHands | output.jsonl | report.json (resolved ids), logs of calls |
-| OpenHands' SDK | base_state.json with events/*.json | |
+| OpenHands' own | events/*.json, the SDK's with base_state.json | |
 | tau2-bench | results.json with simulations/*.json | |
 | Inspect | *.eval, *.json | logs.json, eval-set.json |
 

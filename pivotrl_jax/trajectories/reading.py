@@ -18,6 +18,7 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories import folders
 from pivotrl_jax.trajectories.folders import ENDINGS, Beside
 from pivotrl_jax.trajectories.readers import (
+    alpaca,
     anthropic,
     atif,
     claude_code,
@@ -51,6 +52,7 @@ READERS: dict[str, Reader] = {
     "swe_agent": swe_agent,
     "anthropic": anthropic,
     "langchain": langchain,
+    "alpaca": alpaca,
     "terminus": terminus,
     "openai_chat": openai_chat,
 }

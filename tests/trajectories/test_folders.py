@@ -127,6 +127,21 @@ def test_the_task_that_a_result_names_is_the_scenario(tmp_path):
     assert reading.read(tmp_path)[0][0].scenario == "a-very-long-name-cut-at-32-letters"
 
 
+WRONG = ("", "[", "[]", "null", "1", '"x"', '{"verifier_result": 1}', '{"verifier_result": {"rewards": []}}')
+WRONG += ('{"verifier_result": {"rewards": {"reward": "x"}}, "task_name": []}', '{"resolved_ids": 1}')
+WRONG += ('{"resolved_ids": [1, null, {}], "x": [[]]}', '{"django__django-1": {"resolved": "x"}}', "[" * 9999)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_damaged_results_and_reports_are_not_believed(job, wrong):
+    put(job / "django__django-1__AbC" / "result.json", wrong)
+    put(job / "results.json", wrong)
+    (job / "django__django-1__AbC" / "verifier" / "reward.txt").unlink()
+    made, _ = reading.read(job)
+    assert [t.reward for t in made] == [None, 0.0, 1.0]
+    assert [t.scenario for t in made] == ["django__django-1", "django__django-1", "hello-world"]
+
+
 # ---- reports beside trajectories
 
 
@@ -196,6 +211,19 @@ def test_openhands_output_with_its_report(tmp_path):
     made, named = reading.read(tmp_path)
     assert [(t.id, t.reward) for t in made] == [("a", 0.0), ("b", 1.0)]
     assert "1 file (1.json) beside output.jsonl, which holds the same trial" in named[str(tmp_path)]
+
+
+def test_a_session_folder_of_openhands(tmp_path):
+    events = [{"id": 0, "source": "user", "action": "message", "args": {"content": "fix"}}]
+    events += [
+        {"id": i, "source": "agent", "action": "run", "args": {"command": f"ls {i}"}} for i in range(1, 12)
+    ]
+    for one in events:
+        put(tmp_path / "sessions" / "abc" / "events" / f"{one['id']}.json", one)
+    (t,), named = reading.read(tmp_path)
+    assert named == {} and t.id == "abc" and t.source == "openhands"
+    commands = [m["tool_calls"][0]["function"]["arguments"]["command"] for m in t.messages[1:]]
+    assert commands == [f"ls {i}" for i in range(1, 12)]  # ten comes after nine
 
 
 def test_a_companions_name_does_not_hide_trajectories(tmp_path):

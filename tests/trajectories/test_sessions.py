@@ -85,6 +85,15 @@ def test_meta_lines_and_local_commands_are_not_turns_of_the_user(tmp_path):
     assert contents == ["fix", "Write a page about this folder."]  # the second is all that turn answers
 
 
+def test_a_command_is_said_where_the_model_answers_nothing_else(tmp_path):
+    name = "<command-name>/review</command-name>"
+    both = [{"type": "text", "text": name}, {"type": "text", "text": "Review the change."}]
+    for content, seen in ((name, name), (both, "Review the change.")):
+        session = [said("a", None, content), spoke("b", "a", "m1", use("t1", command="git diff"))]
+        t = only(tmp_path, lines(*session), name="x.jsonl")
+        assert t.messages[0] == {"role": "user", "content": seen} and t.skip == {}
+
+
 def test_a_sidechain_is_a_trajectory_of_its_own(tmp_path):
     def side(line):
         return {**line, "isSidechain": True}

@@ -5,7 +5,7 @@
 
 A session is one trajectory, and so is every sidechain (a subagent's conversation). Lines of one message id
 are one turn. Left out of the messages: summaries and the client's own records, meta lines and local commands,
-unless a meta line is all that a turn answers. What the client says in the model's place is context. After a
+unless such a line is all that a turn answers. What the client says in the model's place is context. After a
 compaction the model sees a summary and nothing before it: a new trajectory begins. Lines on a branch that
 the user went back from are named and not read. The lines hold no system prompt and no tool docs.
 """
@@ -172,9 +172,13 @@ def trajectory(episode: Any, where: str) -> Trajectory:
         elif line.get("isMeta") is True:
             meta = content
         elif _kind(line) == "user":
+            if isinstance(content, list) and len(content) > 1:  # a command beside what it stands for
+                content = [b for b in content if not COMMAND.match(read_parts([b]).text)]
             parts = read_parts(content, "\n")
             turns.results(parts)
-            if not COMMAND.match(parts.text):
+            if COMMAND.match(parts.text):  # the model saw it if it answers nothing else
+                meta = content if "<command-name>" in parts.text else meta
+            else:
                 turns.say("user", parts)
         elif _message(line):  # whoever says it
             turns.missing()

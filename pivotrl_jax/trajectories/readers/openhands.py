@@ -1,4 +1,4 @@
-"""OpenHands event streams -> trajectories: a list of events, or evaluation rows with a `history` of events.
+"""OpenHands event streams -> trajectories: lists of events, rows with a `history` of events, session folders.
 
     {"id": 3, "source": "agent", "action": "edit", "args": {...}, "tool_call_metadata": {...}}
     {"id": 4, "source": "agent", "observation": "edit", "cause": 3, "content": "..."}
@@ -16,7 +16,8 @@ from typing import Any
 
 from pivotrl_jax.chat.messages import content_text, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building, turns
+from pivotrl_jax.trajectories.readers import building, files, turns
+from pivotrl_jax.trajectories.readers.files import Document
 
 VERIFIER = "swe"
 
@@ -40,6 +41,19 @@ def recognise(sample: Any, path: Path) -> bool:
     first = events[0] if isinstance(events, list) and events else None
     first = first[0] if isinstance(first, list) and first else first
     return isinstance(first, dict) and "source" in first and ("action" in first or "observation" in first)
+
+
+def holds(path: Path) -> bool:
+    """Whether it is a folder of a session, with a file per event in `events`."""
+    return path.is_dir() and (path / "events" / "0.json").is_file()
+
+
+def documents(path: Path) -> Iterable[Document]:
+    """The documents of a file; a session's folder is one, the list of its events."""
+    if not path.is_dir():
+        return files.documents(path)
+    events = sorted((int(p.stem), p) for p in (path / "events").glob("*.json") if p.stem.isdecimal())
+    return files.joined(str(path), files.of_files(p for _, p in events))
 
 
 def trajectory(document: Any, where: str) -> Trajectory:
