@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import zipfile
 
 import pytest
@@ -368,6 +369,17 @@ def test_archives_that_cannot_be_read_are_named(tmp_path, monkeypatch):
     (tmp_path / "c.eval").write_bytes(raw)
     with pytest.raises(InputError, match=r"cannot be unpacked|no readable"):
         reading.read(tmp_path / "c.eval")
+    rng = random.Random(0)
+    whole = archive(tmp_path / "e.eval", {"samples/1_epoch_1.json": SAMPLE}).read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(rng.randrange(1, 5)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        (tmp_path / "e.eval").write_bytes(damaged)
+        try:
+            reading.read(tmp_path / "e.eval")
+        except InputError as e:
+            assert "e.eval" in str(e)
     for end in range(0, len(raw), 31):
         (tmp_path / "d.eval").write_bytes(raw[:end])
         with pytest.raises(InputError, match=r"d.eval"):

@@ -1,6 +1,6 @@
 """Alpaca rows, as LLaMA-Factory reads them -> trajectories.
 
-    {"instruction": "...", "input": "...", "output": "...", "system": "...", "history": [["said", "answered"]]}
+    {"instruction": "...", "input": "...", "output": "...", "system": "...", "history": [["q", "a"]]}
 
 The user says the instruction and the input, the output is the last turn. Of a row with `chosen` and
 `rejected` the chosen answer is demonstrated. `kto_tag` is the reward. Rows are read on as chat messages

@@ -11,8 +11,11 @@ result with an `error` is an error, and its text is what the model saw of it. As
 are context. Function docs come from the calls of the model among the events.
 """
 
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,21 @@ from pivotrl_jax.trajectories.readers.turns import Turns, call_of, function_docs
 ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+
+# what zipfile raises for archives that are damaged, encrypted, or packed in a way that it does not know
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    KeyError,
+    ValueError,
+)
 
 MAX_MEMBER = 256 << 20  # bytes of one sample, unpacked
 MAX_TEXT = 64 << 20  # characters of one sample's messages, with attachments
@@ -62,7 +80,7 @@ def _members(path: Path) -> Iterator[Document]:
                     yield f"{path}:{number}", {**_member(archive, name), "eval": info}
                 except InputError as e:
                     yield f"{path}:{number}", InputError(f"{name}: {e}")
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError) as e:
+    except UNREADABLE as e:
         raise InputError(f"{path}: no readable .eval archive ({e})") from None
 
 
@@ -70,14 +88,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> dict:
     try:
         with archive.open(name) as f:
             raw = f.read(MAX_MEMBER + 1)
-    except (
-        zipfile.BadZipFile,
-        zipfile.zlib.error,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        OSError,
-    ) as e:
+    except UNREADABLE as e:
         raise InputError(f"cannot be unpacked ({e})") from None
     if len(raw) > MAX_MEMBER:
         raise InputError(f"it is larger than {MAX_MEMBER >> 20} MiB; split the log")
