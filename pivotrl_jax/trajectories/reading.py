@@ -36,7 +36,7 @@ from pivotrl_jax.trajectories.readers import (
     tau_bench,
     terminus,
 )
-from pivotrl_jax.trajectories.readers.base import Reader, read_documents
+from pivotrl_jax.trajectories.readers.base import DEEP, Reader, read_documents
 
 # Tried in this order to recognise a file; formats with few distinctive fields come last.
 READERS: dict[str, Reader] = {
@@ -117,8 +117,11 @@ def _recognise_sample(sample: Any, path: Path) -> tuple[str, Reader]:
     """(name, reader) of the format whose first document is `sample`. Raises InputError."""
     inner = [sample[0]] if isinstance(sample, list) and sample else []  # a list of documents of any format
     for name, reader in _readers():
-        if any(reader.recognise(candidate, path) for candidate in (sample, *inner)):
-            return name, reader
+        try:
+            if any(reader.recognise(candidate, path) for candidate in (sample, *inner)):
+                return name, reader
+        except RecursionError:
+            raise InputError(f"{path}: {DEEP}") from None
     names = ", ".join((*READERS, *sorted(set(plugins.entry_points("readers")) - set(READERS))))
     raise InputError(f"{path}: the format is not known; known are {names}")
 

@@ -65,6 +65,9 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers.files import Document
 
 
+DEEP = "it is nested too deeply"
+
+
 class Reader(Protocol):
     """The two functions that every reader has; the others are optional."""
 
@@ -84,8 +87,8 @@ def read_documents(reader: Reader, documents: Iterable[Document]) -> tuple[list[
             if isinstance(episode, InputError):
                 raise episode
             trajectories.append(reader.trajectory(episode, where))
-        except InputError as e:
-            left_out[where] = str(e)
+        except (InputError, RecursionError) as e:
+            left_out[where] = str(e) if isinstance(e, InputError) else DEEP
     return trajectories, left_out
 
 
@@ -98,8 +101,8 @@ def _episodes(reader: Reader, documents: Iterable[Document]) -> Iterator[Documen
                 episodes = list(reader.episodes(document, where))
             else:
                 episodes = list(unrolled(document, where, reader.recognise))
-        except InputError as e:
-            episodes = [(where, e)]
+        except (InputError, RecursionError) as e:
+            episodes = [(where, e if isinstance(e, InputError) else InputError(DEEP))]
         yield from episodes or [(where, InputError("no episode in it"))]
 
 

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.json_text import read_value
+from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, read_value
 from pivotrl_jax.chat.messages import require
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.readers import building, files
+from pivotrl_jax.trajectories.readers import base, building, files
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, call_of, function_docs, read_parts, unreadable
 
@@ -97,16 +97,13 @@ def _member(archive: zipfile.ZipFile, name: str) -> dict:
 
 def episodes(document: Any, where: str) -> Iterable[Document]:
     """The samples of a log, each at "file:number"."""
-    if isinstance(document, list):
-        for i, log in enumerate(document, 1):
-            yield from episodes(log, f"{where}:{i}")
-        return
-    if "samples" not in require(document, dict, "a log"):
-        yield where, document
-        return
-    for i, sample in enumerate(require(document["samples"], list, '"samples"'), 1):
-        found = isinstance(sample, dict)
-        yield f"{where}:{i}", {**sample, "eval": document.get("eval")} if found else InputError("no sample")
+    for place, log in base.unrolled(document, where, recognise):
+        if "samples" not in require(log, dict, "a log"):
+            yield place, log
+            continue
+        for i, sample in enumerate(require(log["samples"], list, '"samples"'), 1):
+            found = isinstance(sample, dict)
+            yield f"{place}:{i}", {**sample, "eval": log.get("eval")} if found else InputError("no sample")
 
 
 def trajectory(sample: Any, where: str) -> Trajectory:
@@ -137,10 +134,16 @@ def trajectory(sample: Any, where: str) -> Trajectory:
 
 def _resolved(value: Any, attachments: dict, left: list[int]) -> Any:
     """`value` with its attachments. `left` is how many characters may still be put in."""
+    if nesting(value) > MAX_NESTING:
+        raise InputError(f"a sample is nested deeper than {MAX_NESTING} levels")
+    return _with_texts(value, attachments, left)
+
+
+def _with_texts(value: Any, attachments: dict, left: list[int]) -> Any:
     if isinstance(value, dict):
-        return {k: _resolved(v, attachments, left) for k, v in value.items()}
+        return {k: _with_texts(v, attachments, left) for k, v in value.items()}
     if isinstance(value, list):
-        return [_resolved(v, attachments, left) for v in value]
+        return [_with_texts(v, attachments, left) for v in value]
     if not isinstance(value, str) or "attachment://" not in value:
         return value
 

@@ -133,10 +133,8 @@ class _Events:
             self.responses.add(id)
             calls = require(message.get("tool_calls") or [], list, "tool_calls")
             calls = [turns.call_of(require(call, dict, "a tool call")) for call in calls]
-            if not calls and event["action"] != "message" and metadata.get("tool_call_id"):
-                calls = [
-                    turns.unreadable(args, metadata["tool_call_id"])
-                ]  # an action, but not in the message
+            if not calls and event["action"] != "message":
+                calls = [turns.unreadable(args, metadata.get("tool_call_id"))]  # it is not in the message
             turn = {
                 "role": "assistant",
                 "content": content_text(message.get("content")),

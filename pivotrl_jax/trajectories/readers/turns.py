@@ -10,6 +10,7 @@ import dataclasses
 import json
 from typing import Any
 
+from pivotrl_jax.chat.json_text import MAX_NESTING, nesting
 from pivotrl_jax.chat.messages import UNPARSEABLE, require, tool_call
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import building, openai_chat
@@ -93,14 +94,15 @@ def call_of(part: dict) -> dict:
 
 def unreadable(call: Any, id: Any = None) -> dict:
     """A call that cannot be read, with its text; its turn is skipped."""
-    return tool_call(
-        "unreadable", {UNPARSEABLE: json.dumps(call, ensure_ascii=False, default=str)[:2000]}, id
-    )
+    deep = nesting(call) > MAX_NESTING
+    text = "nested too deeply" if deep else json.dumps(call, ensure_ascii=False, default=str)[:2000]
+    return tool_call("unreadable", {UNPARSEABLE: text}, id)
 
 
 def is_true(value: dict, key: str) -> bool:
     """Whether a field is true; sources that have only text write "true"."""
-    return value.get(key) is True or str(value.get(key)).lower() == "true"
+    found = value.get(key)
+    return found is True or (isinstance(found, str) and found.lower() == "true")
 
 
 class Turns:
