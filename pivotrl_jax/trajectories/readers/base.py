@@ -64,7 +64,6 @@ from typing import Any, Protocol
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers.files import Document
 
-
 DEEP = "it is nested too deeply"
 
 
