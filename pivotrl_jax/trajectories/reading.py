@@ -18,7 +18,6 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories import folders
 from pivotrl_jax.trajectories.folders import ENDINGS, Beside
 from pivotrl_jax.trajectories.readers import (
-    alpaca,
     anthropic,
     atif,
     claude_code,
@@ -52,7 +51,6 @@ READERS: dict[str, Reader] = {
     "swe_agent": swe_agent,
     "anthropic": anthropic,
     "langchain": langchain,
-    "alpaca": alpaca,
     "terminus": terminus,
     "openai_chat": openai_chat,
 }

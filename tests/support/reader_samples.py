@@ -333,7 +333,6 @@ SAMPLES = {
     "atif": (ATIF, "atif"),
     "terminus": (TERMINUS, "terminus"),
 }
-SAMPLES["alpaca"] = ({"instruction": "add", "input": "1", "output": "2", "history": [["a", "b"]]}, "alpaca")
 for _name in ("anthropic", "claude_code", "codex", "openhands_v1", "inspect_log", "langchain"):
     _talk = conversations.conversation(random.Random(3))
     SAMPLES[_name] = (getattr(conversations, _name)(_talk), _name)

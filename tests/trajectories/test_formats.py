@@ -224,24 +224,6 @@ def test_the_answer_of_a_run_is_the_last_turn(tmp_path, run):
     assert [d["name"] for d in t.tools] == ["ls"]
 
 
-# ---- Alpaca
-
-
-def test_alpaca_rows(tmp_path):
-    row = {"instruction": "add", "input": "1 2", "output": "3", "system": "s", "history": [["hi", "hello"]]}
-    t = only(tmp_path, {**row, "kto_tag": True})
-    assert (t.source, t.reward) == ("alpaca", 1.0)
-    assert [(m["role"], m["content"]) for m in t.messages] == [
-        ("system", "s"),
-        ("user", "hi"),
-        ("assistant", "hello"),
-        ("user", "add\n1 2"),
-        ("assistant", "3"),
-    ]
-    pair = only(tmp_path, {"instruction": "add", "chosen": "3", "rejected": "4"}, name="p.json")
-    assert pair.messages[-1] == {"role": "assistant", "content": "3"}
-
-
 # ---- Inspect
 
 KEY = "0123456789abcdef0123456789abcdef"
