@@ -76,6 +76,7 @@ def conversation(rng: random.Random, shell: bool = False) -> Conversation:
                 if shell or rng.random() < 0.8
                 else ""
             )
+            said = said.replace("</think>", "</thin>")  # it would end a thought
             if not calls and not said:
                 said = "t"
             answers.append(Turn(said, text(rng, "h") if rng.random() < 0.5 else "", calls))
