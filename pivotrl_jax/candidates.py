@@ -76,9 +76,9 @@ class File:
 
 def read(paths: Sequence[str], progress: Progress) -> list[File]:
     """Every file under the paths, ids unique over all. Raises InputError."""
-    sources = list(reading.expand(paths))
-    tools = reading.read_tools_file(TOOLS.value)
     reader = reading.find_reader(FORMAT.value, "--format")
+    sources = list(reading.expand(paths, reader))
+    tools = reading.read_tools_file(TOOLS.value)
     files = []
     for source, by_name in progress.track(sources, description="reading files"):
         episodes, left_out = reading.read_source(source, reader, VERIFIER.value, by_name)

@@ -16,7 +16,7 @@ from pivotrl_jax.trajectories.readers.building import CALL_ERROR, REPEATED
 
 MAX_REPEATS = 50  # as many as NVIDIA's converter of terminal demonstrations keeps per group of commands
 
-ERROR = re.compile(r"\s*error\b", re.IGNORECASE)
+ERROR = re.compile(r"\s*error\b(?![-./\\]\w)", re.IGNORECASE)  # "error.log", which ls shows, is none
 
 
 def successes(

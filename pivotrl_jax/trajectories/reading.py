@@ -7,7 +7,6 @@ readers/base.py says what a reader is and how to add one.
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,27 @@ from pivotrl_jax import plugins
 from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.trajectories import folders
+from pivotrl_jax.trajectories.folders import ENDINGS, Beside
 from pivotrl_jax.trajectories.readers import (
+    anthropic,
     atif,
+    claude_code,
+    codex,
     files,
     hf_dataset,
+    inspect_log,
+    langchain,
     mini_swe_agent,
     nemo_gym,
     openai_chat,
     openhands,
+    openhands_v1,
     swe_agent,
     tau_bench,
     terminus,
 )
-from pivotrl_jax.trajectories.readers.base import Reader, read_documents
+from pivotrl_jax.trajectories.readers.base import DEEP, Reader, read_documents
 
 # Tried in this order to recognise a file; formats with few distinctive fields come last.
 READERS: dict[str, Reader] = {
@@ -36,13 +43,18 @@ READERS: dict[str, Reader] = {
     "atif": atif,
     "tau_bench": tau_bench,
     "openhands": openhands,
+    "openhands_v1": openhands_v1,
+    "inspect_log": inspect_log,
+    "claude_code": claude_code,
+    "codex": codex,
     "mini_swe_agent": mini_swe_agent,
     "swe_agent": swe_agent,
+    "anthropic": anthropic,
+    "langchain": langchain,
     "terminus": terminus,
     "openai_chat": openai_chat,
 }
 AUTO = "auto"
-ENDINGS = (".json", ".jsonl", ".ndjson", ".parquet", ".traj")
 
 LeftOut = dict[str, str]  # place -> why what is there was left out
 
@@ -83,8 +95,11 @@ def recognise(path: Path) -> str:
 
 
 def _recognise(path: Path) -> tuple[str, Reader]:
+    for name, reader in READERS.items():
+        if hasattr(reader, "holds") and reader.holds(path):
+            return name, reader
     if path.is_dir():
-        return "terminus", terminus
+        raise InputError(f"{path}: a folder, but none that a reader knows as one document")
     first = bad = None
     for _, document in files.documents(path):
         if not isinstance(document, InputError):
@@ -100,8 +115,11 @@ def _recognise_sample(sample: Any, path: Path) -> tuple[str, Reader]:
     """(name, reader) of the format whose first document is `sample`. Raises InputError."""
     inner = [sample[0]] if isinstance(sample, list) and sample else []  # a list of documents of any format
     for name, reader in _readers():
-        if any(reader.recognise(candidate, path) for candidate in (sample, *inner)):
-            return name, reader
+        try:
+            if any(reader.recognise(candidate, path) for candidate in (sample, *inner)):
+                return name, reader
+        except RecursionError:
+            raise InputError(f"{path}: {DEEP}") from None
     names = ", ".join((*READERS, *sorted(set(plugins.entry_points("readers")) - set(READERS))))
     raise InputError(f"{path}: the format is not known; known are {names}")
 
@@ -128,10 +146,10 @@ def read(
     reader = find_reader(format, field)
     trajectories: list[Trajectory] = []
     left_out: LeftOut = {}
-    for source, by_name in expand([paths] if isinstance(paths, (str, Path)) else paths):
+    for source, by_name in expand([paths] if isinstance(paths, (str, Path)) else paths, reader):
         episodes, faults = read_source(source, reader, verifier, by_name)
         for where, sentence in faults.items():
-            if on_bad_row == "stop":
+            if on_bad_row == "stop" and not isinstance(source, Beside):
                 raise InputError(f"{where}: {sentence}")
             left_out[where] = sentence
         trajectories += episodes
@@ -162,13 +180,15 @@ def unique(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
 
 
 def read_source(
-    source: str | Path, reader: Reader | None, verifier: str, by_name: bool
+    source: str | Path | Beside, reader: Reader | None, verifier: str, by_name: bool
 ) -> tuple[list[Trajectory], LeftOut]:
     """Read one of `expand`'s sources; with `reader` None its format is recognised.
 
     Raises InputError for a source that cannot be read at all, if the user gave it `by_name`. One that was
     found in a folder is left out instead.
     """
+    if isinstance(source, Beside):
+        return [], {str(source): source.sentence()}
     try:
         if isinstance(source, str):
             trajectories, left_out = _read_dataset(source, reader)
@@ -178,6 +198,7 @@ def read_source(
             reader = reader or _recognise(source)[1]
             documents = getattr(reader, "documents", files.documents)
             trajectories, left_out = read_documents(reader, documents(source))
+            trajectories = folders.with_outcomes(trajectories, source)
     except InputError as e:
         sentence = str(e)
         if by_name:
@@ -214,11 +235,14 @@ def read_tools_file(path: str) -> list[dict]:
 # ---- paths
 
 
-def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, bool]]:
+def expand(
+    paths: Iterable[str | Path], reader: Reader | None = None
+) -> Iterator[tuple[str | Path | Beside, bool]]:
     """(source, whether the user gave it by name), in order.
 
-    A source is a file, a folder of Terminus episodes, or the name of a hub dataset. A file that is reached
-    twice counts once. Raises InputError for a path that does not exist.
+    A source is a file, a folder that is one document, the name of a hub dataset, or what a folder holds
+    beside its trajectories. A file that is reached twice counts once. With a `reader` that the user chose,
+    files are not left to others by their names. Raises InputError for a path that does not exist.
     """
     visited = set()
     for path in paths:
@@ -229,21 +253,24 @@ def expand(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, bool]]:
         if not path.is_file() and not path.is_dir():
             raise InputError(f"{path}: no such file or folder; check the path")
         try:
-            for source in _walk(path):
-                if source.resolve() not in visited:
+            for source in folders.walk(path, _is_source, lambda file: reader is not None or _is_read(file)):
+                if isinstance(source, Beside):
+                    yield source, False
+                elif source.resolve() not in visited:
                     visited.add(source.resolve())
                     yield source, source == path
         except OSError as e:
             raise InputError(f"{path}: cannot be walked ({e.strerror})") from None
 
 
-def _walk(path: Path) -> Iterator[Path]:
-    if path.is_file() or terminus.episode_folders(path):
-        yield path
-        return
-    for folder, inner, names in os.walk(path):
-        inner.sort()
-        episodes = [d for d in inner if terminus.episode_folders(Path(folder) / d)]
-        inner[:] = [d for d in inner if d not in episodes and not d.startswith(".")]
-        yield from (Path(folder) / d for d in episodes)
-        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+def _is_source(folder: Path) -> bool:
+    return any(reader.holds(folder) for reader in READERS.values() if hasattr(reader, "holds"))
+
+
+def _is_read(file: Path) -> bool:
+    """Whether some reader recognises a file."""
+    try:
+        _recognise(file)
+    except (InputError, OSError):
+        return False
+    return True

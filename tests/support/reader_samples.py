@@ -1,8 +1,10 @@
 """One small document per format that `reading` knows, each about the same: a question, a call, an answer."""
 
 import json
+import random
 
 from pivotrl_jax.trajectories import reading
+from support import conversations
 
 CALL = {
     "id": "c1",
@@ -331,6 +333,9 @@ SAMPLES = {
     "atif": (ATIF, "atif"),
     "terminus": (TERMINUS, "terminus"),
 }
+for _name in ("anthropic", "claude_code", "codex", "openhands_v1", "inspect_log", "langchain"):
+    _talk = conversations.conversation(random.Random(3))
+    SAMPLES[_name] = (getattr(conversations, _name)(_talk), _name)
 
 
 def read(tmp_path, value, name="data.json", **options):

@@ -30,6 +30,8 @@ def test_successes_are_kept_and_unknown_rewards_counted():
         ({"content": "Error: no"}, True),
         ({"content": "  error: no"}, True),
         ({"content": "Errors: 0"}, False),
+        ({"content": "error.log\nmain.py"}, False),
+        ({"content": "error-handling.md: 3"}, False),
         ({"content": "0 errors"}, False),
         ({"content": "Traceback (most recent call last)"}, False),
         ({"content": "fine", "error": True}, True),

@@ -1,5 +1,6 @@
 """Readers of demonstrations: exact messages, calls, skips and rewards per format, and the real files."""
 
+import copy
 import json
 
 import pytest
@@ -151,6 +152,7 @@ def test_swe_agent_with_fenced_commands(tmp_path):
         },
     ]
     assert t.messages[8]["role"] == "user"  # the answer to a turn without a command
+    assert [m["role"] for m in t.messages[3:5]] == ["tool", "user"]  # the example's result, then the task
     assert t.messages[9]["tool_calls"] == [call("bash", {"command": "submit"}, "call_0")]
     assert t.skip == {2: "context", 7: "unparseable_call"}
     assert filters.skip_errors([t])[0].skip == {2: "context", 5: "call_error", 7: "unparseable_call"}
@@ -171,20 +173,19 @@ def test_mini_swe_agent(tmp_path):
             "content": "<returncode>1</returncode>\n<output>\n</output>",
             "tool_call_id": "call_0",
             "name": "bash",
-            "error": True,
         },
     ]
     assert t.messages[5] == {"role": "user", "content": "exactly one, please"}
     assert t.messages[7] == {"role": "tool", "content": "", "tool_call_id": "call_0", "name": "bash"}
     assert t.skip == {4: "unparseable_call"}
-    assert filters.skip_errors([t])[0].skip == {2: "call_error", 4: "unparseable_call"}
+    assert filters.skip_errors([t])[0].skip == {4: "unparseable_call"}  # grep without a match returns 1 too
 
 
 def test_mini_swe_agent_with_native_calls(tmp_path):
     t = only(tmp_path, SAMPLES["mini 2"][0])
     assert t.id == "repo__1" and len(t.messages) == 4
     assert t.messages[2]["tool_calls"] == [call("bash", {"command": "ls"}, "c1")]
-    assert t.messages[3]["error"] is True and t.skip == {}
+    assert "error" not in t.messages[3] and t.skip == {}
 
 
 def test_openhands(tmp_path):
@@ -199,7 +200,7 @@ def test_openhands(tmp_path):
             "tool_calls": [call("run", {"command": "ls"}, "a"), call("run", {"command": "cat x"}, "b")],
         },
         {"role": "tool", "content": "x", "tool_call_id": "a", "name": "run"},
-        {"role": "tool", "content": "no", "tool_call_id": "b", "name": "run", "error": True},
+        {"role": "tool", "content": "no", "tool_call_id": "b", "name": "run"},
         {
             "role": "assistant",
             "content": "where?",
@@ -208,7 +209,7 @@ def test_openhands(tmp_path):
         {"role": "tool", "content": "gone", "tool_call_id": "event_7", "name": "run", "error": True},
         {"role": "assistant", "content": "I give up"},
     ]
-    assert t.skip == {} and filters.skip_errors([t])[0].skip == {2: "call_error", 5: "call_error"}
+    assert t.skip == {} and filters.skip_errors([t])[0].skip == {5: "call_error"}
 
 
 def test_atif(tmp_path):
@@ -227,6 +228,41 @@ def test_atif(tmp_path):
     assert t.messages[6] == {"role": "user", "content": "idle"}
     assert t.skip == {1: "context", 5: "no_action"}
     assert (sub.id, sub.verifier, sub.reward) == ("sub", "search", 0.5)
+
+
+@pytest.mark.parametrize(
+    "extra, failed",
+    [
+        ({"exit_code": 1}, False),
+        ({"exit_code": 124, "is_error": False}, False),
+        ({"exit_code": 127}, True),
+        ({"returncode": "126"}, True),
+        ({"is_error": True, "exit_code": 0}, True),
+    ],
+)
+def test_what_atif_calls_an_error(tmp_path, extra, failed):
+    alone = {**ATIF, "subagent_trajectories": None, "steps": [*ATIF["steps"][2:3], {**ATIF["steps"][3]}]}
+    alone["steps"][1]["observation"] = {"results": [{"source_call_id": "1", "content": "x", "extra": extra}]}
+    assert filters.skip_errors([only(tmp_path, alone)])[0].skip == ({1: "call_error"} if failed else {})
+
+
+def test_an_image_or_an_odd_call_costs_turns_of_an_atif_trajectory(tmp_path):
+    image = [{"type": "text", "text": "ok"}, {"type": "image", "source": {"path": "a.png"}}]
+    step = {"source": "agent", "message": "", "tool_calls": [{"tool_call_id": "1", "function_name": "ls"}]}
+    odd = {**step, "tool_calls": [{"tool_call_id": "1", "arguments": {}}]}
+    seen = {"observation": {"results": [{"source_call_id": "1", "content": image}]}}
+    done = {"source": "agent", "message": "Done."}
+    alone = {**ATIF, "subagent_trajectories": None}
+    t = only(tmp_path, {**alone, "steps": [ATIF["steps"][2], odd, step | seen, done]})
+    assert t.skip == {1: "unparseable_call", 4: "not_text"} and len(t.messages) == 5
+
+
+@pytest.mark.parametrize("code, failed", [(1, False), (-1, False), (124, False), (126, True), (127, True)])
+def test_what_openhands_calls_an_error(tmp_path, code, failed):
+    row = copy.deepcopy(SAMPLES["openhands"][0])
+    row["history"] = row["history"][:7]
+    row["history"][6]["extras"]["metadata"]["exit_code"] = code
+    assert filters.skip_errors([only(tmp_path, row)])[0].skip == ({2: "call_error"} if failed else {})
 
 
 @pytest.mark.parametrize("minor", range(9))
@@ -273,7 +309,7 @@ def test_terminus_folders(tmp_path):
     (t,), named = reading.read(tmp_path)
     assert (t.id, t.scenario, t.reward) == ("list-files.1-of-1", "list-files", 1.0)
     assert [m["content"] for m in t.messages[::2]] == [f"screen {i}" for i in range(11)]
-    assert set(named) == {str(logs.parent / "results.json")}  # a file of no known format is named
+    assert named == {str(tmp_path): "1 file (results.json) beside trajectories: not read"}
     assert reading.read(logs)[0][0].messages == t.messages
 
 
@@ -294,7 +330,7 @@ def test_every_demonstration_passes_its_own_verifier(tmp_path, sample):
         ("tau_bench/gpt-4o-airline-first60.json", "tau_bench", 60, 790, {"call_error": 22}),
         ("swe_agent/marshmallow-1867-function-calling.traj", "swe_agent", 1, 11, {"call_error": 1}),
         ("swe_agent/pydicom-1458.traj", "swe_agent", 1, 12, {"call_error": 3}),
-        ("mini_swe_agent/github_issue.traj.json", "mini_swe_agent", 1, 10, {"call_error": 2}),
+        ("mini_swe_agent/github_issue.traj.json", "mini_swe_agent", 1, 10, {}),
         ("mini_swe_agent/local.traj.json", "mini_swe_agent", 1, 2, {}),
         ("openhands/basic.json", "openhands", 1, 2, {}),
     ],

@@ -109,7 +109,9 @@ def test_bad_rows_are_named_or_stop(tmp_path):
         reading.read(path, on_bad_row="never")
     with pytest.raises(InputError, match="no such file or folder"):
         reading.read(tmp_path / "none")
-    with pytest.raises(InputError, match="format is 'xml', which is none of the readers; known are atif, "):
+    with pytest.raises(
+        InputError, match="format is 'xml', which is none of the readers; known are anthropic, atif, "
+    ):
         reading.read(path, format="xml")
 
 
@@ -166,6 +168,21 @@ def test_truncated_files_are_named(tmp_path, sample):
     for end in range(0, len(text), 97):
         with pytest.raises(InputError, match=r"x.json: "):
             read(tmp_path, text[:end], "x.json")
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_deep_nesting_anywhere_is_named(tmp_path, sample):
+    value, name = SAMPLES[sample]
+    deep = "[" * 700 + "]" * 700
+    path = tmp_path / "x.jsonl"
+    lines = [
+        json.dumps(with_wrong(value, place, "DEEP")).replace('"DEEP"', form)
+        for place in places(value)
+        for form in (deep, '{"type": ' * 500 + "1" + "}" * 500)
+    ]
+    path.write_text("\n".join([*lines, json.dumps(value)]), encoding="utf-8")
+    for trajectory in reading.read(path, format=name)[0]:
+        json.dumps(trajectory.messages).encode()
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"", b"\x00", b"1" * 5000])

@@ -8,8 +8,8 @@
 
 An agent's step is an assistant turn and its results follow it. A result that names no call answers the oldest
 open one; a result without an open call becomes a user message. Steps with `is_copied_context` are context.
-Embedded subagents become trajectories of their own. The reward is the trial's, from `result.json` or
-`verifier/reward.txt` in the folder above the agent's.
+Embedded subagents become trajectories of their own. The reward is the trial's (trajectories/folders.py),
+unless the document has its own under `extra`.
 """
 
 import re
@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.json_text import read_object
-from pivotrl_jax.chat.messages import content_text, require, tool_call
+from pivotrl_jax.chat.messages import require
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.trajectories import folders
 from pivotrl_jax.trajectories.readers import base, building, openai_chat
-from pivotrl_jax.trajectories.readers.building import CONTEXT
 from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
 
 NEWEST = 8
 
@@ -55,87 +55,62 @@ def trajectory(document: Any, where: str) -> Trajectory:
     if not match or int(match[1]) > NEWEST:
         raise InputError(f"schema_version is {version!r}; want ATIF-v1.0 to ATIF-v1.{NEWEST}")
     agent = document.get("agent") if isinstance(document.get("agent"), dict) else {}
-    messages, skip = _messages(require(document.get("steps"), list, '"steps"'))
+    extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
+    turns = Turns()
+    for i, step in enumerate(require(document.get("steps"), list, '"steps"')):
+        try:
+            _add(turns, require(step, dict, "a step"))
+        except InputError as e:
+            raise InputError(f"steps[{i}]: {e}") from None
     tools = agent.get("tool_definitions")
     name = _name(document, where)
     return building.checked(
         Trajectory(
-            messages=messages,
+            messages=turns.messages,
             id=name,
             origin=where,
             source="atif",
-            scenario=name.partition("__")[0] if _trial(where) else name,
-            verifier=_verifier(str(agent.get("name", "")), messages, tools),
+            scenario=name,
+            verifier=_verifier(str(agent.get("name", "")), turns.messages, tools),
             tools=tools,
-            reward=_reward(document, where),
-            skip=skip,
+            reward=building.number(extra.get("reward")),
+            skip=turns.skip,
         )
     )
 
 
 def _name(document: dict, where: str) -> str:
     """The trial's folder, which Harbor names "task__random letters"; else the document's own id."""
-    trial = _trial(where)
+    trial = folders.trial(Path(where))
     if trial and "/subagent " not in where:
         return trial.name
-    for key in ("trajectory_id", "session_id"):
-        if isinstance(document.get(key), str) and document[key]:
-            return document[key]
-    return building.stem(where)
+    return building.named(document, ("trajectory_id", "session_id"), building.stem(where))
 
 
-def _trial(where: str) -> Path | None:
-    path = Path(where.partition("/subagent ")[0])
-    trial = path.parent.parent
-    return trial if path.parent.name == "agent" and trial.name else None
-
-
-def _messages(steps: list) -> tuple[list[Message], dict[int, str]]:
-    messages: list[Message] = []
-    skip: dict[int, str] = {}
-    for i, step in enumerate(steps):
-        source = require(step, dict, f"steps[{i}]").get("source")
-        if not isinstance(source, str) or source not in SOURCES:
-            raise InputError(f"steps[{i}]: unknown source {source!r}; want one of {', '.join(SOURCES)}")
-        message: Message = {"role": SOURCES[source], "content": content_text(step.get("message"))}
-        calls = []
-        if source == "agent":
-            calls = [_call(c) for c in require(step.get("tool_calls") or [], list, f"steps[{i}]: tool_calls")]
-            message["tool_calls"] = calls
-            if isinstance(step.get("reasoning_content"), str):
-                message["reasoning_content"] = step["reasoning_content"]
-            if step.get("is_copied_context") is True:
-                skip[len(messages)] = CONTEXT
-        messages.append(message)
-        messages += _results(step, calls)
-    return messages, skip
-
-
-def _call(call: Any) -> dict:
-    if not isinstance(call, dict) or not isinstance(call.get("function_name"), str):
-        raise InputError("a tool call has no function_name")
-    return tool_call(call["function_name"], call.get("arguments"), call.get("tool_call_id"))
-
-
-def _results(step: dict, calls: list[dict]) -> list[Message]:
+def _add(turns: Turns, step: dict) -> None:
+    source = step.get("source")
+    if not isinstance(source, str) or source not in SOURCES:
+        raise InputError(f"unknown source {source!r}; want one of {', '.join(SOURCES)}")
+    parts = read_parts(step.get("message"))
+    if source == "agent":
+        for call in require(step.get("tool_calls") or [], list, "tool_calls"):
+            call = require(call, dict, "a tool call")
+            named = {"name": call.get("function_name"), "id": call.get("tool_call_id")}
+            parts.calls.append(call_of({**named, "arguments": call.get("arguments")}))
+        parts.reasoning = parts.reasoning or building.reasoning_of(step)
+        turns.answer(parts, context=step.get("is_copied_context") is True)
+    else:
+        turns.say(SOURCES[source], parts)
     observation = step.get("observation")
     if observation is None:
-        return []
+        return
     results = require(observation, dict, "an observation").get("results")
-    results = require(results, list, "an observation's results")
-    messages, unanswered = [], [c["id"] for c in calls]
-    for result in results:
-        content = content_text(require(result, dict, "a result").get("content"))
-        id = result.get("source_call_id") or (unanswered[0] if unanswered else None)
-        if id not in unanswered:
-            messages.append({"role": "user", "content": content})
-            continue
-        unanswered.remove(id)
-        extra = result.get("extra") if isinstance(result.get("extra"), dict) else {}
-        message = {"role": "tool", "tool_call_id": id, "content": content}
-        failed = extra.get("is_error") is True or extra.get("exit_code", 0) not in (0, None)
-        messages.append({**message, "error": True} if failed else message)
-    return messages
+    for result in require(results, list, "an observation's results"):
+        extra = require(result, dict, "a result").get("extra")
+        extra = extra if isinstance(extra, dict) else {}
+        code = extra.get("exit_code", extra.get("returncode"))
+        failed = extra.get("is_error") is True or building.could_not_run(code)
+        turns.result(result.get("source_call_id"), read_parts(result.get("content")), failed)
 
 
 def _verifier(agent: str, messages: list[Message], tools: Any) -> str:
@@ -145,19 +120,3 @@ def _verifier(agent: str, messages: list[Message], tools: Any) -> str:
     if "terminus" in agent.lower() or len(shell) * 2 > len(names):
         return "terminal"
     return openai_chat.verifier_for(messages, read_tools(tools))
-
-
-def _reward(document: dict, where: str) -> float | None:
-    extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
-    trial = _trial(where)
-    if "reward" in extra or trial is None:
-        return building.number(extra.get("reward"))
-    try:
-        if (trial / "result.json").is_file():
-            result = read_object((trial / "result.json").read_bytes()).get("verifier_result")
-            rewards = result.get("rewards") if isinstance(result, dict) else None
-            if isinstance(rewards, dict) and building.number(rewards.get("reward")) is not None:
-                return building.number(rewards["reward"])
-        return float((trial / "verifier" / "reward.txt").read_text(encoding="utf-8").strip()[:40])
-    except (InputError, ValueError, OSError):
-        return None  # unknown; the success filter counts these

@@ -43,12 +43,13 @@ a complete reader:
 be imitated, the reader adds them to `skip`, with one of the reasons in building.py.
 
 If an episode cannot be read, raise InputError with a sentence that says what is wrong and what to do. The
-episode is then left out, and the sentence is reported to the user. Two more functions are optional:
+episode is then left out, and the sentence is reported to the user. More functions are optional:
 
     episodes(document, where)    (where, episode) pairs, for a document that holds several episodes
     documents(path)              (where, document) pairs, for a file that is not JSON, or a folder
+    holds(path)                  has a folder, or a file that is not JSON, this format? (built-in readers)
 
-Without `episodes`, a document is one episode, or a list of them.
+Without `episodes`, a document is one episode, or a list of them. turns.py helps with blocks and events.
 
 To use a reader, name it in config.data.format, or in `candidates --format`: "package.module:" is a module,
 "package.module:object" an object in it. A reader that is installed as an entry point in the group
@@ -63,9 +64,11 @@ from typing import Any, Protocol
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers.files import Document
 
+DEEP = "it is nested too deeply"
+
 
 class Reader(Protocol):
-    """The two functions that every reader has; `episodes` and `documents` are optional."""
+    """The two functions that every reader has; the others are optional."""
 
     def recognise(self, sample: Any, path: Path) -> bool:
         """Whether `sample`, the first document of a file, is in this reader's format."""
@@ -83,8 +86,8 @@ def read_documents(reader: Reader, documents: Iterable[Document]) -> tuple[list[
             if isinstance(episode, InputError):
                 raise episode
             trajectories.append(reader.trajectory(episode, where))
-        except InputError as e:
-            left_out[where] = str(e)
+        except (InputError, RecursionError) as e:
+            left_out[where] = str(e) if isinstance(e, InputError) else DEEP
     return trajectories, left_out
 
 
@@ -97,8 +100,8 @@ def _episodes(reader: Reader, documents: Iterable[Document]) -> Iterator[Documen
                 episodes = list(reader.episodes(document, where))
             else:
                 episodes = list(unrolled(document, where, reader.recognise))
-        except InputError as e:
-            episodes = [(where, e)]
+        except (InputError, RecursionError) as e:
+            episodes = [(where, e if isinstance(e, InputError) else InputError(DEEP))]
         yield from episodes or [(where, InputError("no episode in it"))]
 
 

@@ -146,6 +146,24 @@ def opening(messages: Iterable[Message]) -> str:
             spoken |= message["role"] == "user"
     return "opening:" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
+def could_not_run(exit_code: Any) -> bool:
+    """Whether a shell's exit code says that the command itself could not be run: 126 (not executable) or 127
+    (not found).
+
+    No other code says that a call was wrong: 1 is also grep without a match, diff with a difference, and a
+    test that fails.
+    """
+    return str(exit_code) in ("126", "127")
+
+
+def named(row: dict, fields: Iterable[str], default: str) -> str:
+    """The first of a row's fields that holds a name or a number, as text; else `default`."""
+    for field in fields:
+        value = row.get(field)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return default
+
 
 def number(value: Any) -> float | None:
     """A recorded reward: a number or a boolean; None for anything else."""

@@ -1,6 +1,7 @@
 """Documents from files: JSON, JSON lines, parquet. What cannot be read is reported, never dropped."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,41 @@ def documents(path: Path) -> Iterator[Document]:
             if len(lines) < 2 or isinstance(lines[0][1], InputError) or not isinstance(lines[0][1], dict):
                 raise InputError(f"{path}: {e}") from None
             yield from lines
+
+
+def of_files(paths: Iterable[Path]) -> Iterator[Document]:
+    """The documents of several files; one that cannot be read is named."""
+    for path in paths:
+        try:
+            yield from documents(path)
+        except InputError as e:
+            yield str(path), InputError(str(e).removeprefix(f"{path}: "))
+
+
+def sessions(path: Path, is_event: Callable[[Any], bool]) -> Iterator[Document]:
+    """The documents of a file; if the first is an event, all of them are the events of one document."""
+    found = documents(path)
+    head = list(itertools.islice(found, 1))
+    is_session = bool(head) and not isinstance(head[0][1], InputError) and is_event(head[0][1])
+    found = itertools.chain(head, found)
+    yield from joined(str(path), found) if is_session else found
+
+
+def joined(where: str, events: Iterable[Document]) -> Iterator[Document]:
+    """One document at `where`: the list of all events, up to one that cannot be read, which is named.
+
+    What came after it is not read, since its history would not be what the model saw.
+    """
+    whole: list[Any] = []
+    fault: list[Document] = []
+    for place, event in events:
+        if isinstance(event, InputError):
+            fault = [(place, InputError(f"{event}; the session is read up to here"))]
+            break
+        whole.append(event)
+    if whole:
+        yield where, whole
+    yield from fault
 
 
 def _lines(path: Path) -> Iterator[Document]:

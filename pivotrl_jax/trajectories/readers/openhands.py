@@ -1,4 +1,4 @@
-"""OpenHands event streams -> trajectories: a list of events, or evaluation rows with a `history` of events.
+"""OpenHands event streams -> trajectories: lists of events, rows with a `history` of events, session folders.
 
     {"id": 3, "source": "agent", "action": "edit", "args": {...}, "tool_call_metadata": {...}}
     {"id": 4, "source": "agent", "observation": "edit", "cause": 3, "content": "..."}
@@ -6,17 +6,18 @@
 An agent's action becomes an assistant turn. If the action has `tool_call_metadata`, the turn is the model's
 own message, once for all events of one response; otherwise it is a call that is named after the action and
 has the event's arguments. Internal events of the platform (state changes, recalls) give no messages. A result
-is an error, and carries "error": True, when the observation is "error" or its exit code is not 0. A row's
-`resolved` report is the reward.
+is an error, and carries "error": True, when the observation is "error", or when its exit code says that the
+command could not be run (building.could_not_run). A row's `resolved` report is the reward.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
+from pivotrl_jax.chat.messages import content_text, require, tool_call
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.trajectories.readers import building, files, turns
+from pivotrl_jax.trajectories.readers.files import Document
 
 VERIFIER = "swe"
 
@@ -42,6 +43,19 @@ def recognise(sample: Any, path: Path) -> bool:
     return isinstance(first, dict) and "source" in first and ("action" in first or "observation" in first)
 
 
+def holds(path: Path) -> bool:
+    """Whether it is a folder of a session, with a file per event in `events`."""
+    return path.is_dir() and (path / "events" / "0.json").is_file()
+
+
+def documents(path: Path) -> Iterable[Document]:
+    """The documents of a file; a session's folder is one, the list of its events."""
+    if not path.is_dir():
+        return files.documents(path)
+    events = sorted((int(p.stem), p) for p in (path / "events").glob("*.json") if p.stem.isdecimal())
+    return files.joined(str(path), files.of_files(p for _, p in events))
+
+
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
     row = {"history": document} if isinstance(document, list) else require(document, dict, "a row")
@@ -59,7 +73,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             scenario=name,
             verifier=VERIFIER,
             tools=events.tools,
-            reward=_reward(row),
+            reward=reward(row),
         )
     )
 
@@ -70,7 +84,8 @@ def _flat(history: list) -> Iterable[dict]:
             yield require(one, dict, f"event {i}")
 
 
-def _reward(row: dict) -> float | None:
+def reward(row: dict) -> float | None:
+    """Whether a row's report says that the issue was resolved."""
     result = row.get("test_result") if isinstance(row.get("test_result"), dict) else {}
     for place in (row, row.get("report"), result, result.get("report")):
         if isinstance(place, dict) and building.number(place.get("resolved")) is not None:
@@ -116,7 +131,10 @@ class _Events:
             if id in self.responses:
                 return
             self.responses.add(id)
-            calls = lenient_tool_calls(message.get("tool_calls"))
+            calls = require(message.get("tool_calls") or [], list, "tool_calls")
+            calls = [turns.call_of(require(call, dict, "a tool call")) for call in calls]
+            if not calls and event["action"] != "message":
+                calls = [turns.unreadable(args, metadata.get("tool_call_id"))]  # it is not in the message
             turn = {
                 "role": "assistant",
                 "content": content_text(message.get("content")),
@@ -168,5 +186,4 @@ def _failed(event: dict) -> bool:
     extras = event.get("extras") if isinstance(event.get("extras"), dict) else {}
     metadata = extras.get("metadata") if isinstance(extras.get("metadata"), dict) else {}
     code = metadata.get("exit_code", extras.get("exit_code"))
-    # -1: the command still runs, or its code is not known
-    return event["observation"] == "error" or (isinstance(code, int) and code not in (0, -1))
+    return event["observation"] == "error" or building.could_not_run(code)

@@ -1,6 +1,6 @@
 """SWE-agent trajectories (.traj): shell and editor commands that repair a repository.
 
-Read from `history`, which is what the model saw, in both of SWE-agent's styles:
+Read from `history`, which is what the model saw and all that some files hold, in both of SWE-agent's styles:
 
 - function calls: the message's own `tool_calls`; some files hold them as the printed Python list, which is
   read as a literal and never evaluated;
@@ -9,9 +9,10 @@ Read from `history`, which is what the model saw, in both of SWE-agent's styles:
   observation, which the file holds as a user message, becomes the call's result. The system prompt is kept as
   it was and may still ask for a block.
 
-Demonstrations inside a history are context. The agent records no reward, since the repair is tested
-elsewhere; `resolved` is the reward if it was added to the file. The docs of SWE-agent's own commands are in
-its system prompt, not in `tools`.
+Demonstrations inside a history are context. Rows of nebius' SWE-agent set, whose `trajectory` has messages
+of the role "ai" with a `text`, are read too. The agent records no reward, since the repair is tested
+elsewhere; `resolved` (nebius: `target`) is the reward if it was added to the file. The docs of SWE-agent's
+own commands are in its system prompt, not in `tools`.
 """
 
 import ast
@@ -20,10 +21,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import UNPARSEABLE, content_text, lenient_tool_calls, require, tool_call
-from pivotrl_jax.records import Message, Trajectory
+from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, require, tool_call
+from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
-from pivotrl_jax.trajectories.readers.building import CONTEXT, NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.building import NO_ACTION, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
 
 VERIFIER = "swe"
 
@@ -34,67 +36,82 @@ REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was 
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """Whether it is an object with the lists `history` and `trajectory`."""
-    lists = isinstance(sample, dict) and [sample.get("history"), sample.get("trajectory")]
-    return bool(lists) and all(isinstance(v, list) for v in lists)
+    """Whether it is an object with a `history` of messages, or with a `trajectory` of nebius' messages."""
+    if not isinstance(sample, dict):
+        return False
+    history, steps = sample.get("history"), sample.get("trajectory")
+    if isinstance(history, list) and (isinstance(steps, list) or (history and _is_message(history[0]))):
+        return True
+    return isinstance(steps, list) and bool(steps) and _is_message(steps[0]) and "content" not in steps[0]
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and "role" in value
+        and bool({"content", "text", "system_prompt"} & value.keys())
+    )
 
 
 def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
-    history = require(require(document, dict, "a trajectory").get("history"), list, '"history"')
-    history = [require(m, dict, f"history[{i}]") for i, m in enumerate(history)]
+    history = require(document, dict, "a trajectory").get("history")
+    history = document.get("trajectory") if history is None else history
+    history = require(history, list, '"history"')
+    history = [_renamed(require(m, dict, f"history[{i}]")) for i, m in enumerate(history)]
     agent = history[0].get("agent") if history else None
     history = [m for m in history if m.get("agent", agent) == agent]  # subroutines have their own history
     native = any(m.get("tool_calls") for m in history)
-    messages, skip = _messages(history, native)
+    turns = Turns()
+    for message in history:
+        _add(turns, message, native)
     info = document.get("info") if isinstance(document.get("info"), dict) else {}
     name = document.get("instance_id")
     name = name if isinstance(name, str) else building.stem(where)
     return building.checked(
         Trajectory(
-            messages=messages,
+            messages=turns.messages,
             id=name,
             origin=where,
             source="swe_agent",
             scenario=name,
             verifier=VERIFIER,
             tools=None if native else [building.BASH_TOOL],
-            reward=building.number(info.get("resolved", document.get("resolved"))),
-            skip=skip,
+            reward=building.number(info.get("resolved", document.get("resolved", document.get("target")))),
+            skip=turns.skip,
         )
     )
 
 
-def _messages(history: list[dict], native: bool) -> tuple[list[Message], dict[int, str]]:
-    messages: list[Message] = []
-    skip: dict[int, str] = {}
-    waiting = False  # whether the last turn made a fenced call that has no result yet
-    for message in history:
-        role, content = message.get("role"), content_text(message.get("content"))
-        demo = message.get("is_demo") is True
-        if role == "assistant":
-            calls, why = _calls(message), ""
-            if not calls and native:
-                why = NO_ACTION
-            elif not calls:
-                content, command = _thought_and_command(message, content)
-                calls = [tool_call("bash", {"command": command})] if command else []
-                why = "" if command else UNPARSEABLE_CALL
-            waiting = bool(calls) and not native
-            why = CONTEXT if demo else why
-            if why:
-                skip[len(messages)] = why
-            messages.append({**_thinking(message), "role": role, "content": content, "tool_calls": calls})
-        elif role == "tool" or (role == "user" and waiting and not demo):
-            ids = message.get("tool_call_ids")
-            id = ids[0] if isinstance(ids, list) and ids else message.get("tool_call_id")
-            result = {"role": "tool", "tool_call_id": id, "content": content}
-            refused = content.lstrip().startswith(REFUSED)
-            messages.append({**result, "error": True} if refused else result)
-            waiting = False
-        else:
-            messages.append({"role": role, "content": content})
-    return messages, skip
+def _renamed(message: dict) -> dict:
+    """A message in nebius' form (role "ai", `text` or `system_prompt`), turned into SWE-agent's."""
+    if "content" in message or not {"text", "system_prompt"} & message.keys():
+        return message
+    role = "assistant" if message.get("role") == "ai" else message.get("role")
+    return {**message, "role": role, "content": message.get("text") or message.get("system_prompt")}
+
+
+def _add(turns: Turns, message: dict, native: bool) -> None:
+    role, parts = message.get("role"), read_parts(message.get("content"))
+    demo = message.get("is_demo") is True
+    if role == "assistant":
+        parts.calls, why = _calls(message), ""
+        if not parts.calls and native:
+            why = NO_ACTION
+        elif not parts.calls:
+            parts.text, command = _thought_and_command(message, parts.text)
+            parts.calls = [tool_call("bash", {"command": command})] if command else []
+            why = "" if command else UNPARSEABLE_CALL
+        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        turns.answer(parts, context=demo)
+        if why:
+            turns.skip.setdefault(turns.last, why)
+    elif role == "tool" or (role == "user" and turns.open and not native):
+        ids = message.get("tool_call_ids")
+        id = ids[0] if isinstance(ids, list) and ids else message.get("tool_call_id")
+        turns.result(id, parts, parts.text.lstrip().startswith(REFUSED))
+    else:
+        turns.say(role, parts)
 
 
 def _calls(message: dict) -> list[dict]:
@@ -126,13 +143,3 @@ def _thought_and_command(message: dict, content: str) -> tuple[str, str]:
         return content, ""
     last = blocks[-1]
     return (content[: last.start()] + content[last.end() :]).strip(), last[1].rstrip("\n")
-
-
-def _thinking(message: dict) -> dict:
-    """Thinking that the model's API returned apart from the content."""
-    blocks = message.get("thinking_blocks")
-    if isinstance(blocks, list):
-        texts = [b.get("thinking") for b in blocks if isinstance(b, dict)]
-        return {"reasoning_content": "\n".join(t for t in texts if isinstance(t, str))}
-    value = message.get("reasoning_content")
-    return {"reasoning_content": value} if isinstance(value, str) else {}

@@ -2,10 +2,10 @@
 
 tau-bench: a list of {"task_id", "trial", "reward", "traj": messages, "info": {"task": {"actions": [...]}}}.
 tau2-bench: {"tasks": [...], "simulations": [...], "info": ...}, one simulation per task and trial, whose
-reward is in `reward_info`. The actions that the task expects become the turns' case: {"task_actions":
-[{"name", "kwargs" or "arguments", tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom
-domain) are not seen by the agent and are left out. tau2's files keep the policy apart from the messages; it
-becomes the system message.
+reward is in `reward_info`; or a folder of results.json, without simulations, and simulations/*.json. The
+actions that the task expects become the turns' case: {"task_actions": [{"name", "kwargs" or "arguments",
+tau2's "compare_args"}]}. The customer's own tool calls (tau2's telecom domain) are not seen by the agent and
+are left out. tau2's files keep the policy apart from the messages; it becomes the system message.
 
 tau-bench's files hold no tool docs: give them to the candidates program with --tools.
 """
@@ -14,12 +14,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require, tool_call
-from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building
+from pivotrl_jax.chat.json_text import read_value
+from pivotrl_jax.chat.messages import lenient_tool_calls, require
+from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.trajectories.readers import building, files
 from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
 
 VERIFIER = "tau2"
+
+RESULTS = "results.json"
+SIMULATIONS = "simulations/*.json"
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -29,6 +34,44 @@ def recognise(sample: Any, path: Path) -> bool:
     if not isinstance(sample, dict):
         return False
     return ("traj" in sample and "task_id" in sample) or {"tasks", "simulations"} <= sample.keys()
+
+
+def holds(path: Path) -> bool:
+    """Whether a folder, or its results.json, has its simulations in files of their own."""
+    folder = _run(path)
+    named = path.is_dir() or path.name == RESULTS
+    return named and (folder / RESULTS).is_file() and next(folder.glob(SIMULATIONS), None) is not None
+
+
+def _run(path: Path) -> Path:
+    return path.parent if path.name in (RESULTS, "simulations") else path
+
+
+def documents(path: Path) -> Iterable[Document]:
+    """The documents of a file; a folder is one, as if its simulations stood in results.json."""
+    if not holds(path):
+        yield from files.documents(path)
+        return
+    folder = _run(path)
+    meta = require(read_value((folder / RESULTS).read_bytes()), dict, RESULTS)
+    if meta.get("simulations"):  # all are in the one file
+        yield str(folder / RESULTS), meta
+        return
+    simulations, found = [], set()
+    for place, simulation in files.of_files(sorted(folder.glob(SIMULATIONS))):
+        if isinstance(simulation, InputError):
+            yield place, simulation
+        else:
+            simulations.append(simulation)
+        found |= {Path(place).stem, str(simulation.get("id") if isinstance(simulation, dict) else None)}
+    index = meta.get("simulation_index")
+    for entry in index if isinstance(index, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"] not in found:
+            yield (
+                f"{folder}/simulations/{entry['id']}.json",
+                InputError(f"{RESULTS} lists it, but it is missing"),
+            )
+    yield str(folder), {**meta, "simulations": simulations}
 
 
 def episodes(document: Any, where: str) -> Iterable[Document]:
@@ -52,14 +95,13 @@ def trajectory(episode: Any, where: str) -> Trajectory:
     if "traj" in episode:
         info = require(episode.get("info"), dict, '"info"')
         task = require(info.get("task"), dict, '"info.task"')
-        messages, tools, reward = episode["traj"], None, episode.get("reward")
+        messages, tools, reward, skip = episode["traj"], None, episode.get("reward"), {}
         actions = _actions(task.get("actions"), "kwargs")
         scenario = f"tau:{task.get('user_id', '')}:{task_id}"
         messages = [_tau_message(m) for m in require(messages, list, '"traj"')]
     else:
-        messages = _tau2_messages(require(episode.get("messages"), list, '"messages"'))
-        if episode.get("policy"):
-            messages = [{"role": "system", "content": episode["policy"]}, *messages]
+        turns = _tau2_turns(episode.get("policy"), require(episode.get("messages"), list, '"messages"'))
+        messages, skip = turns.messages, turns.skip
         info = episode.get("reward_info")
         reward = info.get("reward") if isinstance(info, dict) else None
         tools, actions = episode.get("tools"), episode.get("actions", [])
@@ -74,6 +116,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             verifier=VERIFIER,
             tools=tools,
             reward=building.number(reward),
+            skip=skip,
         ),
         case={"task_actions": actions},
     )
@@ -157,27 +200,22 @@ def _tools(definitions: Any) -> list[dict] | None:
     return docs
 
 
-def _tau2_messages(raw: list) -> list[Message]:
-    messages: list[Message] = []
+def _tau2_turns(policy: Any, raw: list) -> Turns:
+    turns = Turns()
+    turns.say("system", read_parts(policy))
     for message in _flat(raw):
-        role = message.get("role")
-        if role == "tool":
+        role, parts = message.get("role"), read_parts(message.get("content"))
+        if role == "assistant":
+            calls = require(message.get("tool_calls") or [], list, '"tool_calls"')
+            parts.calls = [call_of(require(call, dict, "a tool call")) for call in calls]
+            parts.reasoning = building.reasoning_of(message)
+            turns.answer(parts)
+        elif role == "tool":
             if message.get("requestor", "assistant") == "assistant":
-                result = {
-                    "role": "tool",
-                    "tool_call_id": message.get("id"),
-                    "content": message.get("content"),
-                }
-                messages.append({**result, "error": True} if message.get("error") is True else result)
-        elif role == "user":
-            if not message.get("tool_calls"):
-                messages.append({"role": "user", "content": content_text(message.get("content"))})
-        elif role == "assistant":
-            calls = [_tau2_call(c) for c in require(message.get("tool_calls") or [], list, '"tool_calls"')]
-            messages.append({"role": role, "content": message.get("content"), "tool_calls": calls})
-        else:
-            messages.append(message)
-    return messages
+                turns.result(message.get("id"), parts, message.get("error") is True)
+        elif role != "user" or not message.get("tool_calls"):
+            turns.say(role, parts)
+    return turns
 
 
 def _flat(raw: list) -> Iterable[dict]:
@@ -190,9 +228,3 @@ def _flat(raw: list) -> Iterable[dict]:
                 if bundle is None
                 else {"role": "tool", **require(one, dict, "a result")}
             )
-
-
-def _tau2_call(call: Any) -> dict:
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        raise InputError("a tool call has no name")
-    return tool_call(call["name"], call.get("arguments"), call.get("id") or None)

@@ -51,9 +51,7 @@ def turn(content: str) -> tuple[tuple[str, ...], bool] | None:
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """Whether it is a row of messages with an assistant turn that types, or a folder of episodes."""
-    if path.is_dir():
-        return bool(episode_folders(path))
+    """Whether it is a row of messages with an assistant turn that types."""
     if isinstance(sample, list) and sample and isinstance(sample[0], dict) and "role" not in sample[0]:
         sample = sample[0]
     messages = sample if isinstance(sample, list) else None
@@ -68,6 +66,11 @@ def recognise(sample: Any, path: Path) -> bool:
             if isinstance(content, str) and not message.get("tool_calls") and turn(content):
                 return True
     return False
+
+
+def holds(path: Path) -> bool:
+    """Whether it is a folder of episodes."""
+    return path.is_dir() and bool(episode_folders(path))
 
 
 def documents(path: Path) -> Iterable[Document]:

@@ -1,0 +1,232 @@
+"""Claude Code sessions -> trajectories: JSONL with one content block of a message per line, or `stream-json`.
+
+    {"type": "user", "uuid": "u1", "parentUuid": null, "sessionId": "s", "message": {"role": "user", ...}}
+    {"type": "assistant", "uuid": "u2", "parentUuid": "u1", "sessionId": "s", "message": {"id": "m1", ...}}
+
+A session is one trajectory, and so is every sidechain (a subagent's conversation). Lines of one message id
+are one turn. Left out of the messages: summaries and the client's own records, meta lines and local commands,
+unless such a line is all that a turn answers. What the client says in the model's place is context. After a
+compaction the model sees a summary and nothing before it: a new trajectory begins. Lines on a branch that
+the user went back from are named and not read. The lines hold no system prompt and no tool docs.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.chat.messages import require
+from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.trajectories.readers import anthropic, base, building, files
+from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
+
+SPOKEN = ("user", "assistant")
+RECORDS = (
+    "summary",
+    "system",
+    "file-history-snapshot",
+    "queue-operation",
+    "progress",
+    "attachment",
+    "ai-title",
+)
+
+COMMAND = re.compile(r"\s*<(command-(name|message|args)|local-command-\w+|bash-(input|stdout|stderr))>")
+
+
+def recognise(sample: Any, path: Path) -> bool:
+    """Whether it is a line of a session, or a list of lines."""
+    line = sample[0] if isinstance(sample, list) and sample else sample
+    if not isinstance(line, dict) or not isinstance(line.get("type"), str):
+        return False
+    if line["type"] in SPOKEN:
+        return isinstance(line.get("message"), dict) and _session(line) != ""
+    return line["type"] in RECORDS and any(
+        k in line for k in ("sessionId", "session_id", "leafUuid", "messageId")
+    )
+
+
+def documents(path: Path) -> Iterable[Document]:
+    """The sessions of a file: one, with a line per event."""
+    return files.sessions(path, lambda line: isinstance(line, dict) and "type" in line)
+
+
+def episodes(document: Any, where: str) -> Iterable[Document]:
+    """The session and its sidechains, each cut where it was compacted."""
+    for place, lines in base.unrolled(document, where, recognise):
+        lines = [require(e, dict, "a line") for e in require(lines, list, "a session")]
+        stem, made = building.stem(place), False
+        for name, chain in _chains(lines).items():
+            kept = chain if name else _without_branches(chain)
+            if count := sum(map(_answers, chain)) - sum(map(_answers, kept)):
+                yield (
+                    f"{place}/branches",
+                    InputError(
+                        f"a branch that the user went back from, with {count} of the model's lines; not read"
+                    ),
+                )
+            stretches: list[list[dict]] = [[]]
+            for line in kept:
+                if line.get("isCompactSummary") is True and any(map(_answers, stretches[-1])):
+                    stretches.append([])
+                stretches[-1].append(line)
+            for i, stretch in enumerate(s for s in stretches if any(map(_answers, s))):
+                inner = [place, name, f"part {i + 1}" if i else ""]
+                yield "/".join(part for part in inner if part), {"lines": stretch, "name": stem}
+                made = True
+        if not made:
+            yield place, {"lines": [], "name": stem}
+
+
+def _session(line: dict) -> str:
+    return building.named(line, ("sessionId", "session_id"), "")
+
+
+def _answers(line: dict) -> bool:
+    return _kind(line) == "assistant"
+
+
+def _kind(line: dict) -> str:
+    """Who speaks in a line, "user" or "assistant"; for the client's own records, their type."""
+    role = _message(line).get("role")
+    return role if line.get("type") not in SPOKEN and role in SPOKEN else str(line.get("type"))
+
+
+def _uuid(line: dict) -> str:
+    return line["uuid"] if isinstance(line.get("uuid"), str) else ""
+
+
+def _message(line: dict) -> dict:
+    return line["message"] if isinstance(line.get("message"), dict) else {}
+
+
+def _chains(lines: list[dict]) -> dict[str, list[dict]]:
+    """Name -> lines: the main conversation is "", a sidechain "sidechain N", told apart by agent or root."""
+    chains: dict[str, list[dict]] = {"": []}
+    names: dict[str, str] = {}  # agent, parent call, line or message -> chain
+    for line in lines:
+        call = building.named(line, ("parent_tool_use_id",), "")
+        agent = building.named(line, ("agentId",), call)
+        message = f"message {_message(line).get('id')}"  # its lines stay together
+        if message in names and message != "message None":
+            name = names[message]
+        elif line.get("isSidechain") is not True and not call:
+            name = ""
+        else:
+            name = names.get(agent or f"after {line.get('parentUuid')}") or f"sidechain {len(chains)}"
+            names[f"after {_uuid(line)}"] = name
+            if agent:
+                names[agent] = name
+        names[message] = name
+        chains.setdefault(name, []).append(line)
+    return chains
+
+
+def _without_branches(lines: list[dict]) -> list[dict]:
+    """The lines that lead to the last one, with all blocks of their messages and results of their calls."""
+    parents: dict[str, Any] = {}
+    before = None  # a compaction starts anew, after the line before it
+    for line in lines:
+        if _uuid(line) and "parentUuid" in line:
+            compacts = line.get("isCompactSummary") is True or line.get("subtype") == "compact_boundary"
+            parent = line["parentUuid"] or line.get("logicalParentUuid")
+            parents[_uuid(line)] = parent or (before if compacts else None)
+            before = _uuid(line) if _kind(line) in SPOKEN else before
+    path, at = set(), before
+    while isinstance(at, str) and at in parents and at not in path:
+        path.add(at)
+        at = parents[at]
+    if at is not None or not path:  # lines are missing: which of them led where is not known
+        return lines
+    spoken = [line for line in lines if _uuid(line) in path and _answers(line)]
+    ids = {str(_message(line).get("id")) for line in spoken} - {"None"}
+    kept, calls = [], set()
+    for line in lines:
+        on_path = _uuid(line) not in parents or _uuid(line) in path or str(_message(line).get("id")) in ids
+        if on_path or calls & set(_ids(line, "tool_result", "tool_use_id")):
+            kept.append(line)
+            calls.update(_ids(line, "tool_use", "id"))
+    return kept
+
+
+def _ids(line: dict, kind: str, field: str) -> list[str]:
+    content = _message(line).get("content")
+    blocks = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    return [str(b[field]) for b in blocks if b.get("type") == kind and field in b]
+
+
+def trajectory(episode: Any, where: str) -> Trajectory:
+    """One stretch of a session. Raises InputError."""
+    turns, meta = Turns(), None
+    for line in _merged(episode["lines"]):
+        content, last = _message(line).get("content"), turns.messages[-1:]
+        if _answers(line):
+            if meta is not None and (not last or last[0]["role"] == "assistant"):
+                turns.say("user", read_parts(meta, "\n"))
+            anthropic.add(turns, {**_message(line), "role": "assistant"}, _synthetic(line))
+            meta = None
+        elif line.get("type") == "attachment" and isinstance(line.get("attachment"), dict):
+            if line["attachment"].get("type") == "queued_command":  # typed while the model was at work
+                turns.say("user", read_parts(line["attachment"].get("prompt"), "\n"))
+        elif line.get("isMeta") is True:
+            meta = content
+        elif _kind(line) == "user":
+            if isinstance(content, list) and len(content) > 1:  # a command beside what it stands for
+                content = [b for b in content if not COMMAND.match(read_parts([b]).text)]
+            parts = read_parts(content, "\n")
+            turns.results(parts)
+            if COMMAND.match(parts.text):  # the model saw it if it answers nothing else
+                meta = content if "<command-name>" in parts.text else meta
+            else:
+                turns.say("user", parts)
+        elif _message(line):  # whoever says it
+            turns.missing()
+            turns.blind = True
+    session = next((_session(line) for line in episode["lines"] if _session(line)), episode["name"])
+    return building.checked(
+        Trajectory(
+            messages=turns.messages,
+            id=session,
+            origin=where,
+            source="claude_code",
+            scenario=session,
+            verifier=turns.verifier([]),
+            tools=[],
+            skip=turns.skip,
+        )
+    )
+
+
+def _merged(lines: list[dict]) -> list[dict]:
+    """The lines, with those of one assistant message as one line, each call in it once.
+
+    Lines that follow each other are one message too: only a user's line lets the model speak again.
+    """
+    merged: list[dict] = []
+    last: dict | None = None  # the line of the message that is still open
+    for line in lines:
+        message = _message(line)
+        if not _answers(line):
+            if _kind(line) == "user" and not _ids(line, "tool_result", "tool_use_id"):
+                last = None
+            merged.append(line)
+            continue
+        content = message.get("content")
+        blocks = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        same = last and (merged[-1] is last or message.get("id") == last["message"].get("id"))
+        if not same or _synthetic(line) != _synthetic(last):
+            last = {**line, "message": {**message, "content": []}}
+            known: set[str | None] = set()  # ids of its calls
+            merged.append(last)
+        for block in blocks:
+            id = str(block.get("id")) if isinstance(block, dict) and block.get("type") == "tool_use" else None
+            if id is None or id not in known:
+                last["message"]["content"].append(block)
+                known.add(id)
+    return merged
+
+
+def _synthetic(line: dict) -> bool:
+    """Whether the client speaks in the model's place."""
+    return line.get("isApiErrorMessage") is True or _message(line).get("model") == "<synthetic>"

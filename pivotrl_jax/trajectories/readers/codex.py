@@ -1,0 +1,179 @@
+"""Codex rollouts -> trajectories: the items of the Responses API, a line each, in the new and the old layout.
+
+    {"timestamp": "...", "type": "session_meta", "payload": {"id": "s", "base_instructions": {"text": "..."}}}
+    {"timestamp": "...", "type": "response_item", "payload": {"type": "function_call", "name": "shell",
+     "arguments": "{\\"command\\": [\\"ls\\"]}", "call_id": "c1"}}
+
+In the old layout a line is the item itself; the oldest files are one object with `session` and `items`. A
+model's reasoning, text and calls up to their results are one turn. `local_shell_call` becomes a call of
+local_shell, `custom_tool_call` a call with {"input": ...}. A compaction begins a new trajectory, with the
+history that replaces the old one. Searches of the API itself have no recorded result: turns after one are
+skipped (not_text). The client's events (event_msg) repeat the items and are not read.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pivotrl_jax.chat.messages import require
+from pivotrl_jax.records import Trajectory
+from pivotrl_jax.trajectories.readers import base, building, files
+from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.turns import Parts, Turns, call_of, function_docs, read_parts, thought
+
+LINES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
+CALLS = ("function_call", "custom_tool_call", "local_shell_call")
+OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
+SILENT = ("ghost_snapshot", "compaction", "compaction_summary", "end")
+SPEAKS = {"payload", "role", "content", "call_id", "name", "action"}  # what a header lacks
+ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS)
+
+
+def recognise(sample: Any, path: Path) -> bool:
+    """Whether it is a line of a rollout, a list of lines, or an object with `session` and `items`."""
+    line = sample[0] if isinstance(sample, list) and sample else sample
+    if not isinstance(line, dict):
+        return False
+    if isinstance(line.get("session"), dict) and isinstance(line.get("items"), list):
+        return True
+    if line.get("type") in LINES:
+        return isinstance(line.get("payload"), dict)
+    content = line.get("content")
+    part = (
+        content[0].get("type")
+        if isinstance(content, list) and content and isinstance(content[0], dict)
+        else None
+    )
+    header = {"id", "timestamp"} <= line.keys() and ("instructions" in line or "git" in line)
+    item = line.get("type") in ITEMS and (part in ("input_text", "output_text") or "call_id" in line)
+    return header or item or line.get("record_type") == "state"
+
+
+def documents(path: Path) -> Iterable[Document]:
+    """The sessions of a file: one, with an item per line."""
+    return files.sessions(path, lambda line: isinstance(line, dict) and "items" not in line)
+
+
+def episodes(document: Any, where: str) -> Iterable[Document]:
+    """The session, cut where it was compacted; each part with the history that the model saw."""
+    for place, lines in base.unrolled(document, where, recognise):
+        if isinstance(lines, dict) and "session" in lines:
+            lines = [lines["session"], *require(lines.get("items"), list, '"items"')]
+        meta: dict = {}
+        items: list[dict] = []
+        known, part = 0, 1  # how many items an earlier part demonstrated
+        for line in require(lines, list, "a session"):
+            kind = require(line, dict, "a line").get("type")
+            payload = line.get("payload", line)
+            if kind == "session_meta" or (kind is None and not SPEAKS & line.keys()):
+                meta = meta or require(payload, dict, "a payload")
+            elif kind == "compacted":
+                if any(_acts(item) for item in items[known:]):
+                    yield _place(place, part), {"items": items, "known": known, "meta": meta, "place": place}
+                    part += 1
+                items = _compacted(items, require(payload, dict, "a payload"))
+                known = len(items)
+            elif (
+                kind == "event_msg"
+                and isinstance(payload, dict)
+                and payload.get("type") == "thread_rolled_back"
+            ):
+                items = _rolled_back(items, payload.get("num_turns"))
+                known = min(known, len(items))
+            elif kind not in LINES or kind == "response_item":
+                items.append(require(payload, dict, "an item"))
+        if part == 1 or any(_acts(item) for item in items[known:]):
+            yield _place(place, part), {"items": items, "known": known, "meta": meta, "place": place}
+
+
+def _place(place: str, part: int) -> str:
+    return place if part == 1 else f"{place}/part {part}"
+
+
+def _acts(item: dict) -> bool:
+    return item.get("type") in CALLS or item.get("role") == "assistant"
+
+
+def _compacted(items: list[dict], payload: dict) -> list[dict]:
+    """What a compaction leaves: the history that it records, else what was said, and the summary."""
+    if isinstance(payload.get("replacement_history"), list) and payload["replacement_history"]:
+        return [require(item, dict, "an item") for item in payload["replacement_history"]]
+    said = [item for item in items if item.get("type") == "message" and item.get("role") != "assistant"]
+    return [*said, {"type": "message", "role": "user", "content": payload.get("message")}]
+
+
+def _rolled_back(items: list[dict], count: Any) -> list[dict]:
+    """The items before the last `count` things that the user said; the client's own begin with a tag."""
+    said = [
+        i
+        for i, item in enumerate(items)
+        if item.get("role") == "user"
+        and not read_parts(item.get("content")).text.startswith(("<", "# AGENTS.md"))
+    ]
+    count = count if isinstance(count, int) and 0 < count <= len(said) else 0
+    return items[: said[-count]] if count else items
+
+
+def trajectory(episode: Any, where: str) -> Trajectory:
+    """One part of a session. Raises InputError."""
+    meta, turns = episode["meta"], Turns()
+    turns.say("system", read_parts(meta.get("base_instructions")))
+    turn: Parts | None = None  # of the model call that is still open
+    shown = False  # whether an earlier part demonstrated it
+    for i, item in enumerate([*episode["items"], {"type": "end"}]):
+        kind, role = item.get("type"), item.get("role")
+        says = kind == "message" and role == "assistant"
+        ends = kind in OUTPUTS or kind == "end" or (kind == "message" and role != "assistant")
+        if turn and (ends or (says and (turn.text or turn.calls))):
+            turns.answer(turn, shown)
+            turn = None
+        if says or kind in CALLS or kind == "reasoning":
+            turn, shown = turn or Parts(), i < episode["known"]
+        if kind == "reasoning":
+            turn.reasoning = "\n".join(t for t in (turn.reasoning, thought(item)) if t)
+        elif says:
+            parts = read_parts(item.get("content"))
+            turn.text, turn.other = parts.text, turn.other + parts.other
+        elif kind in CALLS:
+            turn.calls.append(_call(item))
+        elif kind in OUTPUTS:
+            turns.result(item.get("call_id"), _output(item.get("output")))
+        elif kind == "message":
+            turns.say(
+                "system" if role in ("developer", "system") else "user", read_parts(item.get("content"), "\n")
+            )
+        elif kind not in (*SILENT, "reasoning"):  # searches of the API, and what is not known
+            turns.blind = True
+    name = building.named(meta, ("id", "session_id"), building.stem(episode["place"]))
+    tools = function_docs(meta.get("dynamic_tools"))
+    return building.checked(
+        Trajectory(
+            messages=turns.messages,
+            id=name,
+            origin=where,
+            source="codex",
+            scenario=name,
+            verifier=turns.verifier(tools),
+            tools=tools,
+            skip=turns.skip,
+        )
+    )
+
+
+def _call(item: dict) -> dict:
+    if item["type"] == "local_shell_call":
+        action = require(item.get("action"), dict, "the action of a local_shell_call")
+        given = {k: v for k, v in action.items() if k != "type" and v is not None}
+        return call_of(
+            {"name": "local_shell", "arguments": given, "id": item.get("call_id") or item.get("id")}
+        )
+    if item["type"] == "custom_tool_call":
+        return call_of({**item, "input": {"input": item.get("input")}})
+    return call_of(item)
+
+
+def _output(output: Any) -> Parts:
+    """An output: a text, parts, or (in old files of failed calls) {"content", "success"}."""
+    if isinstance(output, dict) and "content" in output:
+        output = output["content"]
+    return read_parts(output)

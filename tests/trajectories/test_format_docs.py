@@ -1,0 +1,46 @@
+"""docs/formats.md: every format is in its table, and every example there is read as it says."""
+
+import re
+
+import pytest
+from support.paths import ROOT
+
+from pivotrl_jax.trajectories import reading
+from pivotrl_jax.trajectories.readers import terminus
+
+PAGE = (ROOT / "docs" / "formats.md").read_text("utf-8")
+
+
+def examples():
+    """(format, text) of every block under a heading in the section of examples."""
+    section = PAGE.partition("## The smallest example of each")[2].partition("\n## ")[0]
+    for part in re.split(r"^### ", section, flags=re.MULTILINE)[1:]:
+        name, _, body = part.partition("\n")
+        for text in re.findall(r"^```json\n(.*?)^```", body, re.MULTILINE | re.DOTALL):
+            yield name.strip(), text
+
+
+EXAMPLES = list(examples())
+
+
+def test_every_format_has_a_line_in_the_table_and_an_example():
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert set(rows) == {name for name, _ in EXAMPLES} == set(reading.READERS)
+
+
+@pytest.mark.parametrize("name, text", EXAMPLES)
+def test_an_example_is_recognised_and_its_call_is_read(tmp_path, name, text):
+    path = tmp_path / "example"
+    path.write_text(text, encoding="utf-8")
+    assert reading.recognise(path) == name
+    (trajectory,), left_out = reading.read(path)
+    assert left_out == {} and trajectory.skip == {}
+    assert [m["role"] for m in trajectory.messages] == ["user", "assistant"]
+    assert trajectory.messages[0]["content"] == "list"
+    answer = trajectory.messages[1]
+    if name == "terminus":
+        assert terminus.turn(answer["content"]) == (("ls\n",), False)
+    else:
+        (call,) = answer["tool_calls"]
+        command = {"name": "bash", "arguments": {"command": "ls"}}
+        assert call["function"] in ({"name": "ls", "arguments": {}}, command)

@@ -1,0 +1,126 @@
+"""Random conversations come back from every format with the same calls and texts; damaged ones never raise
+anything but InputError, and a call that is still written is never read as talk.
+
+READER_FUZZ sets how many cases each format gets.
+"""
+
+import copy
+import json
+import os
+import random
+
+import pytest
+from support import conversations
+
+from pivotrl_jax.records import InputError
+from pivotrl_jax.trajectories.readers import (
+    anthropic,
+    atif,
+    claude_code,
+    codex,
+    inspect_log,
+    langchain,
+    mini_swe_agent,
+    openhands,
+    openhands_v1,
+    swe_agent,
+    tau_bench,
+)
+from pivotrl_jax.trajectories.readers.base import read_documents
+
+CASES = int(os.environ.get("READER_FUZZ", "150"))
+
+# name -> (reader, whether every turn must be a shell command, what the format does not hold)
+FORMATS = {
+    "anthropic": (anthropic, False, {}),
+    "claude_code": (claude_code, False, {"system": False}),
+    "codex": (codex, False, {"errors": False}),
+    "openhands_v1": (openhands_v1, False, {}),
+    "inspect_log": (inspect_log, False, {}),
+    "langchain": (langchain, False, {}),
+    "tau2": (tau_bench, False, {"reasoning": False}),
+    "atif": (atif, False, {}),
+    "openhands": (openhands, False, {}),
+    "mini_fence": (mini_swe_agent, True, {}),
+    "mini_xml": (mini_swe_agent, True, {}),
+    "mini_native": (mini_swe_agent, True, {}),
+    "mini_responses": (mini_swe_agent, True, {}),
+    "swe_calls": (swe_agent, False, {"errors": False}),
+    "swe_fences": (swe_agent, True, {"errors": False, "reasoning": False}),
+}
+
+WRONG = (None, 0, True, "", "x", [], {}, [None], [[]], {"x": 1}, -1.5, "tool", "assistant", "user")
+
+
+def case(name, seed):
+    """(reader, conversation, document) of one random case."""
+    rng = random.Random(f"{name} {seed}")
+    reader, shell, _ = FORMATS[name]
+    conversation = conversations.conversation(rng, shell)
+    return rng, reader, conversation, getattr(conversations, name)(conversation)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_call_and_text_comes_back(name):
+    for seed in range(CASES):
+        _, reader, conversation, document = case(name, seed)
+        (t,), named = read_documents(reader, [("x.json", document)])
+        assert named == {}, seed
+        assert conversations.read_back(t.messages) == conversations.told(conversation, **FORMATS[name][2]), (
+            seed
+        )
+        assert t.skip == {} or name == "swe_calls", seed  # there, a turn without a call is no_action
+
+
+def places(value, path=()):
+    yield path
+    for key, child in (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    ):
+        yield from places(child, (*path, key))
+
+
+def damaged(rng, document):
+    """The document with one to three places removed or replaced."""
+    document = copy.deepcopy(document)
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        path = rng.choice(list(places(document))[1:] or [()])
+        at = document
+        for key in path[:-1]:
+            at = at[key]
+        if not path:
+            continue
+        if rng.random() < 0.3:
+            del at[path[-1]]
+        elif rng.random() < 0.1 and isinstance(at[path[-1]], str):
+            at[path[-1]] = at[path[-1]][: len(at[path[-1]]) // 2]
+        else:
+            at[path[-1]] = copy.deepcopy(rng.choice(WRONG))
+    return document
+
+
+def check_damaged(name, seed):
+    rng, reader, conversation, document = case(name, seed)
+    document = damaged(rng, document)
+    try:
+        trajectories, _ = read_documents(reader, [("x.json", document)])
+    except InputError:
+        return
+    written = json.dumps(document, ensure_ascii=False)
+    turns = [turn for _, answers in conversation.turns for turn in answers]
+    for t in trajectories:
+        json.dumps(t.messages, allow_nan=False).encode()
+        for i, message in enumerate(t.messages):
+            if message["role"] == "assistant" and i not in t.skip and not message.get("tool_calls"):
+                for turn in turns:
+                    if turn.text and turn.text == message["content"] and turn.calls:
+                        for id, called, given, _, _ in turn.calls:
+                            sign = given["command"] if called == "bash" else called
+                            there = json.dumps(sign, ensure_ascii=False)[1:-1] in written
+                            assert not there, (name, seed, id, message, document)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_damage_is_named_and_no_call_becomes_talk(name):
+    for seed in range(CASES):
+        check_damaged(name, seed)
