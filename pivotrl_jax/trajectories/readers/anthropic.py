@@ -18,6 +18,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import lenient_json
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
 from pivotrl_jax.trajectories.readers.turns import (
@@ -126,7 +127,7 @@ def add(turns: Turns, message: dict, context: bool = False) -> None:
     parts, role = read_parts(message.get("content")), message.get("role")
     parts.calls += [call_of(require(c, dict, "a call")) for c in message.get("tool_calls") or []]
     if role == "assistant":
-        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        parts.reasoning = parts.reasoning or reasoning_of(message)
         turns.answer(parts, context)
     elif role == "tool":
         turns.result(message.get("tool_call_id"), parts, message.get("is_error") is True)

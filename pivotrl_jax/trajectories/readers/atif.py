@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories import folders
@@ -97,7 +98,7 @@ def _add(turns: Turns, step: dict) -> None:
             call = require(call, dict, "a tool call")
             named = {"name": call.get("function_name"), "id": call.get("tool_call_id")}
             parts.calls.append(call_of({**named, "arguments": call.get("arguments")}))
-        parts.reasoning = parts.reasoning or building.reasoning_of(step)
+        parts.reasoning = parts.reasoning or reasoning_of(step)
         turns.answer(parts, context=step.get("is_copied_context") is True)
     else:
         turns.say(SOURCES[source], parts)

@@ -146,6 +146,7 @@ def opening(messages: Iterable[Message]) -> str:
             spoken |= message["role"] == "user"
     return "opening:" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
+
 def could_not_run(exit_code: Any) -> bool:
     """Whether a shell's exit code says that the command itself could not be run: 126 (not executable) or 127
     (not found).

@@ -22,6 +22,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, read_value
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import base, building, files
 from pivotrl_jax.trajectories.readers.files import Document
@@ -163,7 +164,7 @@ def _add(turns: Turns, message: dict) -> None:
         for call in require(message.get("tool_calls") or [], list, '"tool_calls"'):
             broken = require(call, dict, "a call").get("parse_error")
             parts.calls.append(unreadable(call, call.get("id")) if broken else call_of(call))
-        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        parts.reasoning = parts.reasoning or reasoning_of(message)
         turns.answer(parts, context=message.get("source") == "input")
     elif role == "tool":
         failed = isinstance(error, dict)

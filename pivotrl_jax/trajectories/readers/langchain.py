@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import base, building
 from pivotrl_jax.trajectories.readers.files import Document
@@ -152,7 +153,7 @@ def _add(turns: Turns, message: Any) -> None:
         bad = fields.get("invalid_tool_calls") or []
         if found or bad:
             parts.calls = [*map(call_of, found), *map(unreadable, require(bad, list, '"invalid_tool_calls"'))]
-        parts.reasoning = parts.reasoning or building.reasoning_of({**extra, **fields})
+        parts.reasoning = parts.reasoning or reasoning_of({**extra, **fields})
         turns.answer(parts)
     elif fields.get("tool_calls"):
         raise InputError(f"the role {role} makes tool calls; only an assistant can")

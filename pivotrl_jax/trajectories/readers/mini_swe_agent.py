@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require, tool_call
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
 from pivotrl_jax.trajectories.readers.building import UNPARSEABLE_CALL
@@ -95,7 +96,7 @@ def _add(turns: Turns, message: dict) -> None:
             if len(commands) == 1:
                 parts.calls = [tool_call("bash", {"command": commands[0]})]
                 parts.text = rest
-        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        parts.reasoning = parts.reasoning or reasoning_of(message)
         turns.answer(parts)
         if not parts.calls:
             turns.skip.setdefault(len(turns.messages) - 1, UNPARSEABLE_CALL)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import base, building, files, openhands
 from pivotrl_jax.trajectories.readers.files import Document
@@ -143,7 +144,7 @@ def _answer(batch: list[dict]) -> Parts:
     """The turn of the actions of one response; its thoughts are told by the first."""
     parts = read_parts(batch[0].get("thought"))
     item = batch[0].get("responses_reasoning_item")
-    parts.reasoning = building.reasoning_of(batch[0]) or (thought(item) if isinstance(item, dict) else "")
+    parts.reasoning = reasoning_of(batch[0]) or (thought(item) if isinstance(item, dict) else "")
     for event in batch:
         call = event.get("tool_call")
         named = {"name": event.get("tool_name"), "id": event.get("tool_call_id")}
@@ -157,7 +158,7 @@ def _say(turns: Turns, event: dict, shown: bool) -> None:
     message = require(event.get("llm_message"), dict, "an llm_message")
     parts = read_parts(message.get("content"))
     if message.get("role") == "assistant":
-        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        parts.reasoning = parts.reasoning or reasoning_of(message)
         parts.calls += [call_of(require(c, dict, "a call")) for c in message.get("tool_calls") or []]
         turns.answer(parts, shown)
     else:

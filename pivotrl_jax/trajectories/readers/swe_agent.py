@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, require, tool_call
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
 from pivotrl_jax.trajectories.readers.building import NO_ACTION, UNPARSEABLE_CALL
@@ -102,7 +103,7 @@ def _add(turns: Turns, message: dict, native: bool) -> None:
             parts.text, command = _thought_and_command(message, parts.text)
             parts.calls = [tool_call("bash", {"command": command})] if command else []
             why = "" if command else UNPARSEABLE_CALL
-        parts.reasoning = parts.reasoning or building.reasoning_of(message)
+        parts.reasoning = parts.reasoning or reasoning_of(message)
         turns.answer(parts, context=demo)
         if why:
             turns.skip.setdefault(turns.last, why)

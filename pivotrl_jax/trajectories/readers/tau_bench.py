@@ -16,6 +16,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import read_value
 from pivotrl_jax.chat.messages import lenient_tool_calls, require
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import building, files
 from pivotrl_jax.trajectories.readers.files import Document
@@ -208,7 +209,7 @@ def _tau2_turns(policy: Any, raw: list) -> Turns:
         if role == "assistant":
             calls = require(message.get("tool_calls") or [], list, '"tool_calls"')
             parts.calls = [call_of(require(call, dict, "a tool call")) for call in calls]
-            parts.reasoning = building.reasoning_of(message)
+            parts.reasoning = reasoning_of(message)
             turns.answer(parts)
         elif role == "tool":
             if message.get("requestor", "assistant") == "assistant":

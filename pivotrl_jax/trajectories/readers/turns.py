@@ -11,10 +11,10 @@ import json
 from typing import Any
 
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting
-from pivotrl_jax.chat.messages import UNPARSEABLE, require, tool_call
+from pivotrl_jax.chat.messages import NOT_TEXT, UNPARSEABLE, require, tool_call
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import building, openai_chat
-from pivotrl_jax.trajectories.readers.building import CONTEXT, NOT_TEXT, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.building import CONTEXT, UNPARSEABLE_CALL
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
 TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
