@@ -267,7 +267,7 @@ def run(paths: Sequence[str]) -> None:
     except OSError as e:
         raise InputError(f"--out={OUT.value} cannot be written ({e.strerror}); check the path") from None
     # a table in a log file is as wide as it needs to be
-    report(files, tokens, Console(width=None if sys.stdout.isatty() else 160))
+    report(files, tokens, Console(width=None if sys.stdout.isatty() else 200))
     print(f"{len(candidates)} candidates in {OUT.value}")
 
 

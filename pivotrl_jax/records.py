@@ -290,7 +290,7 @@ def _build(kind: type, value: dict) -> Any:
         return Pivot(_build(Candidate, value["candidate"]), _build(Profile, value["profile"]))
     if kind is Trajectory:
         indexed = {f: {int(k): v for k, v in value.get(f, {}).items()} for f in ("cases", "skip")}
-        value = {**value, **indexed}
+        value = {**value, **indexed, "unused": tuple(value.get("unused", ()))}
     return kind(**value)
 
 

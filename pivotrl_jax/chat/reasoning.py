@@ -13,8 +13,6 @@ FIELDS = (
     "thinking",
     "reasoning_details",
     "thinking_blocks",
-    "thought",
-    "thoughts",
 )
 PART_TYPES = ("reasoning", "thinking", "redacted_thinking", "reasoning_content", "think")
 

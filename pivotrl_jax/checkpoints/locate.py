@@ -6,7 +6,8 @@ from pathlib import Path
 from pivotrl_jax.records import InputError
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "tiny"
-CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja")
+TOKENIZER_FILES = ("*.json", "*.jinja")
+CHECKPOINT_FILES = (*TOKENIZER_FILES, "*.safetensors")
 
 
 def locate(

@@ -17,7 +17,7 @@ import jax
 
 from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import hf, hf_config
-from pivotrl_jax.checkpoints.locate import EMBEDDED, locate
+from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
 from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.models.families import family_of
@@ -130,8 +130,9 @@ def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
 def load_chat(config) -> template.Chat:
     """The tokenizer and chat template of the reference policy. Raises InputError, also for a template whose
     calls cannot be read."""
+    checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
     arguments = json.loads(config.model.chat_template_arguments)
-    chat = template.load_chat(locate(config.model.checkpoint), config.model.keep_thinking, arguments)
+    chat = template.load_chat(checkpoint, config.model.keep_thinking, arguments)
     chat.check_dialect()
     return chat
 

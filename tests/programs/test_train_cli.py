@@ -8,6 +8,7 @@ the real command.
 import concurrent.futures
 import json
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from support.paths import TESTS
 from support.train_cli import CONFIG, MICRO, micro, subprocess_of
 
 from pivotrl_jax import evaluate, find_pivots, train
+from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
 from pivotrl_jax.run import cli
 
@@ -215,7 +217,13 @@ def test_bad_rows_are_skipped_counted_and_named(program, tmp_path, monkeypatch):
     for (_, words), (where, why) in zip(BAD_ROWS.values(), skipped.items()):
         assert words in why and f"left out {where}: " in out
     facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
-    assert facts["skipped"] == {"rows": 4, "prompts_too_long": 0, "self_check": 0}
+    assert facts["skipped"] == {
+        "rows": 4,
+        "pass_rate": 0,
+        "without_pass_rate_kept": 0,
+        "prompts_too_long": 0,
+        "self_check": 0,
+    }
 
 
 def test_when_every_prompt_is_too_long_nothing_is_left(program, tmp_path):
@@ -232,10 +240,13 @@ def test_an_unknown_verifier_is_one_sentence(program, tmp_path):
     assert "config.data.verifier is 'nosuch', which is none of the verifiers" in found
 
 
-def test_the_self_check_needs_no_model(program):
+def test_the_self_check_needs_a_tokenizer_and_no_weights(program, tmp_path):
     """It leaves through the front door: exit code None, and the table on stdout."""
+    for file in EMBEDDED.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path)
     code, out, _ = program(
-        "find_pivots", "model.checkpoint=/nosuch", "data.demonstrations=2", "data.held_out_tasks=1",
+        "find_pivots", f"model.checkpoint={tmp_path}", "data.demonstrations=2", "data.held_out_tasks=1",
         more=["--self_check"],
     )  # fmt: skip
     assert code is None and out.startswith("self-check: ")

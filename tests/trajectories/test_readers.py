@@ -54,7 +54,7 @@ def test_lines_and_lists_of_documents_read_like_single_ones(tmp_path, sample):
 
 def test_openai(tmp_path):
     t = only(tmp_path, OPENAI)
-    assert (t.id, t.source, t.verifier, t.reward) == ("o", "openai", "tool_call", 1.0)
+    assert (t.id, t.source, t.verifier, t.reward) == ("o", "openai", "swe", 1.0)
     assert t.messages[3]["tool_calls"] == [call("bash", {"command": "ls"}, "c1")]
     assert t.skip == {1: "greeting", 5: "context"}
     assert [c.id for c in extract.extract([t])] == ["o@3"]

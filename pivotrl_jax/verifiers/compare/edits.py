@@ -88,6 +88,7 @@ class Hunk(NamedTuple):
 
 
 _ANCHOR = re.compile(r"@@(?: -(?P<line>\d{1,8})\S* \+\S+ @@)?(?P<text>.*)")
+_HEADERS = ("diff ", "index ", "Index: ", "===", "similarity index", "dissimilarity index", "*** ")
 _MODES = ("new file mode", "deleted file mode", "old mode", "new mode", "rename ", "copy ")
 
 
@@ -100,7 +101,7 @@ def _hunk(file: str, header: str, old: list[str], new: list[str]) -> Hunk:
 
 
 def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
-    """(the files of a patch, its lines about modes and names, its hunks)."""
+    """(files of a patch, lines about modes and names and others that change no line, hunks)."""
     files: list[str] = []
     modes: list[str] = []
     hunks: list[tuple[str, str, list[str], list[str]]] = []
@@ -116,7 +117,13 @@ def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
         elif line.startswith("@@") or (fresh and line[:1] in ("-", "+", " ")):
             hunks.append((f"{kind} {len(files)}", line if line.startswith("@@") else "", [], []))
             fresh = False
-        if match or fresh or line.startswith("@@") or line[:1] not in ("", " ", "-", "+"):
+        if match or line.startswith(("@@", *_MODES, *_HEADERS)):
+            continue
+        if line[:1] not in ("", " ", "-", "+"):
+            modes.append(
+                line
+            )  # no line of a patch, or one on the newline at a file's end: it counts as it is
+        if fresh or line[:1] not in ("", " ", "-", "+"):
             continue
         hunks[-1][2].extend([line[1:]] if line[:1] != "+" else [])
         hunks[-1][3].extend([line[1:]] if line[:1] != "-" else [])
