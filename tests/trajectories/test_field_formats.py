@@ -18,7 +18,7 @@ EXPECTED = {
     "27_mini_swe_responses.traj.json": ("mini_swe_agent", None, None, [["bash"]]),
     "28_openhands_v1_events.jsonl": ("openhands_v1", None, None, [["terminal"], []]),
     "29_tau2_directory": ("tau_bench", "tau2:retail:5", 1.0, [["get_weather"], []]),
-    "34_anthropic_blocks.jsonl": ("anthropic", "an", None, [["get_weather"], []]),
+    "34_anthropic_blocks.jsonl": ("anthropic", None, None, [["get_weather"], []]),
     "35_claude_code_session.jsonl": ("claude_code", "s1", None, [["Bash"], []]),
     "36_codex_rollout.jsonl": ("codex", "s", None, [["shell"], []]),
     "39_inspect_log.json": ("inspect_log", "t:1", 1.0, [["get_weather"], []]),

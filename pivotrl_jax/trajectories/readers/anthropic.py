@@ -113,7 +113,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             id=name,
             origin=where,
             source="anthropic",
-            scenario=building.named(row, SCENARIOS, name),
+            scenario=building.named(row, SCENARIOS, building.opening(turns.messages)),
             verifier=turns.verifier(tools),
             tools=tools,
             reward=reward_of(row),

@@ -40,6 +40,9 @@ ROLES = {
 LISTS = ("messages", "chat_history", "input", "output")
 
 
+SCENARIOS = ("scenario", "session_id", "thread_id", "trace_id")
+
+
 def recognise(sample: Any, path: Path) -> bool:
     """Whether it is a list of LangChain messages, or an object or a run that holds one."""
     if isinstance(sample, dict) and isinstance(sample.get("inputs"), dict) and "outputs" in sample:
@@ -113,7 +116,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             id=name,
             origin=where,
             source="langchain",
-            scenario=building.named(row, ("scenario", "session_id", "thread_id", "trace_id"), name),
+            scenario=building.named(row, SCENARIOS, building.opening(turns.messages)),
             verifier=turns.verifier(tools),
             tools=tools,
             reward=reward_of(row),
