@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pivotrl_jax.records import Candidate, Trajectory
+from pivotrl_jax.verifiers.compare.coding_tools import family
 
 FEW_CALLS = 0.1  # a smaller share of call turns, where tools are documented, is a warning
 
@@ -18,8 +19,9 @@ def dialects(trajectories: Iterable[Trajectory]) -> str:
     return ", ".join(sorted({t.dialect for t in trajectories if t.dialect}))
 
 
-def warnings(trajectories: Sequence[Trajectory], candidates: Iterable[Candidate]) -> list[str]:
-    """Fields with content that were not read, and tools that are hardly called."""
+def warnings(trajectories: Sequence[Trajectory], candidates: Sequence[Candidate]) -> list[str]:
+    """Fields with content that were not read, tools that are hardly called, and tools that `swe` does not
+    know."""
     lines = []
     unused = Counter(name for t in trajectories for name in t.unused)
     if unused:
@@ -30,6 +32,17 @@ def warnings(trajectories: Sequence[Trajectory], candidates: Iterable[Candidate]
         lines.append(
             f"warning: only {sum(turns)} of {len(turns)} turns with tool docs call a tool; if calls are "
             "written in the text, docs/formats.md says in which forms they are read"
+        )
+    unknown = Counter(
+        call["function"]["name"]
+        for c in candidates
+        if c.verifier.partition(":")[0] == "swe"
+        for call in c.demonstration.get("tool_calls") or ()
+        if not family(call["function"]["name"])
+    )
+    if unknown:
+        lines.append(
+            f"tools that swe does not know, so that all their arguments must match: {reasons(unknown)}"
         )
     return lines
 

@@ -35,3 +35,8 @@ def test_a_set_with_tools_that_hardly_calls_is_a_warning():
 def test_fields_that_were_not_read_are_named_once():
     lines = described(trajectory(CALLS, unused=("notes", "score")), trajectory(CALLS, unused=("notes",)))
     assert lines[1] == "fields that were not read: notes 2, score 1"
+
+
+def test_tools_that_the_verifier_does_not_know_are_named():
+    (_, line) = described(dataclasses.replace(trajectory(CALLS, CALLS), verifier="swe"))
+    assert line == "tools that swe does not know, so that all their arguments must match: f 2"
