@@ -20,7 +20,7 @@ from pivotrl_jax.trajectories.readers import building, chat_rows
 from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.text_calls import read_calls
-from pivotrl_jax.verifiers.compare.coding_tools import FAMILIES
+from pivotrl_jax.verifiers.compare.coding_tools import family
 
 IDS = ("id", "traj_id", "trajectory_id", "uuid", "conversation_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
@@ -140,8 +140,8 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
     searches = any("search" in name or "browse" in name or "visit" in name for name in names)
     if looks and searches:
         return "search"
-    families = {FAMILIES.get(name.replace("_", "")) for name in called}
-    return "swe" if "bash" in families and None not in families else "tool_call"
+    families = {family(name) for name in called}
+    return "swe" if "bash" in families and "" not in families else "tool_call"
 
 
 def _name(row: dict, fields: tuple[str, ...], default: str) -> str:
