@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, strict_json
+from pivotrl_jax.chat.json_text import MAX_NESTING, loads, nesting, strict_json
 from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import InputError, Message
 
@@ -96,6 +96,11 @@ def named_call(call: Any) -> tuple[str, Any] | None:
     """
     if not isinstance(call, dict):
         return None
+    if isinstance(call.get("function"), str) and call["function"].lstrip().startswith("{"):
+        try:
+            return named_call(loads(call["function"]))
+        except ValueError:
+            return None
     function = call.get("function") if isinstance(call.get("function"), dict) else call
     name = function.get("name")
     if isinstance(call.get("custom"), dict):
@@ -104,8 +109,17 @@ def named_call(call: Any) -> tuple[str, Any] | None:
         name = call.get("function")
     if not isinstance(name, str) or not name:
         return None
-    keys = ("arguments", "args", "parameters", "input")
-    return name, next((function[key] for key in keys if function.get(key) is not None), None)
+    keys = ("arguments", "args", "parameters", "input", "kwargs")
+    value = next((function[key] for key in keys if function.get(key) is not None), None)
+    if value is None:  # what stands under another key is not nothing
+        rest = {
+            k: v for k, v in function.items() if k not in (*keys, *_CALL_KEYS) and v not in (None, "", {}, [])
+        }
+        value = repr(rest)[:2000] if rest else None
+    return name, value
+
+
+_CALL_KEYS = ("name", "id", "type", "index", "function", "description", "call_id", "custom", "tool_call_type")
 
 
 # ---- texts
@@ -149,6 +163,10 @@ def _content(content: Any, role: str) -> str:
         return ""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return content["text"]
+    if isinstance(content, list) and role == "tool" and content and _is_data(content):
+        return json.dumps(content, ensure_ascii=False)
     if isinstance(content, list):
         kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
         texts = [_part(part) for part, kind in zip(content, kinds) if kind not in PART_TYPES]
@@ -161,6 +179,14 @@ def _content(content: Any, role: str) -> str:
     if role == "tool" and isinstance(content, (dict, bool, int, float)):
         return json.dumps(content, ensure_ascii=False)
     raise _Odd(BAD_MESSAGE, f'"content" is {found(content)}, want a string')
+
+
+def _is_data(parts: list) -> bool:
+    """Whether a list holds a tool's data, and no parts of a content."""
+    return all(
+        isinstance(p, (dict, int, float)) and not (isinstance(p, dict) and ("type" in p or "text" in p))
+        for p in parts
+    )
 
 
 def _part(part: Any) -> str | None:
@@ -207,6 +233,7 @@ class _Conversation:
     faults: list[Fault] = dataclasses.field(default_factory=list)
     # (id in the source, id, function name) of the calls that have no result yet
     waiting: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    answers: set[int] = dataclasses.field(default_factory=set)  # results of calls that were not read
 
     def add(self, i: int, message: Any) -> None:
         if not isinstance(message, dict):
@@ -279,15 +306,32 @@ class _Conversation:
             clean.append({**tool_call(*named, id), "source_id": given})
         return clean
 
+    def _talk_before(self, i: int) -> int | None:
+        """Index of a turn without calls, if nothing but results came since: it called in a form that was not
+        read. The result becomes a user's message."""
+        self.messages[i] = {"role": "user", "content": self.messages[i]["content"]}
+        at = i - 1
+        while at in self.answers:
+            at -= 1
+        before = self.messages[at] if at >= 0 else {"role": ""}
+        if before["role"] != "assistant" or before.get("tool_calls"):
+            return None
+        self.answers.add(i)
+        return at
+
     def _result(self, i: int, message: Message, clean: Message) -> None:
         """Match a result with the call it answers: without an id, the oldest of its name, or of all."""
         given, name = _id({"id": message.get("tool_call_id")}), message.get("name")
         open_calls = [w for w in self.waiting if w[0] == given or not given]
         match = next((w for w in open_calls if w[2] == name), open_calls[0] if open_calls else None)
         if match is None:
+            talk = self._talk_before(i)
+            if talk is not None:
+                sentence = "it calls nothing, but a tool result answers it"
+                self.faults.append(Fault(talk, BAD_CALL, sentence, onward=False))
+                return
             named = f"for the call {given!r} " if given else ""
             sentence = f"a tool result {named}without a matching tool call before it; add the call"
-            self.messages[-1] = {"role": "user", "content": clean["content"]}
             self.faults.append(Fault(i, BAD_RESULT, sentence))
             return
         self.waiting.remove(match)

@@ -78,7 +78,6 @@ ODD = {
     "an unknown role": ({"role": "robot", "content": "hi"}, True),
     "no object": ("hi", True),
     "an image": ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, True),
-    "a result without a call": (result("zz"), True),
     "a user who calls": ({**USER, "tool_calls": [CALLS["flat"]]}, True),
     "a number": ({"role": "user", "content": 3}, True),
 }
@@ -147,3 +146,26 @@ def test_encrypted_thinking_is_not_read():
 )
 def test_a_tag_that_is_only_mentioned_closes_nothing(content):
     assert split_thinking(content) == ("", content)
+
+
+def test_a_talk_turn_that_a_result_answers_called_in_a_form_that_was_not_read():
+    turns = [USER, {"role": "assistant", "content": "f 5"}, result("a"), result("b"), {**USER}]
+    messages, faults = read_conversation(turns)
+    assert [(f.index, f.slug, f.onward) for f in faults] == [(1, "unparseable_call", False)] * 2
+    assert [m["role"] for m in messages] == ["user", "assistant", "user", "user", "user"]
+
+
+def test_a_result_that_nobody_asked_for_makes_the_rest_another_history():
+    _, (fault,) = read_conversation([USER, result("a"), {"role": "assistant", "content": "x"}])
+    assert (fault.index, fault.slug, fault.onward) == (1, "result_without_call", True)
+
+
+@pytest.mark.parametrize("call", [{"name": "f", "kwarg": {"x": 1}}, {"function": "{oops"}])
+def test_what_stands_under_a_name_that_is_not_known_is_not_nothing(call):
+    _, (fault,) = read_conversation([USER, turn(call)])
+    assert (fault.slug, fault.onward) == ("unparseable_call", False)
+
+
+def test_data_in_a_list_is_a_result_too():
+    messages = read_messages([USER, turn(CALLS["OpenAI"]), result("a", [{"temp": 3}])])
+    assert messages[2]["content"] == '[{"temp": 3}]'

@@ -112,10 +112,6 @@ def json_fence(calls):
     return "\n".join(f"```json\n{as_json(c)}\n```" for c in calls)
 
 
-def python_value(value):
-    return repr(value)
-
-
 def pythonic(calls):
     made = [f"{c.name}({', '.join(f'{k}={v!r}' for k, v in c.arguments.items())})" for c in calls]
     return f"[{', '.join(made)}]"
@@ -123,6 +119,10 @@ def pythonic(calls):
 
 def react(calls):
     return f"Thought: so\nAction: {calls[0].name}\nAction Input: {arguments_json(calls[0])}"
+
+
+def functioncall(calls):
+    return f'<functioncall> {{"name": "{calls[0].name}", "arguments": \'{arguments_json(calls[0])}\'}}'
 
 
 # form -> (dialect, writer, whether it takes several calls, whether text may stand before the calls)
@@ -133,6 +133,7 @@ FORMS = {
     "function_json": ("function_json", function_json, True, True),
     "glm": ("glm", glm, True, True),
     "invoke": ("invoke", invoke, True, True),
+    "functioncall": ("functioncall", functioncall, False, True),
     "mistral": ("mistral", mistral, True, True),
     "mistral with names": ("mistral", mistral_args, True, True),
     "python_tag": ("python_tag", python_tag, True, True),

@@ -67,6 +67,16 @@ WRITTEN = {
         'Thought: fly\nAction: find_flight\nAction Input: {"city": "Rome", "day": 3}',
         "Observation: 7",
     ),
+    "functioncall": (
+        """<functioncall> {"name": "find_flight", "arguments": '{"city": "Rome", "day": 3}'} <|endoftext|>""",
+        "FUNCTION RESPONSE: 7",
+    ),
+    "tool_token": (
+        '<TOOLCALL>[{"name": "find_flight", "arguments": {"city": "Rome", "day": 3}}]</TOOLCALL>',
+        "<tool_response>7</tool_response>",
+    ),
+    "pythonic after prose": ('I look.\n[find_flight(city="Rome", day=3)]', '[{"flight": 7}]'),
+    "pythonic alone": ('find_flight(city="Rome", day=3)', '[{"flight": 7}]'),
     "json_fence": ('```json\n{"name": "find_flight", "arguments": {"city": "Rome", "day": 3}}\n```', "[7]"),
 }
 
@@ -114,6 +124,48 @@ def test_parallel_calls_and_their_results_in_one_message():
     t = read({"messages": [ASK, said(HERMES + "\n" + HERMES), answer, said("Two.")], "tools": [TOOL]})
     assert [m["content"] for m in t.messages[2:4]] == ["1", "2"]
     assert len({m["tool_call_id"] for m in t.messages[2:4]}) == 2
+
+
+def test_a_call_in_text_parts_is_found():
+    parts = [{"type": "thinking", "thinking": "fly"}, {"type": "text", "text": HERMES}]
+    t = read({"messages": [ASK, said(parts)], "tools": [TOOL]})
+    assert calls_of(t) == [(FLIGHT,)] and t.messages[1]["reasoning_content"] == "fly"
+
+
+def test_fences_without_a_language_are_commands_where_they_were_run():
+    t = read(
+        {"messages": [ASK, said("Look.\n```\ncat a.py\n```"), {"role": "user", "content": "OBSERVATION:\nx"}]}
+    )
+    assert (t.dialect, calls_of(t)) == ("last_fence", [(Call("bash", {"command": "cat a.py"}),)])
+
+
+FOREIGN = [
+    '<tool_call id="1">f</tool_call>',
+    "<|tool_call_start|>[f()]<|tool_call_end|>",
+    "<execute>\nls()\n</execute>",
+    '{"action": "f", "action_input": "x"}',
+    "✿FUNCTION✿: f",
+    "Thought: so\nAction: f",
+    "Thought: a\nAction: f\nAction Input: {}\nObservation: 1\nThought: b\nAction: g\nAction Input: {}",
+    "[f(x=5, y=foo)]",
+]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_call_in_a_form_that_is_not_read_is_skipped(text):
+    t = read(
+        {"messages": [ASK, said("Well."), ASK, said(text), {"role": "user", "content": "7"}, said("Done.")]}
+    )
+    assert t.skip == {3: "unparseable_call"}, text
+
+
+def test_what_was_answered_as_calls_are_is_no_talk():
+    t = read(
+        {"messages": [ASK, said("Well."), ASK, said("%ls"), {"role": "user", "content": "Observation: a.py"}]}
+    )
+    assert t.skip == {3: "unparseable_call"}
+    t = read({"messages": [ASK, said("Well."), ASK, said("%ls"), {"role": "tool", "content": "a.py"}]})
+    assert t.skip == {3: "unparseable_call"}
 
 
 UNREADABLE = {
@@ -246,6 +298,21 @@ def test_xlam_rows_are_one_call_turn():
         "properties": {"city": {"type": "string", "description": "c"}},
         "required": ["city"],
     }
+
+
+def test_values_that_sources_wrap_are_unwrapped():
+    text = {"messages": [{**ASK, "role": "User"}, said("", tool_calls=json.dumps(NATIVE["tool_calls"]))]}
+    assert calls_of(read(text)) == [(FLIGHT,)]
+    one = {"messages": [ASK, said("", tool_calls=NATIVE["tool_calls"][0])], "id": 1.5, "success": "true"}
+    t = read(one)
+    assert calls_of(t) == [(FLIGHT,)] and t.reward == 1.0 and t.id == "rows:1"
+    answer = json.dumps({"choices": [{"message": NATIVE}]})
+    assert calls_of(read({"messages": [ASK], "response": answer})) == [(FLIGHT,)]
+    thought = f"<think>fly</think>\n{CALL_JSON}"
+    t = read(
+        {"conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": thought}]}
+    )
+    assert calls_of(t) == [(FLIGHT,)] and t.messages[1]["reasoning_content"] == "fly"
 
 
 def test_parts_of_one_response_are_one_turn():

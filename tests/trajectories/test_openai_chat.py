@@ -119,7 +119,6 @@ BAD = {
     "tools are an object": ({**GOOD, "tools": {}}, '"tools" is a dict'),
     "a tool without a name": ({**GOOD, "tools": [{}]}, r"tools\[0\] is not a function doc"),
     "parameters are a list": ({**GOOD, "tools": [{"name": "f", "parameters": []}]}, '"parameters" is a list'),
-    "the id is a list": ({**GOOD, "id": []}, '"id" is a list'),
     "half a surrogate pair": ({"messages": [{"role": "user", "content": "\ud800"}, DONE]}, "surrogate"),
 }
 

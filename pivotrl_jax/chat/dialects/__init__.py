@@ -3,6 +3,7 @@
 DIALECTS is the table; `read` reads a text in one of them, `foreign_call` finds a call in any other.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -28,6 +29,51 @@ def foreign_call(text: str, dialect: str, schemas: Schemas) -> str:
             if other.read(text, schemas).calls:
                 return name
     return ""
+
+
+# marks of calls in forms that are not read
+_FOREIGN = re.compile(
+    r"<TOOL_CALL>|<tool_call [^>\n]{0,80}>|<\|tool_call_start\|>|<start_function_call>"
+    r"|<\|action_start\|>|<\|START_ACTION\|>|｜DSML｜|<invoke>|<function name=|<function_call>"
+    r"|<tool_use>|✿FUNCTION✿|<execute>|<execute_browse>|<interpreter>|<end_code>|<seed:tool_call>"
+    r"|\"action_input\"\s*:|\"tool_calls\"\s*:\s*\[|\A\s*<(?:read_file|write_to_file|execute_command)>"
+)
+
+# how results begin, where they stand in a user's message
+OBSERVATION = re.compile(
+    r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|<function_response>|<information>|<interpreter>"
+    r"|OBSERVATION\b|Observation\b|EXECUTION RESULT|\[Command |Your command |<\|observation\|>|✿RESULT✿"
+    r"|```(?:output|tool_output)|Tool output:|Function output:|FUNCTION RESPONSE|API output:)"
+)
+
+
+def shows_a_call(text: str, schemas: Schemas) -> bool:
+    """Whether a text has the mark of a call, read or not, of any dialect, or names a documented function in
+    JSON or before a bracket at the start of a line."""
+    for dialect in DIALECTS.values():
+        if dialect.sure and any(mark in text for mark in dialect.marks):
+            found = dialect.read(text, schemas)
+            if found.calls or found.fault:
+                return True
+    if _FOREIGN.search(text):
+        return True
+    for name in ("json", "pythonic", "functionary"):
+        found = read(text, name, schemas)
+        if found.calls or found.fault:
+            return True
+    action = read(text, "react", schemas)
+    if action.calls or (action.fault and (schemas or "Thought" in text)):
+        return True
+    written = (re.escape(name) for name in list(schemas)[:MAX_NAMES])
+    return any(
+        re.search(
+            rf'"(?:name|tool|function|tool_name|action)"\s*:\s*"{name}"|^[ \t`]*{name}\(', text, re.MULTILINE
+        )
+        for name in written
+    )
+
+
+MAX_NAMES = 512  # documented functions that are looked for in a text
 
 
 def most_used(texts: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ A dialect has a name, `marks` (texts one of which stands in every turn that call
 the calls. `read` never raises and takes time linear in the text, save for MAX_CALLS searches.
 """
 
+import ast
 import dataclasses
 import json
 import re
@@ -16,6 +17,8 @@ from pivotrl_jax.records import Call
 MAX_CALLS = 256  # calls read per text; each may search all the text after it
 
 Schemas = Mapping[str, dict]  # function name -> JSON schema of its parameters
+
+MAX_LITERAL = 100_000  # characters that are given to Python's parser
 
 NOTHING: dict = {}
 
@@ -136,9 +139,20 @@ def typed(text: str, schema: Any) -> Any:
         return stripped.lower() == "true"
     try:
         value, end = strict_json(stripped)
+        return value if not stripped[end:].strip() else text
     except ValueError:
+        return _python_value(stripped, text) if types & {"array", "object"} else text
+
+
+def _python_value(stripped: str, text: str) -> Any:
+    """A list or object in Python's form, which is parsed and never evaluated; else the text."""
+    try:
+        value = ast.literal_eval(stripped) if len(stripped) <= MAX_LITERAL else None
+        json.dumps(value, allow_nan=False)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
-    return value if not stripped[end:].strip() else text
+    keys_are_texts = not isinstance(value, dict) or all(isinstance(key, str) for key in value)
+    return value if isinstance(value, (list, dict)) and keys_are_texts else text
 
 
 def types_of(schema: Any) -> set[str]:

@@ -9,6 +9,7 @@ bash_fence   one ```bash fence: a call of `bash`                            mini
 
 import ast
 import dataclasses
+import math
 import re
 
 from pivotrl_jax.chat.dialects.base import Dialect, Schemas, TextCalls, arguments_at, calls_of, properties_of
@@ -104,17 +105,31 @@ MAX_PYTHON = 100_000  # characters that are given to Python's parser
 def read_pythonic(text: str, schemas: Schemas) -> TextCalls:
     """A text that is a list of Python calls. Names may hold spaces (ToolACE's "Market Trends API")."""
     fence = _TOOL_CODE.match(text)
+    if fence and fence[0].lstrip().startswith("```python") and not any(f"{n}(" in text for n in schemas):
+        return TextCalls(text.strip())  # a fence of Python code
     body = _PYTHONIC_TAGS.match(fence[1] if fence else text)[1].strip()
     if fence and body.startswith("print(") and body.endswith(")"):
         body = body[len("print(") : -1]
     if fence and not body.startswith("["):
         body = f"[{body}]"
     if not _LOOKS_PYTHONIC.match(body):
-        return TextCalls(text.strip())
+        return _last_line_calls(text, schemas)
     calls, fault = _python_calls(body, schemas)
     if fault and fence:
         return TextCalls(text.strip())  # a fence of Python code
     return TextCalls("", tuple(calls), fault, ((0, len(text)),) if calls else ())
+
+
+def _last_line_calls(text: str, schemas: Schemas) -> TextCalls:
+    """Documented calls in the last line of a text, in brackets or alone."""
+    before, _, line = text.strip().rpartition("\n")
+    body = line if line.startswith("[") else f"[{line}]"
+    if any(f"{name}(" in line for name in schemas) and _LOOKS_PYTHONIC.match(body):
+        calls, fault = _python_calls(body, schemas)
+        if not fault and all(call.name in schemas for call in calls):
+            start = text.rindex(line)
+            return TextCalls(before.strip(), tuple(calls), "", ((start, start + len(line)),))
+    return TextCalls(text.strip())
 
 
 _SPACED = re.compile(r"((?:\A\[|\)\s*,)\s*)([^\s\[\](),'\"=][^\[\](),'\"=]{0,255}?)\s*(?=\()")
@@ -173,6 +188,8 @@ def _literal(node: ast.expr):
             raise ValueError("a key that is no text")
         return {k: _literal(v) for k, v in zip(keys, node.values)}
     value = ast.literal_eval(node)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("no JSON number")
     if not (value is None or isinstance(value, (str, int, float, bool))) or nesting(value) > MAX_NESTING:
         raise ValueError("no JSON value")
     return value
@@ -197,6 +214,8 @@ def read_react(text: str, schemas: Schemas) -> TextCalls:
     or under "input". Thought stays content."""
     end = _OBSERVATION.search(text)  # what follows was not written by the model
     own = text[: end.start()] if end else text
+    if end and re.search(r"^[ \t]*\**Action(?: \d+)?:", text[end.end() :], re.MULTILINE):
+        return TextCalls(text.strip(), fault="several steps in one turn")
     match = _ACTION.search(own)
     if match:
         arguments, stop = arguments_at(own, match.end())
@@ -216,7 +235,7 @@ def read_react(text: str, schemas: Schemas) -> TextCalls:
             return TextCalls(text.strip(), fault=fault)
         arguments = {_only_parameter(schemas, match[1].strip()): match[2]}
     name = match[1].strip()
-    if name.lower() in _NO_CALL:
+    if name.lower() in _NO_CALL and name not in schemas:
         return TextCalls(next(iter(arguments.values()), "") if len(arguments) == 1 else own.strip())
     content = re.sub(r"\A[ \t]*Thought(?: \d+)?:[ \t]*", "", own[: match.start()].strip())
     return TextCalls(content, (Call(name, arguments),), "", ((match.start(), len(own)),))
@@ -248,6 +267,8 @@ def read_last_fence(text: str, schemas: Schemas) -> TextCalls:
     found = fences(text)
     if not found or not found[-1].body.strip():
         return TextCalls(text.strip())
+    if found[-1].language not in ("", *SHELLS):
+        return TextCalls(text.strip(), fault=f"a fence of {found[-1].language[:40]} and not of a shell")
     return _command(text, found[-1], schemas)
 
 

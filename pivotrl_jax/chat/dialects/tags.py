@@ -6,6 +6,7 @@ qwen3_coder    <tool_call><function=f><parameter=a>1</parameter></function></too
 function_json  <function=f>{...}</function>                                 Llama 3.1, Functionary
 glm            <tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>
 invoke         <invoke name="f"><parameter name="a">1</parameter></invoke>  Anthropic, MiniMax
+functioncall   <functioncall> {"name": "f", "arguments": '{...}'}           Glaive
 command_tags   <mswea_bash_command>ls</mswea_bash_command>, <execute_bash>ls</execute_bash>
 """
 
@@ -84,6 +85,8 @@ def _function_block(text: str, at: int, schemas: Schemas) -> Block:
         if close is None:
             return [], "a <parameter=...> is never closed", len(text)
         value = text[parameter.end() : close.start()].removeprefix("\n").removesuffix("\n")
+        if "\n<parameter=" in value:
+            return [], "a <parameter=...> is opened inside another", close.end()
         arguments[parameter[1].strip()] = typed(value, properties.get(parameter[1].strip()))
         end = close.end()
     end = skip_space(text, end)
@@ -217,11 +220,38 @@ def read_command_tags(text: str, schemas: Schemas) -> TextCalls:
     return scan(text, marks, _command_block, schemas, tuple(f"</{tag}>" for tag in SHELL_TAGS))
 
 
+# ---- functioncall
+
+_GLAIVE = "<functioncall>"
+_GLAIVE_HEAD = re.compile(r"\s*\{\s*\"name\":\s*\"([^\"\n]{1,256})\"\s*(?:\}|,\s*\"arguments\":\s*)")
+
+
+def _glaive_block(text: str, at: int, schemas: Schemas) -> Block:
+    head = _GLAIVE_HEAD.match(text, at + len(_GLAIVE))
+    if head is None:
+        return [], f"a {_GLAIVE} without a name", at
+    if head[0].endswith("}"):
+        return [Call(head[1], {})], "", head.end()
+    quoted = text.startswith("'", head.end())  # the JSON of the arguments stands in single quotes
+    arguments, end = arguments_at(text, head.end() + quoted)
+    close = re.compile(r"'\s*\}" if quoted else r"\s*\}").match(text, end) if arguments is not None else None
+    if close is None:
+        return [], f"a {_GLAIVE} holds no valid JSON", end
+    tail = re.compile(r"\s*(?:</functioncall>|<\|endoftext\|>)").match(text, close.end())
+    return [Call(head[1], arguments)], "", tail.end() if tail else close.end()
+
+
+def read_functioncall(text: str, schemas: Schemas) -> TextCalls:
+    """Glaive's form, whose arguments are JSON in single quotes."""
+    return scan(text, (_GLAIVE,), _glaive_block, schemas)
+
+
 DIALECTS = (
     Dialect("hermes", (OPEN,), read_hermes),
     Dialect("qwen3_coder", ("<function=",), read_qwen3_coder),
     Dialect("function_json", ("<function=",), read_function_json),
     Dialect("glm", (OPEN,), read_glm),
     Dialect("invoke", ("<invoke name=",), read_invoke),
+    Dialect("functioncall", (_GLAIVE,), read_functioncall),
     Dialect("command_tags", tuple(f"<{tag}>" for tag in SHELL_TAGS), read_command_tags),
 )

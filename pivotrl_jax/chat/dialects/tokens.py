@@ -2,7 +2,7 @@
 
 mistral      [TOOL_CALLS] [{"name": "f", "arguments": {...}}], [TOOL_CALLS]f[ARGS]{...}, [TOOL_CALLS]f{...}
 python_tag   <|python_tag|>{"name": "f", "parameters": {...}}; {...}        Llama 3.1
-tool_token   <|tool_call|>[{...}]                                           Phi, Granite
+tool_token   <|tool_call|>[{...}], <TOOLCALL>[{...}]</TOOLCALL>             Phi, Granite, Nemotron
 deepseek     <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{...}<｜tool▁call▁end｜>
 kimi         <|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
 harmony      <|channel|>commentary to=functions.f <|constrain|>json<|message|>{...}<|call|>
@@ -66,12 +66,12 @@ def read_mistral(text: str, schemas: Schemas) -> TextCalls:
 
 # ---- python_tag, tool_token
 
-_PYTHON_TAG, _TOOL_TOKEN = "<|python_tag|>", "<|tool_call|>"
-_END_TOKENS = re.compile(r"\s*(?:<\|/tool_call\|>|<\|eom_id\|>|<\|eot_id\|>)")
+_PYTHON_TAG, _TOOL_TOKENS = "<|python_tag|>", ("<|tool_call|>", "<TOOLCALL>", "<tool_calls>")
+_END_TOKENS = re.compile(r"\s*(?:<\|/tool_call\|>|</TOOLCALL>|</tool_calls>|<\|eom_id\|>|<\|eot_id\|>)")
 
 
 def _token_block(text: str, at: int, schemas: Schemas) -> Block:
-    mark = _PYTHON_TAG if text.startswith(_PYTHON_TAG, at) else _TOOL_TOKEN
+    mark = next(m for m in (_PYTHON_TAG, *_TOOL_TOKENS) if text.startswith(m, at))
     calls, fault, end = _json_calls(text, at + len(mark), mark)
     close = _END_TOKENS.match(text, end)
     return calls, fault, close.end() if close else end
@@ -84,7 +84,7 @@ def read_python_tag(text: str, schemas: Schemas) -> TextCalls:
 
 def read_tool_token(text: str, schemas: Schemas) -> TextCalls:
     """A list of calls after a token."""
-    return scan(text, (_TOOL_TOKEN,), _token_block, schemas)
+    return scan(text, _TOOL_TOKENS, _token_block, schemas)
 
 
 # ---- deepseek
@@ -195,7 +195,7 @@ def read_functionary(text: str, schemas: Schemas) -> TextCalls:
 DIALECTS = (
     Dialect("mistral", (_MISTRAL,), read_mistral),
     Dialect("python_tag", (_PYTHON_TAG,), read_python_tag),
-    Dialect("tool_token", (_TOOL_TOKEN,), read_tool_token),
+    Dialect("tool_token", _TOOL_TOKENS, read_tool_token),
     Dialect("deepseek", (_DEEPSEEK,), read_deepseek),
     Dialect("kimi", (_KIMI,), read_kimi),
     Dialect("harmony", _HARMONY_MARKS, read_harmony),

@@ -120,11 +120,19 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
             skip[i] = GREETING
         elif any(UNPARSEABLE in c["function"]["arguments"] for c in calls):
             skip[i] = UNPARSEABLE_CALL
-        elif not calls and dialects.foreign_call(messages[i]["content"], "", {}):
-            skip[i] = UNPARSEABLE_CALL  # a call that its environment did not execute, or that we did not read
+        elif not calls and _acts(messages, i):
+            skip[i] = UNPARSEABLE_CALL
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION
     return skip
+
+
+def _acts(messages: list[Message], i: int) -> bool:
+    """Whether a turn without calls acted, in a form that we did not read or that its environment did not
+    execute: its text shows a call, or it was answered as calls are."""
+    after = messages[i + 1] if i + 1 < len(messages) else {"role": "", "content": ""}
+    answered = after["role"] == "user" and dialects.OBSERVATION.match(after["content"])
+    return bool(answered) or dialects.shows_a_call(messages[i]["content"], {})
 
 
 def opening(messages: Iterable[Message]) -> str:

@@ -13,10 +13,12 @@
 
 from typing import Any
 
+from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, named_call, tool_call
-from pivotrl_jax.chat.reasoning import FIELDS
+from pivotrl_jax.chat.reasoning import FIELDS, reasoning_of, split_thinking
 from pivotrl_jax.records import InputError, Message
+from pivotrl_jax.trajectories.readers.lenient_calls import literal
 
 MESSAGE_FIELDS = (
     *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
@@ -143,6 +145,11 @@ def _alpaca(row: dict) -> list:
 def _response(row: dict) -> list:
     """The answer in a log of requests, as the last message."""
     response = row.get("response")
+    if isinstance(response, str) and response.lstrip().startswith("{"):
+        try:
+            response = loads(response)
+        except ValueError:
+            pass  # it is the answer itself
     if isinstance(response, str) and response.strip():
         return [{"role": "assistant", "content": response}]
     if not isinstance(response, dict):
@@ -160,6 +167,7 @@ def _renamed(message: Any) -> Any:
     if not isinstance(message, dict):
         return message
     original = message.get("role", message.get("from"))
+    original = original.lower() if isinstance(original, str) else original
     role = _ROLES.get(original, original) if isinstance(original, str) else original
     out = {k: v for k, v in message.items() if k not in ("from", "value", "function_call")}
     out["role"] = role
@@ -169,23 +177,48 @@ def _renamed(message: Any) -> Any:
         out.pop("text", None)
     if role == "tool_call":
         return _call_message(out)
+    if isinstance(out.get("tool_calls"), (str, dict)):
+        out["tool_calls"] = _as_list(out["tool_calls"])
     call = message.get("function_call")
     if role == "assistant" and isinstance(call, dict) and not message.get("tool_calls"):
         out["tool_calls"] = [{"function": call}]
     return out
 
 
+def _as_list(calls: Any) -> Any:
+    """Calls as a list: JSON text is decoded, and one call stands for a list of it."""
+    try:
+        value = loads(calls) if isinstance(calls, str) else calls
+    except ValueError:
+        return calls
+    return [value] if isinstance(value, dict) else value
+
+
 def _call_message(message: Message) -> Message:
     """A message whose role says that its text is a call, or a list of calls, in JSON."""
-    text = message.get("content")
-    try:
-        value = loads(text) if isinstance(text, str) else text
-    except ValueError:
-        value = None
-    calls = value if isinstance(value, list) else [value]
+    thought, text = (
+        split_thinking(message["content"]) if isinstance(message.get("content"), str) else ("", None)
+    )
+    text = message.get("content") if text is None else text
+    calls = _values(text)
+    if calls is None and isinstance(text, str) and dialects.shows_a_call(text, {}):
+        return {**message, "role": "assistant"}  # in a dialect, which is read later
+    calls = calls or [None]
+    message = {**message, "reasoning_content": thought} if thought else message
     if any(named_call(c) is None for c in calls):
         calls = [tool_call("unreadable", {UNPARSEABLE: str(text)[:2000]})]
     return {**message, "role": "assistant", "content": "", "tool_calls": lenient_tool_calls(calls)}
+
+
+def _values(text: Any) -> list | None:
+    """The calls of a text: one JSON value, a Python literal, or a value per line; None for other text."""
+    if not isinstance(text, str):
+        return text if isinstance(text, list) else [text]
+    value = literal(text)
+    if value is None:
+        lines = [literal(line) for line in text.splitlines() if line.strip()]
+        return None if None in lines or not lines else lines
+    return value if isinstance(value, list) else [value]
 
 
 def _joined(messages: list) -> list:
@@ -194,12 +227,15 @@ def _joined(messages: list) -> list:
     joined: list = []
     for message in messages:
         before = joined[-1] if joined else None
-        if _is_assistant(message) and _is_assistant(before) and message.get("tool_calls"):
+        if _is_assistant(message) and _is_assistant(before) and isinstance(message.get("tool_calls"), list):
             texts = [
                 m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]
             ]
             calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
-            joined[-1] = {**message, **before, "content": "\n".join(texts), "tool_calls": calls}
+            thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
+            joined[-1] = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
+            if thoughts:
+                joined[-1]["reasoning_content"] = thoughts
         elif _is_assistant(message) and message.get("channel") == "analysis":
             joined.append({**message, "content": "", "reasoning": message.get("content")})
         elif _is_assistant(message) and _is_assistant(before) and before.get("channel") == "analysis":

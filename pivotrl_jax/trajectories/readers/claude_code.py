@@ -30,6 +30,10 @@ RECORDS = (
     "progress",
     "attachment",
     "ai-title",
+    "agent-name",
+    "custom-title",
+    "last-prompt",
+    "permission-mode",
 )
 
 COMMAND = re.compile(r"\s*<(command-(name|message|args)|local-command-\w+|bash-(input|stdout|stderr))>")

@@ -11,6 +11,7 @@ A policy's completion gets no repair: what it must write is what its chat templa
 import ast
 import json
 import re
+from typing import Any
 
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import Schemas, TextCalls
@@ -43,7 +44,7 @@ def _mended(text: str, dialect: str) -> str:
 
 def _standard_block(match: re.Match) -> str:
     """A block with its calls in standard JSON; the block itself if they cannot be read."""
-    value = _literal(match[1])
+    value = literal(match[1])
     calls = value if isinstance(value, list) else [value]
     lines = []
     for call in calls:
@@ -59,7 +60,7 @@ def _standard_block(match: re.Match) -> str:
     return "\n".join(lines)
 
 
-def _literal(text: str):
+def literal(text: str) -> Any:
     """The value of JSON or of a Python literal, which is parsed and never evaluated; None for other text."""
     for parse in (json.loads, ast.literal_eval):
         try:

@@ -73,9 +73,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
         scenario=_name(row, SCENARIOS, building.opening(messages)),
         verifier=verifier_for(messages, tools),
         origin=where,
-        reward=next(
-            (building.number(row[k]) for k in REWARDS if building.number(row.get(k)) is not None), None
-        ),
+        reward=next((r for k in REWARDS if (r := _reward(row.get(k))) is not None), None),
         skip=building.plain_skips(messages, turns) | calls.skip | _media(row, messages) | skip | context,
         dialect=calls.dialect,
         unused=_unused(row, raw),
@@ -144,12 +142,15 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
     return "swe" if "bash" in families and "" not in families else "tool_call"
 
 
+def _reward(value: Any) -> float | None:
+    """A recorded outcome, also as the text "true" or "false"."""
+    words = {"true": 1.0, "false": 0.0}
+    return words.get(value.lower()) if isinstance(value, str) else building.number(value)
+
+
 def _name(row: dict, fields: tuple[str, ...], default: str) -> str:
     for field in fields:
         value = row.get(field)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise InputError(f'"{field}" is a {type(value).__name__}, want a string')
-        return str(value)
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            return str(value)
     return default

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import content_text, require, tool_call
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories.readers import building, files, turns
 from pivotrl_jax.trajectories.readers.files import Document
@@ -140,8 +141,8 @@ class _Events:
                 "content": content_text(message.get("content")),
                 "tool_calls": calls,
             }
-            if isinstance(message.get("reasoning_content"), str):
-                turn["reasoning_content"] = message["reasoning_content"]
+            if thought := reasoning_of(message):
+                turn["reasoning_content"] = thought
             self.messages.append(turn)
         elif event["action"] == "message":
             self.messages.append({"role": "assistant", "content": content_text(args.get("content"))})
@@ -150,6 +151,8 @@ class _Events:
             if isinstance(event.get("id"), (int, str)):
                 self.calls[event["id"]] = id
             arguments = {k: v for k, v in args.items() if k not in NOT_ARGUMENTS and v is not None}
+            if event["action"] == "think":
+                arguments = {"thought": args.get("thought")}
             self.messages.append(
                 {
                     "role": "assistant",

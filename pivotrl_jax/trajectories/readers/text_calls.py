@@ -13,21 +13,18 @@ from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, schemas_of
 from pivotrl_jax.chat.json_text import lenient_json
 from pivotrl_jax.chat.messages import tool_call
-from pivotrl_jax.chat.reasoning import split_thinking
+from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import Message
 from pivotrl_jax.trajectories.readers.lenient_calls import repaired
 
 NATIVE = "native"  # calls stand in `tool_calls`
 
+TEXT_TYPES = ("text", "input_text", "output_text")
+
 # In these dialects the message after a call is always its result: nobody else speaks.
 COMMANDS = ("qwen3_coder", "command_tags", "bash_fence", "last_fence", "react")
 
 _RESPONSE = re.compile(r"<(tool_response|function_results|tool_result|tool_output)>(.*?)</\1>", re.DOTALL)
-_OBSERVATION = re.compile(
-    r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|OBSERVATION\b|Observation\b"
-    r"|EXECUTION RESULT|\[Command |Your command |<\|observation\|>|```(?:output|tool_output)"
-    r"|Tool output:|Function output:)"
-)
 _SWE_AGENT = re.compile(r"bash-\$|\(Open file:|\(Current directory:")
 _ASKS_FOR_FENCE = re.compile(
     r"```(?:bash|sh|shell|mswea_bash_command)|(?:bash|shell) code block", re.IGNORECASE
@@ -45,33 +42,52 @@ class Read:
 
 def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
     """The conversation with calls and results in the form of OpenAI's messages."""
-    schemas = schemas_of(tools)
-    if any(_role(m) == "assistant" and m.get("tool_calls") for m in messages):
-        return Read(list(messages), NATIVE, {})
+    schemas, messages = schemas_of(tools), [_with_text(m) for m in messages]
     texts = {
         i: split_thinking(m["content"])[1]
         for i, m in enumerate(messages)
-        if _role(m) == "assistant" and isinstance(m.get("content"), str)
+        if _role(m) == "assistant" and isinstance(m.get("content"), str) and not m.get("tool_calls")
     }
+    if any(_role(m) == "assistant" and m.get("tool_calls") for m in messages):
+        return Read(messages, NATIVE, _unread(messages, texts, schemas))
     dialect = _dialect(messages, texts, schemas)
     if not dialect:
-        return Read(list(messages), "", {i: UNREADABLE for i, t in texts.items() if shows_a_call(t, schemas)})
+        return Read(messages, "", _unread(messages, texts, schemas))
     return _Conversion(messages, texts, dialect, schemas).read()
+
+
+def _with_text(message: Any) -> Any:
+    """A message whose content is text, where it was a list of text and thinking."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list) or not content:
+        return message
+    if not all(isinstance(p, (str, dict)) for p in content):
+        return message
+    kinds = {str(p.get("type", "text")) if isinstance(p, dict) else "text" for p in content}
+    texts = [p if isinstance(p, str) else p.get("text") for p in content if not _is_thinking(p)]
+    if not kinds <= {*TEXT_TYPES, *PART_TYPES} or not all(isinstance(t, str) for t in texts):
+        return message
+    thought = {"reasoning_content": t} if (t := reasoning_of(message)) else {}
+    return {**message, "content": "".join(texts), **thought}
+
+
+def _is_thinking(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in PART_TYPES
 
 
 UNREADABLE = "unparseable_call"
 
 
-def shows_a_call(text: str, schemas: Schemas) -> bool:
-    """Whether a text has an unmistakable mark of a call, readable or not, or is JSON that names a documented
-    function."""
-    if any(d.sure and any(m in text for m in d.marks) for d in dialects.DIALECTS.values()):
-        found = (d.read(text, schemas) for d in dialects.DIALECTS.values() if d.sure)
-        return any(f.calls or f.fault for f in found)
-    return any(
-        re.search(rf'"(?:name|tool|function|tool_name|action)"\s*:\s*"{re.escape(name)}"', text)
-        for name in schemas
-    )
+def _unread(messages: Sequence[Message], texts: dict[int, str], schemas: Schemas) -> dict[int, str]:
+    """Turns whose text shows a call that was not read. Where the prompt asks for one shell fence, two of them
+    are such a call too."""
+    asked = any(map(_ASKS_FOR_FENCE.search, map(_text, messages[:2])))
+    return {
+        i: UNREADABLE
+        for i, text in texts.items()
+        if dialects.shows_a_call(text, schemas)
+        or (asked and dialects.read(text, "bash_fence", schemas).fault)
+    }
 
 
 def _dialect(messages: Sequence[Message], texts: dict[int, str], schemas: Schemas) -> str:
@@ -97,17 +113,19 @@ def _read(text: str, dialect: str, schemas: Schemas) -> TextCalls:
 
 def _evidence(name: str, calls: set[int], found: dict, messages: Sequence[Message], schemas: Schemas) -> bool:
     """Whether turns that look like calls of an unmarked dialect are calls."""
-    if name in ("json", "json_fence", "pythonic"):
+    if name in ("json", "pythonic"):
         return True  # the whole text has the form of a call
     after = [messages[i + 1] for i in calls if i + 1 < len(messages)]
     answers = [_text(m) for m in after if _role(m) in ("user", "tool")]
-    answered = any(_role(m) == "tool" for m in after) or any(map(_OBSERVATION.match, answers))
-    if name in ("functionary", "react"):
+    answered = any(_role(m) == "tool" for m in after) or any(map(dialects.OBSERVATION.match, answers))
+    if name == "json_fence" and not any(found[i].content for i in calls):
+        return True
+    if name in ("functionary", "react", "json_fence"):
         named = {c.name for i in calls for c in found[i].calls}
         prompt = " ".join(map(_text, messages[:2]))
         return answered or bool(named & schemas.keys()) or any(n in prompt for n in named)
     if name == "last_fence":
-        return any(map(_SWE_AGENT.search, answers))
+        return answered or any(map(_SWE_AGENT.search, answers))
     first = [_text(m) for m in messages[:2] if _role(m) in ("system", "user")]
     has_shell = any(p in ("command", "cmd") for s in schemas.values() for p in s.get("properties") or ())
     return answered or has_shell or any(map(_ASKS_FOR_FENCE.search, first))
@@ -148,7 +166,7 @@ class _Conversion:
         text = self.texts[i]
         found = _read(text, self.dialect, self.schemas)
         required = self.dialect in ("bash_fence", "last_fence") and not found.calls
-        if found.fault or required or (not found.calls and shows_a_call(text, self.schemas)):
+        if found.fault or required or (not found.calls and dialects.shows_a_call(text, self.schemas)):
             self.skip[len(self.messages)] = UNREADABLE
             self.messages.append(message)
             self.waiting = []
@@ -174,7 +192,7 @@ class _Conversion:
         elif (
             message["role"] == "tool"
             or self.dialect in COMMANDS
-            or _OBSERVATION.match(text)
+            or dialects.OBSERVATION.match(text)
             or _is_json(text)
         ):
             blocks, rest = [text], ""
