@@ -179,6 +179,10 @@ def _compare_texts(gold: Operation, actual: Operation) -> Verdict | None:
     )
 
 
+# arguments of an edit that say how many places change
+_EVERYWHERE = ("replace_all", "replaceAll", "expected_replacements", "allow_multiple", "count")
+
+
 def _given(rest: dict) -> dict:
     """The arguments without empty values: false, "", [] and {}."""
     return {name: value for name, value in rest.items() if value not in ("", [], {}) and value is not False}
@@ -210,6 +214,8 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
         return verdict
     if want.kind != got.kind:
         return _no("operation", f"to {show(got.kind)}, want to {show(want.kind)}")
+    if want.old != got.old and any(want.rest.get(name) for name in _EVERYWHERE):
+        return _no("old_text", "replaces every place of another text")
     verdict = _compare_texts(want, got)
     return verdict or _compare_rest(gold, (want.rest, got.rest), rules.docs)
 
@@ -220,9 +226,13 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
         return verdict
     if gold == actual:
         return None
+    if not (isinstance(gold.arguments, dict) and isinstance(actual.arguments, dict)):
+        return _no("arguments", f"{show(actual.arguments)}, want {show(gold.arguments)}")
     if family(gold.name):
         return _compare_known(gold, actual, rules)
-    return _compare_rest(gold, (as_object(gold.arguments), as_object(actual.arguments)), rules.docs)
+    if normal_call(gold, rules.docs, {}) == normal_call(actual, rules.docs, {}):
+        return None
+    return _no("arguments", f"{show(actual.arguments)}, want {show(gold.arguments)}")
 
 
 # ---- whole actions
@@ -231,7 +241,7 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
 def _only_looks(call: Call) -> bool:
     """Whether a call only views or searches, so that its order among others of the kind does not matter."""
     found = operation(call) if isinstance(call.arguments, dict) else None
-    return found is not None and found.kind in ("view", "search")
+    return found is not None and found.kind in ("view", "search", "find", "list")
 
 
 def _spoken(layers: frozenset[str]) -> str:

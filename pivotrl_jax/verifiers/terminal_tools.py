@@ -188,6 +188,9 @@ def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
 def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict:
     if actual.name != gold.name:
         return Verdict(0.0, "name", f"called {show(actual.name)}, want {show(gold.name)}")
+    if not (isinstance(gold.arguments, dict) and isinstance(actual.arguments, dict)):
+        same = gold.arguments == actual.arguments
+        return OK if same else Verdict(0.0, "malformed", "arguments that are not a JSON object")
     schema = schemas.get(actual.name, {})
     try:
         arguments = coerced(actual.arguments, schema)

@@ -271,3 +271,38 @@ def test_a_demonstration_of_a_megabyte_is_compared_in_time(text):
     ):
         check_all(candidate(gold), act(gold))
         check_all(candidate(gold), act(other))
+
+
+OTHER_CALLS = {
+    "another kind of search": (
+        "grep",
+        {"pattern": "config", "path": "src"},
+        "glob",
+        {"pattern": "config", "path": "src"},
+    ),
+    "reading the plan": ("todo_write", {"todos": []}, "todo_read", {}),
+    "every place of a longer text": (
+        "edit",
+        {"path": "a.py", "old_string": "timeout = 10", "new_string": "timeout = 30", "replace_all": True},
+        "edit",
+        {
+            "path": "a.py",
+            "old_string": "x\ntimeout = 10",
+            "new_string": "x\ntimeout = 30",
+            "replace_all": True,
+        },
+    ),
+    "a switch of an unknown tool": ("toggle", {"enabled": False}, "toggle", {}),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CALLS)
+def test_calls_that_do_something_else(name):
+    tool, arguments, other, others = OTHER_CALLS[name]
+    action = Action(calls=(Call(other, others),))
+    assert STRICT.verify(candidate((tool, arguments)), action).reward == 0
+
+
+def test_arguments_that_are_no_object_are_compared_and_never_raise():
+    gold = candidate(("bash", {"command": "ls", "timeout": float("nan")}))
+    assert STRICT.verify(gold, Action(calls=(Call("bash", "x"),))).reward == 0

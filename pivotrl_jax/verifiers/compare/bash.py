@@ -85,13 +85,13 @@ def _without_cd(found: Script, workdir: str | None) -> tuple[str | None, str, Sc
 
 
 def _directories(
-    gold: tuple[str | None, str], actual: tuple[str | None, str], messages: list[Message]
+    gold: tuple[str | None, str], actual: tuple[str | None, str], messages: list[Message], reads: bool
 ) -> Directories | Verdict:
     """Where the commands run, whose texts begin with a change to (directory, how the rest is joined)."""
     known = known_directory(messages)
     wanted, found = gold[0], actual[0]
     if wanted is not None and found is not None:
-        if not same_file(wanted, found, Directories(known), reads=True):
+        if not same_file(wanted, found, Directories(known), reads):
             return no("operands", f"cd: {show(found)}, want {show(wanted)}")
         if gold[1] != actual[1]:
             return no("operators", f"cd is joined by {show(actual[1])}, want {show(gold[1])}")
@@ -118,7 +118,7 @@ def _same_document(gold: Redirect, actual: Redirect, step: Step) -> bool:
         return True
     if not (want.literal and got.literal) or want.form[:2] != got.form[:2]:
         return False  # expanded, or still open
-    if step.name == "python":
+    if step.name == "python" and (not step.words or step.words[0].form == "-"):
         return same_program(want.text, got.text)
     written = step.name in ("cat", "tee")
     return written and edits.compare_text(want.text, got.text, _written(step)) is None
@@ -157,13 +157,18 @@ def _patch(step: Step) -> str | None:
     return texts[0].text if len(texts) == 1 and texts[0].literal else None
 
 
+def _beside(step: Step) -> list[tuple[str, str]]:
+    """The redirections besides the patch."""
+    return [(r.operator, r.target.form) for r in step.redirects if r.operator not in ("<<", "<<<")]
+
+
 def _compare_step(gold: Step, actual: Step, where: Directories, is_shown: bool) -> Verdict | None:
-    if gold.name == actual.name == "apply_patch":
-        patches = [_patch(gold), _patch(actual)]
-        if None not in patches:
-            return edits.compare_files(*patches) or edits.compare_patch(*patches)
     if gold.env != actual.env:
         return no("variables", f"sets {show(actual.env)}, want {show(gold.env)}")
+    if gold.name == actual.name == "apply_patch" and where.apart is None:
+        patches = [_patch(gold), _patch(actual)]
+        if None not in patches and _beside(gold) == _beside(actual):
+            return edits.compare_files(*patches) or edits.compare_patch(*patches)
     verdict = _compare_redirects(gold, actual, where, is_shown)
     is_shown = is_shown and not any(">" in r.operator for r in _silent(gold, is_shown))
     return verdict or compare_arguments(gold, actual, where, is_shown)
@@ -240,7 +245,8 @@ def compare(
         return no("incomplete", "no command")
     is_list = all(found.is_list for found in scripts)
     moved = [_without_cd(found, workdir) for found, (_, workdir) in zip(scripts, (gold, actual))]
-    where = _directories(moved[0][:2], moved[1][:2], messages)
+    reads = all(only_reads(step) for _, _, found in moved for step in found.steps)
+    where = _directories(moved[0][:2], moved[1][:2], messages, reads)
     both = [_pipelines(found.steps, is_list) for _, _, found in moved]
     views = _views(*both) if is_list and len(both[0]) == len(both[1]) else []
     verdict = _compare_shape(*both, views)

@@ -9,6 +9,7 @@ and what an editor does from its arguments. Tools outside these families are not
 
 import dataclasses
 import math
+import re
 import shlex
 from typing import Any
 
@@ -199,6 +200,16 @@ def _edit(name: str, given: _Arguments) -> Operation:
     return given.all(family="edit", kind=kind, path=path)
 
 
+def _searches(name: str) -> str:
+    """What a tool does: "list" a directory, "find" files by name, or "search" their text."""
+    name = name.lower().replace("_", "").replace("-", "")
+    if re.search("grep|text|content|code|infiles|pattern|searchdir|rg", name):
+        return "search"
+    if re.search("^ls|^list|showdir", name):
+        return "list"
+    return "find" if re.search("glob|find|match", name) else "search"
+
+
 def operation(call: Call) -> Operation | None:
     """What a call does; None for a tool of no family. `call.arguments` is an object; never raises."""
     kind = family(call.name)
@@ -212,10 +223,12 @@ def operation(call: Call) -> Operation | None:
     if kind == "search":
         # the pattern first: find_file's file_name is what it looks for
         pattern = given.text(PATTERNS)
-        return given.all(family=kind, kind=kind, pattern=pattern, path=given.text(DIRECTORIES))
+        does = _searches(call.name)
+        return given.all(family=kind, kind=does, pattern=pattern, path=given.text(DIRECTORIES))
     if kind == "planning":
         command = given.rest.get("command")
-        return given.all(family=kind, kind=f"plan {command[:40]}" if isinstance(command, str) else "plan")
+        does = "view plan" if re.search("read|list|view", call.name, re.IGNORECASE) else "plan"
+        return given.all(family=kind, kind=f"{does} {command[:40]}" if isinstance(command, str) else does)
     return given.all(family=kind, kind=kind) if kind else None
 
 

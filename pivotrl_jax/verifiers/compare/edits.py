@@ -18,7 +18,14 @@ _MEANS_SPACES = re.compile(r"(?i).*\.(?:md|markdown|mdx|diff|patch|csv|tsv|snap|
 
 def plain(text: str) -> str:
     """Without carriage returns and spaces at the end of lines."""
-    return "\n".join(line.rstrip(" \t\r") for line in text.split("\n"))
+    return "\n".join(map(_stripped, text.split("\n")))
+
+
+def _stripped(line: str) -> str:
+    short = line.rstrip(" \t\r")
+    return (
+        line.rstrip("\r") if short.endswith("\\") else short
+    )  # a backslash continues a line only at its end
 
 
 def _difference(gold: str, actual: str) -> str:
@@ -152,6 +159,8 @@ def compare_patch(gold: str, actual: str) -> Verdict | None:
     """Compare two patches of the same files. None if they do the same."""
     if plain(gold).strip() == plain(actual).strip():
         return None
+    if "<<<<<<<" in gold or "<<<<<<<" in actual:  # search and replace blocks, which are no diff
+        return Verdict(0.0, "patch", _difference(gold, actual))
     (_, gold_modes, want), (_, actual_modes, got) = _hunks(gold), _hunks(actual)
     if not want or gold_modes != actual_modes:  # `_hunks` cannot read it, or files are only moved
         return Verdict(0.0, "patch", _difference(gold, actual))

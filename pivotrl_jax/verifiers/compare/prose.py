@@ -224,13 +224,22 @@ _PLAIN_WORD = re.compile(r"\(*[^\W\d_]+(?:['-][^\W\d_]+)*'?[).,!?:…]*")
 _CAMEL = re.compile(r"[a-zß-öø-ÿ][A-ZÀ-ÖØ-Þ]")
 
 
+_UNITS = frozenset("gb mb kb tb gib mib b k m mm cm km g mg kg l ml w kw mw v a s ms hz khz mhz ghz".split())
+_ACRONYMS = ("IT", "US", "WHO", "OR", "AIDS", "HR", "PR", "AI")  # other words in small letters
+
+
 def _folded(text: str) -> str:
-    """Prose with its plain words in lower case; iPhone, W123 and #x stay as they are."""
-    tokens = re.split("( +)", text)
-    return "".join(
-        token.casefold() if _PLAIN_WORD.fullmatch(token) and not _CAMEL.search(token) else token
-        for token in tokens
-    )
+    """Prose with its plain words in lower case; iPhone, W123, #x, units and acronyms stay as they are."""
+    folded, before, shouts = [], "", text.isupper()
+    for token in re.split("( +)", text):
+        word = token.strip("().,!?:…'")
+        is_unit = before[-1:].isdigit() and word.lower() in _UNITS  # GB is not Gb
+        is_letter = len(word) == 1 and word not in "aAI"
+        is_acronym = word in _ACRONYMS and not shouts  # IT is not it
+        kept = is_unit or is_letter or is_acronym or _CAMEL.search(token) or not _PLAIN_WORD.fullmatch(token)
+        folded.append(token if kept else token.casefold())
+        before = token if token.strip() else before
+    return "".join(folded)
 
 
 def by_words(text: str, case: bool = False, space: bool = False) -> str:

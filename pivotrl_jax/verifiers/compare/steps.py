@@ -68,7 +68,7 @@ def _unwrapped(words: list[Word]) -> tuple[list[str], list[Word]]:
         form, following = words[at].form, len(words) - at - 1
         assigned = _ASSIGNMENT.match(form)
         if assigned:
-            env += [] if assigned[1] in _DISPLAY else [form]
+            env += [] if assigned[1] in _DISPLAY and words[at].literal else [form]
         elif form == "env" and following and _ASSIGNMENT.match(words[at + 1].form):
             pass
         elif form == "timeout" and following > 1 and _TIME_LIMIT.fullmatch(words[at + 1].form):
@@ -104,6 +104,10 @@ def _script(step: Step) -> str | None:
     return step.words[1].text if flagged and step.words[1].literal else None
 
 
+# what these change ends with `bash -c`, but not with a command that is typed
+_STAYS = ("cd", "pushd", "popd", "export", "unset", "source", ".", "set", "alias", "exit", "exec")
+
+
 def script(text: str, depth: int = 0) -> Script | None:
     """The steps of a shell text; None if it cannot be followed. Never raises."""
     items = shell.read(text)
@@ -128,6 +132,7 @@ def script(text: str, depth: int = 0) -> Script | None:
     if len(steps) == 1 and not steps[0].joined and not end and depth < MAX_SCRIPTS:
         step = steps[0]
         inner = _script(step) if not step.env and not step.redirects else None
-        if inner is not None:
-            return script(inner, depth + 1)
+        found = script(inner, depth + 1) if inner is not None else None
+        if found is not None and not any(s.name in _STAYS or (not s.name and s.env) for s in found.steps):
+            return found
     return Script(tuple(steps), end)

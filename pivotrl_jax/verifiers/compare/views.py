@@ -49,8 +49,8 @@ def shown(pipeline: list[tuple[str, tuple[Word, ...]]]) -> tuple[str, Lines] | N
     lines, file = WHOLE, None
     for i, (name, words) in enumerate(pipeline):
         stage = _stage(name, words)
-        if stage is None or len(stage[1]) != (i == 0):
-            return None
+        if stage is None or len(stage[1]) != (i == 0) or not all(word.literal for word in words):
+            return None  # a pattern may name several files
         file = stage[1][0] if i == 0 else file
         found = _within(lines, stage[0])
         if found is None:

@@ -40,13 +40,12 @@ def plain(text: str) -> str:
 
 
 def _number(word: str) -> str:
-    """1,234.50 -> 1234.5: a number without thousands' commas and padding zeros; other words unchanged."""
+    """1,234.00 -> 1234: a number without thousands' commas and a fraction of zeros; others unchanged."""
     if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", word):
         word = word.replace(",", "")
     if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", word):
         whole, _, part = word.partition(".")
-        part = part.rstrip("0")
-        return (whole.lstrip("0") or "0") + ("." + part if part else "")
+        return whole + ("." + part if part.strip("0") else "")  # 3.10 is not 3.1, nor 02139 2139
     return word
 
 
