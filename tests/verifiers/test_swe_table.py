@@ -39,7 +39,7 @@ def test_a_row_gives_the_reward_that_it_says(row):
     demonstration, action, reward, why = row
     verdict = get("swe").verify(candidate(call(demonstration)), act(call(action)))
     assert verdict.reward == int(reward), (verdict, why)
-    if call(action)[0] == "bash":
+    if call(action)[0] == "bash" and "to see" not in why:  # more may be shown, not less
         turned = get("swe").verify(candidate(call(action)), act(call(demonstration)))
         assert turned.reward == int(reward), turned
     for cell in (demonstration, action):

@@ -37,7 +37,7 @@ _GREP = Flags(
     ("EFGP", "Hh", "lLcqo", "rR", "AC", "BC"),
     "line-number recursive ignore-case include= exclude= exclude-dir= color color= colour= no-messages",
     "line-number=n recursive=r ignore-case=i no-messages=s y=i",
-    "nHsI color colour",
+    "nHs color colour",
 )
 
 TABLE = {
@@ -85,7 +85,7 @@ TABLE = {
         "verbose quiet exitfirst showlocals no-header disable-warnings lf ff last-failed collect-only "
         "color= tb= maxfail= durations= deselect= ignore= timeout= rootdir= cov=",
         "verbose=v quiet=q exitfirst=x showlocals=l last-failed=lf",
-        "qvslr no-header disable-warnings color tb durations",
+        "qvslr no-header disable-warnings color tb",
     ),
 }
 
@@ -149,6 +149,16 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
     if any(len(given.keys() & {*group}) > 1 for group in known.exclusive):
         return None
     return Sorted(tuple(sorted(flags)), tuple(operands))
+
+
+_TELLS_MORE = {"ls": "laA"}  # flags that show more: what the gold shows must not be lost
+
+
+def tells_less(name: str, gold: list[tuple[str, str]], actual: list[tuple[str, str]]) -> bool:
+    """Whether an action's flags show less than the gold's."""
+    more, there = _TELLS_MORE.get(name, ""), {flag for flag, _ in actual}
+    there |= {"A"} if "a" in there else set()
+    return any(flag in more and flag not in there for flag, _ in gold)
 
 
 def changes_looks(name: str, flag: str) -> bool:

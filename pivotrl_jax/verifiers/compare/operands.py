@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pivotrl_jax.records import Verdict
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare.flags import Sorted, changes_looks, sort_flags
+from pivotrl_jax.verifiers.compare.flags import Sorted, changes_looks, sort_flags, tells_less
 from pivotrl_jax.verifiers.compare.paths import normal_path, same_path
 from pivotrl_jax.verifiers.compare.shell import Redirect
 from pivotrl_jax.verifiers.compare.steps import Step
@@ -113,6 +113,9 @@ def _first_file(name: str, flags: set[str]) -> int | None:
 # ---- arguments
 
 
+_PATTERNS = ("include", "exclude", "exclude-dir")  # flags of grep
+
+
 def _sorted(step: Step, is_shown: bool) -> Sorted | None:
     """The arguments without flags that change only the look, and with the directory read by default."""
     found = sort_flags(step.name, [word.form for word in step.words])
@@ -123,6 +126,8 @@ def _sorted(step: Step, is_shown: bool) -> Sorted | None:
     recursive = step.name == "grep" and letters & {"r", "R"}
     if len(operands) == (_first_file("grep", letters) if recursive else 0 if step.name in _HERE else None):
         operands = (*operands, ".")
+    # no file is called --include=x.py, so that a pattern there is one with and without quotes
+    flags = tuple((f, value.replace("\\", "") if f in _PATTERNS else value) for f, value in flags)
     if is_shown:
         flags = tuple((flag, value) for flag, value in flags if not changes_looks(step.name, flag))
     return Sorted(flags, operands)
@@ -148,6 +153,9 @@ def compare_arguments(gold: Step, actual: Step, where: Directories, is_shown: bo
     if gold.name == "python":
         return _compare_python(gold, actual, where)
     both = [_sorted(step, is_shown) for step in (gold, actual)]
+    given = [sort_flags(step.name, [word.form for word in step.words]) for step in (gold, actual)]
+    if None not in given and tells_less(gold.name, given[0].flags, given[1].flags):
+        return no("flags", f"{name_of(gold)} {show(given[1].flags)} shows less, want {show(given[0].flags)}")
     if None not in both:
         want, got = both
         if want.flags != got.flags:
