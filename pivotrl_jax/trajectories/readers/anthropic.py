@@ -103,8 +103,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = Turns()
     turns.say("system", read_parts(request.get("system"), "\n\n"))
     messages = require(request.get("messages"), list, '"messages"')
-    for message in [*messages, response] if response else messages:
-        add(turns, require(message, dict, "a message"))
+    messages = [*messages, response] if response else messages
+    unread = building.until_fault(messages, lambda m: add(turns, m), "messages", turns.messages)
     tools = function_docs(request.get("tools"))
     name = building.named(row, NAMES, building.stem(where))
     return building.checked(
@@ -118,13 +118,15 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=tools,
             reward=reward_of(row),
             skip=turns.skip,
+            unused=unread,
         )
     )
 
 
 def add(turns: Turns, message: dict, context: bool = False) -> None:
     """Add a message with a text or blocks; chat messages with `tool_calls` or the role "tool" too."""
-    parts, role = read_parts(message.get("content")), message.get("role")
+    parts = read_parts(require(message, dict, "a message").get("content"))
+    role = message.get("role")
     parts.calls += [call_of(require(c, dict, "a call")) for c in message.get("tool_calls") or []]
     if role == "assistant":
         parts.reasoning = parts.reasoning or reasoning_of(message)

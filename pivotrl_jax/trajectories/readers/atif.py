@@ -58,11 +58,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     agent = document.get("agent") if isinstance(document.get("agent"), dict) else {}
     extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
     turns = Turns()
-    for i, step in enumerate(require(document.get("steps"), list, '"steps"')):
-        try:
-            _add(turns, require(step, dict, "a step"))
-        except InputError as e:
-            raise InputError(f"steps[{i}]: {e}") from None
+    steps = require(document.get("steps"), list, '"steps"')
+    unread = building.until_fault(steps, lambda step: _add(turns, step), "steps", turns.messages)
     tools = agent.get("tool_definitions")
     name = _name(document, where)
     return building.checked(
@@ -76,6 +73,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=tools,
             reward=building.number(extra.get("reward")),
             skip=turns.skip,
+            unused=unread,
         )
     )
 
@@ -88,8 +86,8 @@ def _name(document: dict, where: str) -> str:
     return building.named(document, ("trajectory_id", "session_id"), building.stem(where))
 
 
-def _add(turns: Turns, step: dict) -> None:
-    source = step.get("source")
+def _add(turns: Turns, step: Any) -> None:
+    source = require(step, dict, "a step").get("source")
     if not isinstance(source, str) or source not in SOURCES:
         raise InputError(f"unknown source {source!r}; want one of {', '.join(SOURCES)}")
     parts = read_parts(step.get("message"))
@@ -105,7 +103,9 @@ def _add(turns: Turns, step: dict) -> None:
     observation = step.get("observation")
     if observation is None:
         return
-    results = require(observation, dict, "an observation").get("results")
+    if isinstance(observation, str):
+        observation = {"results": [{"content": observation}]}
+    results = require(observation, dict, "an observation").get("results") or []
     for result in require(results, list, "an observation's results"):
         extra = require(result, dict, "a result").get("extra")
         extra = extra if isinstance(extra, dict) else {}

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,24 @@ def opening(messages: Iterable[Message]) -> str:
             said.append([message["role"], message.get("content")])
             spoken |= message["role"] == "user"
     return "opening:" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def until_fault(
+    items: Iterable[Any], add: Callable[[Any], None], what: str, messages: list[Message]
+) -> tuple[str, ...]:
+    """Call `add` with every item, which adds to `messages`. An item that cannot be read ends the episode
+    there: the turns before it stay, and the fault is returned for `Trajectory.unused`.
+
+    Raises InputError if there is no turn before it.
+    """
+    for i, item in enumerate(items):
+        try:
+            add(item)
+        except InputError as e:
+            if not any(m["role"] == "assistant" for m in messages):
+                raise InputError(f"{what}[{i}]: {e}") from None
+            return (f"{what} from {i} on ({e})",)
+    return ()
 
 
 def could_not_run(exit_code: Any) -> bool:

@@ -114,8 +114,7 @@ def trajectory(sample: Any, where: str) -> Trajectory:
     attachments = sample.get("attachments") if isinstance(sample.get("attachments"), dict) else {}
     messages = _resolved(require(sample.get("messages"), list, '"messages"'), attachments, [MAX_TEXT])
     turns = Turns()
-    for message in messages:
-        _add(turns, require(message, dict, "a message"))
+    unread = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
     tools = function_docs(_resolved(_tools(sample.get("events")), attachments, [MAX_TEXT]))
     id = building.named(sample, ("id",), "?")
     return building.checked(
@@ -129,6 +128,7 @@ def trajectory(sample: Any, where: str) -> Trajectory:
             tools=tools,
             reward=_reward(sample),
             skip=turns.skip,
+            unused=unread,
         )
     )
 
@@ -158,7 +158,8 @@ def _with_texts(value: Any, attachments: dict, left: list[int]) -> Any:
     return ATTACHMENT.sub(text, value)
 
 
-def _add(turns: Turns, message: dict) -> None:
+def _add(turns: Turns, message: Any) -> None:
+    require(message, dict, "a message")
     parts, role, error = read_parts(message.get("content")), message.get("role"), message.get("error")
     if role == "assistant":
         for call in require(message.get("tool_calls") or [], list, '"tool_calls"'):

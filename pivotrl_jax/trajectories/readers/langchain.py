@@ -106,8 +106,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     else:
         messages = _lists(row)
     turns = Turns()
-    for message in messages:
-        _add(turns, message)
+    unread = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
     tools = function_docs(_tools(row))
     name = building.named(row, ("id", "run_id", "trace_id"), building.stem(where))
     return building.checked(
@@ -121,6 +120,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=tools,
             reward=reward_of(row),
             skip=turns.skip,
+            unused=unread,
         )
     )
 

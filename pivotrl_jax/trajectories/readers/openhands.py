@@ -61,8 +61,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
     row = {"history": document} if isinstance(document, list) else require(document, dict, "a row")
     events = _Events()
-    for event in _flat(require(row.get("history"), list, '"history"')):
-        events.add(event)
+    history = _flat(require(row.get("history"), list, '"history"'))
+    unread = building.until_fault(history, events.add, "history", events.messages)
     name = row.get("instance_id")
     name = name if isinstance(name, str) else building.stem(where)
     return building.checked(
@@ -75,14 +75,14 @@ def trajectory(document: Any, where: str) -> Trajectory:
             verifier=VERIFIER,
             tools=events.tools,
             reward=reward(row),
+            unused=unread,
         )
     )
 
 
 def _flat(history: list) -> Iterable[dict]:
-    for i, event in enumerate(history):
-        for one in event if isinstance(event, list) else [event]:
-            yield require(one, dict, f"event {i}")
+    for event in history:
+        yield from event if isinstance(event, list) else [event]
 
 
 def reward(row: dict) -> float | None:
@@ -105,12 +105,13 @@ class _Events:
 
     def add(self, event: dict) -> None:
         """Take one event. Raises InputError."""
+        require(event, dict, "an event")
         if event.get("action") in SILENT or event.get("observation") in SILENT:
             return
         if isinstance(event.get("observation"), str):
             self._observation(event)
         elif isinstance(event.get("action"), str):
-            args = require(event.get("args", {}), dict, "an action's args")
+            args = require(event.get("args") or {}, dict, "an action's args")
             if event["action"] == "system":
                 self.messages.append({"role": "system", "content": content_text(args.get("content"))})
                 self.tools = args.get("tools")

@@ -1,0 +1,44 @@
+"""An item of an episode that cannot be read ends it there: the turns before it stay, and the fault is named."""
+
+import pytest
+
+from pivotrl_jax.records import InputError
+from pivotrl_jax.trajectories.readers import anthropic, atif, langchain, openhands
+
+CALL = {"tool_call_id": "a", "function_name": "ls", "arguments": {}}
+STEPS = [{"source": "user", "message": "list"}, {"source": "agent", "message": "", "tool_calls": [CALL]}]
+EVENTS = [
+    {"id": 0, "source": "user", "action": "message", "args": {"content": "list"}},
+    {"id": 1, "source": "agent", "action": "ls", "args": {}},
+]
+BLOCKS = [
+    {"role": "user", "content": "list"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "ls", "input": {}}]},
+]
+CHAIN = [
+    {"type": "human", "content": "list"},
+    {"type": "ai", "content": "", "tool_calls": [{"name": "ls", "args": {}, "id": "a"}]},
+]
+READERS = {
+    "atif": (atif, lambda items: {"schema_version": "ATIF-v1.7", "steps": items}, STEPS, {"source": "moon"}),
+    "openhands": (openhands, lambda items: {"history": items}, EVENTS, {"id": 2}),
+    "anthropic": (anthropic, lambda items: {"messages": items}, BLOCKS, "hello"),
+    "langchain": (langchain, lambda items: {"messages": items}, CHAIN, {"type": "moon"}),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_turns_before_an_odd_item_stay(name):
+    reader, document, items, odd = READERS[name]
+    t = reader.trajectory(document([*items, odd, *items]), "x.json")
+    assert [m["role"] for m in t.messages] == ["user", "assistant"] and t.skip == {}
+    assert t.messages[1]["tool_calls"][0]["function"]["name"] == "ls"
+    (unread,) = t.unused
+    assert " from 2 on (" in unread
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_without_a_turn_before_it_nothing_is_left(name):
+    reader, document, items, odd = READERS[name]
+    with pytest.raises(InputError, match=r"\[1\]: "):
+        reader.trajectory(document([items[0], odd, *items]), "x.json")
