@@ -1,4 +1,4 @@
-"""An item of an episode that cannot be read ends it there: the turns before it stay, and the fault is named."""
+"""What cannot be read of an episode ends it there: the turns before stay, and the fault is named."""
 
 import pytest
 
