@@ -315,6 +315,22 @@ def test_values_that_sources_wrap_are_unwrapped():
     assert calls_of(t) == [(FLIGHT,)] and t.messages[1]["reasoning_content"] == "fly"
 
 
+def test_a_harmony_message_to_a_function_is_a_call():
+    arguments = '{"city": "Rome", "day": 3}'
+    thought = said("fly", channel="analysis")
+    t = read(
+        {"messages": [ASK, thought, said(arguments, channel="commentary", recipient="functions.find_flight")]}
+    )
+    assert calls_of(t) == [(FLIGHT,)] and t.messages[1]["reasoning_content"] == "fly"
+
+
+def test_two_texts_of_the_assistant_stay_two_turns():
+    t = read({"messages": [ASK, said("a", tool_calls=[]), said("b", tool_calls=[])]})
+    assert [m["content"] for m in t.messages] == [ASK["content"], "a", "b"]
+    t = read({"messages": [ASK, said("a"), said("", tool_calls=True)]})
+    assert t.skip == {2: "unparseable_call"}
+
+
 def test_parts_of_one_response_are_one_turn():
     parts = [said("I look."), NATIVE, said("", tool_calls=[{**NATIVE["tool_calls"][0], "id": "b"}])]
     t = read({"messages": [ASK, *parts, RESULT, {**RESULT, "tool_call_id": "b"}, said("Booked.")]})

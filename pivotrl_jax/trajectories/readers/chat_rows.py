@@ -65,6 +65,7 @@ MESSAGE_KEYS = {
 MESSAGE_KEYS |= {
     *FIELDS,
     "channel",
+    "recipient",
     "id",
     "type",
     "timestamp",
@@ -180,6 +181,10 @@ def _renamed(message: Any) -> Any:
     if isinstance(out.get("tool_calls"), (str, dict)):
         out["tool_calls"] = _as_list(out["tool_calls"])
     call = message.get("function_call")
+    recipient = message.get("recipient")
+    if role == "assistant" and isinstance(recipient, str) and recipient.startswith("functions."):
+        call = {"name": recipient.removeprefix("functions."), "arguments": out["content"]}
+        out["content"] = ""
     if role == "assistant" and isinstance(call, dict) and not message.get("tool_calls"):
         out["tool_calls"] = [{"function": call}]
     return out
@@ -227,7 +232,7 @@ def _joined(messages: list) -> list:
     joined: list = []
     for message in messages:
         before = joined[-1] if joined else None
-        if _is_assistant(message) and _is_assistant(before) and isinstance(message.get("tool_calls"), list):
+        if _is_assistant(message) and _is_assistant(before) and _has_calls(message, before):
             texts = [
                 m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]
             ]
@@ -243,6 +248,12 @@ def _joined(messages: list) -> list:
         else:
             joined.append(message)
     return joined
+
+
+def _has_calls(message: Message, before: Message) -> bool:
+    """Whether a message makes calls, and neither holds anything but a list of them."""
+    both = [m.get("tool_calls") or [] for m in (message, before)]
+    return bool(both[0]) and all(isinstance(calls, list) for calls in both)
 
 
 def _is_assistant(message: Any) -> bool:
