@@ -223,6 +223,7 @@ def read_command_tags(text: str, schemas: Schemas) -> TextCalls:
 # ---- functioncall
 
 _GLAIVE = "<functioncall>"
+_GLAIVE_END = re.compile(r"\s*(?:</functioncall>|<\|endoftext\|>)")
 _GLAIVE_HEAD = re.compile(r"\s*\{\s*\"name\":\s*\"([^\"\n]{1,256})\"\s*(?:\}|,\s*\"arguments\":\s*)")
 
 
@@ -237,7 +238,7 @@ def _glaive_block(text: str, at: int, schemas: Schemas) -> Block:
     close = re.compile(r"'\s*\}" if quoted else r"\s*\}").match(text, end) if arguments is not None else None
     if close is None:
         return [], f"a {_GLAIVE} holds no valid JSON", end
-    tail = re.compile(r"\s*(?:</functioncall>|<\|endoftext\|>)").match(text, close.end())
+    tail = _GLAIVE_END.match(text, close.end())
     return [Call(head[1], arguments)], "", tail.end() if tail else close.end()
 
 

@@ -141,6 +141,7 @@ _HARMONY = re.compile(
     r"(?:<\|start\|>assistant)?(?:<\|channel\|>(?:commentary|analysis))? ?to=(?:functions\.)?([\w.\-]{1,256})"
     r"(?:<\|channel\|>(?:commentary|analysis))?\s*(?:<\|constrain\|>)?(?:json|code)?\s*<\|message\|>"
 )
+_HARMONY_END = re.compile(r"\s*<\|call\|>")
 _HARMONY_MARKS = (
     "<|channel|>commentary to=",
     "<|start|>assistant to=",
@@ -157,7 +158,7 @@ def _harmony_block(text: str, at: int, schemas: Schemas) -> Block:
     arguments, end = arguments_at(text, match.end()) if match else (None, at)
     if arguments is None:
         return [], "a call on the commentary channel without a name and a JSON object", end
-    close = re.compile(r"\s*<\|call\|>").match(text, end)
+    close = _HARMONY_END.match(text, end)
     return [Call(match[1], arguments)], "", close.end() if close else end
 
 

@@ -185,10 +185,9 @@ class _Conversion:
         blocks = [m[2].strip("\n") for m in _RESPONSE.finditer(text)]
         if blocks:
             rest = _RESPONSE.sub("", text).strip()
-            extra = "\n".join(
-                blocks[len(self.waiting) - 1 :]
-            )  # more results than calls: the last has the rest
-            blocks = [*blocks[: len(self.waiting) - 1], extra] if len(blocks) > len(self.waiting) else blocks
+            last = len(self.waiting) - 1
+            if len(blocks) > len(self.waiting):  # the last call gets what is left
+                blocks = [*blocks[:last], "\n".join(blocks[last:])]
         elif (
             message["role"] == "tool"
             or self.dialect in COMMANDS
