@@ -44,8 +44,25 @@ def check(config: Any) -> None:
             f"config.data.min_pass_rate is {config.data.min_pass_rate}, above config.data.max_pass_rate, "
             f"{config.data.max_pass_rate}; no row could be kept"
         )
+    _check_folds(config.data)
     if environments.is_name(config.data.source):
         environments.find(config.data.source).check_config(config)
+
+
+def _check_folds(data: Any) -> None:
+    """What must hold for a split by folds."""
+    named = [*data.train_folds, *data.held_out_folds]
+    if data.folds and not data.train_folds:
+        raise InputError(
+            f"config.data.folds is {data.folds} and config.data.train_folds is empty, so nothing is trained "
+            "on; name the folds, e.g. (0,)"
+        )
+    if len(set(named)) < len(named) or any(fold >= data.folds for fold in named):
+        raise InputError(
+            f"config.data.train_folds is {tuple(data.train_folds)} and config.data.held_out_folds "
+            f"{tuple(data.held_out_folds)}, with config.data.folds {data.folds}; want different numbers "
+            "below config.data.folds, each named once"
+        )
 
 
 def _check_reprofiling(config: Any) -> None:

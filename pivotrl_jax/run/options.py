@@ -44,6 +44,7 @@ ADDRESS = Rule(
     lambda x: isinstance(x, str) and (not x or x.startswith(("http://", "https://"))),
     "the address of an OpenAI-compatible endpoint, e.g. 'http://localhost:8000/v1', or '' for no judge",
 )
+FOLDS = Rule(lambda x: all(map(at_least(0).test, x)), "numbers of folds, e.g. (0, 1)")
 LENGTHS = Rule(lambda x: bool(x) and all(map(at_least(1).test, x)), "row lengths, e.g. (1024, 2048)")
 
 
@@ -184,6 +185,17 @@ class Data:
         "bfcl, paths: the part of the scenarios that is kept for the evaluation.",
         SHARE_OR_NONE,
         unit="share of scenarios",
+    )
+    folds: int = field(
+        0,
+        "bfcl, paths: deal the scenarios into this many folds, the same for every seed; 0 splits them by "
+        "held_out_share instead.",
+        at_least(0),
+        unit="folds",
+    )
+    train_folds: tuple = field((), "With folds: those that are trained on.", FOLDS, unit="numbers from 0 up")
+    held_out_folds: tuple = field(
+        (), "With folds: those that are kept for the evaluation.", FOLDS, unit="numbers from 0 up"
     )
     limit: int = field(0, "Use at most this many trajectories; 0 uses all.", at_least(0), unit="trajectories")
     max_prompt_tokens: int = field(

@@ -12,7 +12,7 @@ from pivotrl_jax import environments
 from pivotrl_jax.environments.base import Environment, Task
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories import filters, reading
-from pivotrl_jax.trajectories.split import split, split_turns
+from pivotrl_jax.trajectories.split import Item, split, split_folds, split_turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ def from_environment(environment: Environment, config, seed: int) -> Data:
     train = environment.train_tasks(config, seed)
     held_out = environment.held_out_tasks(config, seed)
     if held_out is None:
-        train, held_out = split(train, config.held_out_share, seed)
+        train, held_out = divide(train, config, seed)
     return Data(
         demonstrations=[_demonstration(environment, task, config) for task in train],
         held_out=[_demonstration(environment, task, None) for task in held_out],
@@ -100,6 +100,13 @@ def from_environment(environment: Environment, config, seed: int) -> Data:
         skipped=environment.left_out(config),
         train_tasks=_playable(train),
     )
+
+
+def divide(items: Sequence[Item], config, seed: int) -> tuple[list[Item], list[Item]]:
+    """(training, held out) by `config.folds` where they are given, else by `config.held_out_share`."""
+    if config.folds:
+        return split_folds(items, config.folds, config.train_folds, config.held_out_folds)
+    return split(items, config.held_out_share, seed)
 
 
 def _demonstration(environment: Environment, task: Task | Trajectory, config) -> Trajectory:
@@ -142,7 +149,7 @@ def from_files(config, seed: int) -> Data:
         trajectories = filters.skip_errors(trajectories)
     options = config.verifier_options.to_dict()
     trajectories = [with_options(t, options) for t in trajectories[: config.limit or None]]
-    train, held_out = split(trajectories, config.held_out_share, seed)
+    train, held_out = divide(trajectories, config, seed)
     return Data(train, held_out, [], skipped, unrated=unrated)
 
 

@@ -32,6 +32,25 @@ def split(items: Sequence[Item], held_out_share: float, seed: int) -> tuple[list
     return _divided(items, set(_ranked(scenarios, seed)[:count]))
 
 
+def split_folds(
+    items: Sequence[Item], folds: int, train: Sequence[int], held_out: Sequence[int]
+) -> tuple[list[Item], list[Item]]:
+    """(training, held out) like `split`: the items of the scenarios in the folds `train` and `held_out`.
+
+    A scenario's fold is a hash of its name alone, modulo `folds`, so that runs with other seeds, or on other
+    rows of the same scenarios, divide alike. Raises InputError where no item is in the folds `train`.
+    """
+    fold = {s: hashlib.sha256(s.encode()).digest() for s in {item.scenario for item in items}}
+    fold = {s: int.from_bytes(digest[:8], "big") % folds for s, digest in fold.items()}
+    parts = [[item for item in items if fold[item.scenario] in part] for part in (train, held_out)]
+    if not parts[0]:
+        raise InputError(
+            f"config.data.train_folds {tuple(train)} of {folds} hold none of the {len(fold)} scenarios; "
+            "name other folds, or give more trajectories"
+        )
+    return parts[0], parts[1]
+
+
 def split_turns(
     trajectories: Sequence[Trajectory], turns: int, seed: int
 ) -> tuple[list[Trajectory], list[Trajectory]]:

@@ -7,9 +7,10 @@ import pytest
 from support.configs import CONFIGS
 
 from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.run.check_config import check
 from pivotrl_jax.trajectories import reading, sources
 from pivotrl_jax.trajectories.readers.building import opening
-from pivotrl_jax.trajectories.split import split, split_turns
+from pivotrl_jax.trajectories.split import split, split_folds, split_turns
 
 MESSAGES = [{"role": "user", "content": "what is here?"}, {"role": "assistant", "content": "Only a."}]
 
@@ -170,3 +171,45 @@ def test_skipped_turns_do_not_count():
     trajectories[:2] = [dataclasses.replace(t, skip={1: "context"}) for t in trajectories[:2]]
     with pytest.raises(InputError, match="4 training scenarios hold 2 turns"):
         split_turns(trajectories, 3, seed=0)
+
+
+def test_folds_are_disjoint_whole_and_the_same_for_every_seed_and_any_rows():
+    trajectories = many(600, 5)  # 120 scenarios
+    sides = [split_folds(trajectories, 3, [fold], [(fold + 1) % 3]) for fold in range(3)]
+    assert [held_out for _, held_out in sides] == [sides[(fold + 1) % 3][0] for fold in range(3)]
+    scenarios = [{t.scenario for t in train} for train, _ in sides]
+    assert set.union(*scenarios) == {t.scenario for t in trajectories}
+    assert sum(map(len, scenarios)) == 120 and min(map(len, scenarios)) > 25
+    fewer = trajectories[::2]
+    assert split_folds(fewer, 3, [0, 2], [])[0] == [t for t in fewer if t.scenario not in scenarios[1]]
+
+
+def test_a_run_is_divided_by_its_folds(tmp_path):
+    rows = [{"messages": [said("user", f"Task {t}"), said("assistant", "ls -la")]} for t in range(40)]
+    folds = {"data__folds": 2, "data__train_folds": (0,), "data__held_out_folds": (1,)}
+    config = config_of(tmp_path, rows, **folds)
+    check(config)
+    data, again = sources.load(config.data, 0), sources.load(config.data, 1)
+    assert data == again and len(data.demonstrations) + len(data.held_out) == 40
+    assert len(data.held_out) > 10 and len(data.demonstrations) > 10
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"train_folds": (0,)}, "want different numbers below config.data.folds"),
+        ({"folds": 3}, "train_folds is empty, so nothing is trained on"),
+        ({"folds": 3, "train_folds": (0, 3)}, "want different numbers below"),
+        ({"folds": 3, "train_folds": (0, 1), "held_out_folds": (1,)}, "want different numbers below"),
+        ({"folds": 3, "train_folds": (-1,)}, r"numbers of folds, e.g. \(0, 1\)"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(tmp_path, changes, message):
+    config = config_of(tmp_path, [], **{f"data__{name}": value for name, value in changes.items()})
+    with pytest.raises(InputError, match=message):
+        check(config)
+
+
+def test_folds_without_a_scenario_are_refused():
+    with pytest.raises(InputError, match="hold none of the 1 scenarios"):
+        split_folds(many(5, 5), 10_000, [0], [])
