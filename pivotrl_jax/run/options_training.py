@@ -148,7 +148,12 @@ def _warmup_steps(default: int):
 class Updates:
     """What sections grpo and sft share."""
 
-    weight_decay: float = field(0.0, "AdamW's weight decay.", NOT_NEGATIVE, unit="per unit of learning rate")
+    weight_decay: float = field(
+        0.0,
+        "AdamW's weight decay; not on norms, biases and routers.",
+        NOT_NEGATIVE,
+        unit="per unit of learning rate",
+    )
     b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
     b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
     max_grad_norm: float = field(

@@ -20,16 +20,27 @@ def make_optimizer(
 
     The first step takes 1 / warmup_steps of the rate; optax's own schedule starts at 0, which would waste the
     first step's rollouts. `state_dtype` is the dtype of both moments between steps; the update itself is
-    computed in float32.
+    computed in float32. Weight decay leaves out norms, biases and routers (`decayed`).
     """
 
     def schedule(step):
         return learning_rate * jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
 
-    adamw = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay)
+    adamw = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=decayed)
     if state_dtype != "float32":
         adamw = kept_in(adamw, state_dtype)
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), adamw)
+
+
+def decayed(params):
+    """A tree of bools: which parameters weight decay moves towards zero, by the last key of their path. These
+    are matrices, embeddings and adapters. A norm belongs near one, and biases and routers are left alone."""
+
+    def decays(path, _):
+        name = path[-1].key
+        return not name.endswith(("norm", "bias")) and name != "router"
+
+    return jax.tree.map_with_path(decays, params)
 
 
 def without(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from support.forests import DENSE, MIXED, MOE, sharp_params
+from support.forests import DENSE, LLAMA, MIXED, MOE, QWEN2, sharp_params
 
 from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.checkpoints import peft as peft_lib
@@ -16,6 +16,7 @@ from pivotrl_jax.records import InputError
 
 RANK, ALPHA = 3, 5.0
 BASES = {"dense": DENSE, "moe": MOE, "mixed": dataclasses.replace(MIXED, num_layers=3, dense_layers=(1,))}
+BASES |= {"llama": LLAMA, "qwen2": QWEN2}
 ATTENTION = {f"self_attn.{x}_proj": (16, 12) for x in "kv"} | {
     "self_attn.q_proj": (16, 24),
     "self_attn.o_proj": (24, 16),
@@ -30,7 +31,7 @@ def mlp(prefix: str, width: int) -> dict[str, tuple[int, int]]:
 
 EXPERTS = {name: size for e in range(5) for name, size in mlp(f"mlp.experts.{e}", 12).items()}
 LAYERS = {
-    "dense": [mlp("mlp", 20)] * 2,
+    **dict.fromkeys(("dense", "llama", "qwen2"), [mlp("mlp", 20)] * 2),
     "moe": [EXPERTS] * 2,
     "mixed": [EXPERTS, mlp("mlp", 20), EXPERTS],
 }

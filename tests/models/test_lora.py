@@ -14,7 +14,7 @@ import optax
 import pytest
 from flax import traverse_util
 from support import tiny_run, xla
-from support.forests import DENSE, MIXED, MOE, per_token, random_groups, sharp_params, spread
+from support.forests import DENSE, LLAMA, MIXED, MOE, QWEN2, per_token, random_groups, sharp_params, spread
 from support.paths import ROOT, SUPPORT
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
@@ -30,7 +30,7 @@ from pivotrl_jax.training.optimizer import make_optimizer
 RANK, ALPHA = 3, 5.0
 # biases, a layer with a dense MLP and one with experts
 HALF = dataclasses.replace(MIXED, num_layers=2, dense_layers=(0,))
-BASES = {"dense": DENSE, "moe": MOE, "mixed": HALF}
+BASES = {"dense": DENSE, "moe": MOE, "mixed": HALF, "llama": LLAMA, "qwen2": QWEN2}
 # A times B of a matrix, by the axis letters of the model
 SUMS = {
     **{"q": "ldu,luhk->ldhk", "k": "ldu,lunk->ldnk", "v": "ldu,lunk->ldnk", "o": "lhku,lud->lhkd"},

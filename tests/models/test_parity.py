@@ -353,7 +353,7 @@ def test_logits_and_greedy_tokens_equal_the_fixtures(name):
     np.testing.assert_array_equal(logits[:, length - 1 : -1].argmax(-1), answers["greedy"])
 
 
-@pytest.mark.parametrize("name", ["dense_yarn_bias", "moe_mixed"])
+@pytest.mark.parametrize("name", ["dense_yarn_bias", "moe_mixed", "llama_scaled", "llama_tied", "qwen2"])
 def test_greedy_tokens_of_the_sampler_equal_the_fixtures(name):
     config, params, answers = golden(name)
     drawn = greedy(config, params, answers["tokens"], answers["greedy"].shape[1])
@@ -381,6 +381,15 @@ def test_greedy_tokens_of_the_sampler_equal_the_fixtures(name):
             ]
         ),
         ("moe_mixed", "rope_scaling", None),
+        ("llama_scaled", "rope_scaling", None),
+        ("llama_scaled", "attention_bias", False),
+        ("llama_scaled", "mlp_bias", False),
+        ("llama_scaled", "rope_scaling.factor", 4.0),
+        ("llama_scaled", "rope_scaling.low_freq_factor", 0.5),
+        ("llama_scaled", "rope_scaling.high_freq_factor", 2.0),
+        ("llama_scaled", "rope_scaling.original_max_position_embeddings", 32),
+        ("llama_tied", "rope_theta", 1e4),
+        ("qwen2", "model_type", "llama"),  # which would leave the biases out
     ],
 )
 def test_the_fixtures_would_show_a_wrong_field(name, field, value):

@@ -1,6 +1,7 @@
 """Meshes: simulated devices equal one device; what does not fit is refused in a sentence."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,15 +30,15 @@ def on_devices(count: int, meshes: list[dict], *more: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def check(result: dict, sizes: dict):
+def check(result: dict, sizes: dict, splits=("fsdp", "expert", "tensor")):
     """Same logits, log-probs, samples, metrics, parameters and momentum (gradients), relative to each array's
     largest value. 1e-4: float32 sums in another order; and every array still lies where the table puts it."""
     got = result[json.dumps(sizes)]
     assert got["placed"], got
     assert got["logits"] < 1e-5 and got["log_prob"] < 1e-5 and got["samples"] < 1e-5, got
     assert got["means"] < 1e-4 and got["state"] < 1e-4, got
-    # an expert matrix [L, E, D, F] is split by every axis but data
-    assert got["share"] == 1 / (sizes.get("fsdp", 1) * sizes.get("expert", 1) * sizes.get("tensor", 1))
+    # an expert matrix [L, E, D, F] is split by every axis but data, a dense one [L, D, I] not by expert
+    assert got["share"] == 1 / math.prod(sizes.get(axis, 1) for axis in splits)
 
 
 def test_two_devices_equal_one():
@@ -64,6 +65,15 @@ def eight():
 def test_eight_devices_equal_one(eight, sizes):
     assert len(MESHES) == 20  # every way to write 8 as an ordered product of four factors
     check(eight, sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_eight_devices_equal_one_in_other_families(family):
+    meshes = [{"fsdp": 2, "tensor": 4}, {"data": 2, "fsdp": 4}, {"tensor": 8}, {"expert": 2, "tensor": 4}]
+    found = on_devices(8, meshes, family)
+    for sizes in meshes:
+        check(found, sizes, splits=("fsdp", "tensor"))
 
 
 # What stands in the compiled gradient of a dense layer and one with experts, both recomputed (remat "full").

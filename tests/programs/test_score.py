@@ -31,7 +31,7 @@ def log_softmax(logits):
     return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
 
 
-@pytest.mark.parametrize("name", ["dense_untied", "moe_normed", "moe_mixed"])
+@pytest.mark.parametrize("name", ["dense_untied", "moe_normed", "moe_mixed", "llama_scaled", "qwen2"])
 def test_golden_models_have_transformers_log_probs(name):
     answers = np.load(GOLDEN / name / "answers.npz")
     tokens, truth = answers["tokens"], log_softmax(answers["logits"])

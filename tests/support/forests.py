@@ -48,6 +48,15 @@ DENSE = dataclasses.replace(
     tie_embeddings=False,
 )
 
+LLAMA = dataclasses.replace(
+    DENSE,
+    model_type="llama",
+    attention_bias=True,
+    mlp_bias=True,
+    rope_scaling=rope.Llama3(8.0, 1.0, 4.0, 16),
+)
+QWEN2 = dataclasses.replace(DENSE, model_type="qwen2", tie_embeddings=True)
+
 
 # every kind of layer and option in one model
 MIXED = dataclasses.replace(

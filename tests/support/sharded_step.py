@@ -39,6 +39,11 @@ CONFIG = dataclasses.replace(
     **{"num_heads": 16, "num_kv_heads": 8, "mlp_size": 24, "tie_embeddings": False},
 )
 
+if "llama" in sys.argv:  # dense, with every bias; no layer has experts
+    CONFIG = dataclasses.replace(CONFIG, model_type="llama", num_experts=0, dense_layers=(), mlp_bias=True)
+if "qwen2" in sys.argv:
+    CONFIG = dataclasses.replace(CONFIG, model_type="qwen2", num_experts=0, dense_layers=())
+
 COMPUTE = learner_lib.Compute(attention_chunk=4, log_prob_chunk=8, remat="full")
 COLLECTIVES = "all-reduce all-gather reduce-scatter all-to-all collective-permute".split()
 
@@ -75,7 +80,7 @@ def run(mesh: Mesh, batch: losses.Batch) -> dict:
         warnings.simplefilter("error")
         state, means = learner.step(state, batch)
     placed = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), state, learner.state_sharding)
-    experts = state.params["layers_1"]["gate"]
+    experts = state.params["layers_1" if CONFIG.num_experts else "layers"]["gate"]
     return {
         "logits": logits,
         "log_prob": log_prob,

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.forests import per_token, random_groups, sharp_params, spread
+from flax import traverse_util
+from support.forests import MIXED, per_token, random_groups, sharp_params, spread
 
-from pivotrl_jax.models import sharding
+from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.models.config import Lora
 from pivotrl_jax.models.forest import pack
 from pivotrl_jax.records import InputError
 from pivotrl_jax.training import learner as learner_lib
@@ -32,6 +34,21 @@ def test_adamw_warms_up_clips_and_decays():
     moments = [x for x in jax.tree.leaves(state) if x.shape == (2,)]
     mu = 1 - 0.9**6  # of the clipped gradient [0.6, 0.8]
     np.testing.assert_allclose(moments[0], [0.6 * mu, 0.8 * mu], rtol=1e-4)
+
+
+def test_weight_decay_leaves_out_norms_biases_and_routers():
+    """Of every family, and of adapters: without a gradient, decay alone moves a parameter."""
+    config = dataclasses.replace(MIXED, mlp_bias=True, tie_embeddings=False, lora=Lora(2, 4.0))
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), decoder.param_shapes(config))
+    adamw = make_optimizer(0.1, 0, 0.5, 0.9, 0.99, 1.0)
+    updates, _ = adamw.update(jax.tree.map(jnp.zeros_like, params), adamw.init(params), params)
+    moved = {path[-1] for path, x in traverse_util.flatten_dict(updates).items() if x.any()}
+    still = {path[-1] for path, x in traverse_util.flatten_dict(updates).items() if not x.any()}
+    matrices = {"q", "k", "v", "o", "gate", "up", "down"}
+    adapters = {f"{name}_lora_{x}" for name in matrices for x in "ab"}
+    assert moved == {"embed", "unembed", *matrices, *adapters}
+    norms = {"attn_norm", "mlp_norm", "q_norm", "k_norm", "final_norm"}
+    assert still == {"router", *norms, *(f"{name}_bias" for name in matrices)}
 
 
 def test_what_is_left_out_stays_and_counts_in_no_norm():
