@@ -15,7 +15,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 import jax
@@ -99,6 +99,7 @@ def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[s
         for name, place in expected.items()
         if name in stored and stored[name].shape != place.hf_shape
     ]
+    _refuse_wrapped(directory, missing, unexpected)
     problems = [
         f"{len(found)} {kind} ({some(found)})"
         for kind, found in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
@@ -112,6 +113,20 @@ def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[s
     for place in expected.values():
         leaves.setdefault(place.path, {})[place.index] = place
     return leaves
+
+
+def _refuse_wrapped(directory: Path, missing: Set[str], unexpected: Set[str]) -> None:
+    """Raises InputError when a wrapper around the model (DataParallel, torch.compile, PEFT, ...) has put a
+    prefix before the names."""
+    for name in sorted(unexpected):
+        parts = name.split(".")
+        for n in range(1, len(parts)):
+            if (inner := ".".join(parts[n:])) in missing:
+                raise InputError(
+                    f"{directory}: tensors are named {name} where {inner} is wanted: "
+                    f"{name.removesuffix(inner)!r} is a wrapper's prefix; save the model inside it (with PEFT, "
+                    "after merge_and_unload)"
+                )
 
 
 def _dtype(directory: Path, files: Files, parts: Parts, requested: str | None) -> np.dtype:
@@ -137,6 +152,12 @@ def _read(files: Files, parts: Parts, out: np.ndarray, start: tuple[int, ...]) -
         return Slice(place.name, place.unfolded, place.part(rest), place.as_hf(out[at]))
 
     files.read(slice_at(at) for at in np.ndindex(out.shape[:stacked]))
+    finite = np.isfinite(out)
+    if not finite.all():
+        name = slice_at(tuple(np.argwhere(~finite)[0][:stacked])).name
+        raise InputError(
+            f"{files.stored[name].file}: {name} holds NaN or infinite values; use another checkpoint"
+        )
 
 
 def _on_devices(

@@ -6,8 +6,8 @@ Compiles the run's own update and rollout programs ahead of time for the device,
 and prints a table and, as its last line, JSON. Programs for TPUs (v4, v5e, v5p, v6e) are compiled by the
 TPU's own compiler (pip install 'pivotrl-jax[plan]'). For GPUs (a100, h100, h200) the same number of TPUs
 stands in or, without that compiler, virtual CPU devices, so the result is an estimate. The model comes from
-config.model.checkpoint: a directory, the name of a Qwen3 that this package knows, or a name in the Hugging
-Face cache.
+config.model.checkpoint: a directory, the name of a released Qwen3, Qwen2.5, Llama or SmolLM2 of which this
+package knows the numbers (assets/models), or a name in the Hugging Face cache.
 
 Times are lower bounds: the slowest of arithmetic, device memory and interconnect, each at its published peak
 and all perfectly overlapped, with every prompt and completion as long as the config allows.
@@ -39,6 +39,7 @@ COMPILER = flags.DEFINE_enum(
 )
 
 KNOWN = Path(__file__).parents[1] / "assets" / "models"  # config.json of released checkpoints
+OWNERS = ("Qwen/", "meta-llama/", "HuggingFaceTB/")
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -53,9 +54,9 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 
 def checkpoint_directory(name: str) -> Path:
-    """The directory with a checkpoint's config.json; released Qwen3 models need no download."""
+    """The directory with a checkpoint's config.json; the released models of KNOWN need no download."""
     known = KNOWN / Path(name).name
-    here = not Path(name).exists() and name.startswith("Qwen/") and known.is_dir()
+    here = not Path(name).exists() and name.startswith(OWNERS) and known.is_dir()
     return known if here else locate.locate(name, files=["config.json"])
 
 

@@ -137,6 +137,20 @@ def load_chat(config) -> template.Chat:
     return chat
 
 
+def check_vocabulary(
+    chat: template.Chat, model_config: model_config_lib.ModelConfig, checkpoint: Path
+) -> None:
+    """Raises InputError when the tokenizer has ids for which the embedding has no row."""
+    outside = {i: token for token, i in chat.tokenizer.get_vocab().items() if i >= model_config.vocab_size}
+    if outside:
+        first = min(outside)
+        raise InputError(
+            f"{checkpoint}: the tokenizer has {len(outside)} ids outside the model's vocab_size of "
+            f"{model_config.vocab_size}, e.g. {first} ({outside[first]!r}); give the tokenizer that belongs "
+            "to the model, or resize the model's embedding"
+        )
+
+
 def open_run(config) -> Run:
     """Make the work directory and the mesh, and load the reference policy. Raises InputError."""
     check_config.check(config)
@@ -153,6 +167,7 @@ def open_run(config) -> Run:
     shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
     chat = load_chat(config)
+    check_vocabulary(chat, model_config, checkpoint)
     policy = hf.checkpoint_fingerprint(checkpoint)
     return Run(
         config=config,

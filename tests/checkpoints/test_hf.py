@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,33 @@ def test_export_carries_the_companions_and_replaces_an_older_one(tiny, tmp_path)
         )
     }
     assert {p.name for p in tmp_path.iterdir()} == {"source", "out"}  # nothing temporary is left
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model.", "policy.net."])
+def test_a_wrappers_prefix_is_named(copy, prefix):
+    directory = copy("dense_tied")
+    edit_weights(directory, lambda x: [x.update({prefix + name: x.pop(name)}) for name in list(x)])
+    with pytest.raises(
+        InputError, match=f"'{re.escape(prefix)}' is a wrapper's prefix; save the model inside"
+    ):
+        load(directory, None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.1.self_attn.v_proj.weight"])
+def test_a_weight_that_is_not_finite_is_named(copy, name, value):
+    directory = copy("dense_tied")
+    edit_weights(directory, lambda x: np.copyto(x[name].reshape(-1)[-1:], value, casting="unsafe"))
+    with pytest.raises(InputError, match=f"{re.escape(name)} holds NaN or infinite values"):
+        load(directory, None)
+
+
+def test_old_files_of_llama_hold_frequencies_that_are_not_read(copy):
+    directory = copy("llama_tied")
+    more = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": np.ones(2, np.float32) for i in range(2)}
+    _, before = load(directory, None)
+    edit_weights(directory, lambda x: x.update(more))
+    assert_same_bits(load(directory, None)[1], before)
 
 
 def test_a_failed_export_leaves_the_old_checkpoint(tiny, tmp_path, monkeypatch):

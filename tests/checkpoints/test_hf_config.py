@@ -10,7 +10,7 @@ from support.paths import GOLDEN
 
 from pivotrl_jax.checkpoints import hf_config
 from pivotrl_jax.models.config import ModelConfig
-from pivotrl_jax.models.rope import Yarn
+from pivotrl_jax.models.rope import Linear, Llama3, Yarn
 from pivotrl_jax.records import InputError
 
 NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/config.json"))
@@ -18,6 +18,12 @@ NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/config.json"))
 
 def yarn(**fields):
     return {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16} | fields
+
+
+LLAMA3 = {
+    **{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "original_max_position_embeddings": 16,
+}
 
 
 def write(directory, values):
@@ -194,7 +200,56 @@ def test_yarn_frequencies_equal_transformers(edited, settings, head_dim):
     torch.testing.assert_close(torch.tensor(ours.rope_frequencies()), theirs, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize(
+    "settings, fields, expected",
+    [
+        (LLAMA3, {}, Llama3(8.0, 1.0, 4.0, 16)),
+        (LLAMA3 | {"type": "llama3"}, {}, Llama3(8.0, 1.0, 4.0, 16)),
+        (LLAMA3 | {"original_max_position_embeddings": None}, {}, Llama3(8.0, 1.0, 4.0, 64)),
+        (LLAMA3, {"original_max_position_embeddings": 32}, Llama3(8.0, 1.0, 4.0, 32)),
+        ({"rope_type": "linear", "factor": 2}, {}, Linear(2.0)),
+    ],
+)
+def test_other_scalings_are_read_in_both_spellings(edited, spelling, settings, fields, expected):
+    given = {"rope_parameters": None, "rope_theta": 1e4, "max_position_embeddings": 64} | fields
+    for name in ("llama_tied", "qwen2", "dense_tied"):
+        assert hf_config.load_config(edited(name, **given | {spelling: settings})).rope_scaling == expected
+
+
+def test_llama_files_may_leave_out_what_their_config_class_derives(edited):
+    """Llama 2's have no rope_theta and no head_dim, Llama 1's no num_key_value_heads."""
+    names = "head_dim num_key_value_heads rope_parameters attention_bias mlp_bias tie_word_embeddings".split()
+    config = hf_config.load_config(edited("llama_tied", **dict.fromkeys(names)))
+    assert (config.head_dim, config.num_kv_heads, config.rope_theta) == (4, 9, 1e4)
+    assert not (config.attention_bias or config.mlp_bias or config.tie_embeddings or config.rope_scaling)
+
+
+def test_qwen2_has_no_usual_rope_theta_and_no_window(edited):
+    with pytest.raises(InputError, match="rope_theta is missing"):
+        hf_config.load_config(edited("qwen2", rope_parameters=None))
+    with pytest.raises(InputError, match="use_sliding_window True is not implemented"):
+        hf_config.load_config(edited("qwen2", use_sliding_window=True))
+
+
 # What is written.
+
+
+@pytest.mark.parametrize(
+    "name, architecture", [("llama_scaled", "LlamaForCausalLM"), ("qwen2", "Qwen2ForCausalLM")]
+)
+def test_an_export_names_its_family(name, architecture):
+    config = hf_config.load_config(GOLDEN / name)
+    for source in (GOLDEN / name, None):
+        values = hf_config.config_to_json(config, source, "bfloat16")
+        assert (values["model_type"], values["architectures"]) == (config.model_type, [architecture])
+
+
+def test_the_length_of_a_scaled_llama_is_the_sources_or_factor_times_the_original(edited):
+    config = hf_config.load_config(GOLDEN / "llama_scaled")
+    assert hf_config.config_to_json(config, None, "float32")["max_position_embeddings"] == 128
+    directory = edited("llama_scaled", max_position_embeddings=256)
+    assert hf_config.config_to_json(config, directory, "float32")["max_position_embeddings"] == 256
 
 
 def assert_written_again(directory, tmp_path):
@@ -315,6 +370,11 @@ def test_refusals_name_the_field(edited, fields, words):
             for kind in ("dynamic", "longrope", "proportional")
         ),
         (default(rope_type=5), "rope scaling of type 5 is not implemented"),
+        ({"rope_type": "linear"}, "factor is missing"),
+        ({"rope_type": "linear", "factor": 0.5}, "factor 0.5, want at least 1"),
+        (LLAMA3 | {"factor": None}, "factor is missing"),
+        (LLAMA3 | {"low_freq_factor": "1"}, "low_freq_factor is '1', want a number above 0"),
+        (LLAMA3 | {"high_freq_factor": 1.0}, "want the second above the first"),
         (yarn(type="linear"), "rope scaling of type 'yarn' and 'linear'"),
         ("yarn", "is 'yarn', want an object"),
         ({"full_attention": default()}, "with an entry per type of layer is not implemented"),

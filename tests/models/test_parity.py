@@ -160,7 +160,8 @@ QWEN2 = {
 
 TABLE = {f"dense-{name}": COMMON | fields for name, fields in DENSE.items()}
 TABLE |= {f"moe-{name}": COMMON | EXPERTS | fields for name, fields in MOE.items()}
-TABLE |= {f"llama-{name}": COMMON | {"model_type": "llama"} | fields for name, fields in LLAMA.items()}
+ENDLESS = {"model_type": "llama", "eos_token_id": None}  # else generate() stops at Llama's own id 2
+TABLE |= {f"llama-{name}": COMMON | ENDLESS | fields for name, fields in LLAMA.items()}
 TABLE |= {f"qwen2-{name}": COMMON | {"model_type": "qwen2"} | fields for name, fields in QWEN2.items()}
 FAST = ("llama-all_biases", "llama-smollm2", "qwen2-grouped_2")
 FAST += ("dense-grouped_2", "dense-yarn_biases", "moe-normed", "moe-raw", "moe-yarn_mixed_biases")

@@ -98,12 +98,24 @@ def test_the_numbers_of_released_checkpoints_are_known():
         "Qwen3-32B",
         "Qwen3-30B-A3B-Thinking-2507",
         "Qwen3-235B-A22B-Thinking-2507",
+        "Qwen2.5-7B-Instruct",
+        "Llama-3.1-8B-Instruct",
+        "SmolLM2-135M-Instruct",
     } <= known
     billions = {name: parameters(hf_config.load_config(summary.KNOWN / name)) / 1e9 for name in known}
     for name, count in billions.items():
-        said = float(re.search(r"([\d.]+)B", name)[1])
-        assert abs(count - said) < 0.07 * said, (name, count)
-    assert summary.checkpoint_directory("Qwen/Qwen3-0.6B") == summary.KNOWN / "Qwen3-0.6B"
+        size, unit = re.search(r"([\d.]+)([BM])", name).groups()
+        said = float(size) / (1000 if unit == "M" else 1)
+        assert abs(count - said) < (0.07 if name.startswith(("Qwen3", "SmolLM2")) else 0.25) * said, (
+            name,
+            count,
+        )
+    exact = {"SmolLM2-135M-Instruct": 134_515_008, "Llama-3.1-8B-Instruct": 8_030_261_248}
+    exact |= {"Llama-3.2-1B-Instruct": 1_235_814_400, "Qwen2.5-0.5B-Instruct": 494_032_768}
+    exact |= {"Qwen2.5-7B-Instruct": 7_615_616_512}
+    assert {name: round(billions[name] * 1e9) for name in exact} == exact  # as their model cards say
+    for owner, name in (("Qwen", "Qwen3-0.6B"), ("HuggingFaceTB", "SmolLM2-135M-Instruct")):
+        assert summary.checkpoint_directory(f"{owner}/{name}") == summary.KNOWN / name
 
 
 @pytest.mark.parametrize(
