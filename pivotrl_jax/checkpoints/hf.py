@@ -124,8 +124,8 @@ def _refuse_wrapped(directory: Path, missing: Set[str], unexpected: Set[str]) ->
             if (inner := ".".join(parts[n:])) in missing:
                 raise InputError(
                     f"{directory}: tensors are named {name} where {inner} is wanted: "
-                    f"{name.removesuffix(inner)!r} is a wrapper's prefix; save the model inside it (with PEFT, "
-                    "after merge_and_unload)"
+                    f"{name.removesuffix(inner)!r} is a wrapper's prefix; save the model inside it (PEFT: "
+                    "merge_and_unload)"
                 )
 
 

@@ -1,15 +1,19 @@
 """A work directory belongs to one run: another config or policy is refused before anything in it changes."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
 import pytest
+from support import tiny_run
 from support.configs import CONFIGS
 
+from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import locate
 from pivotrl_jax.models import sharding
 from pivotrl_jax.records import InputError
 from pivotrl_jax.run import resume
+from pivotrl_jax.run import run as run_lib
 
 
 def a_run(workdir, policy="pi", **changes):
@@ -90,3 +94,16 @@ def test_a_name_that_is_neither_a_directory_nor_on_the_hub_is_one_sentence(monke
         InputError, match="nobody/nothing: no such directory here, and the hub does not give it"
     ):
         locate.locate("nobody/nothing")
+
+
+def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused():
+    chat, config = template.load_chat(tiny_run.ASSETS, False), tiny_run.random_config()
+    run_lib.check_vocabulary(chat, config, tiny_run.ASSETS)
+    run_lib.check_vocabulary(
+        chat, dataclasses.replace(config, vocab_size=config.vocab_size + 64), tiny_run.ASSETS
+    )
+    small = dataclasses.replace(config, vocab_size=config.vocab_size - 3)
+    with pytest.raises(
+        InputError, match=rf"3 ids outside the model's vocab_size of {small.vocab_size}, e.g. "
+    ):
+        run_lib.check_vocabulary(chat, small, tiny_run.ASSETS)
