@@ -195,9 +195,7 @@ def read_source(
         elif not by_name and source.is_file() and source.suffix not in ENDINGS:
             raise InputError(f"a file that does not end in {', '.join(ENDINGS)} is only read if it is named")
         else:
-            reader = reader or _recognise(source)[1]
-            documents = getattr(reader, "documents", files.documents)
-            trajectories, left_out = read_documents(reader, documents(source))
+            trajectories, left_out = _read_file(source, reader)
             trajectories = folders.with_outcomes(trajectories, source)
     except InputError as e:
         sentence = str(e)
@@ -211,6 +209,35 @@ def read_source(
     if verifier:
         trajectories = [dataclasses.replace(t, verifier=verifier) for t in trajectories]
     return trajectories, left_out
+
+
+def _read_file(path: Path, reader: Reader | None) -> tuple[list[Trajectory], LeftOut]:
+    """Read a file, or a folder that is one document. Where no `reader` is chosen, a document that the reader
+    of the first does not recognise, and another does, is read by that one."""
+    main = reader or _recognise(path)[1]
+    if hasattr(main, "documents"):
+        return read_documents(main, main.documents(path))
+    if reader:
+        return read_documents(reader, files.documents(path))
+    trajectories: list[Trajectory] = []
+    left_out: LeftOut = {}
+    mixed = ((_reader_of(value, path, main), (where, value)) for where, value in files.documents(path))
+    for own, group in itertools.groupby(mixed, key=lambda pair: pair[0]):
+        read, faults = read_documents(own, (document for _, document in group))
+        trajectories += read
+        left_out |= faults
+    return trajectories, left_out
+
+
+def _reader_of(document: Any, path: Path, main: Reader) -> Reader:
+    """`main`, unless it does not recognise a document that another reader does."""
+    try:
+        if isinstance(document, InputError) or main.recognise(document, path):
+            return main
+        other = _recognise_sample(document, path)[1]
+    except (InputError, RecursionError):
+        return main
+    return main if hasattr(other, "documents") else other
 
 
 def _read_dataset(name: str, reader: Reader | None) -> tuple[list[Trajectory], LeftOut]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.records import Candidate, Trajectory
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
@@ -20,8 +21,8 @@ def dialects(trajectories: Iterable[Trajectory]) -> str:
 
 
 def warnings(trajectories: Sequence[Trajectory], candidates: Sequence[Candidate]) -> list[str]:
-    """Fields with content that were not read, tools that are hardly called, and tools that `swe` does not
-    know."""
+    """Fields with content that were not read, tools that are hardly called, tools that `swe` does not know,
+    and called tools without a doc."""
     lines = []
     unused = Counter(name for t in trajectories for name in t.unused)
     if unused:
@@ -33,17 +34,19 @@ def warnings(trajectories: Sequence[Trajectory], candidates: Sequence[Candidate]
             f"warning: only {sum(turns)} of {len(turns)} turns with tool docs call a tool; if calls are "
             "written in the text, docs/formats.md says in which forms they are read"
         )
-    unknown = Counter(
-        call["function"]["name"]
-        for c in candidates
-        if c.verifier.partition(":")[0] == "swe"
-        for call in c.demonstration.get("tool_calls") or ()
-        if not family(call["function"]["name"])
-    )
-    if unknown:
+    unknown, undocumented = Counter(), Counter()
+    for c in candidates:
+        verifier = c.verifier.partition(":")[0]
+        for call in c.demonstration.get("tool_calls") or ():
+            name = call["function"]["name"]
+            unknown[name] += verifier == "swe" and not family(name)
+            undocumented[name] += bool(c.tools) and name not in schemas_of(c.tools)
+    if +unknown:
         lines.append(
-            f"tools that swe does not know, so that all their arguments must match: {reasons(unknown)}"
+            f"tools that swe does not know, so that all their arguments must match: {reasons(+unknown)}"
         )
+    if +undocumented:
+        lines.append(f"tools that are called and have no doc: {reasons(+undocumented)}")
     return lines
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.trajectories.readers import anthropic, atif, langchain, openhands
+from pivotrl_jax.trajectories.readers import anthropic, atif, inspect_log, langchain, openhands
 
 CALL = {"tool_call_id": "a", "function_name": "ls", "arguments": {}}
 STEPS = [{"source": "user", "message": "list"}, {"source": "agent", "message": "", "tool_calls": [CALL]}]
@@ -42,3 +42,45 @@ def test_without_a_turn_before_it_nothing_is_left(name):
     reader, document, items, odd = READERS[name]
     with pytest.raises(InputError, match=r"\[1\]: "):
         reader.trajectory(document([items[0], odd, *items]), "x.json")
+
+
+TEXT = '<tool_call>\n{"name": "ls", "arguments": {"path": "src"}}\n</tool_call>'
+TWO = "<tool_response>a.py</tool_response><tool_response>b.py</tool_response>"
+WRITTEN = {
+    "anthropic": (anthropic, lambda said: {"messages": [{"role": r, "content": t} for r, t in said]}),
+    "langchain": (
+        langchain,
+        lambda said: {"messages": [{"type": KINDS[r], "content": t} for r, t in said]},
+    ),
+    "inspect_log": (
+        inspect_log,
+        lambda said: {"id": 1, "eval": {}, "messages": [{"role": r, "content": t} for r, t in said]},
+    ),
+}
+WRITTEN["atif"] = (
+    atif,
+    lambda said: {
+        "schema_version": "ATIF-v1.7",
+        "steps": [{"source": SOURCES[r], "message": t} for r, t in said],
+    },
+)
+KINDS = {"user": "human", "assistant": "ai"}
+SOURCES = {"user": "user", "assistant": "agent"}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_calls_written_in_the_text_are_calls(name):
+    reader, document = WRITTEN[name]
+    said = [("user", "list"), ("assistant", TEXT + "\n" + TEXT), ("user", TWO), ("assistant", TEXT)]
+    t = reader.trajectory(document([*said, ("user", "ok"), ("assistant", "<tool_call>{")]), "x.json")
+    assert t.dialect == "hermes"
+    turns = [m for m in t.messages if m["role"] == "assistant"]
+    assert [len(m.get("tool_calls") or ()) for m in turns] == [2, 1, 0]
+    assert [m["content"] for m in t.messages if m["role"] == "tool"][:2] == ["a.py", "b.py"]
+    assert t.skip == {len(t.messages) - 1: "unparseable_call"}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_calls_of_an_api_are_native(name):
+    reader, document, items, _ = READERS[name]
+    assert reader.trajectory(document(items), "x.json").dialect == "native"

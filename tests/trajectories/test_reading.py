@@ -191,3 +191,15 @@ def test_hostile_bytes_are_named(tmp_path, raw):
         (tmp_path / name).write_bytes(raw)
         with pytest.raises(InputError, match=name):
             reading.read(tmp_path / name)
+
+
+def test_a_file_of_several_formats_is_read_document_by_document(tmp_path):
+    call = {"tool_call_id": "a", "function_name": "ls", "arguments": {}}
+    steps = [{"source": "user", "message": "go"}, {"source": "agent", "message": "", "tool_calls": [call]}]
+    chat = {"messages": [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Done."}]}
+    path = tmp_path / "mixed.jsonl"
+    rows = [{"schema_version": "ATIF-v1.7", "steps": steps}, chat, {"neither": 1}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    trajectories, left_out = reading.read(path)
+    assert [t.source for t in trajectories] == ["atif", "openai", "atif"]
+    assert list(left_out) == [f"{path}:3"]

@@ -40,3 +40,8 @@ def test_fields_that_were_not_read_are_named_once():
 def test_tools_that_the_verifier_does_not_know_are_named():
     (_, line) = described(dataclasses.replace(trajectory(CALLS, CALLS), verifier="swe"))
     assert line == "tools that swe does not know, so that all their arguments must match: f 2"
+
+
+def test_called_tools_without_a_doc_are_named():
+    (_, line) = described(dataclasses.replace(trajectory(CALLS), tools=[{"name": "g"}]))
+    assert line == "tools that are called and have no doc: f 1"

@@ -107,6 +107,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     unread = building.until_fault(messages, lambda m: add(turns, m), "messages", turns.messages)
     tools = function_docs(request.get("tools"))
     name = building.named(row, NAMES, building.stem(where))
+    dialect, tools = turns.read_text_calls(tools)
     return building.checked(
         Trajectory(
             messages=turns.messages,
@@ -118,6 +119,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=tools,
             reward=reward_of(row),
             skip=turns.skip,
+            dialect=dialect,
             unused=unread,
         )
     )

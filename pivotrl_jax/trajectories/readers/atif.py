@@ -60,7 +60,11 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = Turns()
     steps = require(document.get("steps"), list, '"steps"')
     unread = building.until_fault(steps, lambda step: _add(turns, step), "steps", turns.messages)
-    tools = agent.get("tool_definitions")
+    tools = read_tools(agent.get("tool_definitions"))
+    maker = str(agent.get("name", ""))
+    dialect = ""  # what Terminus types is text
+    if "terminus" not in maker.lower():
+        dialect, tools = turns.read_text_calls(tools)
     name = _name(document, where)
     return building.checked(
         Trajectory(
@@ -69,10 +73,11 @@ def trajectory(document: Any, where: str) -> Trajectory:
             origin=where,
             source="atif",
             scenario=name,
-            verifier=_verifier(str(agent.get("name", "")), turns.messages, tools),
+            verifier=_verifier(maker, turns.messages, tools),
             tools=tools,
             reward=building.number(extra.get("reward")),
             skip=turns.skip,
+            dialect=dialect,
             unused=unread,
         )
     )
@@ -114,10 +119,10 @@ def _add(turns: Turns, step: Any) -> None:
         turns.result(result.get("source_call_id"), read_parts(result.get("content")), failed)
 
 
-def _verifier(agent: str, messages: list[Message], tools: Any) -> str:
+def _verifier(agent: str, messages: list[Message], tools: list[dict]) -> str:
     """ "terminal" for an agent that types into a terminal, else chosen by the names of its tools."""
     names = [c["function"]["name"] for m in messages for c in m.get("tool_calls", ())]
     shell = [n for n in names if set(re.split(r"[^a-z]+", n.lower())) & set(SHELLS)]
     if "terminus" in agent.lower() or len(shell) * 2 > len(names):
         return "terminal"
-    return openai_chat.verifier_for(messages, read_tools(tools))
+    return openai_chat.verifier_for(messages, tools)

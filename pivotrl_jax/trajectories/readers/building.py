@@ -66,6 +66,7 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
         tools=tools,
         cases={i: case for i in turns} if case else trajectory.cases,
         skip=plain_skips(messages, turns) | trajectory.skip | unread,
+        dialect=trajectory.dialect or ("native" if any(m.get("tool_calls") for m in messages) else ""),
     )
 
 

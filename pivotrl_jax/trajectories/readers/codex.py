@@ -146,6 +146,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             turns.blind = True
     name = building.named(meta, ("id", "session_id"), building.stem(episode["place"]))
     tools = function_docs(meta.get("dynamic_tools"))
+    dialect, tools = turns.read_text_calls(tools)
     return building.checked(
         Trajectory(
             messages=turns.messages,
@@ -156,6 +157,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             verifier=turns.verifier(tools),
             tools=tools,
             skip=turns.skip,
+            dialect=dialect,
         )
     )
 

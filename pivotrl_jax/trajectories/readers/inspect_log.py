@@ -117,6 +117,7 @@ def trajectory(sample: Any, where: str) -> Trajectory:
     unread = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
     tools = function_docs(_resolved(_tools(sample.get("events")), attachments, [MAX_TEXT]))
     id = building.named(sample, ("id",), "?")
+    dialect, tools = turns.read_text_calls(tools)
     return building.checked(
         Trajectory(
             messages=turns.messages,
@@ -128,6 +129,7 @@ def trajectory(sample: Any, where: str) -> Trajectory:
             tools=tools,
             reward=_reward(sample),
             skip=turns.skip,
+            dialect=dialect,
             unused=unread,
         )
     )

@@ -109,6 +109,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     unread = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
     tools = function_docs(_tools(row))
     name = building.named(row, ("id", "run_id", "trace_id"), building.stem(where))
+    dialect, tools = turns.read_text_calls(tools)
     return building.checked(
         Trajectory(
             messages=turns.messages,
@@ -120,6 +121,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=tools,
             reward=reward_of(row),
             skip=turns.skip,
+            dialect=dialect,
             unused=unread,
         )
     )

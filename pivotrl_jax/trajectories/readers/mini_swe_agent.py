@@ -71,8 +71,15 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=[building.BASH_TOOL],
             reward=building.number(info.get("resolved", document.get("resolved"))),
             skip=turns.skip,
+            dialect="" if _is_native(document) else "bash_fence",
         )
     )
+
+
+def _is_native(document: dict) -> bool:
+    """Whether its model called the shell by the API, and not by a fence or a tag in its text."""
+    messages = [m for m in document["messages"] if isinstance(m, dict)]
+    return any(m.get("tool_calls") or m.get("object") == "response" for m in messages)
 
 
 def _add(turns: Turns, message: dict) -> None:

@@ -80,6 +80,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=None if native else [building.BASH_TOOL],
             reward=building.number(info.get("resolved", document.get("resolved", document.get("target")))),
             skip=turns.skip,
+            dialect="" if native else "last_fence",
         )
     )
 

@@ -15,6 +15,7 @@ from pivotrl_jax.chat.messages import NOT_TEXT, UNPARSEABLE, require, tool_call
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import building, openai_chat
 from pivotrl_jax.trajectories.readers.building import CONTEXT, UNPARSEABLE_CALL
+from pivotrl_jax.trajectories.readers.text_calls import NATIVE, read_calls
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
 TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
@@ -166,6 +167,23 @@ class Turns:
         """Add the results among the blocks of a user's message."""
         for result in parts.results:
             self.result(result["tool_call_id"], Parts(result["content"]), result["error"])
+
+    def read_text_calls(self, tools: list[dict]) -> tuple[str, list[dict]]:
+        """Read the calls that stand in the text, if no turn has others: (the dialect, "" if there are no
+        calls; the tools, with a shell where commands in fences call one that has no doc).
+
+        Messages, and the turns to skip, change where one message held several results.
+        """
+        if any(m.get("tool_calls") for m in self.messages):
+            return NATIVE, tools
+        read = read_calls(self.messages, tools)
+        before = [i for i, m in enumerate(self.messages) if m["role"] == "assistant"]
+        after = [i for i, m in enumerate(read.messages) if m["role"] == "assistant"]
+        moved = dict(zip(before, after))  # results are split, turns are not
+        self.skip = read.skip | {moved[i]: why for i, why in self.skip.items()}
+        self.messages = read.messages
+        shell = [building.BASH_TOOL] if read.dialect in openai_chat.SHELL_DIALECTS else []
+        return read.dialect, tools or shell
 
     def verifier(self, tools: list[dict]) -> str:
         """ "swe" where most calls are those of a coding agent, else chosen by the names of the tools."""
