@@ -76,8 +76,8 @@ def test_what_does_not_exist_is_named():
 
 # kind, argument, texts that follow the instruction, texts that do not
 INSTRUCTIONS = [
-    ("capitals", "dogs", ["DOGS BARK.", "2 DOGS RUN!"], ["Dogs bark.", "DOGS bark.", "123"[:0]]),
-    ("lowercase", "tea", ["tea is warm."], ["Tea is warm.", "tea is from China."]),
+    ("capitals", "dogs", ["DOGS BARK.", "2 DOGS RUN!"], ["Dogs bark.", "DOGS bark.", "123"]),
+    ("list", "2", ["1. a\n2. b", "Fish:\n1) a\n2) b"], ["1. a", "1. a\n2. b\n3. c", "- a\n- b", "a, b"]),
     (
         "bullets",
         "3",
@@ -85,15 +85,19 @@ INSTRUCTIONS = [
         ["- a\n- b", "- a\n- b\n- c\n- d", "a, b, c"],
     ),
     ("word", "sand", ["The sand is hot.", "Sand!"], ["A sandy beach.", "The thousand."]),
-    ("one_word", "?", ["Blue", " blue.\n", '"Blue"'], ["The sky is blue.", "Sky blue", "..."]),
+    ("yes_or_no", "?", ["Yes", " no.\n", '"Yes."'], ["Yes, it is.", "Maybe", "yes no"]),
     (
         "ends_with",
         "by the sea",
         ["We sat by the sea.", "we sat By The Sea"],
         ["by the sea we sat", "the sea"],
     ),
-    ("starts_with", "Often", ["Often they play.", '"Often, they play."'], ["They often play.", "Oftentimes"]),
-    ("quotes", "hope", ['"Hope stays."', " “Hope stays.” "], ["Hope stays.", '"Hope" stays.', '""']),
+    (
+        "starts_with",
+        "One day",
+        ["One day they met.", '"One day, we met."'],
+        ["They met one day.", "One days"],
+    ),
     ("no_comma", "a ship", ["The ship sails at dawn."], ["At dawn, the ship sails.", "A ship."]),
     ("fewer_words", "5", ["A sour yellow fruit"], ["A sour yellow fruit indeed", "Sour fruit"]),
     (
@@ -102,7 +106,12 @@ INSTRUCTIONS = [
         ["The cat sleeps.", '"The cat sleeps."'],
         ["The cat sleeps. Yes.", "the dog"],
     ),
-    ("question", "work", ["What do you do?", '"Do you like it?"'], ["I like it.", "Why? Because."]),
+    (
+        "question",
+        "work",
+        ["What do you do?", '"Do you like it?"'],
+        ["I like it.", "Why? Because.", "I help. What do you ask?"],
+    ),
 ]
 
 
@@ -139,6 +148,8 @@ def test_facts_are_told_early_and_as_words(text, right):
     "text, number",
     [
         ("12 + 7 = 19.", "19"),
+        ("He has 4 + 3 = 7 apples, which is 3 more.", "7"),
+        ("12 + 7 = 12 + 7 = 19, 4 days", "19"),
         ("19", "19"),
         ("The answer is 1,200.00", "1200"),
         ("$5.50", "5.50"),
@@ -147,15 +158,15 @@ def test_facts_are_told_early_and_as_words(text, right):
         ("", ""),
     ],
 )
-def test_the_last_number_counts(text, number):
-    assert checks.last_number(text) == number
+def test_the_number_after_equals_counts_or_the_last(text, number):
+    assert checks.result_number(text) == number
 
 
 def test_right_answers_are_accepted_and_those_of_another_item_are_not():
     for question in items.items("arithmetic"):
         _, kind, numbers = question.id.split("/")
         a, b = map(int, numbers.split(","))
-        want = {"add": a + b, "subtract": a - b, "multiply": a * b, "more": a + b}[kind]
+        want = a - b if kind == "books" else a + b
         assert question.judge(f"{a} and {b} make {want}.") and not question.judge(f"It is {want + 1}.")
         assert str(a) in question.question and str(b) in question.question
 

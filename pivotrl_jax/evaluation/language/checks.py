@@ -9,6 +9,9 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _TAG = re.compile(r"</?[a-zA-Z_][^<>]{0,80}>")
 _BULLET = re.compile(r"\s*[-*•–]\s*\S")
+_POINT = re.compile(r"\s*\d+[.)]\s*\S")
+_RESULT = re.compile(r"=\s*[$€]?(\d++(?:\.\d++)?)(?!\s*[-+*/×÷x])")
+_SENTENCE_END = re.compile(r"[.!?]\s")
 _MARKS = " \t\r\n.!?,;:'\"“”‘’*_`"
 
 
@@ -40,41 +43,36 @@ def tells(text: str, answers: tuple[str, ...]) -> bool:
     return any(contains(beginning, answer) for answer in answers)
 
 
-def last_number(text: str) -> str:
-    """The last number in a text ("1,200.0" is "1200"), or ""."""
-    found = _NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3})", "", text))
+def result_number(text: str) -> str:
+    """The number that a text says is the result: the first one that stands alone after "=", or the last one
+    if there is none; "" without numbers. "1,200.0" is "1200"."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    found = _RESULT.findall(text)[:1] or _NUMBER.findall(text)
     if not found:
         return ""
     whole, _, decimals = found[-1].partition(".")
     return (whole.lstrip("0") or "0") + (f".{decimals}" if decimals.strip("0") else "")
 
 
-def _one_case(upper: bool) -> Callable[[str, str], bool]:
-    def check(text: str, _: str) -> bool:
-        return text == (text.upper() if upper else text.lower())
-
-    return check
-
-
-def _quotes(text: str, _: str) -> bool:
-    text = text.strip()
-    return len(text) > 2 and text[0] in '"“' and text[-1] in '"”'
+def _lines(text: str, mark: re.Pattern) -> int:
+    """How many lines begin with a mark."""
+    return sum(1 for line in text.splitlines() if mark.match(line))
 
 
 def _is_question(text: str, _: str) -> bool:
-    return text.rstrip(_MARKS.replace("?", "")).endswith("?")
+    text = text.strip(_MARKS.replace("?", ""))
+    return text.endswith("?") and not _SENTENCE_END.search(text)
 
 
 # kind of instruction -> whether a text follows it, given what the item asks for
 INSTRUCTIONS: dict[str, Callable[[str, str], bool]] = {
-    "capitals": _one_case(True),
-    "lowercase": _one_case(False),
-    "bullets": lambda text, n: sum(map(bool, map(_BULLET.match, text.splitlines()))) == int(n),
+    "capitals": lambda text, _: text == text.upper() != text.lower(),
+    "bullets": lambda text, n: _lines(text, _BULLET) == int(n),
+    "list": lambda text, n: _lines(text, _POINT) == int(n),
     "word": contains,
-    "one_word": lambda text, _: len(text.split()) == 1 == len(words(text)),
+    "yes_or_no": lambda text, _: words(text) in (["yes"], ["no"]),
     "ends_with": lambda text, phrase: words(text)[-len(words(phrase)) :] == words(phrase),
-    "starts_with": lambda text, word: words(text)[:1] == words(word),
-    "quotes": _quotes,
+    "starts_with": lambda text, phrase: words(text)[: len(words(phrase))] == words(phrase),
     "no_comma": lambda text, _: "," not in text and len(words(text)) > 3,
     "fewer_words": lambda text, n: 2 < len(text.split()) < int(n),
     "repeat": lambda text, sentence: text.strip(_MARKS).split() == sentence.strip(_MARKS).split(),
