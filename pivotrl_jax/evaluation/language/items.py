@@ -166,8 +166,10 @@ def _is_reply(text: str) -> bool:
 
 def _small_talk(family: str) -> list[Item]:
     lines = _lines("small_talk.txt")
-    # without this, a small model talks on and on
-    asks = [f"{line} (Please reply in one short sentence.)" for line in lines]
+    # SmolLM2-135M ends nearly every reply in time when asked to, and hardly any otherwise: with two in three
+    # asked, the family starts between 0.35 and 0.9
+    please = " (Please reply in one short sentence.)"
+    asks = [line + (please if i % 3 else "") for i, line in enumerate(lines)]
     return [Question(f"{family}/{i}", family, ask, _is_reply) for i, ask in enumerate(asks)]
 
 
