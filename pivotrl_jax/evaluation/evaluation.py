@@ -16,6 +16,8 @@ from pivotrl_jax import verifiers
 from pivotrl_jax.checkpoints.identity import as_json
 from pivotrl_jax.environments.base import Task
 from pivotrl_jax.evaluation import skills
+from pivotrl_jax.evaluation.language import items as language_items
+from pivotrl_jax.evaluation.language import scores as language_scores
 from pivotrl_jax.evaluation.measures import Results
 from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.records import Prompt, write_json
@@ -34,6 +36,7 @@ class HeldOut:
     tasks: Sequence[Task]  # played as episodes
     prompts: Sequence[Prompt]  # turns of the expert's trajectories through the same tasks
     skills: Sequence[skills.SkillItem]
+    language: Sequence[language_items.Item] = ()
 
 
 def play_episodes(
@@ -132,9 +135,13 @@ def make_held_out(run: Run, data: sources.Data) -> HeldOut:
     turns = extract.extract(data.held_out[: c.turn_trajectories])
     prompts, too_long = extract.within_limit(run.chat, turns, run.config.data.max_prompt_tokens)
     run.facts["held_out_prompts_too_long"] = len(too_long)
-    families = skills.families() if c.skill_items else []
-    items = [item for family in families for item in skills.items(family, "test", c.skill_items, 0)]
-    return HeldOut(data.held_out_tasks[: c.tasks], prompts, items)
+    toy, language = [], []
+    if c.skill_items and c.skills == "toy":
+        toy = [item for f in skills.families() for item in skills.items(f, "test", c.skill_items, 0)]
+    if c.skill_items and c.skills == "language":
+        families = language_items.families()
+        language = [item for f in families for item in language_items.items(f, c.skill_items)]
+    return HeldOut(data.held_out_tasks[: c.tasks], prompts, toy, language)
 
 
 def evaluation_rollouts(run: Run, batch, trained: bool) -> Rollouts:
@@ -153,16 +160,21 @@ def evaluate_run(run: Run, params: decoder.Params, held_out: HeldOut, name: str,
     trained = lora.has_adapters(params)
 
     def compute() -> Results:
-        return evaluate(
+        key = jax.random.fold_in(jax.random.key(run.config.seed), 2)
+        results = evaluate(
             evaluation_rollouts(run, c.batch, trained),
             params,
             held_out,
-            key=jax.random.fold_in(jax.random.key(run.config.seed), 2),
+            key=key,
             attempts=c.attempts,
             samples=c.samples,
             max_steps=c.max_steps,
             max_prompt=run.config.data.max_prompt_tokens,
         )
+        if held_out.language:
+            results["skills"] = language_scores.score(run, params, held_out.language, key)
+            results["rollout_turns"] += sum("reply" in answer for answer in results["skills"])
+        return results
 
     path = run.workdir / "evaluations" / f"{name}.json"
     return read_or_compute(path, _identity(run, held_out, trained, policy), compute, run.config.resume)
@@ -182,6 +194,8 @@ def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
         "rows": [task.id for task in held_out.tasks],
         "seed": run.config.seed,
     }
+    if held_out.language:
+        identity["language"] = [language_items.VERSION, *(item.id for item in held_out.language)]
     return {**identity, "judge": run.judge.settings} if run.judge else identity
 
 

@@ -14,7 +14,8 @@ Results = dict[str, Any]  # {"episodes": [...], "turns": [...], "skills": [...],
 
 
 def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
-    """Measure -> (values, clusters). Turns whose samples were all undecided are left out."""
+    """Measure -> (values, clusters). Turns whose samples were all undecided are left out. All are rates,
+    better when higher, but "bits_per_byte" of text, better when lower, which is a mean over passages."""
     episodes = results["episodes"]
     measures = {"episode_success": ([e["success"] for e in episodes], [e["row"] for e in episodes])}
     for name, is_call in (("call_turn_pass", True), ("text_turn_pass", False)):
@@ -24,11 +25,14 @@ def series(results: Results) -> dict[str, tuple[list[float], list[str]]]:
     for name in names if len(names) > 1 else []:
         turns = [t for t in results["turns"] if t["verifier"] == name and t["mean"] is not None]
         measures[f"verifier:{name}"] = [t["mean"] for t in turns], [t["scenario"] for t in turns]
-    answers = results["skills"]
+    texts = [a for a in results["skills"] if "bits_per_byte" in a]
+    answers = [a for a in results["skills"] if "correct" in a]
     measures["out_of_domain"] = [a["correct"] for a in answers], [a["id"] for a in answers]
     for family in dict.fromkeys(a["family"] for a in answers):
         of_family = [a for a in answers if a["family"] == family]
         measures[f"family:{family}"] = [a["correct"] for a in of_family], [a["id"] for a in of_family]
+    # no rate, so it stands beside the mean over families instead of in it
+    measures["bits_per_byte"] = [a["bits_per_byte"] for a in texts], [a["id"] for a in texts]
     return {name: pair for name, pair in measures.items() if pair[0]}
 
 

@@ -196,17 +196,20 @@ def _evaluation(inputs: Inputs) -> str:
         if shown
     )
 
-    def cell(values, name):
+    def cell(values, name, scale=100, digits=1):
         measured, n = estimate(values, name), part(values, name).get("n")
         if measured is None:
             return "–"
-        value, low, high = (f"{100 * x:.1f}".replace("-", "−") for x in measured)
+        value, low, high = (f"{scale * x:.{digits}f}".replace("-", "−") for x in measured)
         return f"{value}\u00a0({low}\u00a0to\u00a0{high})" + ("" if n is None else f", n\u00a0=\u00a0{n}")
 
     difference = part(inputs.evaluation, "difference")
     lines = [(w, *(cell(s, k) for s in sides), cell(difference, k)) for k, w in _RATES.items()]
     change = part(difference, "families")
     lines += [(name, *(cell(f, name) for f in families), cell(change, name)) for name in names]
+    if any(estimate(side, "bits_per_byte") for side in sides):
+        bits = (cell(values, "bits_per_byte", 1, 3) for values in (*sides, difference))
+        lines.append(("text, bits per byte (lower is better)", *bits))
     numbers = page.table(("rate, %", "before", "after", "difference"), lines)
     return page.section(
         "Before and after",

@@ -14,6 +14,7 @@ NAMES = {
     "call_turn_pass": "call-turn pass",
     "text_turn_pass": "text-turn pass",
     "out_of_domain": "out of domain",
+    "bits_per_byte": "bits per byte (lower is better)",
 }
 
 

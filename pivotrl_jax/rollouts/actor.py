@@ -2,7 +2,8 @@
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -153,13 +154,18 @@ class Actor:
 
 
 def make_actor(
-    run, shape, config: model_config.ModelConfig | None = None, record_experts: bool = False
+    run,
+    shape,
+    config: model_config.ModelConfig | None = None,
+    record_experts: bool = False,
+    sampling: Mapping[str, float] = MappingProxyType({}),
 ) -> Actor:
     """The actor of a run. `shape` is the batch shape of one of its config's sections, for example
-    `config.profile.batch`. `config` is the model's; None means the reference policy's."""
+    `config.profile.batch`. `config` is the model's; None means the reference policy's. `sampling`
+    replaces fields of `config.sampling`."""
     return Actor(
         config or run.model_config,
-        Sampling(**run.config.sampling.to_dict(), stop_ids=run.chat.stop_ids),
+        Sampling(**{**run.config.sampling.to_dict(), **sampling}, stop_ids=run.chat.stop_ids),
         run.mesh,
         shape=BatchShape(
             sharding.whole_rows(run.mesh, shape.rows), shape.samples_per_row, shape.decode_slots

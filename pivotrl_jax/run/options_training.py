@@ -295,6 +295,16 @@ class Evaluate:
         80, "Held-out trajectories whose turns are scored.", at_least(0), unit="trajectories"
     )
     samples: int = field(1, "Samples per held-out turn.", at_least(1), unit="samples")
+    skills: str = field(
+        "toy",
+        "The out-of-domain suite.",
+        one_of(
+            {
+                "toy": "short tasks and made-up facts that the embedded policy was pretrained on",
+                "language": "facts, arithmetic, instructions, small talk and text, for pretrained models",
+            }
+        ),
+    )
     skill_items: int = field(50, "Questions per out-of-domain family.", at_least(0), unit="questions")
     max_steps: int = field(
         6,

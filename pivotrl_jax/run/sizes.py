@@ -57,7 +57,7 @@ def qwen3_0p6b() -> ConfigDict:
     c.grpo.pivots_per_step, c.grpo.group_size = 32, 8
     c.grpo.learning_rate = 1e-6
     c.sft.learning_rate, c.sft.trajectories_per_step = 1e-5, 32
-    c.evaluate.skill_items = 0
+    c.evaluate.skills, c.evaluate.skill_items = "language", 100
     return c
 
 
