@@ -242,7 +242,9 @@ _OPERATORS = re.compile(r"(?:^| )(?:AND|OR|NOT|XOR|NEAR|JOIN|LIKE|WHERE|FROM|BY)
 _SECRET = re.compile(  # words after which a name, a code or a secret may stand, whose case counts
     r"\b(?:pass(?:words?|phrases?|codes?|wd)|pwd|secrets?|tokens?|bearer|keys?|codes?|pins?|otp|codewords?|coupons?|"
     r"vouchers?|promos?|captcha|credentials?|log ?ins? (?:as|is|are|name|with)|user ?names?|wi-?fi|ssid|"
-    r"serial|licen[cs]e|hash|hashtags?|handle|ids?|number|reference|(?:safe|magic|pass|secret) ?words?|the word|combination|"
+    r"serial|licen[cs]e|hash|hashtags?|handle|ids?|number|reference|(?:safe|magic|pass|secret) ?words?|the word|"
+    r"combination|(?:booking|reservation|confirmation|order|ticket|invoice|case)s?(?: is|:)|safe|scripts?|"
+    r"named|called|"
     r"recovery|security (?:question|answer)|spell(?:ed|ing|s)?|(?:upper|lower|case)[- ]?(?:case|sensitive)|"
     r"capitals?|capitali[sz]ed|letters?|files?|folders?|branch|variables?|commands?|regex)\b",
     re.IGNORECASE,

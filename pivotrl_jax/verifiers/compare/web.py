@@ -17,7 +17,8 @@ QUERY_SIMILARITY = 0.8  # 2 of 6 words may be left out, or 1 of 3
 # words that may be added or left out; every other small word counts (SMALL_WORDS)
 STOP_WORDS = frozenset(
     """a an the of in on at for and is are was were be been do does did has have had what which that this
-    these those it its me i you your we our can could would should please find search show list tell my""".split()
+    these those it its me i you your we our can could would should please find search show list tell
+    my""".split()
 )
 
 _NOT = "not no without never none except excluding exclude nor neither"
@@ -28,8 +29,8 @@ DIRECTIONS = frozenset(f"{_NOT} non anti pre post pro ex {_WAYS}".split())
 # and those that need no topic word
 SMALL_WORDS = frozenset(
     """who when where why how or only all any every some both either best worst first last most least more
-    less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top bottom
-    high low big small old new latest oldest newest early late male female up down off out free open closed
+    less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top
+    bottom cheap expensive men women boys girls high low big small old new latest oldest newest early late male female up down off out free open closed
     true false yes former future next previous again still yet same different other another""".split()
 )
 # what is asked of two things changes with their order: who pays whom
@@ -168,7 +169,7 @@ def _reordered(ours: list[str], theirs: list[str]) -> bool:
         return False
     if any(_AUXILIARIES.intersection(w) or "who" in w for w in (ours, theirs)):
         return True
-    after = [_after(w, ("of", "in", "for")) for w in (ours, theirs)]
+    after = [_after(w, ("of", "in", "for", "on", "at")) for w in (ours, theirs)]
     if all(after):
         return after[0] != after[1]
     moves = any(after) or all(DIRECTIONS.intersection(w) for w in (ours, theirs))
