@@ -240,13 +240,13 @@ _CODE_START = re.compile(
 )
 _OPERATORS = re.compile(r"(?:^| )(?:AND|OR|NOT|XOR|NEAR|JOIN|LIKE|WHERE|FROM|BY)(?: |$)")
 _SECRET = re.compile(  # words after which a name, a code or a secret may stand, whose case counts
-    r"\b(?:pass(?:words?|phrases?|codes?|wd)|pwd|secrets?|tokens?|bearer|keys?|codes?|pins?|otp|codewords?|coupons?|"
-    r"vouchers?|promos?|captcha|credentials?|log ?ins? (?:as|is|are|name|with)|user ?names?|wi-?fi|ssid|"
-    r"serial|licen[cs]e|hash|hashtags?|handle|ids?|number|reference|(?:safe|magic|pass|secret) ?words?|the word|"
-    r"combination|(?:booking|reservation|confirmation|order|ticket|invoice|case)s?(?: is|:)|safe|scripts?|"
-    r"named|called|"
-    r"recovery|security (?:question|answer)|spell(?:ed|ing|s)?|(?:upper|lower|case)[- ]?(?:case|sensitive)|"
-    r"capitals?|capitali[sz]ed|letters?|files?|folders?|branch|variables?|commands?|regex)\b",
+    r"\b(?:pass(?:words?|phrases?|codes?|wd)|pwd|secrets?|tokens?|bearer|keys?|codes?|pins?|otp|codewords?|"
+    r"coupons?|vouchers?|promos?|captcha|credentials?|log ?ins? (?:as|is|are|name|with)|user ?names?|wi-?fi|"
+    r"ssid|serial|licen[cs]e|hash|hashtags?|handle|ids?|number|reference|(?:safe|magic|secret) ?words?|"
+    r"the word|combination|(?:booking|reservation|confirmation|order|ticket|invoice|case)s?(?: is|(?=:))|"
+    r"safe|scripts?|named|called|recovery|security (?:question|answer)|spell(?:ed|ing|s)?|capitals?|"
+    r"(?:upper|lower|case)[- ]?(?:case|sensitive)|capitali[sz]ed|letters?|files?|folders?|branch|variables?|"
+    r"commands?|regex)\b",
     re.IGNORECASE,
 )
 
@@ -283,6 +283,8 @@ MIN_SHOUT = 3  # words: two words in capitals may be a code
 
 def _keeps_case(word: str) -> bool:
     """Whether a word has capitals other than the first of a part: USA, iPhone, but not O'Brien."""
+    if word[1:].islower():
+        return False
     return any(part[1:] != part[1:].lower() for part in re.split("['-]", word))
 
 

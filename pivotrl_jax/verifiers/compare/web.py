@@ -30,7 +30,8 @@ DIRECTIONS = frozenset(f"{_NOT} non anti pre post pro ex {_WAYS}".split())
 SMALL_WORDS = frozenset(
     """who when where why how or only all any every some both either best worst first last most least more
     less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top
-    bottom cheap expensive men women boys girls high low big small old new latest oldest newest early late male female up down off out free open closed
+    bottom cheap expensive men women boys girls
+    high low big small old new latest oldest newest early late male female up down off out free open closed
     true false yes former future next previous again still yet same different other another""".split()
 )
 # what is asked of two things changes with their order: who pays whom
@@ -132,29 +133,21 @@ _LETTERED = frozenset("vitamin hepatitis influenza plan class type grade section
 
 def _small_words(all_words: list[str]) -> set[tuple[str, str]]:
     """Small words, those of direction with the topic word after them: Paris to Rome, not Rome to Paris."""
-    found = {(word, "") for word in all_words if word in SMALL_WORDS}
-    for i, word in enumerate(all_words):
-        if word in DIRECTIONS:
-            after = next((w for w in all_words[i + 1 : i + 4] if w not in STOP_WORDS), "")
-            found.add((word, _singular(after)))
-    return found
+    return {(word, "") for word in all_words if word in SMALL_WORDS} | _after(all_words, DIRECTIONS)
 
 
 def _tenses(all_words: list[str]) -> set[int]:
     return {i for i, tense in enumerate(_TENSES) if tense.intersection(all_words)}
 
 
-def _after(all_words: list[str], small: Collection[str]) -> set[str]:
-    """The topic words that follow one of the small words."""
-    rest = (
-        [_singular(w) for w in all_words[i + 1 : i + 4] if w not in STOP_WORDS]
-        for i in _places(all_words, small)
-    )
-    return {words[0] if words else "" for words in rest}
-
-
-def _places(all_words: list[str], small: Collection[str]) -> list[int]:
-    return [i for i, word in enumerate(all_words) if word in small]
+def _after(all_words: list[str], small: Collection[str]) -> set[tuple[str, str]]:
+    """Each of the small words in a query, with the topic word that follows it."""
+    found = set()
+    for i, word in enumerate(all_words):
+        if word in small:
+            after = next((w for w in all_words[i + 1 : i + 4] if w not in STOP_WORDS), "")
+            found.add((word, _singular(after)))
+    return found
 
 
 def _reordered(ours: list[str], theirs: list[str]) -> bool:
