@@ -3,7 +3,7 @@
 The tool must be the same. Each argument is compared by its role, which follows from its name (ROLES) or from
 `candidate.case["roles"]` = {"argument" or "tool.argument": role}:
 
-- `query`: the same topic, numbers, signs, quoted phrases, operators and negations (`web.query_difference`;
+- `query`: the same topic, numbers, signs, quoted phrases, operators and small words (`web.query_difference`;
   `case["query_similarity"]` is its threshold). Lists of queries are matched one to one in any order. SQL, and
   what tools look for in code, files or databases, is compared exactly.
 - `page`: an address of the same page (`web.page`). A value that is no address is compared exactly.
@@ -41,6 +41,7 @@ from pivotrl_jax.verifiers.compare.arguments import (
     count_verdict,
     matched,
     normal_call,
+    parameters,
     read_fields,
     without_undeclared_nulls,
 )
@@ -114,7 +115,7 @@ class _Step:
         if role == "free":
             return role
         named = argument in self.roles or f"{tool}.{argument}" in self.roles
-        if role in ("query", "evidence") and not named and self._takes_code(tool):
+        if role in ("query", "evidence") and not named and self._takes_code(tool, argument):
             return "exact"
         texts = want if isinstance(want, list) else [want]
         if not texts or not all(isinstance(text, str) for text in texts):
@@ -123,9 +124,14 @@ class _Step:
             return "page"  # in some browser tools, `id` is a result's number or an address
         return role
 
-    def _takes_code(self, tool: str) -> bool:
-        """Whether a tool searches code, files or a database, where case and signs count."""
-        return prose.tool_takes_code(tool, as_object(self.docs.get(tool)).get("description"))
+    def _takes_code(self, tool: str, argument: str) -> bool:
+        """Whether a tool searches code, files or a database, where case and signs count, or the argument's
+        schema speaks for code.
+        """
+        schema = as_object(as_object(parameters(tool, self.docs).get("properties")).get(argument))
+        described = [schema, as_object(schema.get("items"))]
+        about = as_object(self.docs.get(tool)).get("description")
+        return prose.tool_takes_code(tool, about) or prose.speaks_for_code("", described)
 
     def same(self, role: str, want: str, got: str) -> bool:
         """Whether two texts of one role mean the same."""
@@ -237,4 +243,4 @@ def _answer_text(call: Call) -> str:
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 
 
-VERIFIERS = (Verifier(NAME, "2", verify),)
+VERIFIERS = (Verifier(NAME, "3", verify),)

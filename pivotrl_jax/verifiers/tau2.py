@@ -3,11 +3,13 @@
 Where the demonstration makes calls, each call of the action must do one of the following, and no two calls
 may stand for the same one:
 
-- equal a demonstrated call, compared as in tool_call (`case["fields"]` included);
+- equal a demonstrated call (`case["fields"]` included);
 - do one of the episode's expected actions that is still open. `candidate.case["task_actions"]` lists them:
   {"name", "arguments" (or "kwargs"), "compare_args"?: names, "requestor"?: "user" for the user's actions}. An
-  action is done once the history holds the call and an output that is not an error. Strings of a look-up
-  (below) are compared as in tool_call, strings of any other call exactly.
+  action is done once the history holds the call and an output that is not an error.
+
+Strings of a look-up (below) are compared as in tool_call, strings of any other call exactly: tau2-Bench
+compares the data base that they are written to, and its tools take reasons in one spelling only.
 
 There must be as many calls as demonstrated, unless `case["calls"]` counts otherwise (compare/arguments.py).
 
@@ -51,7 +53,8 @@ NAME = "tau2"
 _LOOKUP = re.compile(r"(?:get|find|search|list)_|calculate")
 _TRANSFER = re.compile(r"transfer_to_(?:a_)?(?:human|live|real|agent)")
 _ERROR = re.compile(r"\s{0,9}\W?error\b", re.IGNORECASE)
-_EXPRESSION: Fields = {"calculate.expression": {"space": False}}  # 2+2 equals 2 + 2
+_OPERATOR = re.compile(r" ?([-+*/()]) ?")
+_POWER = re.compile(r"([*/]) +\1")  # 2 * * 3 is no sum, 2 ** 3 is one
 
 
 def is_lookup(name: str) -> bool:
@@ -63,20 +66,29 @@ def _is_thought(call: Call) -> bool:
     return call.name == "think"
 
 
+def _summed(call: Call) -> Call:
+    """A calculation without the spaces around its operators: 2+2 equals 2 + 2, but 1 2 is not 12."""
+    text = as_object(call.arguments).get("expression")
+    if call.name != "calculate" or not isinstance(text, str) or _POWER.search(text):
+        return call
+    return Call(call.name, {**call.arguments, "expression": _OPERATOR.sub(r"\1", text.strip(" "))})
+
+
 class _State:
     """The state of the episode: tools, field rules, the expected actions, and which of these are done."""
 
     def __init__(self, candidate: Candidate):
         self.docs = function_docs(candidate.tools)
-        self.fields = {**_EXPRESSION, **read_fields(candidate.case)}
+        self.fields: Fields = read_fields(candidate.case)
         self.actions = _task_actions(candidate.case)
         self.done = self._done(candidate.messages) if self.actions else frozenset()
 
     def same(self, want: Call, got: Call) -> bool:
-        """Whether the calls are equal as tool_call compares them. A transfer's summary is not compared."""
+        """Whether the calls are equal, a write's strings exactly. A transfer's summary is not compared."""
         if want.name != got.name:
             return False
-        return bool(_TRANSFER.match(want.name)) or self._form(want) == self._form(got)
+        exactly = not is_lookup(want.name)
+        return bool(_TRANSFER.match(want.name)) or self._form(want, exactly) == self._form(got, exactly)
 
     def expects(self, action: dict, call: Call) -> bool:
         """Whether `call` does an expected action."""
@@ -88,8 +100,8 @@ class _State:
         exactly = not is_lookup(call.name)
         return self._form(Call(call.name, want), exactly) == self._form(Call(call.name, got), exactly)
 
-    def _form(self, call: Call, exactly: bool = False) -> Hashable:
-        return normal_call(call, self.docs, self.fields, exactly)
+    def _form(self, call: Call, exactly: bool) -> Hashable:
+        return normal_call(_summed(call), self.docs, self.fields, exactly)
 
     def _done(self, messages: list[Message]) -> frozenset[int]:
         """Indices of the expected actions that the history's calls have done; a call does at most one."""
@@ -194,4 +206,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return _judge(calls, expected, state, candidate.case)
 
 
-VERIFIERS = (Verifier(NAME, "2", verify),)
+VERIFIERS = (Verifier(NAME, "3", verify),)

@@ -10,10 +10,11 @@ An action is accepted if it means the same under the tools' schemas:
 - Numbers are compared by value: 5 equals 5.0, but neither true nor "5". NaN and Infinity equal themselves.
 - A null for an argument that the schema does not declare is no argument.
 - Strings are compared exactly, unless they are prose: messages, queries, titles, names of people and places.
-  Prose is compared by words, which forgives case, runs of spaces, typographic quotation marks and a final
-  full stop. A string is prose only if the argument's name, its description or the tool's name says so, and
-  neither these nor a format, a pattern, an enum or the look of the value speak for code (compare/prose.py).
-  One word, and text with a line break, is always exact.
+  Prose is compared by words, which forgives the case of plain words (not of USA, iPhone or B12), runs of
+  spaces, outer white space, typographic signs and a final full stop. A string is prose only if the argument's
+  name, its description or the tool's name says so, and neither these nor a format, a pattern, an enum or the
+  look of the value speak for code; text that speaks of passwords or codes is exact (compare/prose.py). Of
+  text of several lines only the white space around it is forgiven.
 - Lists are compared in order, or in any order where the schema says `uniqueItems`; objects by keys,
   recursively, with the nested schemas.
 - `candidate.case["fields"]` may give a field special rules (compare/arguments.py).
@@ -70,4 +71,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(0.0, "arguments", details)
 
 
-VERIFIERS = (Verifier(NAME, "3", verify),)
+VERIFIERS = (Verifier(NAME, "4", verify),)

@@ -39,7 +39,7 @@ CODE_PLACES = [
     ("subject", {"examples": ["a && b"]}),
 ]
 PROSE_PLACES = [
-    *((name, {}) for name in "message note title subject reason comment searchQuery guest_city".split()),
+    *((name, {}) for name in "message note title subject reason comment greeting guest_city".split()),
     ("q", {"description": "the question in natural language"}),
 ]
 
@@ -77,14 +77,12 @@ def changed_code(text: str, rng: random.Random) -> str:
 
 
 def reworded(text: str, rng: random.Random) -> str:
-    """The same prose: other case of words, runs of spaces, typographic quotes, a full stop."""
-    words = [
-        rng.choice([str.lower, str.capitalize, str.upper, str])(w) if w.isalpha() else w for w in text.split()
-    ]
+    """The same prose: other case of words, spaces, typographic quotes, a full stop, a line break."""
+    words = [rng.choice([str.lower, str.capitalize, str])(w) if w.isalpha() else w for w in text.split()]
     text = "".join(w + " " * rng.randint(1, 3) for w in words).strip()
     if rng.random() < 0.3:
         text = text.replace("'", "’")
-    return text + rng.choice(["", "."])
+    return text + rng.choice(["", ".", "\n", "!"])
 
 
 def changed_prose(text: str, rng: random.Random) -> str:
@@ -98,7 +96,9 @@ def changed_prose(text: str, rng: random.Random) -> str:
         "other": lambda: " ".join([*words[:i], "tables", *words[i + 1 :]]),
         "order": lambda: " ".join([*words[:i], words[-1], *words[i + 1 : -1], words[i]]),
         "question": lambda: text + "?",
-    }[rng.choice("number negation less other order question".split())]()
+        "capitals": lambda: " ".join([*words[:-1], words[-1].upper()]),
+        "secret": lambda: f"{text} code",
+    }[rng.choice("number negation less other order question capitals secret".split())]()
 
 
 def prose_text(rng: random.Random) -> str:

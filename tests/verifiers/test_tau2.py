@@ -45,10 +45,15 @@ def done(call, output="{}"):
 TASK = [task(LOOK), task(CANCEL, "kwargs"), task(RETURN)]
 RULES = {
     "the demonstrated call": (candidate(LOOK), act(LOOK), "ok"),
-    "the demonstrated write, as tool_call compares": (
+    "the demonstrated write, a default written out": (
+        candidate(CANCEL),
+        act((CANCEL[0], {**CANCEL[1], "fee": 0})),
+        "ok",
+    ),
+    "a write in other spelling": (
         candidate(CANCEL),
         act(("cancel_order", {"order_id": "#W1", "reason": "No longer  needed", "fee": 0})),
-        "ok",
+        "arguments",
     ),
     "text beside the call": (candidate(LOOK), act(LOOK, content="One moment."), "ok"),
     "parallel calls in any order": (candidate(LOOK, CANCEL), act(CANCEL, LOOK), "ok"),

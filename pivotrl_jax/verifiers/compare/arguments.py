@@ -131,14 +131,21 @@ def _unpunctuated(text: str) -> str:
     return "".join(" " if unicodedata.category(c)[0] == "P" else c for c in text)
 
 
-def _normal_string(text: str, is_prose: bool, rules: Mapping[str, bool]) -> Hashable:
+def _normal_string(text: str, is_prose: bool, is_label: bool, rules: Mapping[str, bool]) -> Hashable:
+    """A string's normal form. `is_label` says that one word may be the exact name of a thing."""
     case, space = rules.get("case"), rules.get("space")
     if not rules.get("punctuation", True):  # what is left has no look by which code could be told
         words = _unpunctuated(text).split()
         text, is_prose = " ".join(words), len(words) > 1
         case = not is_prose if case is None else case
     elif is_prose:
-        is_prose = len(text.split()) > 1 and not prose.looks_like_code(text)
+        tidy = text if space else prose.spelled(text)
+        if prose.looks_like_code(tidy.replace("\n", " ")):
+            is_prose = False
+        elif "\n" in tidy or (is_label and len(tidy.split()) < 2):  # lines may be code
+            text, is_prose = tidy if "\n" in tidy else text, False
+        else:
+            text, is_prose = tidy, bool(tidy)
     if space is False:  # without spaces prose cannot be told from an id
         text, case = "".join(text.split()), bool(case)
     elif is_prose and not (case and space):
@@ -182,10 +189,11 @@ class _Normal:
 
     def string(self, text: str, schemas: list[dict], path: str, code: bool) -> Hashable:
         rules = self.rules(path)
-        is_prose = rules.get("prose")
+        is_prose, name = rules.get("prose"), path.rpartition(".")[2]
+        is_label = is_prose is not True and bool(prose.LABEL_NAMES & prose.name_words(name[: prose.MAX_NAME]))
         if is_prose is None:
-            is_prose = not code and prose.speaks_for_prose(path.rpartition(".")[2], schemas, self.tool)
-        return _normal_string(text, is_prose, rules)
+            is_prose = not code and prose.speaks_for_prose(name, schemas, self.tool)
+        return _normal_string(text, is_prose, is_label, rules)
 
     def value(self, value: Any, schema: dict, path: str, code: bool) -> Hashable:
         schema = _resolved(schema, value, self.root)

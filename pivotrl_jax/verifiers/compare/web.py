@@ -6,6 +6,7 @@ text many times as long as the demonstrated one is not read.
 
 import re
 import unicodedata
+from collections.abc import Collection
 from urllib.parse import SplitResult, quote, unquote_plus, unquote_to_bytes, urlsplit
 
 from rapidfuzz.distance import Indel
@@ -13,19 +14,42 @@ from rapidfuzz.distance import Indel
 QUERY_SIMILARITY = 0.8  # 2 of 6 words may be left out, or 1 of 3
 
 
-# words without a topic; negations and words of direction are not among them
+# words that may be added or left out; every other small word counts (SMALL_WORDS)
 STOP_WORDS = frozenset(
-    """a an the of in on at for and or is are was were be been do does did has have had what which who whom
-    whose when where why how that this these those it its with as from to by about into me my i you your we
-    our can could would should please find search show list tell""".split()
+    """a an the of in on at for and is are was were be been do does did has have had what which that this
+    these those it its me i you your we our can could would should please find search show list tell
+    my""".split()
 )
 
-NEGATIONS = frozenset("not no without never none except excluding exclude nor neither cannot".split())
-
-DIRECTIONS = frozenset(
-    "from to by before after between than versus vs over under since until against".split()
+_NOT = "not no without never none except excluding exclude nor neither"
+_WAYS = """from to by before after between than versus vs over under since until against with into about as
+    via through during per above below within outside inside near behind"""
+# small words that change what is asked, each together with the topic word after it
+DIRECTIONS = frozenset(f"{_NOT} non anti pre post pro ex {_WAYS}".split())
+# and those that need no topic word
+SMALL_WORDS = frozenset(
+    """who when where why how or only all any every some both either best worst first last most least more
+    less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top
+    bottom cheap expensive men women boys girls
+    high low big small old new latest oldest newest early late male female up down off out free open closed
+    true false yes former future next previous again still yet same different other another""".split()
 )
+# what is asked of two things changes with their order: who pays whom
+_AUXILIARIES = frozenset("is are was were do does did has have had can could would should will".split())
+_TENSES = (
+    {"is", "are", "do", "does", "has", "have"},
+    {"was", "were", "did", "had"},
+    {"can", "could"},
+    {"should"},
+)
+_SPELLINGS = {"whom": "who", "versus": "vs", "excluding": "exclude"}
 
+_NEGATED = re.compile(r"\b(?:(ca|wo|sha)n't|(\w+)n't|cannot|(do|does|is|are|was|did)nt)\b|\bcant\b|\bwont\b")
+_CAPITALS = re.compile(
+    r"(?<!\S)[\"(]?(AND|OR|NOT|NEAR|IT|US|WHO|A|ALL|NO|MAY|CAN|IS|IN|ON|AT|BE|DO)[\")?.,]?(?!\S)"
+)
+# a search engine has no use for these; what holds one is a pattern or code
+_PATTERN = re.compile(r"[{}\[\]`\\;|*^=]|->|::|\w\(")
 _OPERATOR = re.compile(r"-?(?:site|filetype|ext|intitle|inurl|intext|before|after|lang):\S+|-[^\W\d_]\S*")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+")
 _POSSESSIVE = re.compile(r"'s\b")
@@ -88,27 +112,79 @@ def _holds(long: list[str], short: list[str]) -> bool:
 # ---- queries
 
 
-def _directions(all_words: list[str]) -> dict[str, set[str]]:
-    """Word of direction -> the topic words that follow it: "Paris to Rome" is not "Rome to Paris"."""
-    found: dict[str, set[str]] = {}
+def _asked(text: str) -> list[str]:
+    """The words of a query, "isn't" as "is not"."""
+    spelled = _NEGATED.sub(lambda m: f"{m[2] or m[3] or 'can'} not", plain(text))
+    return [_SPELLINGS.get(word, word) for word in words(spelled)]
+
+
+def _topic(all_words: list[str]) -> list[str]:
+    """The words that a query is about, in order; a letter is one after a noun (vitamin A)."""
+    last = len(all_words) - 1
+    return [
+        _singular(w)
+        for i, w in enumerate(all_words)
+        if w not in STOP_WORDS or (w in ("a", "i") and i and (i == last or all_words[i - 1] in _LETTERED))
+    ]
+
+
+_LETTERED = frozenset("vitamin hepatitis influenza plan class type grade section group series part".split())
+
+
+def _small_words(all_words: list[str]) -> set[tuple[str, str]]:
+    """Small words, those of direction with the topic word after them: Paris to Rome, not Rome to Paris."""
+    return {(word, "") for word in all_words if word in SMALL_WORDS} | _after(all_words, DIRECTIONS)
+
+
+def _tenses(all_words: list[str]) -> set[int]:
+    return {i for i, tense in enumerate(_TENSES) if tense.intersection(all_words)}
+
+
+def _after(all_words: list[str], small: Collection[str]) -> set[tuple[str, str]]:
+    """Each of the small words in a query, with the topic word that follows it."""
+    found = set()
     for i, word in enumerate(all_words):
-        if word in DIRECTIONS:
+        if word in small:
             after = next((w for w in all_words[i + 1 : i + 4] if w not in STOP_WORDS), "")
-            found.setdefault(word, set()).add(_singular(after))
+            found.add((word, _singular(after)))
     return found
+
+
+def _reordered(ours: list[str], theirs: list[str]) -> bool:
+    """Whether two queries name things in another order, and nothing says that this means the same.
+
+    "area of Lagos" is "Lagos area", and what follows "from" or "to" may stand anywhere, but "milk chocolate"
+    is not "chocolate milk", and in a question the order says who does what.
+    """
+    topics = [[w for w in dict.fromkeys(_topic(w)) if not w[0].isdigit()] for w in (ours, theirs)]
+    first, second = ([w for w in one if w in other] for one, other in (topics, topics[::-1]))
+    if first == second:
+        return False
+    if any(_AUXILIARIES.intersection(w) or "who" in w for w in (ours, theirs)):
+        return True
+    after = [_after(w, ("of", "in", "for", "on", "at")) for w in (ours, theirs)]
+    if all(after):
+        return after[0] != after[1]
+    moves = any(after) or all(DIRECTIONS.intersection(w) for w in (ours, theirs))
+    return not moves
 
 
 def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -> str:
     """Why `got` asks something else than `want`, "" if it does not.
 
-    Case, accents, punctuation, plurals, stop words, repeated words and word order are ignored. Numbers, signs
-    (C++, < 5), quoted phrases, operators (site:, -word) and negations must be the same, and so must the words
-    after a word of direction that both use ("from Paris"). Other words may be added or left out as long as
-    2 * common / (words of both) reaches `threshold`, but not replaced: another word may be another city.
+    Case, accents, punctuation, plurals, stop words and repeated words are ignored, and so is word order where
+    a word such as "of" explains it. Numbers, signs (C++, < 5), quoted phrases, operators (site:, -word) and
+    small words (not, or, who, first; "from Paris") must be the same. Other words may be added or left out as
+    long as 2 * common / (words of both) reaches `threshold`, but not replaced: another word may be another
+    city. Patterns and code must be equal.
     """
+    if want.split() == got.split():
+        return ""
     if too_long(want, got):
         return "too few words in common"
-    ours, theirs = words(want), words(got)
+    if _PATTERN.search(want) or _PATTERN.search(got):
+        return "other code"
+    ours, theirs = _asked(want), _asked(got)
     for kind, of in (
         (
             "quoted phrases",
@@ -116,22 +192,22 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
         ),
         ("operators", lambda text, _: set(_operators(text))),
         ("signs", lambda text, _: set(signs(text))),
-        ("numbers", lambda _, all_words: {w for w in all_words if any(c.isdecimal() for c in w)}),
-        ("negations", lambda _, all_words: NEGATIONS.intersection(all_words)),
+        ("numbers", lambda _, all_words: [w for w in dict.fromkeys(all_words) if any(map(str.isdecimal, w))]),
+        ("small words", lambda _, all_words: _small_words(all_words)),
+        ("words in capitals", lambda text, _: set() if text.isupper() else set(_CAPITALS.findall(text[1:]))),
     ):
         if of(want, ours) != of(got, theirs):
             return f"other {kind}"
-    ways, other_ways = _directions(ours), _directions(theirs)
-    if any(ways[w] != other_ways[w] for w in ways.keys() & other_ways.keys()):
-        return "another direction"
-    topic, other = (
-        sorted({_singular(w) for w in all_words if w not in STOP_WORDS} or set(all_words))
-        for all_words in (ours, theirs)
-    )
+    tenses = _tenses(ours), _tenses(theirs)
+    if all(tenses) and tenses[0] != tenses[1]:
+        return "another tense"
+    topic, other = (sorted(set(_topic(w)) or set(w)) for w in (ours, theirs))
     if not topic or not other:
-        return "" if plain(want).split() == plain(got).split() else "no words in common"
+        return "no words in common"
     if set(topic) - set(other) and set(other) - set(topic):
         return "words replaced"
+    if not _operators(want) and _reordered(ours, theirs):  # an operator may stand anywhere
+        return "another order"
     similar = Indel.normalized_similarity(topic, other) > threshold - 1e-9
     return "" if similar else "too few words in common"
 
@@ -167,8 +243,8 @@ def _segments(path: str) -> list[str]:
 def page(address: str) -> tuple | None:
     """A web address in normal form, equal for two addresses of one page; None for other texts.
 
-    Ignored are http or https, "www.", the default port, a final slash, the fragment, tracking parameters, the
-    order of parameters, and the percent-encoding of characters.
+    Ignored are http or https, "www.", the default port, a final slash, the fragment (but not "#/route"),
+    tracking parameters, the order of parameters, and the percent-encoding of characters.
     """
     text = address.strip()
     if not text or len(text.split()) > 1 or len(text) > MAX_ADDRESS:
@@ -188,7 +264,8 @@ def _page(parts: SplitResult) -> tuple | None:
     fields = [f.partition("=") for f in parts.query.split("&") if f]
     spelled = [(unquote_plus(key), equals and unquote_plus(value)) for key, equals, value in fields]
     query = sorted((f for f in spelled if not _TRACKING.fullmatch(f[0])), key=lambda f: f[0])
-    return host.removeprefix("www."), port, tuple(_segments(parts.path)), tuple(query)
+    route = parts.fragment if parts.fragment[:1] in ("/", "!") else ""  # a page of a one-page application
+    return host.removeprefix("www."), port, tuple(_segments(parts.path)), tuple(query), route
 
 
 def same_page(want: str, got: str) -> bool:
@@ -200,12 +277,17 @@ def same_page(want: str, got: str) -> bool:
 # ---- quotes
 
 
+_REGEX = re.compile(r"[{}\[\]\\^|*]|\.\+|\(\?")
+
+
 def same_passage(want: str, got: str, pages: str | None) -> bool:
     """Whether two quotes are of the same passage: one contains the other, word by word, and is at most
     twice as long. A quote longer than `want` must occur in `pages` (the words of the pages so far, None if
     unknown).
     """
-    if too_long(want, got):
+    if want.split() == got.split():
+        return True
+    if too_long(want, got) or _REGEX.search(want) or _REGEX.search(got):
         return False
     ours, theirs = words(want), words(got)
     if not ours or not theirs:
