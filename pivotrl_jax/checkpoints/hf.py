@@ -15,7 +15,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -200,7 +200,7 @@ def save(
     adapters among them.
     """
     directory, config = Path(os.path.abspath(directory)), dataclasses.replace(config, lora=None)
-    if directory.exists() and not (directory.is_dir() and _replaceable(directory)):
+    if directory.exists() and not (directory.is_dir() and replaceable(directory)):
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
     _check_shapes(config, params)
     if jax.process_index():
@@ -227,10 +227,15 @@ def _write_directory(directory: Path, config, params, source_directory, max_shar
         for name in COMPANIONS if source_directory is not None else ():
             if (Path(source_directory) / name).is_file():
                 shutil.copyfile(Path(source_directory) / name, temporary / name)
-        _write_weights(temporary, config, params, max_shard_bytes)
+        sizes = {
+            place.name: math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+            for place in places(config)
+        }
+        write_weights(temporary, sizes, _tensors(config, params), max_shard_bytes)
 
 
-def _replaceable(directory: Path) -> bool:
+def replaceable(directory: Path) -> bool:
+    """Whether a directory holds a checkpoint or nothing."""
     return (directory / "config.json").is_file() or not any(directory.iterdir())
 
 
@@ -244,27 +249,30 @@ def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarra
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
 
-def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard_bytes: int) -> None:
+def write_weights(
+    directory: Path, sizes: dict[str, int], tensors: Iterable[tuple[str, np.ndarray]], max_shard_bytes: int
+) -> None:
+    """Write the safetensors files of a checkpoint beside its config.json: one, or shards under an index.
+
+    sizes: bytes of every tensor. tensors: (name, array), in the same order; one shard is held at a time.
+    """
     shards: list[list[str]] = [[]]
     room = max_shard_bytes
-    total = 0
-    for place in places(config):
-        size = math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+    for name, size in sizes.items():
         if shards[-1] and size > room:
             shards.append([])
             room = max_shard_bytes
-        shards[-1].append(place.name)
+        shards[-1].append(name)
         room -= size
-        total += size
     weight_map = {}
-    tensors = _tensors(config, params)
+    tensors = iter(tensors)
     for number, names in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(dict(itertools.islice(tensors, len(names))), directory / file, metadata={"format": "pt"})
         shutil.copymode(directory / "config.json", directory / file)  # safetensors writes private files
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
