@@ -56,7 +56,9 @@ def main() -> None:
         lines = metrics.read_metrics(run.workdir)
     with run.stage("export"):
         export = run.shared / "hf"
-        hf.save(export, run.model_config, lora.merged(run.trained_config, params), run.checkpoint)
+        trained = lora.merged(run.trained_config, params)
+        own_template = run.chat.tokenizer.chat_template if config.model.chat_template else None
+        hf.save(export, run.model_config, trained, run.checkpoint, chat_template=own_template)
         if run.trained_config.lora:
             peft.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
     with run.stage("evaluation after"):

@@ -65,7 +65,7 @@ def _write(file: gguf_file.Gguf, directory: Path, max_shard_bytes: int) -> None:
 
 
 def is_gguf(checkpoint: str) -> bool:
-    """Whether a checkpoint's name means a GGUF file: "smollm2" or FILE.gguf, unless a directory has the name."""
+    """Whether a checkpoint's name means a GGUF file: "smollm2" or FILE.gguf, if no directory has the name."""
     named = checkpoint == SMOLLM2 or checkpoint.lower().endswith(".gguf")
     return named and not Path(checkpoint).is_dir()
 

@@ -189,10 +189,12 @@ def save(
     params: dict,
     source_directory: str | Path | None,
     max_shard_bytes: int = 5_000_000_000,
+    chat_template: str | None = None,
 ) -> None:
     """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
 
     Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
+    The text `chat_template`, if any, takes the place of the source's template.
     With several processes all must call this: the first one writes, and none returns before it is done.
 
     The directory appears whole or not at all; an older checkpoint under the same name is replaced.
@@ -207,7 +209,10 @@ def save(
         for _ in _tensors(config, params):
             pass  # every process must take part in fetching a tensor
     else:
-        _write_directory(directory, config, params, source_directory, max_shard_bytes)
+        with appearing(directory) as temporary:
+            _write_directory(temporary, config, params, source_directory, max_shard_bytes)
+            if chat_template is not None:
+                _write_template(temporary, chat_template)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
 
@@ -221,17 +226,27 @@ def _check_shapes(config: ModelConfig, params: dict) -> None:
 
 
 def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
-    with appearing(directory) as temporary:
-        values = config_to_json(config, source_directory, str(params["embed"].dtype))
-        (temporary / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        for name in COMPANIONS if source_directory is not None else ():
-            if (Path(source_directory) / name).is_file():
-                shutil.copyfile(Path(source_directory) / name, temporary / name)
-        sizes = {
-            place.name: math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
-            for place in places(config)
-        }
-        write_weights(temporary, sizes, _tensors(config, params), max_shard_bytes)
+    values = config_to_json(config, source_directory, str(params["embed"].dtype))
+    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    for name in COMPANIONS if source_directory is not None else ():
+        if (Path(source_directory) / name).is_file():
+            shutil.copyfile(Path(source_directory) / name, directory / name)
+    sizes = {
+        place.name: math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+        for place in places(config)
+    }
+    write_weights(directory, sizes, _tensors(config, params), max_shard_bytes)
+
+
+def _write_template(directory: Path, text: str) -> None:
+    """As chat_template.jinja alone: older checkpoints have theirs in other files, too."""
+    (directory / "chat_template.jinja").write_text(text, "utf-8")
+    (directory / "chat_template.json").unlink(missing_ok=True)
+    settings = directory / "tokenizer_config.json"
+    if settings.is_file():
+        values = json.loads(settings.read_text("utf-8"))
+        values.pop("chat_template", None)
+        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def replaceable(directory: Path) -> bool:

@@ -132,7 +132,8 @@ def load_chat(config) -> template.Chat:
     calls cannot be read."""
     checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
     arguments = json.loads(config.model.chat_template_arguments)
-    chat = template.load_chat(checkpoint, config.model.keep_thinking, arguments)
+    model = config.model
+    chat = template.load_chat(checkpoint, model.keep_thinking, arguments, model.chat_template)
     chat.check_dialect()
     return chat
 
