@@ -41,8 +41,16 @@ _READ = (
     "attention.head_count_kv attention.layer_norm_rms_epsilon attention.key_length attention.value_length "
     "rope.freq_base rope.dimension_count rope.scaling.type rope.scaling.factor "
     "rope.scaling.original_context_length rope.scaling.finetuned expert_count expert_used_count "
-    "expert_feed_forward_length tensor_data_layout"
+    "expert_feed_forward_length expert_weights_norm tensor_data_layout"
 ).split()
+# settings that change nothing at these values; any of them may also be 0 or false
+_NEUTRAL = {
+    "attention.causal": True,
+    "expert_gating_func": 1,  # softmax
+    "expert_weights_scale": 1.0,
+    "rope.scale_linear": 1.0,
+    "rope.scaling.attn_factor": 1.0,
+}
 
 _TOP = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -105,7 +113,8 @@ def read_config(file: Gguf) -> dict[str, Any]:
     kind = ARCHITECTURES[settings.name]
     for key, value in file.fields.items():
         short = key.removeprefix(settings.name + ".")
-        if short != key and short not in _READ and np.any(value):
+        known = short == key or short in _READ or not np.any(value)
+        if not known and not np.array_equal(value, _NEUTRAL.get(short)):
             raise settings.refused(f"{key} is {value!r}, which is not implemented")
     heads = settings.number("attention.head_count", int)
     config = {
@@ -164,7 +173,8 @@ def _mlp(settings: _Settings, kind: Architecture) -> dict[str, Any]:
         "moe_intermediate_size": size,
         "num_experts": settings.number("expert_count", int),
         "num_experts_per_tok": settings.number("expert_used_count", int),
-        "norm_topk_prob": True,  # not in the file: llama.cpp always does it for this architecture
+        # rarely in the file: llama.cpp always does it for this architecture
+        "norm_topk_prob": settings.get("expert_weights_norm") is not False,
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
     }
@@ -175,7 +185,8 @@ def _mlp(settings: _Settings, kind: Architecture) -> dict[str, Any]:
 
 def _rope(settings: _Settings) -> dict[str, Any]:
     theta = settings.number("rope.freq_base", float, 10000.0)  # the default of the format
-    kind = settings.get("rope.scaling.type") or "none"
+    unnamed = "none" if settings.get("rope.scaling.factor") in (None, 0, 1) else "linear"
+    kind = settings.get("rope.scaling.type") or unnamed
     scaling = None
     if kind == "yarn":
         scaling = {
