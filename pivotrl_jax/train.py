@@ -56,9 +56,8 @@ def main() -> None:
         lines = metrics.read_metrics(run.workdir)
     with run.stage("export"):
         export = run.shared / "hf"
-        trained = lora.merged(run.trained_config, params)
-        own_template = run.chat.tokenizer.chat_template if config.model.chat_template else None
-        hf.save(export, run.model_config, trained, run.checkpoint, chat_template=own_template)
+        merged = lora.merged(run.trained_config, params)
+        hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template)
         if run.trained_config.lora:
             peft.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
     with run.stage("evaluation after"):

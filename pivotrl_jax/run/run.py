@@ -113,6 +113,11 @@ class Run:
         return self.params
 
     @property
+    def other_template(self) -> str | None:
+        """The text of the chat template, if it is not the checkpoint's own."""
+        return self.chat.tokenizer.chat_template if self.config.model.chat_template else None
+
+    @property
     def verifier(self) -> str | None:
         """None: each candidate's own verifier (functional reward); "exact" for the ablation."""
         return None if self.config.reward == "functional" else "exact"
