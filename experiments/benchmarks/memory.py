@@ -42,16 +42,17 @@ SMALL = dict(
     dense_layers=(),
     norm_topk_prob=True,
     attention_bias=False,
+    mlp_bias=False,
     rope_theta=1e6,
-    yarn=None,
+    rope_scaling=None,
     rms_norm_eps=1e-6,
     tie_embeddings=False,
     dtype="float32",
     lora=None,
 )
 KINDS = {
-    "dense": dict(mlp_size=768, expert_size=0, num_experts=0, experts_per_token=0),
-    "moe": dict(mlp_size=0, expert_size=96, num_experts=16, experts_per_token=8),
+    "dense": dict(model_type="qwen3", mlp_size=768, expert_size=0, num_experts=0, experts_per_token=0),
+    "moe": dict(model_type="qwen3_moe", mlp_size=0, expert_size=96, num_experts=16, experts_per_token=8),
 }
 LOSS = objectives.policy_gradient(peers.GRPO)
 

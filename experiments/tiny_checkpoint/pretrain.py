@@ -34,6 +34,7 @@ from pivotrl_jax.training import losses, objectives
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = model_config.ModelConfig(
+    model_type="qwen3_moe",
     vocab_size=1664,
     hidden_size=128,
     num_layers=4,
@@ -47,8 +48,9 @@ CONFIG = model_config.ModelConfig(
     dense_layers=(),
     norm_topk_prob=True,
     attention_bias=False,
+    mlp_bias=False,
     rope_theta=10_000.0,
-    yarn=None,
+    rope_scaling=None,
     rms_norm_eps=1e-6,
     tie_embeddings=True,
     dtype="float32",

@@ -92,6 +92,8 @@ def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[s
     # Some exporters write the tied matrix twice. That is harmless when both are equal.
     if config.tie_embeddings and head in unexpected and embed in stored and files.equal(head, embed):
         unexpected.discard(head)
+    # old files of Llama hold RoPE's frequencies, which follow from config.json
+    unexpected = {name for name in unexpected if not name.endswith(".rotary_emb.inv_freq")}
     misshapen = [
         f"{name} {list(stored[name].shape)}, want {list(place.hf_shape)}"
         for name, place in expected.items()

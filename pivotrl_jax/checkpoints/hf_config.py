@@ -1,22 +1,19 @@
 """config.json <-> ModelConfig, by the field tables of models/families. Errors name every setting that is not
 implemented."""
 
-import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.models.config import ModelConfig, Yarn
+from pivotrl_jax.checkpoints import hf_rope
+from pivotrl_jax.checkpoints.hf_values import flag, positive
+from pivotrl_jax.models.config import ModelConfig
 from pivotrl_jax.models.families import FAMILIES, family_of
 from pivotrl_jax.models.families.base import Family
+from pivotrl_jax.models.rope import Llama3, Yarn
 from pivotrl_jax.records import InputError
 
 DTYPES = ("float32", "bfloat16")
-
-
-# The names of the RoPE settings in config.json: transformers 4's and transformers 5's.
-ROPE = ("rope_scaling", "rope_parameters")
 
 
 def load_config(directory: str | Path, dtype: str | None = None) -> ModelConfig:
@@ -30,16 +27,17 @@ def load_config(directory: str | Path, dtype: str | None = None) -> ModelConfig:
     values = _read(path)
     family = _family(values, path)
     _refuse_unimplemented(values, path)
-    layers = _positive(values, ("num_hidden_layers",), path, int)
+    layers = positive(values, ("num_hidden_layers",), path, int)
     dense_layers = _dense_layers(values, layers, path) if family.moe_names else ()
     numbers = dict.fromkeys(("mlp_size", "expert_size", "num_experts", "experts_per_token"), 0)
     config = ModelConfig(
         **numbers
-        | {"norm_topk_prob": False, "attention_bias": False}
+        | {"norm_topk_prob": False, "attention_bias": False, "mlp_bias": False}
         | _family_fields(family, values, path, all_moe=bool(family.moe_names) and not dense_layers),
+        model_type=family.model_type,
         dense_layers=dense_layers,
-        rope_theta=_rope_theta(values, path),
-        yarn=_yarn(values, path),
+        rope_theta=hf_rope.read_theta(values, path, family.rope_theta),
+        rope_scaling=hf_rope.read_scaling(values, path),
         dtype=_dtype(values, dtype, path),
         lora=None,
     )
@@ -54,12 +52,14 @@ def _family_fields(family: Family, values: dict, path: Path, all_moe: bool) -> d
         if field.name == "mlp_size" and all_moe:
             continue
         if field.kind is bool:
-            found[field.name] = _flag(values, field.keys[0], path, field.default)
-        elif field.name == "head_dim" and "head_dim" not in values and family.head_dim_optional:
+            found[field.name] = flag(values, field.keys[0], path, field.default)
+        elif field.default and all(values.get(key) is None for key in field.keys):
+            found[field.name] = found[field.default]
+        elif field.name == "head_dim" and values.get("head_dim") is None and family.head_dim_optional:
             size, remainder = divmod(found["hidden_size"], found["num_heads"])
-            found["head_dim"] = size if not remainder else _positive(values, field.keys, path, int)
+            found["head_dim"] = size if not remainder else positive(values, field.keys, path, int)
         else:
-            found[field.name] = _positive(values, field.keys, path, field.kind)
+            found[field.name] = positive(values, field.keys, path, field.kind)
     return found
 
 
@@ -108,7 +108,7 @@ def _family(values: dict, path: Path) -> Family:
 def _refuse_unimplemented(values: dict, path: Path) -> None:
     kinds = values.get("layer_types") or []
     checks = {
-        "hidden_act": values.get("hidden_act") != "silu",
+        "hidden_act": values.get("hidden_act", "silu") != "silu",
         "attention_dropout": bool(values.get("attention_dropout")),
         "use_sliding_window": bool(values.get("use_sliding_window")),
         "layer_types": not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds),
@@ -132,7 +132,7 @@ def _dense_layers(values: dict, layers: int, path: Path) -> tuple[int, ...]:
             "fix the file"
         )
     step = values.get("decoder_sparse_step")
-    step = 1 if step is None else _positive(values, ("decoder_sparse_step",), path, int)
+    step = 1 if step is None else positive(values, ("decoder_sparse_step",), path, int)
     dense = tuple(i for i in range(layers) if i in listed or (i + 1) % step)
     if len(dense) == layers:
         raise InputError(
@@ -140,112 +140,6 @@ def _dense_layers(values: dict, layers: int, path: Path) -> tuple[int, ...]:
             "with experts; fix the file"
         )
     return dense
-
-
-def _rope_settings(values: dict, path: Path) -> list[tuple[str, dict]]:
-    """(name, settings) of every object of RoPE settings that is there and not empty."""
-    found = [(name, values[name]) for name in ROPE if values.get(name)]
-    for name, settings in found:
-        if not isinstance(settings, dict):
-            raise InputError(f"{path}: {name} is {settings!r}, want an object; fix the file")
-        if any(isinstance(value, dict) for value in settings.values()):
-            raise InputError(
-                f"{path}: {name} with an entry per type of layer is not implemented; use another checkpoint"
-            )
-    return found
-
-
-def _rope_theta(values: dict, path: Path) -> float:
-    found = [("config.json", values), *_rope_settings(values, path)]
-    for _, settings in found:
-        partial = settings.get("partial_rotary_factor")
-        if partial not in (None, 1):
-            raise InputError(
-                f"{path}: partial_rotary_factor {partial!r} is not implemented; use another checkpoint"
-            )
-    found = [(name, settings) for name, settings in found if settings.get("rope_theta") is not None]
-    if not found:
-        raise InputError(f"{path}: rope_theta is missing (it differs between checkpoints); fix the file")
-    thetas = [_positive(settings, ("rope_theta",), path, float) for _, settings in found]
-    for (name, _), theta in zip(found, thetas):
-        if theta != thetas[0]:
-            raise InputError(f"{path}: rope_theta is {thetas[0]} but {name} says {theta}; fix the file")
-    return thetas[0]
-
-
-def _yarn(values: dict, path: Path) -> Yarn | None:
-    found = _rope_settings(values, path)
-    read = [_read_yarn(values, settings, path) for _, settings in found]
-    if len(read) == 2 and read[0] != read[1]:
-        raise InputError(f"{path}: rope_scaling and rope_parameters differ; remove the wrong one")
-    return read[0] if read else None
-
-
-def _read_yarn(values: dict, settings: dict, path: Path) -> Yarn | None:
-    """YaRN with the defaults of transformers' `_compute_yarn_parameters`; None for plain RoPE."""
-    kinds = [settings[name] for name in ("rope_type", "type") if settings.get(name) is not None]
-    kind = kinds[0] if kinds else "default"
-    if kind not in ("default", "yarn") or kinds[1:] not in ([], [kind]):
-        named = " and ".join(map(repr, kinds))
-        raise InputError(
-            f"{path}: rope scaling of type {named} is not implemented, only 'yarn' is; use another checkpoint"
-        )
-    if kind == "default":
-        return None
-
-    def number(name: str, default: float | None) -> float | None:
-        value = settings.get(name)
-        return default if value is None or value == 0 else _positive(settings, (name,), path, float)
-
-    names = ("original_max_position_embeddings", "max_position_embeddings")
-    # the lengths outside the RoPE settings override those inside, as in transformers' standardize_rope_params
-    outside = {name: values[name] for name in names if values.get(name) is not None}
-    original = _positive(settings | outside, names, path, int)
-    if "factor" not in settings:
-        raise InputError(f"{path}: factor of YaRN is missing; fix the file")
-    if settings["factor"] is None:
-        factor = _positive(values, ("max_position_embeddings",), path, int) / original
-    else:
-        factor = _positive(settings, ("factor",), path, float)
-    beta_fast, beta_slow = number("beta_fast", 32.0), number("beta_slow", 1.0)
-    if factor < 1 or beta_fast < beta_slow:
-        raise InputError(
-            f"{path}: YaRN with factor {factor}, beta_fast {beta_fast} and beta_slow {beta_slow}, want a "
-            "factor of at least 1 and beta_fast not below beta_slow; fix the file"
-        )
-    if settings.get("attention_factor") is None:
-        mscale, all_dim = number("mscale", None), number("mscale_all_dim", None)
-        both = mscale and all_dim
-        attention_factor = _mscale(factor, mscale) / _mscale(factor, all_dim) if both else _mscale(factor, 1)
-    else:
-        attention_factor = _positive(settings, ("attention_factor",), path, float)
-    truncate = _flag(settings, "truncate", path, True)
-    return Yarn(factor, original, beta_fast, beta_slow, attention_factor, truncate)
-
-
-def _mscale(factor: float, scale: float) -> float:
-    return 0.1 * scale * math.log(factor) + 1
-
-
-def _positive(values: dict, names: tuple[str, ...], path: Path, kind: type) -> Any:
-    for name in names:
-        if values.get(name) is not None:
-            value = values[name]
-            right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-            if not right or not 0 < value < 1e12:
-                want = "a whole number above 0" if kind is int else "a number above 0"
-                raise InputError(f"{path}: {name} is {value!r}, want {want}; fix the file")
-            return kind(value)
-    raise InputError(f"{path}: {names[0]} is missing; fix the file")
-
-
-def _flag(values: dict, name: str, path: Path, missing: bool | None = None) -> bool:
-    """A field that is true or false. `missing` is its value when it is absent; None makes it required."""
-    if missing is not None and name not in values:
-        return missing
-    if not isinstance(values.get(name), bool):
-        raise InputError(f"{path}: {name} is {values.get(name)!r}, want true or false; fix the file")
-    return values[name]
 
 
 def _dtype(values: dict, requested: str | None, path: Path) -> str:
@@ -274,24 +168,18 @@ def config_to_json(config: ModelConfig, source_directory: str | Path | None, dty
     ):
         values.pop(stale, None)
     family = family_of(config)
-    rope: dict = {"rope_type": "default"}
-    length = values.get("max_position_embeddings") or 32768  # transformers' default
-    if config.yarn:
-        y = config.yarn
-        rope = {"rope_type": "yarn", **dataclasses.asdict(y)}
-        # transformers before 4.57 takes the ratio of the two lengths as the factor
-        length = round(y.factor * y.original_max_position_embeddings)
+    length, scaling = values.get("max_position_embeddings"), config.rope_scaling
+    if isinstance(scaling, Yarn) or (isinstance(scaling, Llama3) and not length):
+        # of YaRN, transformers before 4.57 takes the ratio of the two lengths as the factor
+        length = round(scaling.factor * scaling.original_max_position_embeddings)
     fields = {field.keys[0]: getattr(config, field.name) for field in family.fields}
     if not config.mlp_size:
         del fields["intermediate_size"]  # every layer has experts; the source's value stays
     values |= {"architectures": [family.architecture], "model_type": family.model_type}
     values |= fields | {
         "hidden_act": "silu",
-        "max_position_embeddings": length,
-        # transformers 5 reads rope_parameters; everything older reads rope_theta and rope_scaling
-        "rope_theta": config.rope_theta,
-        "rope_scaling": rope if config.yarn else None,
-        "rope_parameters": rope | {"rope_theta": config.rope_theta},
+        "max_position_embeddings": length or 32768,  # transformers' default
+        **hf_rope.to_json(config),
         "torch_dtype": dtype,  # read by every version
     }
     if family.moe_names:

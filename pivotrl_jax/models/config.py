@@ -2,21 +2,10 @@
 RoPE frequencies."""
 
 import dataclasses
-import math
 
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True)
-class Yarn:
-    """YaRN (arXiv 2309.00071), the one RoPE scaling that Qwen3 documents, as in config.json."""
-
-    factor: float
-    original_max_position_embeddings: int
-    beta_fast: float
-    beta_slow: float
-    attention_factor: float  # cos and sin are multiplied by it
-    truncate: bool  # round the ends of the ramp to whole dimensions
+from pivotrl_jax.models.rope import RopeScaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +24,7 @@ class Lora:
 class ModelConfig:
     """The numbers of a checkpoint's config.json. They differ between checkpoints, so none has a default."""
 
+    model_type: str  # the family, a key of families.FAMILIES
     vocab_size: int
     hidden_size: int
     num_layers: int
@@ -47,9 +37,10 @@ class ModelConfig:
     experts_per_token: int  # 0: dense
     dense_layers: tuple[int, ...]  # the layers without experts, in a model with experts
     norm_topk_prob: bool
-    attention_bias: bool  # on q, k, v and o
+    attention_bias: bool  # on q, k, v and o, in families that leave it to config.json
+    mlp_bias: bool  # on gate, up and down of dense layers
     rope_theta: float
-    yarn: Yarn | None
+    rope_scaling: RopeScaling | None
     rms_norm_eps: float
     tie_embeddings: bool
     dtype: str  # compute dtype: "float32" or "bfloat16"
@@ -80,22 +71,8 @@ class ModelConfig:
         return [(f"layers_{n}", a, b, kinds[a]) for n, (a, b) in enumerate(zip(starts, ends))]
 
     def rope_frequencies(self) -> np.ndarray:
-        """Radians per position for every pair of dimensions, float32 [K/2]. With YaRN they are blended as in
-        transformers' `_compute_yarn_parameters`."""
+        """Radians per position for every pair of dimensions, float32 [K/2]."""
         half = self.head_dim // 2
         plain = self.rope_theta ** -(np.arange(half, dtype=np.float64) / half)
-        if self.yarn is None:
-            return plain.astype(np.float32)
-        y = self.yarn
-
-        def dimension(turns: float) -> float:  # the one that rotates `turns` times over the original context
-            span = y.original_max_position_embeddings / (turns * 2 * math.pi)
-            return self.head_dim * math.log(span) / (2 * math.log(self.rope_theta))
-
-        low, high = dimension(y.beta_fast), dimension(y.beta_slow)
-        if y.truncate:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, self.head_dim - 1)
-        high += 0.001 * (low == high)
-        ramp = np.clip((np.arange(half) - low) / (high - low), 0, 1)
-        return (plain / y.factor * ramp + plain * (1 - ramp)).astype(np.float32)
+        scaling = self.rope_scaling
+        return (scaling.scaled(plain, self.rope_theta) if scaling else plain).astype(np.float32)

@@ -51,7 +51,7 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
 def rope_angles(config: ModelConfig, position: jax.Array) -> tuple[jax.Array, jax.Array]:
     """cos and sin of RoPE's angles, float32 [..., 1, K/2] for positions [...]."""
     angle = position[..., None, None].astype(jnp.float32) * config.rope_frequencies()
-    factor = config.yarn.attention_factor if config.yarn else 1.0
+    factor = config.rope_scaling.attention_factor if config.rope_scaling else 1.0
     return jnp.cos(angle) * factor, jnp.sin(angle) * factor
 
 
@@ -95,5 +95,6 @@ class Layer(nn.Module):
         return sharding.constrain(y, "RT" + outputs)
 
     def mlp(self, h: jax.Array) -> jax.Array:
-        gate, up = self.project(h, "gate", "D", "I"), self.project(h, "up", "D", "I")
-        return self.project(jax.nn.silu(gate) * up, "down", "I", "D")
+        bias = self.config.mlp_bias
+        gate, up = self.project(h, "gate", "D", "I", bias), self.project(h, "up", "D", "I", bias)
+        return self.project(jax.nn.silu(gate) * up, "down", "I", "D", bias)

@@ -9,7 +9,8 @@ import pytest
 from support.paths import GOLDEN
 
 from pivotrl_jax.checkpoints import hf_config
-from pivotrl_jax.models.config import ModelConfig, Yarn
+from pivotrl_jax.models.config import ModelConfig
+from pivotrl_jax.models.rope import Yarn
 from pivotrl_jax.records import InputError
 
 NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/config.json"))
@@ -46,7 +47,7 @@ def rope(edited):
         ]
         configs = [hf_config.load_config(edited("dense_tied", **s, **fields)) for s in spellings]
         assert configs[0] == configs[1]
-        return configs[0].yarn
+        return configs[0].rope_scaling
 
     return read
 
@@ -57,6 +58,7 @@ def rope(edited):
 def test_numbers_are_the_files():
     config = hf_config.load_config(GOLDEN / "moe_sharded", "float32")
     assert config == ModelConfig(
+        model_type="qwen3_moe",
         vocab_size=64,
         hidden_size=32,
         num_layers=2,
@@ -70,8 +72,9 @@ def test_numbers_are_the_files():
         dense_layers=(),
         norm_topk_prob=True,
         attention_bias=False,
+        mlp_bias=False,
         rope_theta=5e6,
-        yarn=None,
+        rope_scaling=None,
         rms_norm_eps=1e-6,
         tie_embeddings=False,
         dtype="float32",
@@ -187,7 +190,7 @@ def test_yarn_frequencies_equal_transformers(edited, settings, head_dim):
     )
     ours = hf_config.load_config(directory)
     theirs, factor = ROPE_INIT_FUNCTIONS["yarn"](Qwen3Config.from_pretrained(directory))
-    assert ours.yarn.attention_factor == factor
+    assert ours.rope_scaling.attention_factor == factor
     torch.testing.assert_close(torch.tensor(ours.rope_frequencies()), theirs, rtol=1e-6, atol=0)
 
 
@@ -260,7 +263,10 @@ def default(**fields):
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"model_type": "llama"}, "model_type 'llama' is not implemented"),
+        (
+            {"model_type": "mistral"},
+            r"model_type 'mistral' is not implemented; use one of \['llama', 'qwen2', 'qwen3', 'qwen3_moe'\]",
+        ),
         ({"model_type": None}, "model_type None"),
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "Qwen3ForSequenceClassification"),
         ({"rope_parameters": None}, "rope_theta is missing"),
@@ -306,7 +312,7 @@ def test_refusals_name_the_field(edited, fields, words):
     [
         *(
             (default(rope_type=kind), f"rope scaling of type '{kind}' is not implemented")
-            for kind in ("linear", "dynamic", "llama3", "longrope", "proportional")
+            for kind in ("dynamic", "longrope", "proportional")
         ),
         (default(rope_type=5), "rope scaling of type 5 is not implemented"),
         (yarn(type="linear"), "rope scaling of type 'yarn' and 'linear'"),

@@ -1,4 +1,4 @@
-"""Make the golden fixtures: random tiny Qwen3 checkpoints with transformers' own logits and greedy tokens.
+"""Make the golden fixtures: random tiny checkpoints with transformers' own logits and greedy tokens.
 
     pip install -e '.[parity]' && python tests/golden/make.py [name ...]
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 BASE = {
@@ -70,16 +70,35 @@ CASES = {
             "original_max_position_embeddings": 16,
         },
     },
+    "llama_scaled": {  # Llama 3.1's RoPE, head_dim from the hidden size, every bias
+        **{"model_type": "llama", "head_dim": None, "attention_bias": True, "mlp_bias": True},
+        **{"vocab_size": 71, "num_hidden_layers": 2, "intermediate_size": 40, "tie_word_embeddings": False},
+        **{"rms_norm_eps": 1e-5, "max_position_embeddings": 128},
+        "rope_parameters": {
+            **{"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0},
+            **{"high_freq_factor": 4.0, "original_max_position_embeddings": 16},
+        },
+    },
+    "llama_tied": {  # as SmolLM2: three query heads for each key/value head
+        **{"model_type": "llama", "hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads": 3},
+        **{"head_dim": 4, "vocab_size": 73, "num_hidden_layers": 2, "intermediate_size": 44},
+        **{"tie_word_embeddings": True, "rms_norm_eps": 1e-5},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+    },
+    "qwen2": {
+        **{"model_type": "qwen2", "vocab_size": 63, "num_hidden_layers": 2, "intermediate_size": 44},
+        **{"tie_word_embeddings": True},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    },
 }
 
 
 def draw(seed: int, **fields) -> torch.nn.Module:
-    """A random float32 model. `num_experts` among the fields makes it a mixture of experts."""
-    kind, model = (
-        (Qwen3MoeConfig, Qwen3MoeForCausalLM) if "num_experts" in fields else (Qwen3Config, Qwen3ForCausalLM)
-    )
+    """A random float32 model. Without `model_type` it is a Qwen3, with experts if `num_experts` is given."""
+    usual = "qwen3_moe" if "num_experts" in fields else "qwen3"
     torch.manual_seed(seed)
-    built = model(kind(**{**BASE, **fields})).eval()
+    config = AutoConfig.for_model(**{"model_type": usual, **BASE, **fields})
+    built = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, weight in built.named_parameters():
             if name.endswith("norm.weight"):

@@ -41,6 +41,7 @@ HEADS = {  # (query heads, key/value heads, head_dim), of a hidden size of 32
     "2:1": (4, 2, 8),
     "4:1": (8, 2, 4),
     "8:1": (8, 1, 4),
+    "3:1": (9, 3, 4),
     "one": (1, 1, 32),
     "wide": (4, 2, 16),
     "narrow": (4, 1, 6),
@@ -107,9 +108,62 @@ MOE = {
     | {"mlp_only_layers": [1], "num_hidden_layers": 3},
 }
 
+LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}  # Llama 3.1's, factor of 8
+
+
+def llama3(theta, **more):
+    return rope(theta, **LLAMA3 | {"factor": 8.0} | more) | {"max_position_embeddings": 128}
+
+
+def linear(theta, factor):
+    scaling = {"rope_type": "linear", "rope_theta": theta, "factor": factor}
+    return {"rope_parameters": scaling, "max_position_embeddings": 64}
+
+
+# of transformers 4, as the released checkpoints have it
+def rope_scaling(theta, **scaling):
+    return {"rope_theta": theta, "rope_scaling": scaling, "max_position_embeddings": 64}
+
+
+DERIVED, MLP_BIAS = {"head_dim": None}, {"mlp_bias": True}
+LLAMA = {
+    "llama_2": HEADS["1:1"] | DERIVED | rope(1e4) | {"rms_norm_eps": 1e-5},
+    "smollm2": HEADS["3:1"] | TIED | rope(1e5) | {"hidden_size": 36, "num_hidden_layers": 4},
+    "llama_3": HEADS["4:1"] | rope(5e5) | {"rms_norm_eps": 1e-5, "num_hidden_layers": 3},
+    "llama_31": HEADS["2:1"] | DERIVED | llama3(1e4),
+    "llama_32": HEADS["wide"] | TIED | llama3(5e5, factor=32.0),
+    "llama3_one": HEADS["one"] | llama3(1e4, low_freq_factor=0.5, high_freq_factor=2.5),
+    "llama3_old": HEADS["2:1"] | rope_scaling(1e4, factor=8.0, original_max_position_embeddings=16, **LLAMA3),
+    "linear": HEADS["wide"] | linear(1e4, 4.0),
+    "linear_old": HEADS["8:1"] | rope_scaling(1e4, type="linear", factor=2.0),
+    "yarn": HEADS["2:1"] | rope(1e4, truncate=True),
+    "attention_bias": HEADS["2:1"] | BIAS | rope(1e4),
+    "mlp_bias": HEADS["1:1"] | MLP_BIAS | TIED,
+    "all_biases": HEADS["narrow"] | BIAS | MLP_BIAS | llama3(1e4),
+    "no_groups": {"num_attention_heads": 4, "num_key_value_heads": None, "head_dim": 8} | rope(1e4),
+}
+
+QWEN2 = {
+    "multi_head": HEADS["1:1"] | rope(1e4),
+    "grouped_2": HEADS["2:1"] | TIED | {"vocab_size": 97, "rms_norm_eps": 1e-5},
+    "grouped_4": HEADS["4:1"] | rope(5e6) | {"num_hidden_layers": 4},
+    "grouped_8": HEADS["8:1"] | TIED | rope(1e7) | {"num_hidden_layers": 3},
+    "three_to_one": HEADS["3:1"] | {"hidden_size": 36, "seed": 1},
+    "one_head": HEADS["one"] | rope(5e6) | {"num_hidden_layers": 1},
+    "wide_heads": HEADS["wide"] | rope(1e4) | {"rms_norm_eps": 1e-2},
+    "narrow_heads": HEADS["narrow"] | TIED | {"hidden_size": 40, "intermediate_size": 12},
+    "window_not_used": HEADS["2:1"] | {"use_sliding_window": False, "sliding_window": 4},
+    "yarn": HEADS["2:1"] | rope(1e6, truncate=True),
+    "yarn_untruncated": HEADS["one"] | TIED | rope(1e4, truncate=False, **WHOLE),
+    "linear": HEADS["wide"] | linear(1e4, 4.0),
+}
+
 TABLE = {f"dense-{name}": COMMON | fields for name, fields in DENSE.items()}
 TABLE |= {f"moe-{name}": COMMON | EXPERTS | fields for name, fields in MOE.items()}
-FAST = ("dense-grouped_2", "dense-yarn_biases", "moe-normed", "moe-raw", "moe-yarn_mixed_biases")
+TABLE |= {f"llama-{name}": COMMON | {"model_type": "llama"} | fields for name, fields in LLAMA.items()}
+TABLE |= {f"qwen2-{name}": COMMON | {"model_type": "qwen2"} | fields for name, fields in QWEN2.items()}
+FAST = ("llama-all_biases", "llama-smollm2", "qwen2-grouped_2")
+FAST += ("dense-grouped_2", "dense-yarn_biases", "moe-normed", "moe-raw", "moe-yarn_mixed_biases")
 
 
 def live(family):
@@ -313,10 +367,10 @@ def test_greedy_tokens_of_the_sampler_equal_the_fixtures(name):
         ("moe_normed", "experts_per_token", 3),
         ("dense_untied", "rope_theta", 1e6),
         ("dense_untied", "rms_norm_eps", 1e-2),
-        ("dense_yarn_bias", "yarn", None),
+        ("dense_yarn_bias", "rope_scaling", None),
         ("dense_yarn_bias", "attention_bias", False),
         *(
-            ("dense_yarn_bias", f"yarn.{field}", value)
+            ("dense_yarn_bias", f"rope_scaling.{field}", value)
             for field, value in [
                 ("factor", 3.0),
                 ("original_max_position_embeddings", 32),
@@ -326,12 +380,13 @@ def test_greedy_tokens_of_the_sampler_equal_the_fixtures(name):
                 ("truncate", True),
             ]
         ),
-        ("moe_mixed", "yarn", None),
+        ("moe_mixed", "rope_scaling", None),
     ],
 )
 def test_the_fixtures_would_show_a_wrong_field(name, field, value):
     config, params, answers = golden(name)
-    if field.startswith("yarn."):
-        field, value = "yarn", dataclasses.replace(config.yarn, **{field.removeprefix("yarn."): value})
+    if field.startswith("rope_scaling."):
+        inner = {field.removeprefix("rope_scaling."): value}
+        field, value = "rope_scaling", dataclasses.replace(config.rope_scaling, **inner)
     wrong = jitted(dataclasses.replace(config, **{field: value}), params, answers["tokens"])
     assert np.abs(wrong - answers["logits"]).max() > 2e-2

@@ -9,12 +9,13 @@ import optax
 from hypothesis import strategies as st
 
 from pivotrl_jax.models import config as model_config
-from pivotrl_jax.models import decoder
+from pivotrl_jax.models import decoder, rope
 from pivotrl_jax.models.forest import Forest, Piece, Placement
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import objectives
 
 MOE = model_config.ModelConfig(
+    model_type="qwen3_moe",
     vocab_size=61,
     hidden_size=16,
     num_layers=2,
@@ -28,8 +29,9 @@ MOE = model_config.ModelConfig(
     dense_layers=(),
     norm_topk_prob=True,
     attention_bias=False,
+    mlp_bias=False,
     rope_theta=1e4,
-    yarn=None,
+    rope_scaling=None,
     rms_norm_eps=1e-6,
     tie_embeddings=True,
     dtype="float32",
@@ -37,7 +39,13 @@ MOE = model_config.ModelConfig(
 )
 
 DENSE = dataclasses.replace(
-    MOE, num_experts=0, experts_per_token=0, expert_size=0, mlp_size=20, tie_embeddings=False
+    MOE,
+    model_type="qwen3",
+    num_experts=0,
+    experts_per_token=0,
+    expert_size=0,
+    mlp_size=20,
+    tie_embeddings=False,
 )
 
 
@@ -48,7 +56,7 @@ MIXED = dataclasses.replace(
     mlp_size=20,
     dense_layers=(0, 2),
     attention_bias=True,
-    yarn=model_config.Yarn(4.0, 16, 32.0, 1.0, 1.1386, True),
+    rope_scaling=rope.Yarn(4.0, 16, 32.0, 1.0, 1.1386, True),
 )
 
 

@@ -144,6 +144,7 @@ def test_rows_must_divide_over_the_mesh():
 
 
 CHANGES = {
+    "model_type": "llama",
     "vocab_size": 67,
     "hidden_size": 20,
     "num_layers": 3,
@@ -157,8 +158,9 @@ CHANGES = {
     "dense_layers": (0,),
     "norm_topk_prob": False,
     "attention_bias": False,
+    "mlp_bias": True,
     "rope_theta": 1e6,
-    "yarn": None,
+    "rope_scaling": None,
     "rms_norm_eps": 1e-1,
     "tie_embeddings": False,
     "dtype": "bfloat16",

@@ -4,11 +4,8 @@ The tables here hold what most families share. A family's file starts from them.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 from flax import linen as nn
-
-from pivotrl_jax.models.config import ModelConfig
 
 # Our parameter -> (Hugging Face's name, our axis letters on each of its axes). Hugging Face stores a linear
 # weight as [out, in], with heads and their dimensions in one axis: our `q` [D, H, K] is "HK D" there.
@@ -22,7 +19,7 @@ class Field:
     name: str
     kind: type  # int or float, for a number above 0, or bool
     keys: tuple[str, ...]  # any of them is read; the first is written
-    default: bool | None = None  # for a flag that the file may omit
+    default: bool | str | None = None  # if the file may omit it: a flag's value, or the field it then equals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +34,12 @@ class Family:
     architecture: str
     title: str  # in reports: "Qwen3-MoE"
     layer: type[nn.Module]  # with the fields and the call signature of layers.Layer
-    holds: Callable[[ModelConfig], bool]  # whether a model belongs to this family
     fields: tuple[Field, ...]
     head_dim_optional: bool  # if config.json has no head_dim, it is hidden_size / num_attention_heads
     dense_names: Names  # of a layer without experts, after "model.layers.{layer}."
     moe_names: Names | None  # of a layer with experts; {e} is the expert's number. None: no such layers
     top_names: Names  # of the parameters outside the layers
+    rope_theta: float | None = None  # of a config.json that has none, where released ones leave it out
 
 
 FIELDS = (
@@ -53,7 +50,7 @@ FIELDS = (
     Field("num_kv_heads", int, ("num_key_value_heads",)),
     Field("head_dim", int, ("head_dim",)),
     Field("rms_norm_eps", float, ("rms_norm_eps",)),
-    Field("tie_embeddings", bool, ("tie_word_embeddings",)),
+    Field("tie_embeddings", bool, ("tie_word_embeddings",), default=False),
 )
 
 TOP_NAMES: Names = {
@@ -79,4 +76,7 @@ MLP_NAMES: Names = {
     "gate": ("mlp.gate_proj.weight", "I D"),
     "up": ("mlp.up_proj.weight", "I D"),
     "down": ("mlp.down_proj.weight", "D I"),
+    "gate_bias": ("mlp.gate_proj.bias", "I"),
+    "up_bias": ("mlp.up_proj.bias", "I"),
+    "down_bias": ("mlp.down_proj.bias", "D"),
 }

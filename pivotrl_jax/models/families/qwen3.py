@@ -48,7 +48,6 @@ DENSE = Family(
     architecture="Qwen3ForCausalLM",
     title="Qwen3",
     layer=Layer,
-    holds=lambda config: not config.num_experts,
     fields=(*FIELDS, _ATTENTION_BIAS, _MLP_SIZE),
     head_dim_optional=False,
     dense_names=_NAMES | MLP_NAMES,
@@ -61,7 +60,6 @@ MIXTURE = Family(
     architecture="Qwen3MoeForCausalLM",
     title="Qwen3-MoE",
     layer=Layer,
-    holds=lambda config: config.num_experts > 0,
     fields=(
         *FIELDS,
         _ATTENTION_BIAS,
