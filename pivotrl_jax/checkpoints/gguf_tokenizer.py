@@ -34,6 +34,8 @@ SPLITS = {
     "tekken": _TEKKEN,
 }
 
+MAX_PIECE = 1000  # characters of a token that is put together from others; real ones have up to 48
+
 # control tokens that end a turn, where a chat template writes them
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "</s>", "<|endoftext|>")
 
@@ -192,6 +194,7 @@ def _merges(vocab: dict[str, int], scores) -> list[tuple[str, str]]:
     found = [
         (-float(scores[id]), -len(left), len(left) - len(token), id, vocab[left], vocab[token[len(left) :]])
         for token, id in vocab.items()
+        if len(token) <= MAX_PIECE
         for left in (token[:cut] for cut in range(1, len(token)))
         if left in vocab and token[len(left) :] in vocab
     ]
