@@ -48,7 +48,11 @@ def _write(file: gguf_file.Gguf, directory: Path, max_shard_bytes: int) -> None:
     config |= gguf_tokenizer.write_tokenizer(file, directory, config["max_position_embeddings"])
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     found = gguf_config.tensors(file)
-    want = {place.name: place.hf_shape for place in places(hf_config.load_config(directory))}
+    try:
+        model = hf_config.load_config(directory)
+    except InputError as e:  # names config.json, which is about to go away
+        raise InputError(str(e).replace(str(directory / "config.json"), str(file.path))) from None
+    want = {place.name: place.hf_shape for place in places(model)}
     wrong = [
         f"{name} {list(found[name].shape) if name in found else 'missing'}"
         + (f", want {list(want[name])}" if name in want else ", want none")

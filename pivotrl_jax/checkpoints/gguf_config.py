@@ -79,7 +79,7 @@ class _Settings:
 
     def __init__(self, file: Gguf):
         self.file = file
-        self.name = file.fields.get("general.architecture")
+        self.name = file.get("general.architecture", str)
         if self.name not in ARCHITECTURES:
             raise InputError(
                 f"{file.path}: general.architecture {self.name!r} is not read from GGUF; use one of "
@@ -186,7 +186,7 @@ def _mlp(settings: _Settings, kind: Architecture) -> dict[str, Any]:
 def _rope(settings: _Settings) -> dict[str, Any]:
     theta = settings.number("rope.freq_base", float, 10000.0)  # the default of the format
     unnamed = "none" if settings.get("rope.scaling.factor") in (None, 0, 1) else "linear"
-    kind = settings.get("rope.scaling.type") or unnamed
+    kind = settings.file.get(f"{settings.name}.rope.scaling.type", str) or unnamed
     scaling = None
     if kind == "yarn":
         scaling = {

@@ -54,6 +54,14 @@ class Gguf:
     tensors: dict[str, Tensor]
     pages: mmap.mmap
 
+    def get(self, key: str, kind: type, missing: Any = None) -> Any:
+        """A setting. Raises InputError if it is not of this kind."""
+        value = self.fields.get(key, missing)
+        if value is not missing and not isinstance(value, kind):
+            shown = repr(value)[:80]
+            raise InputError(f"{self.path}: {key} is {shown}, no {kind.__name__}; use another checkpoint")
+        return value
+
     def values(self, name: str) -> np.ndarray:
         """A tensor's values, dequantised; its shape and dtype are those of `tensors[name]`."""
         tensor = self.tensors[name]
@@ -104,12 +112,13 @@ def read(path: Path) -> Gguf:
         fields, tensors = _read(_Cursor(pages, 4), gguf)
     except _Damaged as e:
         raise InputError(f"{path}: damaged or truncated ({e}); download it again") from None
-    if (parts := fields.get("split.count", 0)) > 1:
+    file = Gguf(path, fields, tensors, pages)
+    if (parts := file.get("split.count", int, 0)) > 1:
         raise InputError(
             f"{path}: one of {parts} parts of a split file; join them first "
             "(`llama-gguf-split --merge FIRST_PART WHOLE.gguf`)"
         )
-    return Gguf(path, fields, tensors, pages)
+    return file
 
 
 def _read(cursor: "_Cursor", gguf: ModuleType) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pivotrl_jax.checkpoints.gguf_file import Gguf
 from pivotrl_jax.records import InputError
 
@@ -50,9 +52,7 @@ def write_tokenizer(file: Gguf, directory: Path, context: int) -> dict[str, Any]
         for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
     }
     is_spm = file.fields.get("tokenizer.ggml.model") == "llama"
-    add_bos = (
-        bool(file.fields.get("tokenizer.ggml.add_bos_token", is_spm)) and special["bos_token"] is not None
-    )
+    add_bos = file.get("tokenizer.ggml.add_bos_token", bool, is_spm) and special["bos_token"] is not None
     if add_bos:
         _add_bos(tokenizer, tokens, special["bos_token"])
     tokenizer.save(str(directory / "tokenizer.json"))
@@ -64,10 +64,10 @@ def write_tokenizer(file: Gguf, directory: Path, context: int) -> dict[str, Any]
         **{name: None if id is None else tokens[id] for name, id in special.items()},
     }
     _write_json(directory / "tokenizer_config.json", settings)
-    template = file.fields.get("tokenizer.chat_template")
-    if isinstance(template, str) and template:
+    template = file.get("tokenizer.chat_template", str, "")
+    if template:
         (directory / "chat_template.jinja").write_text(template, "utf-8")
-    stops = _stop_ids(file, tokens, template if isinstance(template, str) else "")
+    stops = _stop_ids(file, tokens, template)
     ids = {
         "bos_token_id": special["bos_token"],
         "eos_token_id": stops[0] if len(stops) == 1 else stops,
@@ -83,13 +83,14 @@ def _write_json(path: Path, values: dict) -> None:
 
 
 def _tokens(file: Gguf) -> list[str]:
-    tokens, kind = (file.fields.get(f"tokenizer.ggml.{key}") for key in ("tokens", "model"))
+    tokens = file.get("tokenizer.ggml.tokens", list)
+    kind = file.get("tokenizer.ggml.model", str)
     if kind not in ("gpt2", "llama"):
         raise InputError(
             f"{file.path}: a tokenizer of the kind {kind!r} is not read, only 'gpt2' (byte-level BPE) and "
             "'llama' (sentencepiece BPE) are; use another checkpoint"
         )
-    if not isinstance(tokens, list) or not tokens:
+    if not tokens:
         raise InputError(f"{file.path}: tokenizer.ggml.tokens is missing; download it again")
     rows = file.tensors["token_embd.weight"].shape[0]
     if len(tokens) > rows or len(set(tokens)) < len(tokens):
@@ -101,10 +102,8 @@ def _tokens(file: Gguf) -> list[str]:
 
 
 def _id(file: Gguf, tokens: list[str], key: str) -> int | None:
-    value = file.fields.get(f"tokenizer.ggml.{key}_token_id")
-    if value is None:
-        return None
-    if not isinstance(value, int) or not 0 <= value < len(tokens):
+    value = file.get(f"tokenizer.ggml.{key}_token_id", int)
+    if value is not None and not 0 <= value < len(tokens):
         raise InputError(
             f"{file.path}: tokenizer.ggml.{key}_token_id is {value!r}, and there are {len(tokens)} tokens; "
             "use another checkpoint"
@@ -121,7 +120,7 @@ def _stop_ids(file: Gguf, tokens: list[str], template: str) -> list[int]:
 
 
 def _of_type(file: Gguf, tokens: list[str], kind: int) -> list[str]:
-    types = file.fields.get("tokenizer.ggml.token_type")
+    types = file.get("tokenizer.ggml.token_type", np.ndarray)
     return [] if types is None else [token for token, found in zip(tokens, types) if found == kind]
 
 
@@ -140,13 +139,13 @@ def _backend(file: Gguf, tokens: list[str]):
 def _byte_level(file: Gguf, tokens: list[str]):
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    pre = file.fields.get("tokenizer.ggml.pre", "default")
+    pre = file.get("tokenizer.ggml.pre", str, "default")
     if pre not in SPLITS:
         raise InputError(
             f"{file.path}: its tokenizer splits text in the way {pre!r}, which is not read; use one of "
             f"{', '.join(SPLITS)}"
         )
-    merges = [tuple(merge.split(" ")) for merge in file.fields.get("tokenizer.ggml.merges", [])]
+    merges = [tuple(merge.split(" ")) for merge in file.get("tokenizer.ggml.merges", list, [])]
     vocab = {token: i for i, token in enumerate(tokens)}
     bad = [" ".join(m) for m in merges if len(m) != 2 or not {*m, "".join(m)} <= vocab.keys()]
     if bad or not merges:
@@ -169,7 +168,7 @@ def _sentencepiece(file: Gguf, tokens: list[str]):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocab = {token: i for i, token in enumerate(tokens)}
-    scores = file.fields.get("tokenizer.ggml.scores")
+    scores = file.get("tokenizer.ggml.scores", np.ndarray)
     if scores is None or len(scores) != len(tokens):
         raise InputError(f"{file.path}: tokenizer.ggml.scores does not fit the tokens; download it again")
     merges = _merges(vocab, scores)

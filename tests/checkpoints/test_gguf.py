@@ -318,6 +318,24 @@ def test_damage_in_the_header_ends_in_a_sentence_or_a_checkpoint(tmp_path):
     assert refused > CASES / 4
 
 
+@pytest.mark.parametrize("tokenizer", ["gpt2", "llama"])
+def test_a_setting_of_a_wrong_kind_ends_in_a_sentence_or_a_checkpoint(tokenizer, tmp_path):
+    fields = gguf_files.fields_of("llama", 64)
+    fields |= gguf_files.sentencepiece_fields() if tokenizer == "llama" else {}
+    whole = gguf_files.weights("llama", 64, len(fields["tokenizer.ggml.tokens"]), True)
+    fields |= {"general.alignment": 32, "split.count": 1, "llama.rope.scaling.type": "none"}
+    kinds = ("text", "", 7, 0, -1.5, True, ["a", "b c"], [1, 2], [0.5, 2.5], float("nan"))
+    rng = random.Random(0)
+    for key in fields:
+        for other in kinds if CASES > 300 else rng.sample(kinds, 1):
+            path = tmp_path / "m.gguf"
+            gguf_files.write_raw(path, "llama", "F32", fields | {key: other}, whole)
+            try:
+                gguf.convert(path, tmp_path / "out")
+            except InputError as e:
+                assert str(path) in str(e), (key, other)
+
+
 def test_a_directory_with_other_things_is_not_replaced(qwen3, tmp_path):
     (tmp_path / "note").write_text("mine")
     with pytest.raises(InputError, match="exists and is not a checkpoint"):
