@@ -117,6 +117,11 @@ def read_config(file: Gguf) -> dict[str, Any]:
         if not known and not np.array_equal(value, _NEUTRAL.get(short)):
             raise settings.refused(f"{key} is {value!r}, which is not implemented")
     heads = settings.number("attention.head_count", int)
+    # a damaged number must not make anyone list the names of a billion tensors
+    for key, most in (("block_count", len(file.tensors)), ("expert_count", 10_000)):
+        stated = settings.get(key)
+        if isinstance(stated, int) and stated > most:
+            raise settings.refused(f"{settings.name}.{key} is {stated}, more than can be")
     config = {
         "architectures": [kind.name],
         "model_type": kind.model_type,

@@ -226,6 +226,7 @@ REFUSED = {
     ),
     "layers that differ": ("qwen3", {"qwen3.attention.head_count_kv": [2, 4]}, {}, "differs between layers"),
     "no layers": ("qwen3", {"qwen3.block_count": None}, {}, "block_count is None, want a number above 0"),
+    "a billion layers": ("qwen3", {"qwen3.block_count": 10**9}, {}, "block_count is 1000000000, more than"),
     "part of a head rotated": ("qwen3", {"qwen3.rope.dimension_count": 32}, {}, "is 32 where heads have 64"),
     "Mixtral": ("llama", {"llama.expert_count": 8}, {}, "with experts .Mixtral. is not implemented"),
     "linear scaling": ("qwen3", {"qwen3.rope.scaling.factor": 2.0}, {}, "rope.scaling.type 'linear' is not"),
