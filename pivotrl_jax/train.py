@@ -14,7 +14,7 @@ program resumes from them when it runs again.
 from pathlib import Path
 
 from pivotrl_jax import records
-from pivotrl_jax.checkpoints import hf, locate, peft
+from pivotrl_jax.checkpoints import gguf, hf, locate, peft
 from pivotrl_jax.evaluation import evaluation, measures, validation
 from pivotrl_jax.models import lora
 from pivotrl_jax.pivots import candidates as candidates_lib
@@ -56,7 +56,8 @@ def main() -> None:
         lines = metrics.read_metrics(run.workdir)
     with run.stage("export"):
         export = run.shared / "hf"
-        hf.save(export, run.model_config, lora.merged(run.trained_config, params), run.checkpoint)
+        merged = lora.merged(run.trained_config, params)
+        hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template)
         if run.trained_config.lora:
             peft.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
     with run.stage("evaluation after"):
@@ -91,7 +92,7 @@ def main() -> None:
 def base_name(run) -> str:
     """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory."""
     name = run.config.model.checkpoint
-    local = run.checkpoint in (locate.EMBEDDED, Path(name))
+    local = gguf.is_gguf(name) or run.checkpoint in (locate.EMBEDDED, Path(name))
     return str(run.checkpoint.resolve()) if local else name
 
 

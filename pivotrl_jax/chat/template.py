@@ -17,6 +17,8 @@ from pivotrl_jax.chat.actions import END_THINK, THINK, parse_action
 from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.records import Action, Call, InputError, Message
 
+SHIPPED = Path(__file__).parents[1] / "assets" / "chat_templates"
+
 _PLACEHOLDER = "[[kept thinking {}]]"  # of a think block, while the template runs
 
 # A call that shows in which dialect a template writes calls.
@@ -227,13 +229,28 @@ def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
 
 
+def read_template(name: str) -> str:
+    """The text of a chat template: one of assets/chat_templates, or a file. Raises InputError."""
+    shipped = SHIPPED / f"{name}.jinja"
+    path = shipped if shipped.is_file() else Path(name)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError):
+        names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.jinja")))
+        raise InputError(f"chat template {name}: no such file; give a path, or one of {names}") from None
+
+
 def load_chat(
-    directory: str | Path, keep_thinking: bool, template_arguments: Mapping[str, Any] | None = None
+    directory: str | Path,
+    keep_thinking: bool,
+    template_arguments: Mapping[str, Any] | None = None,
+    chat_template: str = "",
 ) -> Chat:
     """Tokenizer, template and stop tokens of a checkpoint: a folder in Hugging Face layout, or a hub name.
 
-    `template_arguments` are given to the chat template at every rendering. Raises InputError if there is no
-    tokenizer, no chat template or no stop token.
+    `template_arguments` are given to the chat template at every rendering. `chat_template` names one to use
+    instead of the checkpoint's own (see `read_template`). Raises InputError if there is no tokenizer, no chat
+    template or no stop token.
     """
     # silences the advice to install PyTorch, which is not needed
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -247,8 +264,13 @@ def load_chat(
             f"{directory}: no tokenizer can be loaded ({str(e).splitlines()[0]}); give a folder in "
             "Hugging Face layout or the name of a model on the hub"
         ) from None
+    if chat_template:
+        tokenizer.chat_template = read_template(chat_template)
     if not tokenizer.chat_template:
-        raise InputError(f"{directory}: the tokenizer has no chat template; use a chat model's checkpoint")
+        raise InputError(
+            f"{directory}: the tokenizer has no chat template; use a chat model's checkpoint, or name a "
+            "template with --config.model.chat_template"
+        )
     stop_ids = _stop_ids(directory, tokenizer)
     if not stop_ids:
         raise InputError(f"{directory}: no stop token; set eos_token_id in generation_config.json")

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 import jax
@@ -212,10 +212,12 @@ def save(
     params: dict,
     source_directory: str | Path | None,
     max_shard_bytes: int = 5_000_000_000,
+    chat_template: str | None = None,
 ) -> None:
     """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
 
     Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
+    The text `chat_template`, if any, takes the place of the source's template.
     With several processes all must call this: the first one writes, and none returns before it is done.
 
     The directory appears whole or not at all; an older checkpoint under the same name is replaced.
@@ -223,14 +225,17 @@ def save(
     adapters among them.
     """
     directory, config = Path(os.path.abspath(directory)), dataclasses.replace(config, lora=None)
-    if directory.exists() and not (directory.is_dir() and _replaceable(directory)):
+    if directory.exists() and not (directory.is_dir() and replaceable(directory)):
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
     _check_shapes(config, params)
     if jax.process_index():
         for _ in _tensors(config, params):
             pass  # every process must take part in fetching a tensor
     else:
-        _write_directory(directory, config, params, source_directory, max_shard_bytes)
+        with appearing(directory) as temporary:
+            _write_directory(temporary, config, params, source_directory, max_shard_bytes)
+            if chat_template is not None:
+                _write_template(temporary, chat_template)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
 
@@ -244,16 +249,31 @@ def _check_shapes(config: ModelConfig, params: dict) -> None:
 
 
 def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
-    with appearing(directory) as temporary:
-        values = config_to_json(config, source_directory, str(params["embed"].dtype))
-        (temporary / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        for name in COMPANIONS if source_directory is not None else ():
-            if (Path(source_directory) / name).is_file():
-                shutil.copyfile(Path(source_directory) / name, temporary / name)
-        _write_weights(temporary, config, params, max_shard_bytes)
+    values = config_to_json(config, source_directory, str(params["embed"].dtype))
+    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    for name in COMPANIONS if source_directory is not None else ():
+        if (Path(source_directory) / name).is_file():
+            shutil.copyfile(Path(source_directory) / name, directory / name)
+    sizes = {
+        place.name: math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+        for place in places(config)
+    }
+    write_weights(directory, sizes, _tensors(config, params), max_shard_bytes)
 
 
-def _replaceable(directory: Path) -> bool:
+def _write_template(directory: Path, text: str) -> None:
+    """As chat_template.jinja alone: older checkpoints have theirs in other files, too."""
+    (directory / "chat_template.jinja").write_text(text, "utf-8")
+    (directory / "chat_template.json").unlink(missing_ok=True)
+    settings = directory / "tokenizer_config.json"
+    if settings.is_file():
+        values = json.loads(settings.read_text("utf-8"))
+        values.pop("chat_template", None)
+        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def replaceable(directory: Path) -> bool:
+    """Whether a directory holds a checkpoint or nothing."""
     return (directory / "config.json").is_file() or not any(directory.iterdir())
 
 
@@ -267,27 +287,30 @@ def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarra
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
 
-def _write_weights(directory: Path, config: ModelConfig, params: dict, max_shard_bytes: int) -> None:
+def write_weights(
+    directory: Path, sizes: dict[str, int], tensors: Iterable[tuple[str, np.ndarray]], max_shard_bytes: int
+) -> None:
+    """Write the safetensors files of a checkpoint beside its config.json: one, or shards under an index.
+
+    sizes: bytes of every tensor. tensors: (name, array), in the same order; one shard is held at a time.
+    """
     shards: list[list[str]] = [[]]
     room = max_shard_bytes
-    total = 0
-    for place in places(config):
-        size = math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+    for name, size in sizes.items():
         if shards[-1] and size > room:
             shards.append([])
             room = max_shard_bytes
-        shards[-1].append(place.name)
+        shards[-1].append(name)
         room -= size
-        total += size
     weight_map = {}
-    tensors = _tensors(config, params)
+    tensors = iter(tensors)
     for number, names in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(dict(itertools.islice(tensors, len(names))), directory / file, metadata={"format": "pt"})
         shutil.copymode(directory / "config.json", directory / file)  # safetensors writes private files
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 

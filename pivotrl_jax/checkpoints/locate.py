@@ -1,8 +1,9 @@
-"""Where a checkpoint is: "embedded", a directory, or a name on the Hugging Face hub."""
+"""Where a checkpoint is: "embedded", a directory, a GGUF file, or a name on the Hugging Face hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from pivotrl_jax.checkpoints import gguf
 from pivotrl_jax.records import InputError
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "tiny"
@@ -14,9 +15,12 @@ def locate(
     checkpoint: str, asked: str = "config.model.checkpoint", files: Sequence[str] = CHECKPOINT_FILES
 ) -> Path:
     """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
-    and HF_HUB_OFFLINE apply). Raises InputError when it cannot be found; `asked` is the option to name."""
+    and HF_HUB_OFFLINE apply). FILE.gguf and "smollm2" are converted into the cache the first time. Raises
+    InputError when it cannot be found; `asked` is the option to name."""
     if checkpoint == "embedded":
         return EMBEDDED
+    if gguf.is_gguf(checkpoint):
+        return gguf.cached(checkpoint, asked)
     path = Path(checkpoint)
     if path.exists() or len(path.parts) != 2 or path.is_absolute():
         return path

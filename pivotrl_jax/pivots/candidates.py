@@ -70,7 +70,10 @@ class PolicyRoad:
             self._short[names] = ids == self._completion(candidate, short=True)
         action = chat.parse(chat.decode(ids), candidate.tools)
         if candidate.is_call and not action.calls and not chat.dialect:
-            raise InputError("the chat template writes no tool calls; use a checkpoint whose template does")
+            raise InputError(
+                "the chat template writes no tool calls; name one that does with "
+                "--config.model.chat_template, e.g. chatml_hermes"
+            )
         return action
 
     def _completion(self, candidate: Candidate, short: bool) -> list[int]:

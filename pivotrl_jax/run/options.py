@@ -63,7 +63,7 @@ class Model:
     checkpoint: str = field(
         "embedded",
         "The weights, tokenizer and chat template to start from.",
-        unit="'embedded', a directory in Hugging Face layout, or a name on the hub",
+        unit="'embedded', a directory in Hugging Face layout, a .gguf file, 'smollm2', or a name on the hub",
     )
     dtype: str = field("float32", "Precision of the arithmetic.", DTYPES)
     param_dtype: str = field(
@@ -75,6 +75,11 @@ class Model:
     keep_thinking: bool = field(
         False,
         "Keep old <think> blocks in the history. False leaves it to the chat template; Qwen3's strips them.",
+    )
+    chat_template: str = field(
+        "",
+        "The chat template to use and to export, for a checkpoint whose own has no tools. '' takes its own.",
+        unit="'', the name of one in assets/chat_templates ('chatml_hermes'), or a .jinja file",
     )
     chat_template_arguments: str = field(
         "{}",

@@ -113,6 +113,11 @@ class Run:
         return self.params
 
     @property
+    def other_template(self) -> str | None:
+        """The text of the chat template, if it is not the checkpoint's own."""
+        return self.chat.tokenizer.chat_template if self.config.model.chat_template else None
+
+    @property
     def verifier(self) -> str | None:
         """None: each candidate's own verifier (functional reward); "exact" for the ablation."""
         return None if self.config.reward == "functional" else "exact"
@@ -132,7 +137,8 @@ def load_chat(config) -> template.Chat:
     calls cannot be read."""
     checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
     arguments = json.loads(config.model.chat_template_arguments)
-    chat = template.load_chat(checkpoint, config.model.keep_thinking, arguments)
+    model = config.model
+    chat = template.load_chat(checkpoint, model.keep_thinking, arguments, model.chat_template)
     chat.check_dialect()
     return chat
 

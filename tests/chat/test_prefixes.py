@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pivotrl_jax.chat import prefixes
 from pivotrl_jax.chat.prefixes import Conversation, prompt_ids
-from pivotrl_jax.chat.template import Chat, load_chat
+from pivotrl_jax.chat.template import Chat, load_chat, read_template
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.records import InputError
 
@@ -84,13 +84,14 @@ def as_lists(ids: list) -> list:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     made = {"embedded": EMBEDDED}
-    for name, template in {"qwen3": QWEN3, "restless": RESTLESS, "strict": STRICT}.items():
+    hermes = read_template("chatml_hermes")
+    for name, template in {"qwen3": QWEN3, "hermes": hermes, "restless": RESTLESS, "strict": STRICT}.items():
         made[name] = save_tokenizer(tmp_path_factory.mktemp(name), template)
     return made
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("name", ["embedded", "qwen3", "restless", "strict"])
+@pytest.mark.parametrize("name", ["embedded", "qwen3", "hermes", "restless", "strict"])
 def test_ids_equal_those_of_prompts_encoded_one_by_one(folders, name, keep, monkeypatch):
     monkeypatch.setattr(prefixes, "BATCH", 2000)
     monkeypatch.setattr(prefixes, "MEMORY", 4000)  # forgets often

@@ -51,7 +51,8 @@ def test_a_template_without_calls_serves_talk_turns_only(chats):
     assert chats["none"].dialect == ""
     check = self_check([candidate(CALL), candidate(content="Hello.")], chats["none"])
     assert check.left_out == {
-        "c@1": "the chat template writes no tool calls; use a checkpoint whose template does"
+        "c@1": "the chat template writes no tool calls; name one that does with "
+        "--config.model.chat_template, e.g. chatml_hermes"
     }
     assert len(check.kept) == 1 and check.tools == {"write": (0, 1)}
 

@@ -158,6 +158,19 @@ def test_old_files_of_llama_hold_frequencies_that_are_not_read(copy):
     assert_same_bits(load(directory, None)[1], before)
 
 
+def test_an_export_has_one_chat_template_if_one_is_given(tiny, tmp_path):
+    config, params = tiny
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    (source / "chat_template.json").write_text('{"chat_template": "old"}')
+    (source / "tokenizer_config.json").write_text('{"chat_template": "old", "eos_token": "</s>"}')
+    hf.save(out, config, params, source, chat_template="new")
+    assert (out / "chat_template.jinja").read_text() == "new" and not (out / "chat_template.json").exists()
+    assert json.loads((out / "tokenizer_config.json").read_text()) == {"eos_token": "</s>"}
+    hf.save(out, config, params, source)
+    assert not (out / "chat_template.jinja").exists() and (out / "chat_template.json").exists()
+
+
 def test_a_failed_export_leaves_the_old_checkpoint(tiny, tmp_path, monkeypatch):
     config, params = tiny
     hf.save(tmp_path / "out", config, params, None)
