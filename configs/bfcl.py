@@ -29,6 +29,40 @@ def real() -> ConfigDict:
     return c
 
 
+SINGLE_TURN = (
+    *("simple_python", "multiple", "parallel", "parallel_multiple"),
+    *("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple"),
+    *("irrelevance", "live_irrelevance"),
+)
+
+
+def _smollm2() -> ConfigDict:
+    """SmolLM2-135M-Instruct on BFCL's single-turn rows, for two CPU cores. A quarter of the scenarios makes
+    pi_0, a quarter trains it further, and half tests it: a third would hold too few of the live rows."""
+    c = sizes.smollm2()
+    c.data.source, c.data.categories = "bfcl", SINGLE_TURN
+    c.data.folds = 4
+    return c
+
+
+def smollm2_pi0() -> ConfigDict:
+    """Supervised on the first quarter: from a model that never calls to the pi_0 of `smollm2`."""
+    c = _smollm2()
+    c.method = "sft"
+    c.workdir = "runs/bfcl_smollm2_pi0"
+    c.data.train_folds = (0,)
+    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate = 1, 8, 1e-4
+    return c
+
+
+def smollm2() -> ConfigDict:
+    c = _smollm2()
+    c.workdir = "runs/bfcl_smollm2"
+    c.model.checkpoint = "runs/bfcl_smollm2_pi0/hf"
+    c.data.train_folds, c.data.held_out_folds = (1,), (2, 3)
+    return c
+
+
 def qwen3_0p6b() -> ConfigDict:
     c = sizes.qwen3_0p6b()
     c.workdir = "runs/bfcl_qwen3_0p6b"
@@ -43,7 +77,7 @@ def qwen3_30b_a3b() -> ConfigDict:
     return c
 
 
-SIZES = {f.__name__: f for f in (tiny, real, qwen3_0p6b, qwen3_30b_a3b)}
+SIZES = {f.__name__: f for f in (tiny, real, smollm2_pi0, smollm2, qwen3_0p6b, qwen3_30b_a3b)}
 
 
 def get_config(size: str = "tiny") -> ConfigDict:

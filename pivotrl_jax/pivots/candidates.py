@@ -72,7 +72,7 @@ class PolicyRoad:
         if candidate.is_call and not action.calls and not chat.dialect:
             raise InputError(
                 "the chat template writes no tool calls; name one that does with "
-                "--config.model.chat_template, e.g. chatml_hermes"
+                "--config.model.chat_template, e.g. smollm2_hermes"
             )
         return action
 

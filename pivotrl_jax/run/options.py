@@ -79,7 +79,7 @@ class Model:
     chat_template: str = field(
         "",
         "The chat template to use and to export, for a checkpoint whose own has no tools. '' takes its own.",
-        unit="'', the name of one in assets/chat_templates ('chatml_hermes'), or a .jinja file",
+        unit="'', the name of one in assets/chat_templates ('smollm2_hermes'), or a .jinja file",
     )
     chat_template_arguments: str = field(
         "{}",

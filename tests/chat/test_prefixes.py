@@ -84,7 +84,7 @@ def as_lists(ids: list) -> list:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     made = {"embedded": EMBEDDED}
-    hermes = read_template("chatml_hermes")
+    hermes = read_template("smollm2_hermes")
     for name, template in {"qwen3": QWEN3, "hermes": hermes, "restless": RESTLESS, "strict": STRICT}.items():
         made[name] = save_tokenizer(tmp_path_factory.mktemp(name), template)
     return made

@@ -62,11 +62,18 @@ def test_function_docs_are_compact_json_in_the_system_message(chat):
     assert text.startswith("<|im_start|>system\nBe brief.\n\n") and text.count("<|im_start|>system") == 1
     assert "<tools>\n" + json.dumps(TOOL, separators=(",", ":")) + "\n</tools>" in text
     assert text.endswith("<|im_end|>\n<|im_start|>user\ngo<|im_end|>\n<|im_start|>assistant\n")
-    assert chat.render([USER], []) == "<|im_start|>user\ngo<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_without_tools_it_is_smollm2s_own_template(chat):
+    asked = "<|im_start|>user\ngo<|im_end|>\n<|im_start|>assistant\n"
+    own = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    assert chat.render([USER], []) == f"<|im_start|>system\n{own}<|im_end|>\n{asked}"
+    system = {"role": "system", "content": "Be brief."}
+    assert chat.render([system, USER], []) == f"<|im_start|>system\nBe brief.<|im_end|>\n{asked}"
 
 
 def test_a_conversation_is_a_prefix_of_its_continuation(chat):
-    keep = load_chat(chat.tokenizer.name_or_path, True, chat_template="chatml_hermes")
+    keep = load_chat(chat.tokenizer.name_or_path, True, chat_template="smollm2_hermes")
     call = action_to_message(Action("", "think", (CALL,)))
     messages = [USER, call, RESULT, call, RESULT, action_to_message(Action("ok", "", ())), USER, call]
     whole = keep.render(messages, [TOOL], False)
@@ -86,7 +93,7 @@ def test_a_template_may_be_a_file_and_a_wrong_name_is_answered(tmp_path, chat):
     file = tmp_path / "mine.jinja"
     file.write_text(PLAIN)
     assert read_template(str(file)) == PLAIN
-    with pytest.raises(InputError, match="no such file; give a path, or one of chatml_hermes"):
+    with pytest.raises(InputError, match="no such file; give a path, or one of smollm2_hermes"):
         load_chat(chat.tokenizer.name_or_path, False, chat_template="chatml")
     with pytest.raises(InputError, match=r"refuses these messages \(Unexpected message role critic"):
         chat.render([{"role": "critic", "content": ""}], [])

@@ -52,7 +52,7 @@ def test_a_template_without_calls_serves_talk_turns_only(chats):
     check = self_check([candidate(CALL), candidate(content="Hello.")], chats["none"])
     assert check.left_out == {
         "c@1": "the chat template writes no tool calls; name one that does with "
-        "--config.model.chat_template, e.g. chatml_hermes"
+        "--config.model.chat_template, e.g. smollm2_hermes"
     }
     assert len(check.kept) == 1 and check.tools == {"write": (0, 1)}
 
