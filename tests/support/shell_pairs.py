@@ -84,6 +84,9 @@ timeout 1 make ||| timeout 600 make
 timeout 1 pytest a ||| timeout 600 pytest a
 timeout 1 pytest a ||| pytest a
 timeout 5 python server.py ||| python server.py
+timeout 5 tail -f log ||| tail -f log
+timeout 1 find / -name a ||| find / -name a
+timeout 1 grep -rn a . ||| grep -rn a .
 timeout 60 python server.py ||| python server.py
 timeout 60 A=1 make ||| A=1 timeout 60 make
 timeout 60 cd /w ||| cd /w

@@ -88,7 +88,7 @@ FREE = {
     | {"with_escalated_permissions", "login"},
     "think": _REMARKS | {"content", "text"},
     "finish": _REMARKS | {"message"},
-    "planning": _REMARKS | {"plan", "todos", "task_list", "tasks", "merge", "description"},
+    "planning": _REMARKS | {"plan", "todos", "task_list", "tasks", "description"},
 }
 
 LIMITS = {"timeout": 1, "timeout_ms": 1000, "timeoutMs": 1000}  # -> parts of a second
