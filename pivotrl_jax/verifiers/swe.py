@@ -15,9 +15,9 @@ The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known 
 tool of the same family may replace the demonstrated one; if the row declares tools, it must be one of them.
 Other tools, and turns that only talk, are compared as in tool_call.
 
-Accepted: foo.py for /w/proj/foo.py; a view of some lines more; an edit with more lines of context;
-other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else must be
-equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
+Accepted: foo.py for /w/proj/foo.py, which must be there; a view of some lines more; an edit with more lines
+of context; other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else
+must be equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
 
 Rejected, by reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is
 missing), "count" (surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head"

@@ -1,7 +1,7 @@
 """Pairs of real commands and calls of coding agents: swe tells those that do the same from all others."""
 
 import pytest
-from support.shell_pairs import DIFFERENT, SAME, pairs
+from support.shell_pairs import pairs
 from support.swe_cases import act, bash, candidate, codex, edit
 
 from pivotrl_jax.verifiers import get
@@ -17,12 +17,12 @@ def rewards(one, other):
     return [verify(candidate(a), act(b)).reward for a, b in ((one, other), (other, one))]
 
 
-@pytest.mark.parametrize(("one", "other"), [*pairs(SAME), ("git commit -m 'A\n'", "git commit -m A")])
+@pytest.mark.parametrize(("one", "other"), [*pairs("same"), ("git commit -m 'A\n'", "git commit -m A")])
 def test_commands_that_do_the_same(one, other):
     assert rewards(bash(one), bash(other)) == [1, 1]
 
 
-@pytest.mark.parametrize(("one", "other"), pairs(DIFFERENT))
+@pytest.mark.parametrize(("one", "other"), pairs("different"))
 def test_commands_that_do_something_else(one, other):
     assert rewards(bash(one), bash(other)) == [0, 0]
 
