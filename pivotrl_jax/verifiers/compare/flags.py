@@ -130,7 +130,6 @@ TABLE = {
 }
 
 _COUNT = re.compile(r"-(\d{1,9})")  # head -20
-_END = re.compile(r"(?:\\[\n ])+\Z")  # line ends and spaces at the end of a word's form
 _SCRIPTED = {"sed", "grep", "rg"}  # their first operand may be given by -e
 _DEGREES = {"v", "q"}  # flags that may be repeated: -vv
 
@@ -165,13 +164,23 @@ def _old_tar(arguments: list[str]) -> list[str] | None:
     """tar's `xzf a` as `-x -z -f a`: in the old style values follow in the order of their letters."""
     if not arguments or arguments[0][:1] in ("-", ""):
         return arguments
-    values, words = list(arguments[1:]), []
+    words, at = [], 1
     for letter in arguments[0]:
-        valued = letter in TABLE["tar"].valued
-        if valued and not values:
-            return None
-        words += [f"-{letter}", values.pop(0)] if valued else [f"-{letter}"]
-    return [*words, *values]
+        words.append(f"-{letter}")
+        if letter in TABLE["tar"].valued:
+            if at == len(arguments):
+                return None
+            words.append(arguments[at])
+            at += 1
+    return [*words, *arguments[at:]]
+
+
+def _without_end(form: str) -> str:
+    """A word's form without (escaped) line ends and spaces at its end; one pass from the end."""
+    end = len(form)
+    while form[max(end - 2, 0) : end] in ("\\\n", "\\ "):
+        end -= 2
+    return form[:end]
 
 
 def _settled(name: str, flags: list[tuple[str, str]], operands: list[str]) -> Sorted | None:
@@ -191,7 +200,7 @@ def _settled(name: str, flags: list[tuple[str, str]], operands: list[str]) -> So
         operands = [next(value for flag, value in flags if flag == "e"), *operands]
         flags = [(flag, value) for flag, value in flags if flag != "e"]
     if name == "git commit":  # which drops empty lines at the end
-        flags = [(f, _END.sub("", value) if f == "m" else value) for f, value in flags]
+        flags = [(f, _without_end(value) if f == "m" else value) for f, value in flags]
     return Sorted(tuple(sorted(flags)), tuple(operands))
 
 
@@ -249,19 +258,19 @@ def sort_find(arguments: list[str]) -> Sorted | None:
     that it starts from; else None.
     """
     at = next((i for i, word in enumerate(arguments) if word[:1] in ("-", "!", "\\")), len(arguments))
-    starts, words = arguments[:at] or ["."], arguments[at:]
+    starts = arguments[:at] or ["."]
     tests: list[tuple[str, str]] = []
-    while words:
-        negated = words[0] in ("!", "\\!", "-not")
-        words = words[1:] if negated else words
-        name, rest = (words[0] if words else ""), words[1:]
-        if name == "-print" and not rest and not negated:
+    while at < len(arguments):
+        negated = arguments[at] in ("!", "\\!", "-not")
+        at += negated
+        name, following = [*arguments[at : at + 2], "", ""][:2]
+        if name == "-print" and at == len(arguments) - 1 and not negated:
             break  # as by default
-        if not (name in _TESTS[1] or (name in _TESTS[0] and rest)):
-            return None
         valued = name in _TESTS[0]
-        tests.append(("not " * negated + name, rest[0] if valued else ""))
-        words = rest[1:] if valued else rest
+        if not (name in _TESTS[1] or (valued and at + 1 < len(arguments))):
+            return None
+        tests.append(("not " * negated + name, following if valued else ""))
+        at += 1 + valued
     return Sorted(tuple(sorted(tests)), tuple(starts))
 
 

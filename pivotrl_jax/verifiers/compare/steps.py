@@ -76,9 +76,15 @@ def program(word: Word) -> str:
     return _SAME.get(name, name)
 
 
-def _shows(word: Word, form: str) -> bool:
+def _sets(word: Word) -> bool:
+    """Whether a word after `env` sets a variable, as it would in front of the command."""
+    assigned = _ASSIGNMENT.match(word.form)
+    return word.literal and assigned is not None and not assigned[0].endswith("+=")
+
+
+def _shows(word: Word) -> bool:
     """Whether an assignment only concerns what is displayed."""
-    name, _, value = form.partition("=")
+    name, _, value = word.form.partition("=")
     return word.literal and name in _DISPLAY and (_DISPLAY[name] is None or value in _DISPLAY[name])
 
 
@@ -99,34 +105,29 @@ def _unwrapped(words: list[Word]) -> _Unwrapped:
 
     A shell's own commands (cd, export) have no program that `env` and `timeout` could start.
     """
-    given: list[Word] = []
-    limit, at = None, 0
-    while at < len(words) and _ASSIGNMENT.match(words[at].form):
-        at += 1
-    given, rest = words[:at], words[at:]
-    outer, own = rest, list(given)
-    while len(rest) > 1:
-        count = 1
-        if rest[0].form == "env":
-            while count < len(rest) - 1 and rest[count].literal and _ASSIGNMENT.match(rest[count].form):
-                count += 1
-            if count == 1 or "+=" in "".join(word.form for word in rest[1:count]):
-                break  # not a variable's value, or no program
-            given = [*given, *rest[1:count]]
-        elif rest[0].form == "timeout" and limit is None and _TIME_LIMIT.fullmatch(rest[1].form):
-            limit, count = _seconds(rest[1].form), 2
+    at = next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word.form)), len(words))
+    given, limit = words[:at], None
+    own, outer = list(given), at
+    while at < len(words) - 1:
+        following = words[at + 1]
+        if words[at].form == "timeout" and limit is None and _TIME_LIMIT.fullmatch(following.form):
+            limit, at = _seconds(following.form), at + 2
+        elif words[at].form == "env" and at < len(words) - 2 and _sets(following):
+            at += 1
+            while at < len(words) - 1 and _sets(words[at]):
+                given.append(words[at])
+                at += 1
         else:
             break
-        rest = rest[count:]
-    if not rest or (rest is not outer and (rest[0].form in _BUILTINS or _ASSIGNMENT.match(rest[0].form))):
-        given, limit, rest = own, None, outer
-    if not rest:
+    if at > outer and (at == len(words) or words[at].form in _BUILTINS or _ASSIGNMENT.match(words[at].form)):
+        given, limit, at = own, None, outer
+    if at == len(words):
         return _Unwrapped(tuple(word.form for word in given), None, [])
-    kept = [word for word in given if not _shows(word, word.form)]
+    kept = [word for word in given if not _shows(word)]
     names = {word.form.partition("=")[0] for word in kept}
-    ordered = len(names) < len(kept) or not all(word.literal for word in kept)
+    in_order = len(names) < len(kept) or not all(word.literal for word in kept)
     forms = [word.form for word in kept]
-    return _Unwrapped(tuple(forms if ordered else sorted(forms)), limit or None, rest)
+    return _Unwrapped(tuple(forms if in_order else sorted(forms)), limit or None, words[at:])
 
 
 def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> Step:
