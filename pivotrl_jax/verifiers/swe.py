@@ -15,15 +15,15 @@ The tools of SWE-agent, OpenHands, mini-swe-agent, Codex and OpenCode are known 
 tool of the same family may replace the demonstrated one; if the row declares tools, it must be one of them.
 Other tools, and turns that only talk, are compared as in tool_call.
 
-Accepted: foo.py for /w/proj/foo.py; a view of some lines more; an edit with more lines of context;
-other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else must be
-equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
+Accepted: foo.py for /w/proj/foo.py, which must be there; a view of some lines more; an edit with more lines
+of context; other spaces at the ends of lines; commands that do the same (compare/bash.py). Everything else
+must be equal: no text is accepted because it is similar. docs/verifiers_swe.md has a table of pairs.
 
 Rejected, by reason: "malformed" and "empty" (no arguments where some are needed), "incomplete" (one is
 missing), "count" (surplus calls), "schema", "name", "operation", "file", "range", "line", "pattern", "head"
-(other programs), "operators", "operands", "flags", "redirect", "heredoc", "variables", "unreadable" (a
-command that cannot be followed and is not the same text), "no_op" (an edit that changes nothing),
-"old_text", "new_text", "content", "indentation", "patch", "arguments".
+(other programs), "operators", "operands", "flags", "redirect", "heredoc", "variables", "time_limit",
+"unreadable" (a command that cannot be followed and is not the same text), "no_op" (an edit that changes
+nothing), "old_text", "new_text", "content", "indentation", "patch", "arguments".
 
 Two of NeMo Gym's options in `case["config"]` are read: `enable_target_match` and
 `enable_argument_similarity` switch levels.
@@ -39,9 +39,10 @@ from pivotrl_jax.verifiers.cases import field, read_row
 from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show
 from pivotrl_jax.verifiers.compare import bash, coding_tools
 from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call, without_undeclared_nulls
-from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, operation
+from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, is_default, operation
 from pivotrl_jax.verifiers.compare.edits import (
     compare_files,
+    compare_inserted,
     compare_lines,
     compare_patch,
     compare_replacement,
@@ -59,7 +60,8 @@ LEVELS = {
     "all": frozenset({"file", "target", "arguments"}),
 }
 
-WORDS = ("think", "finish", "planning")  # families whose arguments are free text
+LOOKS = ("view", "search", "find", "list")  # kinds of calls that change nothing
+WORDS = ("think", "finish", "planning")  # families whose texts for people are free
 MAX_CALLS = 64  # demonstrations have a few; if there are more, every action is rejected
 
 
@@ -129,8 +131,9 @@ def _compare_file(gold: Operation, actual: Operation, messages: list[Message]) -
         return _no("operation", f"to {show(actual.kind)}, want to {show(gold.kind)}")
     if actual.problem and not gold.problem:
         return _no("malformed", actual.problem)
+    where = Directories(known_directory(messages))
     if gold.kind == "patch" and gold.new is not None:
-        verdict = compare_files(gold.new, actual.new or "")
+        verdict = compare_files(gold.new, actual.new or "", where.common)
         if verdict is not None:
             return verdict
     paths = [operation.path for operation in (gold, actual)]
@@ -138,8 +141,9 @@ def _compare_file(gold: Operation, actual: Operation, messages: list[Message]) -
         paths = [path or "." for path in paths]
     if paths[0] is not None and paths[1] is None:
         return _no("incomplete", "no file is named")
-    where = Directories(known_directory(messages)) if paths[0] != paths[1] else Directories()
-    if paths[0] != paths[1] and not (paths[0] is not None and same_file(*paths, where, reads=True)):
+    # what is replaced must be there, but a file that is made, or another line, can be anywhere
+    reads = gold.kind in (*LOOKS, "replace")
+    if paths[0] != paths[1] and not (paths[0] is not None and same_file(*paths, where, reads)):
         return _no("file", f"{show(paths[1])}, want {show(paths[0])}")
     return None
 
@@ -172,32 +176,42 @@ def _compare_texts(gold: Operation, actual: Operation) -> Verdict | None:
         return compare_replacement((gold.old, gold.new or ""), (actual.old, actual.new or ""))
     if gold.new is None:
         return None
-    return (
-        compare_lines(gold.new, actual.new)
-        if gold.kind == "lines"
-        else compare_text(gold.new, actual.new, gold.path or "")
-    )
+    if gold.kind == "create":
+        return compare_text(gold.new, actual.new, gold.path or "")
+    return (compare_lines if gold.kind == "lines" else compare_inserted)(gold.new, actual.new)
 
 
 # arguments of an edit that say how many places change
 _EVERYWHERE = ("replace_all", "replaceAll", "expected_replacements", "allow_multiple", "count")
 
 
-def _given(rest: dict) -> dict:
-    """The arguments without empty values: false, "", [] and {}."""
-    return {name: value for name, value in rest.items() if value not in ("", [], {}) and value is not False}
+def _given(rest: dict, name: str, docs: Mapping[str, dict]) -> dict:
+    """The arguments without those that have the default value of tool `name`."""
+    properties = as_object(as_object(docs.get(name, {}).get("parameters")).get("properties"))
+    defaults = {key: as_object(doc).get("default") for key, doc in properties.items()}
+    return {key: value for key, value in rest.items() if not is_default(key, value, defaults.get(key))}
 
 
-def _compare_rest(gold: Call, rests: tuple[dict, dict], docs: Mapping[str, dict]) -> Verdict | None:
+def _compare_rest(
+    calls: tuple[Call, Call], rests: tuple[dict, dict], docs: Mapping[str, dict]
+) -> Verdict | None:
     """Compares the other arguments as tool_call does."""
-    want, got = (Call(gold.name, _given(rest)) for rest in rests)
+    want, got = (Call(calls[0].name, _given(rest, call.name, docs)) for call, rest in zip(calls, rests))
     if normal_call(want, docs, {}) == normal_call(got, docs, {}):
         return None
     return _no("arguments", f"{show(got.arguments)}, want {show(want.arguments)}")
 
 
+def _compare_limits(gold: Operation, actual: Operation) -> Verdict | None:
+    """Rejects a time limit that may stop the command where the demonstrated one does not."""
+    same = gold.limit == actual.limit or gold.command is None or bash.runs_briefly(gold.command)
+    if same or all(limit is None or limit >= bash.MIN_LIMIT for limit in (gold.limit, actual.limit)):
+        return None
+    return _no("time_limit", f"{show(actual.limit)} seconds, want {show(gold.limit)}")
+
+
 def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
-    """Compares two calls of one family."""
+    """Compares two calls of tools of one family."""
     if gold.arguments and not actual.arguments:
         return _no("empty", f"{show(actual.name)} without arguments")
     want, got = operation(gold), operation(actual)
@@ -205,6 +219,9 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
         # any words will do, but there must be some
         if not any(actual.arguments.get(name) not in ("", None, [], {}) for name in gold.arguments):
             return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
+        rests = want.rest, got.rest  # but an answer, or a claim that all is done, is more than words
+        if "arguments" in rules.layers and _compare_rest((gold, actual), rests, rules.docs):
+            return _no("arguments", f"{show(actual.arguments)}, want {show(gold.arguments)}")
     verdict = _compare_schema(gold, actual, rules.docs) if rules.layers else None
     if verdict is None and "file" in rules.layers:
         verdict = _compare_file(want, got, rules.messages)
@@ -217,7 +234,8 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
     if want.old != got.old and any(want.rest.get(name) for name in _EVERYWHERE):
         return _no("old_text", "replaces every place of another text")
     verdict = _compare_texts(want, got)
-    return verdict or _compare_rest(gold, (want.rest, got.rest), rules.docs)
+    verdict = verdict or _compare_limits(want, got)
+    return verdict or _compare_rest((gold, actual), (want.rest, got.rest), rules.docs)
 
 
 def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
@@ -228,7 +246,9 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
         return None
     if not (isinstance(gold.arguments, dict) and isinstance(actual.arguments, dict)):
         return _no("arguments", f"{show(actual.arguments)}, want {show(gold.arguments)}")
-    if family(gold.name):
+    if operation(gold) is not None:
+        if operation(actual) is None:
+            return _no("incomplete", f"no argument of {show(sorted(gold.arguments))}")
         return _compare_known(gold, actual, rules)
     if normal_call(gold, rules.docs, {}) == normal_call(actual, rules.docs, {}):
         return None
@@ -241,7 +261,7 @@ def _compare(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
 def _only_looks(call: Call) -> bool:
     """Whether a call only views or searches, so that its order among others of the kind does not matter."""
     found = operation(call) if isinstance(call.arguments, dict) else None
-    return found is not None and found.kind in ("view", "search", "find", "list")
+    return found is not None and found.kind in LOOKS
 
 
 def _spoken(layers: frozenset[str]) -> str:
@@ -291,4 +311,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "2", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "3", verify, read_case),)

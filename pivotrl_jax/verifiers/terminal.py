@@ -12,13 +12,13 @@ Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on
 - Where the gold is a message, any non-blank message without a call is accepted.
 - Otherwise the calls must be the same, in any order, and each must satisfy its tool's schema if one is
   declared.
-- A call may have no argument that the gold lacks. An argument left out equals its default, or "", [], {},
-  false or null.
+- A call may have no argument that the gold lacks. An argument left out equals null, the default of its
+  schema, or that of a well-known tool (replaceAll: false).
 - Commands (`cmd`, `command`) are compared as keystrokes, and paths after normalisation. The content of files,
-  edits, patches and programs must be equal except for \\r\\n and leading or trailing blank lines. Queries and
-  reasons are compared by words and signs.
+  edits, patches and programs must be equal except for \\r\\n and leading or trailing blank lines, which
+  count in a script that begins with #!. Queries and reasons are compared by words and signs.
 - Plans and a subagent's prompt may be anything but empty. Todos are compared by status and priority. The
-  description and the time limit beside a command are not compared.
+  description beside a command is not compared, nor is a time limit of a minute or more.
 
 The shell text of commands is read as for `swe` (compare/shell.py), but stricter: what is typed counts line
 by line. Similarity never accepts a command. If two commands differ in what decides their effect (numbers,
@@ -104,4 +104,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "2", verify, terminal_cases.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "3", verify, terminal_cases.read_case("terminal")),)

@@ -16,6 +16,7 @@ from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.common import function_docs, problem, show
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched, without_undeclared_nulls
+from pivotrl_jax.verifiers.compare.coding_tools import LIMITS, is_default
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 from pivotrl_jax.verifiers.compare.shell import MAX_CHARS
 from pivotrl_jax.verifiers.compare.web import signs
@@ -25,8 +26,9 @@ MAX_SIMILARITY_CHARS = 50_000  # of both texts together; comparing these takes a
 MAX_BATCH = 16  # calls that are matched in any order; larger batches are compared in the order of their text
 
 
-# arguments that are not compared in a call with one of ACTS: texts for people, and time limits
-FREE = {"description", "timeout", "timeout_ms", "yield_time_ms", "max_output_tokens", "justification"}
+# arguments that are not compared in a call with one of ACTS: texts for people, and when to return
+FREE = {"description", "yield_time_ms", "max_output_tokens", "justification"}
+MIN_LIMIT = 60  # seconds; a shorter time limit may cut a command short
 ACTS = {"cmd", "command", "script", "code", "prompt"}
 COMMANDS = {"cmd", "command", "script"}
 PATHS = {"filePath", "file_path", "path", "workdir", "cwd"}
@@ -83,6 +85,23 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").strip("\n")
 
 
+def _same_text(name: str, gold: str, actual: str) -> bool:
+    """Whether two programs, files or patches are equal but for line ends and empty lines around them."""
+    if name == "input" and not gold.lstrip().startswith(("*** ", "--- ", "diff ")):
+        return gold == actual  # typed into a program, where Enter counts
+    if name == "content" and (gold.startswith("#!") or actual.startswith("#!")):
+        return gold.rstrip("\n") == actual.rstrip(
+            "\n"
+        )  # must be the first two characters, and the line end \n
+    return _plain(gold) == _plain(actual)
+
+
+def _generous(name: str, limit: Any) -> bool:
+    """Whether a time limit is one that hardly stops a command."""
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    return number and limit >= MIN_LIMIT * LIMITS[name]
+
+
 def _command(text: str) -> str:
     """A command without space in front and line ends behind it; a space behind it may be escaped."""
     return _plain(text).lstrip().rstrip("\n")
@@ -121,8 +140,18 @@ def _path(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    """A page's address with scheme and host in lower case."""
-    return re.sub(r"^\w+://[^/]*", lambda m: m[0].lower(), value.strip()).rstrip("/")
+    """A page's address with scheme and host in lower case, without a final slash of its path."""
+    url = value.strip()
+    match = re.match(r"(\w+://)([^/?#]*@)?([^/?#@]*)", url)
+    if match is None:
+        return url
+    rest = url[match.end() :]
+    return (
+        match[1].lower()
+        + (match[2] or "")
+        + match[3].lower()
+        + (rest if {*"?#"} & {*rest} else rest.rstrip("/"))
+    )
 
 
 def _todos(gold: list, actual: list) -> bool:
@@ -156,7 +185,7 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
         elif name == "url":
             same = _url(gold) == _url(actual)
         elif name in TEXTS:
-            same = _plain(gold) == _plain(actual)
+            same = _same_text(name, gold, actual)
             if name == "code" and not same and _numbers(gold) == _numbers(actual):
                 return _open(gold, actual, "arguments")
         elif name == "prompt" and tool == "task":
@@ -178,11 +207,8 @@ def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
     """The verdict on an argument that the gold has and the action lacks."""
     properties = schema.get("properties")
     declaration = properties.get(name) if isinstance(properties, dict) else None
-    if isinstance(declaration, dict) and "default" in declaration:
-        empty = _same_json(declaration["default"], gold)
-    else:
-        empty = gold in ("", [], {}) or gold is None or gold is False
-    return OK if empty else _differs(name, gold, None)
+    declared = declaration.get("default") if isinstance(declaration, dict) else None
+    return OK if is_default(name, gold, declared) else _differs(name, gold, None)
 
 
 def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict:
@@ -206,8 +232,9 @@ def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict
     verdicts = []
     free = FREE if ACTS & gold.arguments.keys() else ()
     for name, value in gold.arguments.items():
-        if name in free:
-            continue
+        if name in free or (free and name in LIMITS and _generous(name, value)):
+            if name in free or name not in arguments or _generous(name, arguments[name]):
+                continue
         if name in arguments:
             verdicts.append(_compare_value(gold.name, name, value, arguments[name]))
         else:

@@ -174,5 +174,8 @@ HOSTILE = {
     "limits": "timeout 1 ",
     "control": "\x00\x1b\r",
     "surrogates": "\ud800",
+    "messages": "git commit -m a\\ \\ \\ \\ \\ \\ \\ b ",
+    "spaces": "\\ ",
+    "variables": "env A=1 ",
     "patches": "apply_patch <<'E'\n@@\n+a\nE\n",
 }

@@ -74,7 +74,7 @@ ACCEPTED = {
         ("glob", {"pattern": "**/*.py"}),
         ("glob", {"pattern": "**/*.py", "path": "."}),
     ),
-    "python3": (bash("python test.py --all"), bash("/usr/bin/python3 test.py --all")),
+    "python3": (bash("python test.py --all"), bash("python3 test.py --all")),
     "another look": (bash("ls src"), bash("ls -la src")),
     "pytest, more to read": (PYTEST, bash("pytest -v --tb=short tests/test_a.py")),
     "git in a directory": (bash("git --no-pager -C /w diff"), bash("git -C /w diff")),

@@ -13,7 +13,10 @@ The exceptions, and why they are safe:
   `ls -la` for `ls`, `grep -n`, `pytest -q`. Where the output goes on into a pipe or a file, these count.
 - The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py).
 - A Python program (`-c`, here-document) with other spaces, comments or quotes: its syntax tree decides.
-- A time limit, and variables that only concern the display, as the tool's own do (steps.py).
+- A time limit of a minute or more around a test run, a search or `pip install`, any around what ends at once,
+  and variables that only concern the display (steps.py).
+- `env A=1` around a program, `bash -c` around what needs no variables and changes none, `&> a` for
+  `> a 2>&1`, `|&` for `2>&1 |`, and `. a` for `source a`.
 - `2>&1` where all is shown, `2>/dev/null` of a command that only reads, `| cat`, and `| tail -n 10` (or
   more) after a test run that ends the text.
 """
@@ -25,7 +28,6 @@ from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare import edits
 from pivotrl_jax.verifiers.compare.operands import (
     Directories,
-    at,
     compare_arguments,
     discards,
     name_of,
@@ -34,13 +36,16 @@ from pivotrl_jax.verifiers.compare.operands import (
     same_file,
     same_program,
 )
-from pivotrl_jax.verifiers.compare.paths import is_workplace, known_directory, normal_path
+from pivotrl_jax.verifiers.compare.paths import at, is_workplace, known_directory, normal_path
 from pivotrl_jax.verifiers.compare.shell import Redirect
-from pivotrl_jax.verifiers.compare.steps import Script, Step, script
+from pivotrl_jax.verifiers.compare.steps import Script, Step, needs_own_shell, script
 from pivotrl_jax.verifiers.compare.views import shown
 
 TEST_RUNS = {"pytest", "tox", "nox"}
+MIN_LIMIT = 60  # seconds; a limit of less may cut a run short
 MIN_TAIL = 10  # lines of a test run's output that hold its summary
+_ENDS = {*TEST_RUNS, "pip install", *"find grep rg du tree sort".split()}
+_QUICK = set("ls cat head nl wc df uniq cut diff file stat sed".split())  # end at once
 _EDIT = re.compile(r"edit (\d{1,7}:\d{1,7})\n")
 _TAIL = re.compile(r"-(?:n ?)?(\d{1,6})")
 
@@ -109,6 +114,8 @@ def _silent(step: Step, is_shown: bool) -> tuple[Redirect, ...]:
     """The redirections without those that only decide which messages are shown."""
     if is_shown and [(r.operator, r.target.form) for r in step.redirects] == [("2>&", "1")]:
         return ()
+    if sum("2" in r.operator or "&" in r.operator for r in step.redirects) > 1:
+        return step.redirects  # in 2>&1 2>/dev/null the last one decides
     return tuple(r for r in step.redirects if not (discards(r) and only_reads(step)))
 
 
@@ -120,14 +127,16 @@ def _same_document(gold: Redirect, actual: Redirect, step: Step) -> bool:
         return False  # expanded, or still open
     if step.name == "python" and (not step.words or step.words[0].form == "-"):
         return same_program(want.text, got.text)
-    written = step.name in ("cat", "tee")
-    return written and edits.compare_text(want.text, got.text, _written(step)) is None
+    written = _written(step)
+    return bool(written) and edits.compare_text(want.text, got.text, written) is None
 
 
 def _written(step: Step) -> str:
-    """The file that `cat > file` or `tee file` writes."""
-    files = [r.target.text for r in step.redirects if r.operator in (">", ">>")]
-    return (files or [word.text for word in step.words] or [""])[-1]
+    """The file that `cat > file` or `tee file` writes anew; "" for other commands."""
+    files = [r.target.text for r in step.redirects if r.operator == ">"]
+    if step.name == "cat" and not step.words and len(files) == 1:
+        return files[0]
+    return step.words[0].text if step.name == "tee" and len(step.words) == 1 and not files else ""
 
 
 def _compare_redirects(gold: Step, actual: Step, where: Directories, is_shown: bool) -> Verdict | None:
@@ -162,19 +171,34 @@ def _beside(step: Step) -> list[tuple[str, str]]:
     return [(r.operator, r.target.form) for r in step.redirects if r.operator not in ("<<", "<<<")]
 
 
+def _may_be_limited(*steps: Step) -> bool:
+    """Whether the commands end by themselves, and have time to: a server may be meant to be stopped."""
+    if steps[0].name in _QUICK:
+        return True
+    return name_of(steps[0]) in _ENDS and all(s.limit is None or s.limit >= MIN_LIMIT for s in steps)
+
+
 def _compare_step(gold: Step, actual: Step, where: Directories, is_shown: bool) -> Verdict | None:
     if gold.env != actual.env:
         return no("variables", f"sets {show(actual.env)}, want {show(gold.env)}")
+    if gold.limit != actual.limit and not _may_be_limited(gold, actual):
+        return no("time_limit", f"{show(actual.limit)} seconds, want {show(gold.limit)}")
     if gold.name == actual.name == "apply_patch" and where.apart is None:
         patches = [_patch(gold), _patch(actual)]
         if None not in patches and _beside(gold) == _beside(actual):
-            return edits.compare_files(*patches) or edits.compare_patch(*patches)
+            return edits.compare_files(*patches, where.common) or edits.compare_patch(*patches)
     verdict = _compare_redirects(gold, actual, where, is_shown)
     is_shown = is_shown and not any(">" in r.operator for r in _silent(gold, is_shown))
     return verdict or compare_arguments(gold, actual, where, is_shown)
 
 
 # ---- whole texts
+
+
+def runs_briefly(text: str) -> bool:
+    """Whether a text runs only what ends at once, so that a time limit hardly matters."""
+    found = script(text)
+    return found is not None and all(step.name in {*_QUICK, "cd"} for step in found.steps)
 
 
 def _compare_edit(gold: str, actual: str) -> Verdict | None:
@@ -243,6 +267,8 @@ def compare(
         return no("unreadable", f"the {which} command cannot be followed and is not the same text")
     if not scripts[1].steps:
         return no("incomplete", "no command")
+    if scripts[0].wrapped != scripts[1].wrapped and any(map(needs_own_shell, scripts)):
+        return no("head", "one of the two runs in a shell of its own")
     is_list = all(found.is_list for found in scripts)
     moved = [_without_cd(found, workdir) for found, (_, workdir) in zip(scripts, (gold, actual))]
     reads = all(only_reads(step) for _, _, found in moved for step in found.steps)

@@ -62,6 +62,14 @@ COMMANDS = ("command", "cmd")
 WORKDIRS = ("workdir", "cwd", "working_directory")
 PATTERNS = ("pattern", "search_term", "query", "regex", "file_name", "glob", "name")
 
+# one of these tells a tool of a family from another one of that name
+_NEEDS = {
+    "edit": {*PATHS, *PATCHES, "command", "start_line"},
+    "bash": {*COMMANDS},
+    "search": {*PATTERNS, *DIRECTORIES},
+    "read": {*PATHS},
+}
+
 EDITOR = {
     "view": "view",
     "create": "create",
@@ -72,13 +80,36 @@ EDITOR = {
 
 
 # arguments for people or for a sandbox: they do not change what is done to the repository
-FREE = {"security_risk", "summary", "thought", "thoughts", "description", "explanation", "justification"}
+_REMARKS = {"security_risk", "thought", "thoughts", "explanation", "reasoning", "summary"}
+FREE = {
+    **dict.fromkeys(("edit", "search", "read"), _REMARKS),
+    "bash": _REMARKS
+    | {"description", "justification", "yield_time_ms", "max_output_tokens", "sandbox_permissions"}
+    | {"with_escalated_permissions", "login"},
+    "think": _REMARKS | {"content", "text"},
+    "finish": _REMARKS | {"message"},
+    "planning": _REMARKS | {"plan", "todos", "task_list", "tasks", "description"},
+}
+
+LIMITS = {"timeout": 1, "timeout_ms": 1000, "timeoutMs": 1000}  # -> parts of a second
+
+# what the known tools do where these are left out
+_DEFAULTS = {
+    **dict.fromkeys(
+        "replace_all replaceAll allow_multiple multiline -i run_in_background is_background".split(), False
+    ),
+    **dict.fromkeys(("background", "is_input", "tty"), False),
+    "expected_replacements": 1,
+    "chars": "",
+}
 
 
-FREE |= {"timeout", "timeout_ms", "timeoutMs", "yield_time_ms", "max_output_tokens", "sandbox_permissions"}
-
-
-FREE |= {"with_escalated_permissions", "login", "message", "reasoning"}
+def is_default(name: str, value: Any, declared: Any = None) -> bool:
+    """Whether an argument says what leaving it out says: `declared` is the default of the tool's schema."""
+    if isinstance(value, str) and name == "is_input":
+        value = value == "true"  # OpenHands writes it as a string
+    defaults = [default for default in (declared, _DEFAULTS.get(name)) if default is not None]
+    return value is None or any(type(value) is type(d) and value == d for d in defaults[:1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +127,7 @@ class Operation:
     pattern: str | None = None
     rest: dict = dataclasses.field(default_factory=dict)  # the other arguments
     problem: str = ""  # what is wrong with an argument that cannot be read
+    limit: float | None = None  # seconds that a command may take
 
 
 def family(name: str) -> str:
@@ -106,8 +138,9 @@ def family(name: str) -> str:
 class _Arguments:
     """Arguments that are taken one by one, and the first problem found with them."""
 
-    def __init__(self, given: dict):
-        self.rest = {name: value for name, value in given.items() if value is not None and name not in FREE}
+    def __init__(self, given: dict, kind: str):
+        free = FREE.get(kind, ())
+        self.rest = {name: value for name, value in given.items() if value is not None and name not in free}
         self.problem = ""
 
     def take(self, names: tuple[str, ...]) -> Any:
@@ -127,6 +160,14 @@ class _Arguments:
         if value is not None and number is None:
             self.problem = self.problem or f"{names[0]} is not a line number"
         return number
+
+    def limit(self) -> float | None:
+        name = next((name for name in LIMITS if name in self.rest), None)
+        seconds = as_int(self.rest.get(name))
+        if name is None or seconds is None or seconds <= 0:
+            return None  # what cannot be read stays among the other arguments
+        del self.rest[name]
+        return seconds / LIMITS[name]
 
     def command(self) -> str | None:
         """A shell text, or a list of words: ["bash", "-lc", "ls"]."""
@@ -211,13 +252,19 @@ def _searches(name: str) -> str:
 
 
 def operation(call: Call) -> Operation | None:
-    """What a call does; None for a tool of no family. `call.arguments` is an object; never raises."""
+    """What a call does; None for a tool of no family, and for one that has its name from a family but none of
+    its arguments: create(title=...). `call.arguments` is an object; never raises.
+    """
     kind = family(call.name)
-    given = _Arguments(call.arguments)
+    if call.arguments and call.arguments.keys().isdisjoint(_NEEDS.get(kind, call.arguments)):
+        return None
+    given = _Arguments(call.arguments, kind)
     if kind == "edit":
         return _edit(call.name, given)
     if kind == "bash":
-        return given.all(family=kind, kind=kind, command=given.command(), workdir=given.text(WORKDIRS))
+        return given.all(
+            family=kind, kind=kind, command=given.command(), workdir=given.text(WORKDIRS), limit=given.limit()
+        )
     if kind == "read":
         return given.all(family=kind, kind="view", path=given.text(PATHS), lines=given.lines() or WHOLE)
     if kind == "search":

@@ -1,7 +1,7 @@
 """Do two edits of a file do the same? Texts are compared exactly: one character can turn a fix into a bug.
 
-Not compared are carriage returns and spaces at the ends of lines, and empty lines at the end of a file
-(except in files where they mean something, such as Markdown). An edit may also show more of the unchanged
+Not compared are spaces at the ends of lines, and empty lines at the end of a whole file (except where they
+mean something: in Markdown, and beside strings of several lines). An edit may also show more of the unchanged
 text around the same change; with less, the tool might find several places.
 """
 
@@ -10,22 +10,23 @@ from typing import NamedTuple
 
 from pivotrl_jax.records import Verdict
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare.paths import same_path
+from pivotrl_jax.verifiers.compare.paths import at, same_path
 
 MIN_SHARED = 8  # characters of old text that both edits name, which locate the change
 _MEANS_SPACES = re.compile(r"(?i).*\.(?:md|markdown|mdx|diff|patch|csv|tsv|snap|golden)")
 
 
+_HOLDS_LINES = re.compile(r"\"\"\"|'''|`|<<")  # what may begin a string of several lines
+
+
 def plain(text: str) -> str:
-    """Without carriage returns and spaces at the end of lines."""
-    return "\n".join(map(_stripped, text.split("\n")))
+    """Without spaces at the end of lines, where no string of several lines can hold them."""
+    return text if _HOLDS_LINES.search(text) else "\n".join(map(_stripped, text.split("\n")))
 
 
 def _stripped(line: str) -> str:
-    short = line.rstrip(" \t\r")
-    return (
-        line.rstrip("\r") if short.endswith("\\") else short
-    )  # a backslash continues a line only at its end
+    short = line.rstrip(" \t")
+    return line if short.endswith("\\") else short  # a backslash continues a line only at its end
 
 
 def _difference(gold: str, actual: str) -> str:
@@ -45,9 +46,16 @@ def compare_text(gold: str, actual: str, path: str = "", what: str = "content") 
     return None if gold == actual else Verdict(0.0, what, _difference(gold, actual))
 
 
+def compare_inserted(gold: str, actual: str) -> Verdict | None:
+    """Compare two texts that are inserted into a file, where empty lines count."""
+    return None if plain(gold) == plain(actual) else Verdict(0.0, "content", _difference(gold, actual))
+
+
 def compare_lines(gold: str, actual: str) -> Verdict | None:
-    """Compare two texts for the same lines of a file, whose indentation must agree."""
-    verdict = compare_text(gold, actual)
+    """Compare two texts for the same lines of a file, whose indentation must agree. The tools end the last
+    line if the text does not.
+    """
+    verdict = compare_inserted(gold.removesuffix("\n"), actual.removesuffix("\n"))
     if verdict is not None:
         stripped = [[line.strip() for line in text.strip().split("\n")] for text in (gold, actual)]
         if stripped[0] == stripped[1]:
@@ -103,7 +111,7 @@ def _hunk(file: str, header: str, old: list[str], new: list[str]) -> Hunk:
     anchor = _ANCHOR.match(header)
     same = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
     line = int(anchor["line"]) + same if anchor and anchor["line"] else None
-    texts = ("\n".join(lines).strip("\n") for lines in (old, new))
+    texts = ("\n".join(lines) for lines in (old, new))
     return Hunk(file, anchor["text"].strip() if anchor else "", line, *texts)
 
 
@@ -113,7 +121,8 @@ def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
     modes: list[str] = []
     hunks: list[tuple[str, str, list[str], list[str]]] = []
     kind, fresh = "", True  # whether the next line begins a hunk
-    for line in patch.split("\n"):
+    blank = 0  # lines without even a sign: of the hunk only if it goes on after them
+    for line in patch.strip("\n").split("\n"):
         match = _FILE.fullmatch(line)
         if match:
             path = match["path"].split("\t")[0].strip()
@@ -125,6 +134,7 @@ def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
             hunks.append((f"{kind} {len(files)}", line if line.startswith("@@") else "", [], []))
             fresh = False
         if match or line.startswith(("@@", *_MODES, *_HEADERS)):
+            blank = 0
             continue
         if line[:1] not in ("", " ", "-", "+"):
             modes.append(
@@ -132,16 +142,31 @@ def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
             )  # no line of a patch, or one on the newline at a file's end: it counts as it is
         if fresh or line[:1] not in ("", " ", "-", "+"):
             continue
-        hunks[-1][2].extend([line[1:]] if line[:1] != "+" else [])
-        hunks[-1][3].extend([line[1:]] if line[:1] != "-" else [])
+        if not line:
+            blank += 1
+            continue
+        for side, sign in ((2, "+"), (3, "-")):
+            hunks[-1][side].extend([""] * blank + ([line[1:]] if line[:1] != sign else []))
+        blank = 0
     found = [_hunk(*hunk) for hunk in hunks]
     return files, modes, [hunk for hunk in found if hunk.old != hunk.new]
 
 
-def compare_files(gold: str, actual: str) -> Verdict | None:
-    """Compare the files of two patches. None if they are the same."""
+_MAKES = re.compile(
+    r"(?m)^(?:\*\*\* (?:Add|Delete) File: |\*\*\* Move to: |--- /dev/null|\+\+\+ /dev/null|rename |copy )"
+)
+
+
+def compare_files(gold: str, actual: str, directory: str | None = None) -> Verdict | None:
+    """Compare the files of two patches that are applied in `directory`, if that is known. None if they are
+    the same. A file that is changed must be there; one that is made or deleted must be named for certain.
+    """
     wanted, found = _hunks(gold)[0], _hunks(actual)[0]
-    if len(wanted) == len(found) and all(map(same_path, wanted, found)):
+    pairs = list(zip(wanted, found))
+    same = [at(want, directory) == at(got, directory) for want, got in pairs]
+    if not (directory or _MAKES.search(gold) or _MAKES.search(actual)):
+        same = [same_path(want, got) for want, got in pairs]
+    if len(wanted) == len(found) and all(same):
         return None
     return Verdict(0.0, "file", f"patches {show(found)}, want {show(wanted)}")
 

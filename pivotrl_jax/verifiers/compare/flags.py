@@ -18,7 +18,7 @@ class Flags(NamedTuple):
 
     bare: str = ""  # short flags without a value
     valued: str = ""  # short flags with a value, joined or as the next word
-    exclusive: tuple[str, ...] = ()  # groups of short flags of which the last one given decides
+    exclusive: tuple[str | tuple[str, ...], ...] = ()  # groups of flags of which the last one given decides
     long: str = ""  # long flags; those that end in "=" have a value
     same: str = ""  # "longer=short" or "R=r": spellings of one flag
     looks: str = ""  # flags that change how the result looks, but not what it says; long ones by name
@@ -40,7 +40,47 @@ _GREP = Flags(
     "nHs color colour",
 )
 
+_LOG = Flags(
+    "p",
+    "nSG",
+    (("oneline", "pretty", "format"),),
+    "oneline stat graph all reverse follow decorate no-merges merges name-only name-status no-patch "
+    "pretty= format= max-count= author= since= until= grep= patch",
+    "max-count=n patch=p",
+)
+
 TABLE = {
+    "git log": _LOG,
+    "git show": _LOG,
+    "git diff": Flags(
+        "wbp",
+        "U",
+        (("name-only", "name-status", "stat"),),
+        "cached staged stat name-only name-status patch unified=",
+        "staged=cached patch=p unified=U",
+    ),
+    "git commit": Flags(
+        "aqsn",
+        "mF",
+        (),
+        "all message= file= amend no-edit no-verify allow-empty quiet signoff author= date=",
+        "all=a message=m file=F no-verify=n quiet=q signoff=s",
+        "q",
+    ),
+    "git add": Flags(
+        "ANnpuvf", "", (), "all update force patch dry-run", "all=A update=u force=f patch=p dry-run=n", "v"
+    ),
+    "git status": Flags("sb", "", (), "short branch porcelain", "short=s branch=b"),
+    "git rm": Flags("rfqn", "", (), "cached force quiet dry-run", "force=f quiet=q dry-run=n", "q"),
+    "git push": Flags("fu", "", (), "force set-upstream force-with-lease tags", "force=f set-upstream=u"),
+    "tar": Flags(
+        "xctruzjJvkpPhO",
+        "fCTX",
+        ("xctru", "zjJ", "tv"),
+        "extract create list gzip bzip2 xz verbose file= directory= strip-components= exclude=",
+        "extract=x create=c list=t gzip=z bzip2=j xz=J verbose=v file=f directory=C",
+        "v",
+    ),
     "ls": Flags(
         "aAbBcCdDfFgGhHiklLmnNopqQrRsStuUvxXZ1",
         exclusive=("aA", "1Cglmnox", "tSUXvcuf"),
@@ -90,6 +130,7 @@ TABLE = {
 }
 
 _COUNT = re.compile(r"-(\d{1,9})")  # head -20
+_SCRIPTED = {"sed", "grep", "rg"}  # their first operand may be given by -e
 _DEGREES = {"v", "q"}  # flags that may be repeated: -vv
 
 
@@ -119,10 +160,63 @@ def _split_word(known: Flags, word: str, following: str | None) -> tuple[list[tu
     return flags, 0
 
 
+def _old_tar(arguments: list[str]) -> list[str] | None:
+    """tar's `xzf a` as `-x -z -f a`: in the old style values follow in the order of their letters."""
+    if not arguments or arguments[0][:1] in ("-", ""):
+        return arguments
+    words, at = [], 1
+    for letter in arguments[0]:
+        words.append(f"-{letter}")
+        if letter in TABLE["tar"].valued:
+            if at == len(arguments):
+                return None
+            words.append(arguments[at])
+            at += 1
+    return [*words, *arguments[at:]]
+
+
+def _without_end(form: str) -> str:
+    """A word's form without (escaped) line ends and spaces at its end; one pass from the end."""
+    end = len(form)
+    while form[max(end - 2, 0) : end] in ("\\\n", "\\ "):
+        end -= 2
+    return form[:end]
+
+
+def _settled(name: str, flags: list[tuple[str, str]], operands: list[str]) -> Sorted | None:
+    """Flags and operands in their order; a value that is given by default, or in another place, is moved."""
+    given = Counter(flag for flag, _ in flags)
+    known = TABLE[name]
+    if any(count > 1 and flag not in _DEGREES for flag, count in given.items()):
+        return None
+    if any(len(given.keys() & {*group}) > 1 for group in known.exclusive):
+        return None
+    if name == "tar" and given["C"] and operands:
+        return None  # it changes to the directory between the operands
+    if name in ("head", "tail") and not given["n"] and not given["c"]:
+        flags = [*flags, ("n", "10")]
+    if name in _SCRIPTED and given["e"] and not given["f"]:
+        # the only script or pattern, which may stand alone as well
+        operands = [next(value for flag, value in flags if flag == "e"), *operands]
+        flags = [(flag, value) for flag, value in flags if flag != "e"]
+    if name == "git commit":  # which drops empty lines at the end
+        flags = [(f, _without_end(value) if f == "m" else value) for f, value in flags]
+    return Sorted(tuple(sorted(flags)), tuple(operands))
+
+
+def _table_name(name: str, arguments: list[str]) -> str:
+    """The name of the command in TABLE: of git with the sub-command."""
+    return f"git {arguments[0]}" if name == "git" and arguments else name
+
+
 def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
-    """The arguments of the command `name` (forms of words); None where their order may count."""
-    known = TABLE.get(name)
-    if known is None:
+    """The arguments of the command `name` (forms of words); None where their order may count. The first
+    operand of git is the sub-command.
+    """
+    table_name = _table_name(name, arguments)
+    known = TABLE.get(table_name)
+    arguments = _old_tar(arguments) if name == "tar" else arguments
+    if known is None or arguments is None:
         return None
     flags: list[tuple[str, str]] = []
     operands: list[str] = []
@@ -130,9 +224,10 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
     while at < len(arguments):
         word, at = arguments[at], at + 1
         if word == "--":
-            operands += arguments[at:]
+            # git reads files after it, and revisions before it
+            operands += arguments[at - 1 if name == "git" else at :]
             break
-        count = _COUNT.fullmatch(word) if name in ("head", "tail") else None
+        count = _COUNT.fullmatch(word) if name in ("head", "tail") or known is _LOG else None
         if count:
             flags.append(("n", count[1]))
         elif word.startswith("-") and len(word) > 1:
@@ -143,12 +238,40 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
             at += found[1]
         else:
             operands.append(word)
-    given = Counter(flag for flag, _ in flags)
-    if any(count > 1 and flag not in _DEGREES for flag, count in given.items()):
-        return None
-    if any(len(given.keys() & {*group}) > 1 for group in known.exclusive):
-        return None
-    return Sorted(tuple(sorted(flags)), tuple(operands))
+    return _settled(table_name, flags, operands)
+
+
+# ---- find
+
+# tests of find that neither act nor say how names are read: (those with a value, those without)
+_TESTS = (
+    set(
+        "-name -iname -path -ipath -wholename -regex -iregex -type -size -mtime -mmin -atime -amin -ctime "
+        "-cmin -newer -perm -user -group -maxdepth -mindepth".split()
+    ),
+    {"-empty", "-readable", "-writable", "-executable"},
+)
+
+
+def sort_find(arguments: list[str]) -> Sorted | None:
+    """The tests of `find` in alphabetical order, if all of them must hold and none acts, and the directories
+    that it starts from; else None.
+    """
+    at = next((i for i, word in enumerate(arguments) if word[:1] in ("-", "!", "\\")), len(arguments))
+    starts = arguments[:at] or ["."]
+    tests: list[tuple[str, str]] = []
+    while at < len(arguments):
+        negated = arguments[at] in ("!", "\\!", "-not")
+        at += negated
+        name, following = [*arguments[at : at + 2], "", ""][:2]
+        if name == "-print" and at == len(arguments) - 1 and not negated:
+            break  # as by default
+        valued = name in _TESTS[0]
+        if not (name in _TESTS[1] or (valued and at + 1 < len(arguments))):
+            return None
+        tests.append(("not " * negated + name, following if valued else ""))
+        at += 1 + valued
+    return Sorted(tuple(sorted(tests)), tuple(starts))
 
 
 _TELLS_MORE = {"ls": "laA"}  # flags that show more: what the gold shows must not be lost

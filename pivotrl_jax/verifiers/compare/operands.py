@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from pivotrl_jax.records import Verdict
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare.flags import Sorted, changes_looks, sort_flags, tells_less
-from pivotrl_jax.verifiers.compare.paths import normal_path, same_path
+from pivotrl_jax.verifiers.compare.flags import Sorted, changes_looks, sort_find, sort_flags, tells_less
+from pivotrl_jax.verifiers.compare.paths import at, same_path
 from pivotrl_jax.verifiers.compare.shell import Redirect
 from pivotrl_jax.verifiers.compare.steps import Step
 
@@ -17,18 +17,21 @@ READS = {
     **dict.fromkeys("ls cat head tail nl wc du df sort uniq cut tree diff file stat find".split(), 0),
     **dict.fromkeys("grep rg sed".split(), 1),
 }
-_RUNS = {"pytest", "python", "cd"}  # files that these name are found as those of READS
+_RUNS = {"pytest", "python", "cd", "bash", "sh", "."}  # files that these name are found as those of READS
 _FILES = {
     **READS,
     **dict.fromkeys("cd rm cp mv mkdir rmdir touch ln pytest".split(), 0),
     **dict.fromkeys(("git add", "git diff", "git rm", "git blame", "git restore"), 0),
     **dict.fromkeys("chmod chown".split(), 1),
 }
+# these show the names by which they were given files
+_NAMES = {"ls", "find", "du", "grep", "rg", "wc", "stat", "file", "tree", "diff"}
 _HERE = {"ls", "du", "tree"}  # these read "." by default
 SUBCOMMANDS = set("git pip docker npm yarn cargo go conda apt apt-get kubectl poetry uv svn hg brew".split())
 MAX_PROGRAM = 20_000  # characters of a Python program that is parsed
 _ACTING = re.compile(r"-(?:delete|exec|execdir|ok|okdir|fprint\w*|fls)")  # of find
 _SED_ACTS = re.compile(r"[we]")  # letters of a sed script that may write or run something
+_BACK = re.compile(r"[^/.][^/]*/+\.\.(?:/|$)")  # a/.., which is elsewhere if `a` is a link
 _HIDDEN = re.compile(r"[\"`$]|^quoted ")  # in the form of a word whose value is not known
 
 
@@ -43,6 +46,7 @@ class Directories(NamedTuple):
     common: str | None = None  # the directory of both, where it is known
     apart: tuple[str | None, str | None] | None = None  # those of gold and actual, where they may differ
     moves: bool = False  # a command changes the directory on its way
+    exact: bool = False  # the spelling of a file shows in what is passed on
 
 
 def name_of(step: Step) -> str:
@@ -79,24 +83,20 @@ def only_reads(step: Step) -> bool:
 # ---- files
 
 
-def at(path: str, directory: str | None) -> str:
-    """The path as seen from where `directory` is seen."""
-    path = normal_path(path)
-    return path if path.startswith(("/", "~")) or directory is None else normal_path(f"{directory}/{path}")
-
-
 def same_file(gold: str, actual: str, where: Directories, reads: bool) -> bool:
     """Whether two operands (forms of words) name the same file, for a command that reads it or another."""
     if where.apart is not None:
         if any(map(_HIDDEN.search, (gold, actual))):
             return False
+        if where.exact:
+            return False
         resolved = [at(form, there) for form, there in zip((gold, actual), where.apart)]
         # relative paths start at the same place unless one side went elsewhere from the root
         anchored = any(there is not None and there.startswith(("/", "~")) for there in where.apart)
         return resolved[0] == resolved[1] and (not anchored or resolved[0].startswith("/"))
-    if gold == actual:
-        return True
-    if any(map(_HIDDEN.search, (gold, actual))):
+    if gold == actual or where.exact:
+        return gold == actual
+    if any(map(_HIDDEN.search, (gold, actual))) or (not reads and any(map(_BACK.search, (gold, actual)))):
         return False
     if not reads and gold.endswith("/") != actual.endswith("/"):
         return False  # cp a b/ is not cp a b
@@ -118,7 +118,8 @@ _PATTERNS = ("include", "exclude", "exclude-dir")  # flags of grep
 
 def _sorted(step: Step, is_shown: bool) -> Sorted | None:
     """The arguments without flags that change only the look, and with the directory read by default."""
-    found = sort_flags(step.name, [word.form for word in step.words])
+    forms = [word.form for word in step.words]
+    found = sort_find(forms) if step.name == "find" else sort_flags(step.name, forms)
     if found is None:
         return None
     flags, operands = found
@@ -129,7 +130,7 @@ def _sorted(step: Step, is_shown: bool) -> Sorted | None:
     # no file is called --include=x.py, so that a pattern there is one with and without quotes
     flags = tuple((f, value.replace("\\", "") if f in _PATTERNS else value) for f, value in flags)
     if is_shown:
-        flags = tuple((flag, value) for flag, value in flags if not changes_looks(step.name, flag))
+        flags = tuple((flag, value) for flag, value in flags if not changes_looks(name_of(step), flag))
     return Sorted(flags, operands)
 
 
@@ -138,6 +139,9 @@ def _compare_operands(
 ) -> Verdict | None:
     """Compare words one by one; those whose index is in `files` name files. `step` is the gold's."""
     name, reads = name_of(step), only_reads(step) or step.name in _RUNS
+    if name == "ln":
+        # a link holds the text of its target, whether or not that is there
+        files = files[-1:] if len(gold) > 1 else range(0)
     if where.apart is not None and not (files and only_reads(step) and files.start < len(gold)):
         return no("head", f"{name} runs in {show(where.apart[1])}, want {show(where.apart[0])}")
     if len(gold) != len(actual):
@@ -158,6 +162,9 @@ def compare_arguments(gold: Step, actual: Step, where: Directories, is_shown: bo
         return no("flags", f"{name_of(gold)} {show(given[1].flags)} shows less, want {show(given[0].flags)}")
     if None not in both:
         want, got = both
+        where = where if is_shown or gold.name not in _NAMES else where._replace(exact=True)
+        if gold.name == "find" and any("path" in flag or "regex" in flag for flag, _ in want.flags):
+            where = where._replace(exact=True)  # these match the name with the directory that was given
         if want.flags != got.flags:
             return no("flags", f"{name_of(gold)} {show(got.flags)}, want {show(want.flags)}")
         first = _first_file(gold.name, {flag for flag, _ in want.flags})
@@ -165,8 +172,11 @@ def compare_arguments(gold: Step, actual: Step, where: Directories, is_shown: bo
         return _compare_operands(want.operands, got.operands, files, where, gold)
     forms = [tuple(word.form for word in step.words) for step in (gold, actual)]
     files = range(0)
-    if gold.name == "find":
-        files = range(next((i for i, form in enumerate(forms[0]) if form[:1] in ("-", "\\")), len(forms[0])))
+    if any(form[:1] == "-" for form in forms[0]):
+        pass  # a word may be a flag's value
+    elif gold.name in ("bash", "sh", ".") and forms[0]:
+        # `. a` without a slash looks for it elsewhere
+        files = range(int(gold.name != "." or all("/" in "".join(words[:1]) for words in forms)))
     elif gold.name in ("file", "stat", "cd") or name_of(gold) in _FILES:
         files = range(_FILES.get(name_of(gold), 0), len(forms[0]))
     return _compare_operands(*forms, files, where, gold)

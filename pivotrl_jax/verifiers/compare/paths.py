@@ -21,6 +21,12 @@ def normal_path(path: str) -> str:
     return posixpath.normpath(path) if path else ""
 
 
+def at(path: str, directory: str | None) -> str:
+    """The path as seen from where `directory` is seen."""
+    path = normal_path(path)
+    return path if path.startswith(("/", "~")) or directory is None else normal_path(f"{directory}/{path}")
+
+
 def same_path(gold: str, actual: str) -> bool:
     """Whether both can name one file: equal, or one is absolute and ends in the other.
 

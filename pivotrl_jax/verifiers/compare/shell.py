@@ -355,8 +355,17 @@ def read(text: str) -> tuple[Item, ...] | None:
 
 
 def in_order(redirects: tuple[Redirect, ...]) -> tuple[Redirect, ...]:
-    """Redirections in order of their file descriptors, if these differ. With a copy (2>&1) order matters."""
-    files = [re.match(r"\d*", r.operator)[0] or ("0" if "<" in r.operator else "1") for r in redirects]
-    if len(set(files)) < len(files) or any("&" in r.operator for r in redirects):
-        return redirects
-    return tuple(r for _, r in sorted(zip(files, redirects)))
+    """Redirections in order of their file descriptors, if these differ. With a copy (2>&1) order matters.
+    `&> a` is `> a 2>&1`.
+    """
+    given: list[Redirect] = []
+    for r in redirects:
+        both = r.operator in ("&>", "&>>") or (
+            r.operator == ">&" and not re.match(r"[\d$\"-]", r.target.form)
+        )
+        copy = Redirect("2>&", Word("1", "1", True))
+        given += [Redirect(">>" if r.operator == "&>>" else ">", r.target), copy] if both else [r]
+    files = [re.match(r"\d*", r.operator)[0] or ("0" if "<" in r.operator else "1") for r in given]
+    if len(set(files)) < len(files) or any("&" in r.operator for r in given):
+        return tuple(given)
+    return tuple(r for _, r in sorted(zip(files, given)))

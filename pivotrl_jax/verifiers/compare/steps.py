@@ -1,11 +1,11 @@
 """A shell text as steps: simple commands with what joins them, in the form in which bash.py compares them.
 
-    cd /w && PAGER= timeout 60 python3 -m pytest -q; ls   ->   cd /w | && pytest -q | ; ls
+    cd /w && PAGER= python3 -m pytest -q; ls   ->   cd /w | && pytest -q | ; ls
 
-Left out is what changes nothing that matters: a time limit, variables that only concern the display, `env`
-and `bash -c` around a command, empty lines, and Python's buffering. `python3` and `pip3` are `python` and
-`pip`, and `python -m pytest` is `pytest`; another version or another directory's `python` is another
-program.
+Left out is what changes nothing that matters: variables that only concern the display, `env` and `bash -c`
+around a command, empty lines, and Python's buffering; a time limit is kept apart. `python3` and `pip3` are
+`python` and `pip`, and `python -m pytest` is `pytest`; another version or another directory's `python` is
+another program.
 """
 
 import re
@@ -17,10 +17,24 @@ from pivotrl_jax.verifiers.compare.shell import Redirect, Word
 MAX_SCRIPTS = 3  # levels of bash -c inside bash -c
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w{0,99})\+?=", re.ASCII)
-_DISPLAY = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PAGER", "GIT_PAGER", "MANPAGER", "NO_COLOR"}
-_DISPLAY |= {"PY_COLORS", "FORCE_COLOR", "CLICOLOR", "PIP_DISABLE_PIP_VERSION_CHECK"}
+# variables that only concern the display -> the values with which they do; None: any value
+_DISPLAY: dict[str, set[str] | None] = {
+    **dict.fromkeys(
+        "PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE NO_COLOR PIP_DISABLE_PIP_VERSION_CHECK".split()
+    ),
+    **{
+        name: {"", "cat"} for name in ("PAGER", "GIT_PAGER", "MANPAGER")
+    },  # another one is a program that runs
+    **{name: {"0"} for name in ("PY_COLORS", "FORCE_COLOR", "CLICOLOR")},
+}
+_BUILTINS = set(
+    "cd pushd popd export unset source . set alias exit exec eval declare local readonly read shift trap "
+    "ulimit umask wait jobs fg bg builtin command type let return break continue".split()
+)
 _BIN = re.compile(r"/(?:usr/(?:local/)?)?bin/([\w.+-]+)")
-_SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "node"}
+_SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "node", "source": "."}
+# an environment has its own of these, so that /usr/bin/python is another one
+_OWN = re.compile(r"(?:python|pip|pytest|py\.test|node|npm|ruby|perl)[\d.]*")
 _GREPS = {"egrep": Word("-E", "-E", True), "fgrep": Word("-F", "-F", True)}
 _MODULES = {"pytest", "pip"}
 _TIME_LIMIT = re.compile(r"\d{1,6}(?:\.\d{1,3})?[smh]?")
@@ -36,6 +50,7 @@ class Step(NamedTuple):
     words: tuple[Word, ...]  # its arguments
     env: tuple[str, ...] = ()  # NAME=value in front
     redirects: tuple[Redirect, ...] = ()
+    limit: float | None = None  # of its time, in seconds
 
 
 class Script(NamedTuple):
@@ -43,6 +58,7 @@ class Script(NamedTuple):
 
     steps: tuple[Step, ...]
     end: str  # what follows the last command: "" or "&", ")"
+    wrapped: bool = False  # whether it was the script of `bash -c`
 
     @property
     def is_list(self) -> bool:
@@ -56,31 +72,66 @@ def program(word: Word) -> str:
     if not word.literal:
         return word.form
     match = _BIN.fullmatch(word.text)
-    name = match[1] if match else word.text
+    name = match[1] if match and not _OWN.fullmatch(match[1]) else word.text
     return _SAME.get(name, name)
 
 
-def _unwrapped(words: list[Word]) -> tuple[list[str], list[Word]]:
-    """(NAME=value before the command, the words from its name on), without `env` and `timeout`."""
-    env: list[str] = []
-    at = 0
-    while at < len(words):
-        form, following = words[at].form, len(words) - at - 1
-        assigned = _ASSIGNMENT.match(form)
-        if assigned:
-            env += [] if assigned[1] in _DISPLAY and words[at].literal else [form]
-        elif form == "env" and following and _ASSIGNMENT.match(words[at + 1].form):
-            pass
-        elif form == "timeout" and following > 1 and _TIME_LIMIT.fullmatch(words[at + 1].form):
+def _sets(word: Word) -> bool:
+    """Whether a word after `env` sets a variable, as it would in front of the command."""
+    assigned = _ASSIGNMENT.match(word.form)
+    return word.literal and assigned is not None and not assigned[0].endswith("+=")
+
+
+def _shows(word: Word) -> bool:
+    """Whether an assignment only concerns what is displayed."""
+    name, _, value = word.form.partition("=")
+    return word.literal and name in _DISPLAY and (_DISPLAY[name] is None or value in _DISPLAY[name])
+
+
+def _seconds(form: str) -> float:
+    return float(form.rstrip("smh")) * {"m": 60, "h": 3600}.get(form[-1], 1)
+
+
+class _Unwrapped(NamedTuple):
+    """A command without what stands around it."""
+
+    env: tuple[str, ...]  # NAME=value
+    limit: float | None  # seconds
+    words: list[Word]  # from its name on
+
+
+def _unwrapped(words: list[Word]) -> _Unwrapped:
+    """The command without `env NAME=value` and `timeout N`, and its variables in alphabetical order.
+
+    A shell's own commands (cd, export) have no program that `env` and `timeout` could start.
+    """
+    at = next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word.form)), len(words))
+    given, limit = words[:at], None
+    own, outer = list(given), at
+    while at < len(words) - 1:
+        following = words[at + 1]
+        if words[at].form == "timeout" and limit is None and _TIME_LIMIT.fullmatch(following.form):
+            limit, at = _seconds(following.form), at + 2
+        elif words[at].form == "env" and at < len(words) - 2 and _sets(following):
             at += 1
+            while at < len(words) - 1 and _sets(words[at]):
+                given.append(words[at])
+                at += 1
         else:
             break
-        at += 1
-    return env, words[at:]
+    if at > outer and (at == len(words) or words[at].form in _BUILTINS or _ASSIGNMENT.match(words[at].form)):
+        given, limit, at = own, None, outer
+    if at == len(words):
+        return _Unwrapped(tuple(word.form for word in given), None, [])
+    kept = [word for word in given if not _shows(word)]
+    names = {word.form.partition("=")[0] for word in kept}
+    in_order = len(names) < len(kept) or not all(word.literal for word in kept)
+    forms = [word.form for word in kept]
+    return _Unwrapped(tuple(forms if in_order else sorted(forms)), limit or None, words[at:])
 
 
 def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> Step:
-    env, rest = _unwrapped(words)
+    env, limit, rest = _unwrapped(words)
     name, arguments = (program(rest[0]), rest[1:]) if rest else ("", [])
     if name == "python":
         while arguments and arguments[0].form in ("-u", "-B"):
@@ -95,7 +146,7 @@ def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> St
     if name == "pip":
         quiet = ("-q", "--quiet", "--disable-pip-version-check")
         arguments = [word for word in arguments if word.form not in quiet]
-    return Step(joined, name, tuple(arguments), tuple(env), shell.in_order(redirects))
+    return Step(joined, name, tuple(arguments), env, shell.in_order(redirects), limit)
 
 
 def _script(step: Step) -> str | None:
@@ -126,6 +177,9 @@ def script(text: str, depth: int = 0) -> Script | None:
         while words and words[0].form in shell.LEADING:
             joins.append(words.pop(0).form)
         if words or item.redirects:
+            if joins == ["|&"] and steps:
+                joins, both = ["|"], Redirect("2>&", Word("1", "1", True))
+                steps[-1] = steps[-1]._replace(redirects=(*steps[-1].redirects, both))
             steps.append(_step(" ".join(joins), words, item.redirects))
             joins = []
     end = "" if steps and joins == [";"] else " ".join(joins)
@@ -133,6 +187,19 @@ def script(text: str, depth: int = 0) -> Script | None:
         step = steps[0]
         inner = _script(step) if not step.env and not step.redirects else None
         found = script(inner, depth + 1) if inner is not None else None
-        if found is not None and not any(s.name in _STAYS or (not s.name and s.env) for s in found.steps):
-            return found
+        if found is not None:
+            return found._replace(wrapped=True)
     return Script(tuple(steps), end)
+
+
+def needs_own_shell(found: Script) -> bool:
+    """Whether a script may do something else inside `bash -c` than typed: it changes the shell itself, or
+    reads variables, which `bash -c` has only if they are exported.
+    """
+    for step in found.steps:
+        if step.name in _STAYS or not step.name or any("$" in form or "`" in form for form in step.env):
+            return True
+        words = [*step.words, *(r.target for r in step.redirects)]
+        if any(not word.literal and ("$" in word.form or "`" in word.form) for word in words):
+            return True
+    return False
