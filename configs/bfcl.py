@@ -51,7 +51,8 @@ def smollm2_pi0() -> ConfigDict:
     c.method = "sft"
     c.workdir = "runs/bfcl_smollm2_pi0"
     c.data.train_folds = (0,)
-    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate = 1, 8, 1e-4
+    c.model.lora.rank, c.model.lora.alpha = 8, 16.0
+    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate = 1, 8, 1e-3
     return c
 
 

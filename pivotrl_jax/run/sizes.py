@@ -50,7 +50,7 @@ def smollm2() -> ConfigDict:
     c.model.chat_template = "smollm2_hermes"
     c.data.max_prompt_tokens = 700
     c.sampling.max_tokens = 160
-    c.compute.row_lengths = (1024,)
+    c.compute.row_lengths = (896,)
     c.compute.attention_chunk = c.compute.log_prob_chunk = 256
     c.compute.remat = "dots"
     c.evaluate.skills, c.evaluate.skill_items = "language", 100

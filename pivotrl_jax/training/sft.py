@@ -19,22 +19,24 @@ from pivotrl_jax.trajectories import extract
 
 
 def turns_of(
-    chat: Chat, trajectories: Sequence[Trajectory], limit: int
+    chat: Chat, trajectories: Sequence[Trajectory], max_prompt: int, limit: int
 ) -> tuple[list[list[batches.Turn]], dict[str, str]]:
-    """(turns of every trajectory that has any, where -> why a turn was left out). `limit` bounds the tokens
-    of a prompt plus its completion. The turns are those of `extract`: one that is skipped, or a greeting that
-    answers no prompt, is not trained. Raises InputError where the chat template refuses a turn."""
+    """(turns of every trajectory that has any, where -> why a turn was left out). `max_prompt` bounds
+    the tokens of a prompt, as in the other methods, and `limit` those of a prompt plus its completion. The
+    turns are those of `extract`: one that is skipped, or a greeting that answers no prompt, is not trained. Raises InputError where the chat template refuses a turn."""
     by_trajectory: dict[str, list[batches.Turn]] = {}
     left_out = {}
     for prompt in extract.render(chat, extract.extract(trajectories)):
         c = prompt.candidate
         completion = chat.completion_ids(c.messages, c.tools, c.demonstration)
         tokens = len(prompt.ids) + len(completion)
-        if tokens <= limit:
+        if len(prompt.ids) > max_prompt:
+            left_out[c.id] = f"its prompt has {len(prompt.ids)} tokens, more than {max_prompt}"
+        elif tokens > limit:
+            left_out[c.id] = f"{tokens} tokens with its prompt, more than a row of {limit}"
+        else:
             turn = batches.Turn(c.trajectory_id, prompt.ids, completion)
             by_trajectory.setdefault(c.trajectory_id, []).append(turn)
-        else:
-            left_out[c.id] = f"{tokens} tokens with its prompt, more than a row of {limit}"
     return list(by_trajectory.values()), left_out
 
 
@@ -48,7 +50,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
     InputError when no turn fits a row."""
     config, c = run.config, run.config.sft
     row_lengths = config.compute.row_lengths
-    turns, left_out = turns_of(run.chat, trajectories, max(row_lengths))
+    turns, left_out = turns_of(run.chat, trajectories, config.data.max_prompt_tokens, max(row_lengths))
     run.facts["sft_turns_left_out"] = left_out
     run.facts["sft_turns_skipped"] = skipped(trajectories)
     if run.facts["sft_turns_skipped"]:
@@ -56,8 +58,8 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
         print(f"turns that are not imitated: {reasons}")
     if not turns:
         raise InputError(
-            f"no turn of {len(trajectories)} trajectories is imitated and fits a row; lengthen "
-            "config.compute.row_lengths, or see which turns the filters of config.data leave out"
+            f"no turn of {len(trajectories)} trajectories is imitated and fits; raise "
+            "config.data.max_prompt_tokens or config.compute.row_lengths, or see which turns the filters of config.data leave out"
         )
     learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen)
 

@@ -145,7 +145,7 @@ def test_turns_that_make_no_candidate_are_not_imitated():
         Trajectory("c", [greeting, *said[:2]], [], "openai", "c", "exact"),
     ]
     chat = load_chat(EMBEDDED, keep_thinking=False)
-    turns, left_out = sft.turns_of(chat, trajectories, 10_000)
+    turns, left_out = sft.turns_of(chat, trajectories, 10_000, 10_000)
     assert left_out == {} and [[t.trajectory_id for t in several] for several in turns] == [["a", "a"], ["c"]]
     candidates = extract.extract(trajectories)
     assert [c.id for c in candidates] == ["a@1", "a@9", "c@2"], "what PivotRL learns from"
@@ -154,5 +154,6 @@ def test_turns_that_make_no_candidate_are_not_imitated():
         assert chat.decode(turn.completion) == c.demonstration["content"]
     assert sft.skipped(trajectories) == {"context": 1, "unparseable_call": 1, "call_error": 1, "repeated": 1}
     limit = len(turns[0][0].prompt) + len(turns[0][0].completion)
-    short, left_out = sft.turns_of(chat, trajectories, limit)
-    assert [len(several) for several in short][:1] == [1] and "a@9" in left_out
+    for bounds in ((10_000, limit), (len(turns[0][0].prompt), 10_000)):
+        short, left_out = sft.turns_of(chat, trajectories, *bounds)
+        assert [len(several) for several in short][:1] == [1] and "a@9" in left_out
