@@ -21,9 +21,10 @@ from pivotrl_jax.trajectories import extract
 def turns_of(
     chat: Chat, trajectories: Sequence[Trajectory], max_prompt: int, limit: int
 ) -> tuple[list[list[batches.Turn]], dict[str, str]]:
-    """(turns of every trajectory that has any, where -> why a turn was left out). `max_prompt` bounds
-    the tokens of a prompt, as in the other methods, and `limit` those of a prompt plus its completion. The
-    turns are those of `extract`: one that is skipped, or a greeting that answers no prompt, is not trained. Raises InputError where the chat template refuses a turn."""
+    """(turns of every trajectory that has any, where -> why a turn was left out). `max_prompt` bounds the
+    tokens of a prompt, as in the other methods, and `limit` those of a prompt plus its completion. The turns
+    are those of `extract`: one that is skipped, or a greeting that answers no prompt, is not trained. Raises
+    InputError where the chat template refuses a turn."""
     by_trajectory: dict[str, list[batches.Turn]] = {}
     left_out = {}
     for prompt in extract.render(chat, extract.extract(trajectories)):
@@ -59,7 +60,8 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
     if not turns:
         raise InputError(
             f"no turn of {len(trajectories)} trajectories is imitated and fits; raise "
-            "config.data.max_prompt_tokens or config.compute.row_lengths, or see which turns the filters of config.data leave out"
+            "config.data.max_prompt_tokens or config.compute.row_lengths, or see which turns the filters of "
+            "config.data leave out"
         )
     learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen)
 
