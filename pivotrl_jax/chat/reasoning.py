@@ -16,9 +16,25 @@ FIELDS = (
 )
 PART_TYPES = ("reasoning", "thinking", "redacted_thinking", "reasoning_content", "think")
 
-_TAGS = "thinking|reasoning|thought|thoughts|scratchpad|scratch_pad|seed:think|analysis"
-_BLOCK = re.compile(rf"\s*<({_TAGS})>(.*?)</\1>", re.DOTALL)
-_BRACKETS = re.compile(r"\s*\[THINK\](.*?)\[/THINK\]", re.DOTALL)
+_TAGS = "thinking|reasoning|thought|thoughts|scratchpad|scratch_pad|seed:think|analysis|longcat_think"
+_BLOCK = re.compile(rf"\s*<({_TAGS})>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+# the marks of models that write other ones
+_PAIRS = (
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("[|think|]", "[|/think|]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+)
+_MARKED = tuple(
+    re.compile(rf"\s*{re.escape(opening)}(.*?){re.escape(close)}", re.DOTALL) for opening, close in _PAIRS
+)
+# and of those that mark their answer too
+_ANSWER = re.compile(
+    r"\A\s*(?:<\|begin_of_solution\|>(.*)<\|end_of_solution\|>|<\|START_RESPONSE\|>(.*)<\|END_RESPONSE\|>)\s*\Z",
+    re.DOTALL,
+)
 _HARMONY = re.compile(
     r"\s*(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(.*?)(?:<\|end\|>|(?=<\|start\|>|<\|channel\|>))",
     re.DOTALL,
@@ -57,9 +73,12 @@ def split_thinking(content: str) -> tuple[str, str]:
         if not ends:
             return "", content
         return content[start : ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
-    for pattern in (_BLOCK, _BRACKETS, _HARMONY):
+    for pattern in (_BLOCK, *_MARKED, _HARMONY):
         if match := pattern.match(content):
-            return match[match.lastindex].strip("\n"), content[match.end() :].lstrip("\n")
+            rest = content[match.end() :].lstrip("\n")
+            answer = _ANSWER.match(rest)
+            rest = answer[answer.lastindex].strip("\n") if answer else rest
+            return match[match.lastindex].strip("\n"), rest
     ends = marks(content, END_THINK, 0, ())
     # without an opening tag only a tag that ends its line closes thinking
     ends = [i for i in ends if content[i + len(END_THINK) :][:1] in ("", "\n", "<")]

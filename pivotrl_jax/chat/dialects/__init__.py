@@ -39,6 +39,10 @@ _FOREIGN = re.compile(
     r"|\"action_input\"\s*:|\"tool_calls\"\s*:\s*\[|\A\s*<(?:read_file|write_to_file|execute_command)>"
 )
 
+# actions in words of an environment's own: "THOUGHT: ... ACTION: go to desk 1", "Think: ... Act: answer(1)"
+_THINKS = re.compile(r"^[ \t]*(?:THOUGHT|Thought|Think):", re.MULTILINE)
+_ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILINE)
+
 # how results begin, where they stand in a user's message
 OBSERVATION = re.compile(
     r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|<function_response>|<information>|<interpreter>"
@@ -55,7 +59,9 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
             found = dialect.read(text, schemas)
             if found.calls or found.fault:
                 return True
-    if _FOREIGN.search(text):
+    if _FOREIGN.search(text) or ("<code>" in text and "final_answer(" in text):
+        return True
+    if (thought := _THINKS.search(text)) and _ACTS.search(text, thought.end()):
         return True
     for name in ("json", "pythonic", "functionary"):
         found = read(text, name, schemas)

@@ -235,8 +235,9 @@ def read_react(text: str, schemas: Schemas) -> TextCalls:
             return TextCalls(text.strip(), fault=fault)
         arguments = {_only_parameter(schemas, match[1].strip()): match[2]}
     name = match[1].strip()
-    if name.lower() in _NO_CALL and name not in schemas:
-        return TextCalls(next(iter(arguments.values()), "") if len(arguments) == 1 else own.strip())
+    if name.lower() in _NO_CALL and name not in schemas and len(arguments) == 1:
+        (answer,) = arguments.values()
+        return TextCalls(answer if isinstance(answer, str) else own.strip())
     content = re.sub(r"\A[ \t]*Thought(?: \d+)?:[ \t]*", "", own[: match.start()].strip())
     return TextCalls(content, (Call(name, arguments),), "", ((match.start(), len(own)),))
 
@@ -272,7 +273,21 @@ def read_last_fence(text: str, schemas: Schemas) -> TextCalls:
     return _command(text, found[-1], schemas)
 
 
+_HERE = re.compile(r"<<-?[ \t]*[\"']?([A-Za-z_]\w{0,63})[\"']?")
+
+
+def _cut_document(text: str, fence: Fence) -> str:
+    """What is wrong if the fence ends inside a here-document that itself holds fences; "" if nothing is."""
+    after = {line.strip() for line in text[fence.end :].splitlines()}
+    inside = {line.strip() for line in fence.body.splitlines()}
+    delimiters = {match[1] for match in _HERE.finditer(fence.body)}
+    cut = sorted(d for d in delimiters if d in after and d not in inside)
+    return f"a fence inside the here-document {cut[0]} ends the command" if cut else ""
+
+
 def _command(text: str, fence: Fence, schemas: Schemas) -> TextCalls:
+    if fault := _cut_document(text, fence):
+        return TextCalls(text.strip(), fault=fault)
     name, key = shell_tool(schemas)
     call = Call(name, {key: fence.body})
     content = (text[: fence.start] + text[fence.end :]).strip()

@@ -6,9 +6,11 @@
 | ShareGPT | {"conversations": [{"from": "human", "value"}], "system", "tools"} |
 | ms-swift | roles "tool_call" and "tool_response" |
 | TRL | {"prompt": [...], "completion": [...]} |
-| logs | {"messages", "response": {"choices": [{"message"}]}}, {"request": {...}, "response": {...}} |
+| logs | {"messages", "response": {"choices": [{"message"}]}} |
 | Alpaca | {"instruction", "input", "output", "history", "system"} |
 | xLAM | {"query", "answers", "tools"} |
+
+row_forms.py gives rows of other shapes one of these.
 """
 
 from typing import Any
@@ -18,13 +20,14 @@ from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, named_call, tool_call
 from pivotrl_jax.chat.reasoning import FIELDS, reasoning_of, split_thinking
 from pivotrl_jax.records import InputError, Message
+from pivotrl_jax.trajectories.readers import row_forms
 from pivotrl_jax.trajectories.readers.lenient_calls import literal
+from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS
+from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
 
-MESSAGE_FIELDS = (
-    *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
-    *("chat", "message_list"),
-)
 TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
+TOOL_FIELDS += ("xml_tools",)
+SYSTEM_FIELDS = ("system", "system_prompt", "system_message", "instructions")
 
 _ROLES = {
     "human": "user",
@@ -36,6 +39,7 @@ _ROLES = {
     "model": "assistant",
     "agent": "assistant",
     "function_call": "tool_call",
+    "tool-call": "tool_call",
     "function-call": "tool_call",
     "tool_calls": "tool_call",
     "observation": "tool",
@@ -43,6 +47,7 @@ _ROLES = {
     "function_response": "tool",
     "function-response": "tool",
     "tool_response": "tool",
+    "tool-response": "tool",
     "tool_result": "tool",
     "ipython": "tool",
     "environment": "tool",
@@ -64,6 +69,7 @@ MESSAGE_KEYS = {
 }
 MESSAGE_KEYS |= {
     *FIELDS,
+    "tool_call_ids",
     "channel",
     "recipient",
     "id",
@@ -82,13 +88,15 @@ def has_form(row: Any) -> bool:
         return False
     if any(isinstance(row.get(key), (list, str)) for key in MESSAGE_FIELDS):
         return True
+    if row_forms.has_form(row):
+        return True
     if isinstance(row.get("prompt"), (list, str)) and isinstance(row.get("completion"), (list, str)):
         return True
     if isinstance(row.get("query"), str) and isinstance(row.get("answers"), (list, str)):
         return True
     if isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str):
         return True
-    return isinstance(row.get("request"), dict) and has_form(row["request"]) and "response" in row
+    return False
 
 
 def messages_of(row: dict) -> Any:
@@ -97,11 +105,21 @@ def messages_of(row: dict) -> Any:
     if not isinstance(raw, list):
         return raw
     messages = [_renamed(m) for m in raw]
-    system = row.get("system")
-    if isinstance(system, str) and system.strip():
-        if not (messages and isinstance(messages[0], dict) and messages[0].get("role") == "system"):
-            messages = [{"role": "system", "content": system}, *messages]
+    system = _system(row)
+    if system and not (messages and isinstance(messages[0], dict) and messages[0].get("role") == "system"):
+        messages = [{"role": "system", "content": system}, *messages]
     return _joined(messages + _response(row))
+
+
+def _system(row: dict) -> Any:
+    """The system message beside a row's turns: a text, or texts and blocks of one; "" if there is none."""
+    for key in SYSTEM_FIELDS:
+        value = row.get(key)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = "\n\n".join(value)
+        if isinstance(value, (str, list)) and value and (isinstance(value, list) or value.strip()):
+            return value
+    return ""
 
 
 def _raw_messages(row: dict) -> Any:
@@ -111,8 +129,6 @@ def _raw_messages(row: dict) -> Any:
             value = decoded(value, key)
         if value is not None:
             return value
-    if isinstance(row.get("request"), dict):
-        return _raw_messages(row["request"])
     if "prompt" in row and "completion" in row:
         return _part(row["prompt"], "user") + _part(row["completion"], "assistant")
     if "query" in row and "answers" in row:
@@ -146,6 +162,8 @@ def _alpaca(row: dict) -> list:
 def _response(row: dict) -> list:
     """The answer in a log of requests, as the last message."""
     response = row.get("response")
+    if response is None and isinstance(row.get("choices"), list):
+        response = {"choices": row["choices"]}
     if isinstance(response, str) and response.lstrip().startswith("{"):
         try:
             response = loads(response)
@@ -176,6 +194,11 @@ def _renamed(message: Any) -> Any:
         text = next((message[k] for k in _TEXT_FIELDS if message.get(k) is not None), None)
         out["content"] = text
         out.pop("text", None)
+    if role in ("assistant", "tool_call"):
+        out["content"] = _own_text(out["content"])
+    ids = out.get("tool_call_ids")
+    if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
+        out["tool_call_id"] = ids[0]
     if role == "tool_call":
         return _call_message(out)
     if isinstance(out.get("tool_calls"), (str, dict)):
@@ -188,6 +211,17 @@ def _renamed(message: Any) -> Any:
     if role == "assistant" and isinstance(call, dict) and not message.get("tool_calls"):
         out["tool_calls"] = [{"function": call}]
     return out
+
+
+def _own_text(content: Any) -> Any:
+    """What an assistant wrote: parts of nothing but text as one text, without a template's tokens."""
+    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
+        content = "".join(part["text"] for part in content)
+    return without_special_tokens(content) if isinstance(content, str) else content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _as_list(calls: Any) -> Any:
@@ -205,7 +239,7 @@ def _call_message(message: Message) -> Message:
         split_thinking(message["content"]) if isinstance(message.get("content"), str) else ("", None)
     )
     text = message.get("content") if text is None else text
-    calls = _values(text)
+    calls = _values(text.removeprefix("Calling tools:\n") if isinstance(text, str) else text)
     if calls is None and isinstance(text, str) and dialects.shows_a_call(text, {}):
         return {**message, "role": "assistant"}  # in a dialect, which is read later
     calls = calls or [None]
@@ -266,7 +300,7 @@ def _is_assistant(message: Any) -> bool:
 
 def tools_of(row: dict) -> Any:
     """The function docs of a row, as they stand there; None if it has none. Raises InputError."""
-    for source in (row, row.get("request")):
+    for source in (row, row.get("chat_template_kwargs")):
         for key in TOOL_FIELDS if isinstance(source, dict) else ():
             value = source.get(key)
             if isinstance(value, str):

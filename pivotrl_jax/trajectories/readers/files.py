@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax.chat.dialects.base import types_of
 from pivotrl_jax.chat.json_text import read_value
 from pivotrl_jax.records import InputError
 
@@ -124,6 +125,15 @@ def _declared(value: Any, schema: Any, free: bool = True) -> Any:
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         properties = dict.fromkeys(value) if free else {}
+    required = schema.get("required") if isinstance(schema.get("required"), list) else ()
     return {
-        k: _declared(v, properties.get(k), free) for k, v in value.items() if v is not None or k in properties
+        k: _declared(v, properties.get(k), free)
+        for k, v in value.items()
+        if v is not None or (k in properties and (k in required or admits_null(properties[k])))
     }
+
+
+def admits_null(schema: Any) -> bool:
+    """Whether a JSON schema allows null, or does not say."""
+    types = types_of(schema)
+    return not types or "null" in types

@@ -45,8 +45,8 @@ SCENARIOS = ("scenario", "session_id", "thread_id", "trace_id")
 
 def recognise(sample: Any, path: Path) -> bool:
     """Whether it is a list of LangChain messages, or an object or a run that holds one."""
-    if isinstance(sample, dict) and isinstance(sample.get("inputs"), dict) and "outputs" in sample:
-        found = [*_lists(sample["inputs"]), *_lists(sample["outputs"])]
+    if isinstance(sample, dict) and isinstance(sample.get("outputs"), (dict, list)):
+        found = [*_lists(sample.get("inputs")), *_lists(sample["outputs"])]
         return any(_is_message(m) or (isinstance(m, dict) and "role" in m) for m in found)
     return any(_is_message(m) for m in (sample if isinstance(sample, list) else _lists(sample))[:4])
 
@@ -76,6 +76,8 @@ def _lists(value: Any) -> list:
     """The messages in a row, or in the inputs or outputs of a run."""
     if not isinstance(value, dict):
         return value if isinstance(value, list) else []
+    if "role" in value and ("content" in value or "tool_calls" in value):
+        return [value]
     for key in LISTS:
         found = value.get(key)
         if isinstance(found, list) and found:  # a batch of one has another list around it
@@ -99,8 +101,8 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
 def trajectory(document: Any, where: str) -> Trajectory:
     """One row, one run, or the messages of one conversation. Raises InputError."""
     row = {"messages": document} if isinstance(document, list) else require(document, dict, "a row")
-    if isinstance(row.get("inputs"), dict):
-        before, after = _lists(row["inputs"]), _lists(row.get("outputs"))
+    if isinstance(row.get("inputs"), dict) or isinstance(row.get("outputs"), (dict, list)):
+        before, after = _lists(row.get("inputs")), _lists(row.get("outputs"))
         repeats = list(map(_gist, after[: len(before)])) == list(map(_gist, before))
         messages = after if repeats else [*before, *after]  # a graph's outputs repeat its inputs
     else:

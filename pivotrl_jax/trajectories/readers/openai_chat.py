@@ -16,7 +16,7 @@ from typing import Any
 from pivotrl_jax.chat.messages import NOT_TEXT
 from pivotrl_jax.chat.tools import is_built_in, read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building, chat_rows
+from pivotrl_jax.trajectories.readers import building, chat_rows, row_forms
 from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.text_calls import read_calls
@@ -25,6 +25,7 @@ from pivotrl_jax.verifiers.compare.coding_tools import family
 IDS = ("id", "traj_id", "trajectory_id", "uuid", "conversation_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
 REWARDS = ("reward", "resolved", "success", "is_resolved", "passed")
+UNDESIRED = ("label", "kto_tag")  # false: KTO's word for an answer that is not to be imitated
 SHELL_DIALECTS = ("bash_fence", "last_fence")  # their calls are named by us
 MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
@@ -56,6 +57,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     row = {"messages": document} if _is_conversation(document) else document
     if not isinstance(row, dict):
         raise InputError(f"a JSON {type(row).__name__}, want an object; fix or remove the line")
+    row = row_forms.normal(row)
     id = _name(row, IDS, building.stem(where))
     tools = read_tools(chat_rows.tools_of(row))
     raw = messages_of(row)
@@ -65,6 +67,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     if not turns:
         raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
     context = {i: building.CONTEXT for i in turns if chat_rows.is_context(calls.messages[i])}
+    if any(row.get(name) is False for name in UNDESIRED):
+        context[turns[-1]] = building.CONTEXT
     return Trajectory(
         id=id,
         messages=messages,
@@ -96,10 +100,13 @@ _ROW_FIELDS = {
     *SCENARIOS,
     *REWARDS,
     *MEDIA,
+    *UNDESIRED,
     *MESSAGE_FIELDS,
     *chat_rows.TOOL_FIELDS,
-    "system",
+    *chat_rows.SYSTEM_FIELDS,
     "response",
+    "choices",
+    "chat_template_kwargs",
 }
 _ROW_FIELDS |= {
     "request",

@@ -16,6 +16,7 @@ from pivotrl_jax.chat.messages import tool_call
 from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import Message
 from pivotrl_jax.trajectories.readers.lenient_calls import repaired
+from pivotrl_jax.trajectories.readers.react_steps import split_steps
 
 NATIVE = "native"  # calls stand in `tool_calls`
 
@@ -42,13 +43,16 @@ class Read:
 
 def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
     """The conversation with calls and results in the form of OpenAI's messages."""
-    schemas, messages = schemas_of(tools), [_with_text(m) for m in messages]
+    schemas = schemas_of(tools)
+    messages = [_with_text(m) for m in messages]
+    native = any(_role(m) == "assistant" and m.get("tool_calls") for m in messages)
+    messages = messages if native else split_steps(messages, schemas)
     texts = {
         i: split_thinking(m["content"])[1]
         for i, m in enumerate(messages)
         if _role(m) == "assistant" and isinstance(m.get("content"), str) and not m.get("tool_calls")
     }
-    if any(_role(m) == "assistant" and m.get("tool_calls") for m in messages):
+    if native:
         return Read(messages, NATIVE, _unread(messages, texts, schemas))
     dialect = _dialect(messages, texts, schemas)
     if not dialect:

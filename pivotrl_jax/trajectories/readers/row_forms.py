@@ -1,0 +1,182 @@
+"""Rows that keep a conversation in another shape than a list of messages -> rows with messages.
+
+| form | example |
+|---|---|
+| Responses API | {"input": [...], "output": [{"type": "function_call", ...}], "instructions"} |
+| batches | {"body": {"messages"}, "response": {"body": {"choices"}}} |
+| proxies | {"input": {"messages"}, "output": {"role", "content"}}, {"messages", "choices"} |
+| Glaive v2 | {"system": "SYSTEM: ...", "chat": "USER: ... ASSISTANT: ... FUNCTION RESPONSE: ..."} |
+| ADP | {"content": [{"class_": "api_action", "function", "kwargs"}, {"class_": "text_observation"}]} |
+| R2E-Gym | {"problem_statement", "trajectory_steps": [{"thought", "action", "observation"}]} |
+| pairs | {"prompt" or "question", ..., "response" or "answer", "chosen", ...} |
+| columns | {"messages": {"role": [...], "content": [...]}}, {"conversation": [{"user", "assistant"}]} |
+
+What is read is taken out of the row, so that what is left can be named as unused.
+"""
+
+import re
+from typing import Any
+
+from pivotrl_jax.chat.json_text import lenient_json
+from pivotrl_jax.records import InputError, Message
+from pivotrl_jax.trajectories.readers import response_items
+from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
+
+REQUESTS = ("request", "request_body", "body", "input")
+RESPONSES = ("response", "response_body", "output")
+ASKED = ("messages", "input", "instructions", "tools", "functions", "system", "previous_response_id")
+QUESTIONS = ("prompt", "input", "question", "query", "instruction")
+ANSWERS = ("chosen", "preferred_output", "response", "output", "answer", "completion")
+MESSAGE_FIELDS = (
+    *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
+    *("chat", "message_list"),
+)
+
+
+def has_form(row: dict) -> bool:
+    """Whether a row has one of the forms above."""
+    if isinstance(row.get("custom_id"), str) and isinstance(row.get("response"), dict):
+        return True
+    try:
+        return normal(row) is not row
+    except InputError:
+        return True
+
+
+def normal(row: dict) -> dict:
+    """The row with its conversation under "messages"; the row itself if it has none of the forms above.
+
+    Raises InputError for a row whose conversation is not whole.
+    """
+    opened = _opened(row)
+    for form in (response_items.messages, _glaive, *STEP_FORMS, _columns, _preferred, _pair):
+        if found := form(opened):
+            messages, read = found
+            rest = {k: v for k, v in opened.items() if k not in read}
+            return {**rest, "messages": messages}
+    return opened
+
+
+def _object(value: Any) -> dict | None:
+    """An object, which proxies also keep as JSON text and in a `body`; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = lenient_json(value)
+        except ValueError:
+            return None
+    if isinstance(value, dict) and isinstance(value.get("body"), (dict, str)):
+        return _object(value["body"])
+    return value if isinstance(value, dict) else None
+
+
+def _opened(row: dict) -> dict:
+    """The row with its request's fields beside its response, out of their envelopes."""
+    requests = ((key, _object(row.get(key))) for key in REQUESTS)
+    key, request = next(((k, r) for k, r in requests if r and {"messages", "input"} & r.keys()), ("", None))
+    answers = ((key, _object(row.get(key))) for key in RESPONSES if not isinstance(row.get(key), list))
+    answer_key, answer = next(((k, a) for k, a in answers if a), ("", None))
+    if request is None:
+        if isinstance(row.get("custom_id"), str) and answer and "messages" not in row and "input" not in row:
+            raise InputError(
+                "it holds a batch's answer without its request; join the two files by their custom_id, "
+                'as {"body": the request, "response": the answer}'
+            )
+        if answer_key != "output" or not isinstance(row.get("input"), list):
+            return row
+    opened = {k: v for k, v in row.items() if k not in (key, answer_key, "custom_id", "method", "url")}
+    opened |= {k: request[k] for k in ASKED if request and request.get(k) is not None and k not in opened}
+    if "custom_id" in row:
+        opened.setdefault("id", row["custom_id"])
+    return {**opened, "response": answer} if answer else opened
+
+
+Found = tuple[list, tuple[str, ...]]  # messages, and the fields that were read
+
+# ---- Glaive
+
+_SPEAKER = re.compile(r"(?:\A|\n)[ \t]*(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):")
+_SPEAKERS = {"SYSTEM": "system", "USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
+
+
+def _glaive(row: dict) -> Found | None:
+    chat, system = row.get("chat"), row.get("system")
+    if not isinstance(chat, str) or not _SPEAKER.match(chat):
+        return None
+    pieces = _SPEAKER.split(chat)[1:]
+    messages = [
+        {"role": _SPEAKERS[name], "content": text.strip()} for name, text in zip(pieces[::2], pieces[1::2])
+    ]
+    if isinstance(system, str) and (text := system.strip().removeprefix("SYSTEM:").strip()):
+        messages = [{"role": "system", "content": text}, *messages]
+    return messages, ("chat", "system")
+
+
+# ---- pairs and columns
+
+
+def _columns(row: dict) -> Found | None:
+    """A list of messages that Arrow turned into lists of their fields, or a list of pairs."""
+    for key in MESSAGE_FIELDS:
+        value = row.get(key)
+        if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
+            lengths = {len(v) for v in value.values()}
+            if len(lengths) == 1 and {"role", "from"} & value.keys():
+                return [dict(zip(value, fields)) for fields in zip(*value.values())], (key,)
+        if isinstance(value, list) and value and all(map(_is_exchange, value)):
+            return [{"role": who, "content": text} for pair in value for who, text in pair.items()], (key,)
+    return None
+
+
+def _is_exchange(value: Any) -> bool:
+    """Whether a value is {"user": text, "assistant": text}, with the names of roles as keys."""
+    names = ("system", "user", "human", "assistant", "gpt", "bot")
+    return (
+        isinstance(value, dict)
+        and len(value) > 1
+        and all(k in names and isinstance(v, str) for k, v in value.items())
+    )
+
+
+def _as_messages(value: Any, role: str) -> list[Message] | None:
+    """A text, a message, or a list of messages; None for anything else."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if isinstance(value, dict):
+        value = [value] if "from" in value else [{"role": role, **value}]
+    if not isinstance(value, list) or not all(isinstance(m, dict) for m in value):
+        return None
+    return value if value and all({"role", "from"} & m.keys() for m in value) else None
+
+
+def _preferred(row: dict) -> Found | None:
+    """Preference rows: what was chosen, after the messages it answers, or holding them itself."""
+    key = next((k for k in ("chosen", "preferred_output") if row.get(k)), "")
+    chosen = _as_messages(row.get(key), "assistant") if key else None
+    if chosen is None:
+        return None
+    if chosen[0].get("role", chosen[0].get("from")) in ("system", "user", "human"):
+        return chosen, (key, "prompt")
+    asked = next((k for k in (*MESSAGE_FIELDS, *QUESTIONS) if row.get(k)), "")
+    before = _as_messages(row.get(asked), "user")
+    return ([*before, *chosen], (key, asked)) if before else None
+
+
+def _pair(row: dict) -> Found | None:
+    """One question and its answer. Rows that chat_rows.py knows are left to it."""
+    if any(row.get(k) for k in MESSAGE_FIELDS) or {"history", "answers"} & row.keys():
+        return None
+    if {"prompt", "completion"} <= row.keys() or {"instruction", "output"} <= row.keys():
+        return None
+    questions = [k for k in QUESTIONS if row.get(k)]
+    answer = next((k for k in ANSWERS if k not in questions and row.get(k)), "")
+    if not questions or not answer:
+        return None
+    if {"instruction", "input"} <= set(questions) and isinstance(row["input"], str):
+        read: tuple[str, ...] = ("instruction", "input")
+        before = _as_messages(f"{row['instruction']}\n{row['input']}", "user")
+    else:
+        read, before = (questions[0],), _as_messages(row[questions[0]], "user")
+    if before and answer == "response" and isinstance(row[answer], dict):
+        return before, read  # its answer is read as every log's
+    after = _as_messages(row[answer], "assistant")
+    return ([*before, *after], (*read, answer)) if before and after else None
