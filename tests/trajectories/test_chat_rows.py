@@ -146,7 +146,6 @@ FOREIGN = [
     '{"action": "f", "action_input": "x"}',
     "✿FUNCTION✿: f",
     "Thought: so\nAction: f",
-    "Thought: a\nAction: f\nAction Input: {}\nObservation: 1\nThought: b\nAction: g\nAction Input: {} or",
     "THOUGHT: I should go.\nIt is near.\nACTION: go to desk 1",
     "Think: that is all\n\nAct: answer(1)",
     "Thought: done\n<code>\nfinal_answer(7)\n</code>",

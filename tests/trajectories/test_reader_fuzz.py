@@ -4,13 +4,13 @@ anything but InputError, and a call that is still written is never read as talk.
 READER_FUZZ sets how many cases each format gets.
 """
 
-import copy
 import json
 import os
 import random
 
 import pytest
 from support import conversations
+from support.damage import damaged
 
 from pivotrl_jax.records import InputError
 from pivotrl_jax.trajectories.readers import (
@@ -49,8 +49,6 @@ FORMATS = {
     "swe_fences": (swe_agent, True, {"errors": False, "reasoning": False}),
 }
 
-WRONG = (None, 0, True, "", "x", [], {}, [None], [[]], {"x": 1}, -1.5, "tool", "assistant", "user")
-
 
 def case(name, seed):
     """(reader, conversation, document) of one random case."""
@@ -70,33 +68,6 @@ def test_every_call_and_text_comes_back(name):
             seed
         )
         assert t.skip == {} or name == "swe_calls", seed  # there, a turn without a call is no_action
-
-
-def places(value, path=()):
-    yield path
-    for key, child in (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    ):
-        yield from places(child, (*path, key))
-
-
-def damaged(rng, document):
-    """The document with one to three places removed or replaced."""
-    document = copy.deepcopy(document)
-    for _ in range(rng.choice([1, 1, 2, 3])):
-        path = rng.choice(list(places(document))[1:] or [()])
-        at = document
-        for key in path[:-1]:
-            at = at[key]
-        if not path:
-            continue
-        if rng.random() < 0.3:
-            del at[path[-1]]
-        elif rng.random() < 0.1 and isinstance(at[path[-1]], str):
-            at[path[-1]] = at[path[-1]][: len(at[path[-1]]) // 2]
-        else:
-            at[path[-1]] = copy.deepcopy(rng.choice(WRONG))
-    return document
 
 
 def check_damaged(name, seed):

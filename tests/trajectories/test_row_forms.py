@@ -1,8 +1,11 @@
 """Rows that keep a conversation in another shape than a list of messages, and what is left around texts."""
 
 import json
+import os
+import random
 
 import pytest
+from support.damage import damaged
 
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.reasoning import split_thinking
@@ -10,6 +13,8 @@ from pivotrl_jax.records import Call, InputError
 from pivotrl_jax.trajectories import reading
 from pivotrl_jax.trajectories.readers import langchain, openai_chat
 from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
+
+CASES = int(os.environ.get("READER_FUZZ", "150"))  # damaged rows per shape
 
 ASK = {"role": "user", "content": "What is in /srv?"}
 LIST = Call("ls", {"path": "/srv"})
@@ -190,6 +195,19 @@ def test_a_langsmith_run_that_holds_only_outputs():
     assert langchain.recognise(run, None) and calls_of(langchain.trajectory(run, "r.json")) == [(LIST,)]
 
 
+@pytest.mark.parametrize("name", ONE_CALL)
+def test_damage_is_named_and_no_call_becomes_talk(name):
+    for seed in range(CASES):
+        row = damaged(random.Random(f"{name} {seed}"), ONE_CALL[name])
+        try:
+            t = read(row) if openai_chat.recognise(row, None) else None
+        except InputError:
+            continue
+        for i, message in enumerate(t.messages if t else ()):
+            if message["role"] == "assistant" and not message.get("tool_calls") and i not in t.skip:
+                assert "/srv" not in message["content"], (seed, row)
+
+
 # ---- several steps in one message
 
 STEPS = (
@@ -238,6 +256,12 @@ def test_steps_that_cannot_all_be_read_are_skipped_as_one_turn():
             }
         )
         assert t.skip == {3: "unparseable_call"}, bad
+
+
+def test_a_last_step_that_cannot_be_read_costs_its_turn():
+    text = STEPS.partition("Thought: I know")[0] + "Thought: c\nAction: ls\nAction Input: {} or"
+    t = read({"messages": [ASK, {"role": "assistant", "content": text}]})
+    assert t.skip == {5: "unparseable_call"} and calls_of(t)[:2] == [(LIST,), (LIST,)]
 
 
 def test_an_explanation_of_react_is_not_taken_apart():

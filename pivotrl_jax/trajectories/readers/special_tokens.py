@@ -15,6 +15,9 @@ _ENDS = (
 )
 
 
+MAX_ENDS = 8  # tokens that are taken from the end of one text
+
+
 def without_special_tokens(text: str) -> str:
     """The text without a template's head at its start and without ends of a turn at its end.
 
@@ -22,6 +25,10 @@ def without_special_tokens(text: str) -> str:
     'Done.'
     """
     text, whole = _HEAD.sub("", text, count=1), text
-    while end := next((e for e in _ENDS if text.rstrip().endswith(e)), ""):
-        text = text.rstrip().removesuffix(end)
+    for _ in range(MAX_ENDS):
+        text_end = text.rstrip()
+        end = next((e for e in _ENDS if text_end.endswith(e)), "")
+        if not end:
+            break
+        text = text_end.removesuffix(end)
     return text.rstrip() if text != whole else text
