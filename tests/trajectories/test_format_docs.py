@@ -3,24 +3,10 @@
 import re
 
 import pytest
-from support.paths import ROOT
+from support.format_examples import EXAMPLES, PAGE
 
 from pivotrl_jax.trajectories import reading
 from pivotrl_jax.trajectories.readers import terminus
-
-PAGE = (ROOT / "docs" / "formats.md").read_text("utf-8")
-
-
-def examples():
-    """(format, text) of every block under a heading in the section of examples."""
-    section = PAGE.partition("## The smallest example of each")[2].partition("\n## ")[0]
-    for part in re.split(r"^### ", section, flags=re.MULTILINE)[1:]:
-        name, _, body = part.partition("\n")
-        for text in re.findall(r"^```json\n(.*?)^```", body, re.MULTILINE | re.DOTALL):
-            yield name.strip(), text
-
-
-EXAMPLES = list(examples())
 
 
 def test_every_format_has_a_line_in_the_table_and_an_example():

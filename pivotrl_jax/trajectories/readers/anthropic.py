@@ -22,12 +22,14 @@ from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
 from pivotrl_jax.trajectories.readers.turns import (
+    REWARDS,
     Turns,
     call_of,
     function_docs,
     read_parts,
     reward_of,
 )
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 BLOCKS = ("tool_use", "tool_result", "redacted_thinking")
 
@@ -36,6 +38,11 @@ RESPONSES = ("response", "response_body", "output", "outputs")
 
 NAMES = ("id", "request_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "session_id")
+
+# the row or the log, and how its answer was asked for
+READ = " ".join((*NAMES, *SCENARIOS, *REWARDS, *REQUESTS, *RESPONSES))
+READ += """ messages system tools
+    max_tokens temperature top_p top_k stream stop_sequences tool_choice thinking """
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -104,7 +111,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns.say("system", read_parts(request.get("system"), "\n\n"))
     messages = require(request.get("messages"), list, '"messages"')
     messages = [*messages, response] if response else messages
-    unread = building.until_fault(messages, lambda m: add(turns, m), "messages", turns.messages)
+    unused = building.until_fault(messages, lambda m: add(turns, m), "messages", turns.messages)
+    unused += unread([row, request], READ) + unread(messages, MESSAGE, "messages")
     tools = function_docs(request.get("tools"))
     name = building.named(row, NAMES, building.stem(where))
     dialect, tools = turns.read_text_calls(tools)
@@ -120,7 +128,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             reward=reward_of(row),
             skip=turns.skip,
             dialect=dialect,
-            unused=unread,
+            unused=unused,
         )
     )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import FIELDS as REASONING
 from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
@@ -25,10 +26,19 @@ from pivotrl_jax.trajectories import folders
 from pivotrl_jax.trajectories.readers import base, building, openai_chat
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
+from pivotrl_jax.trajectories.readers.unread import unread
 
 NEWEST = 8
 
 SOURCES = {"user": "user", "system": "system", "agent": "assistant"}
+
+# the document, and its steps
+READ = "agent steps extra trajectory_id subagent_trajectories continued_trajectory_ref notes"
+STEP_READ = (
+    " ".join(REASONING)
+    + """
+    source message tool_calls observation is_copied_context reasoning_effort llm_call_count extra """
+)
 
 SHELLS = ("bash", "shell", "terminal", "exec", "execute", "keystrokes", "command", "commands")
 
@@ -59,7 +69,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     extra = document.get("extra") if isinstance(document.get("extra"), dict) else {}
     turns = Turns()
     steps = require(document.get("steps"), list, '"steps"')
-    unread = building.until_fault(steps, lambda step: _add(turns, step), "steps", turns.messages)
+    unused = building.until_fault(steps, lambda step: _add(turns, step), "steps", turns.messages)
+    unused += unread([document], READ) + unread(steps, STEP_READ, "steps")
     tools = read_tools(agent.get("tool_definitions"))
     maker = str(agent.get("name", ""))
     dialect = ""  # what Terminus types is text
@@ -78,7 +89,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             reward=building.number(extra.get("reward")),
             skip=turns.skip,
             dialect=dialect,
-            unused=unread,
+            unused=unused,
         )
     )
 

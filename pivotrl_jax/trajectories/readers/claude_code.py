@@ -20,6 +20,7 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import anthropic, base, building, files
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 SPOKEN = ("user", "assistant")
 RECORDS = (
@@ -37,6 +38,14 @@ RECORDS = (
 )
 
 COMMAND = re.compile(r"\s*<(command-(name|message|args)|local-command-\w+|bash-(input|stdout|stderr))>")
+
+# what the lines say, and what the client notes of itself and of the machine
+LINE_READ = """
+    type message role content attachment subtype uuid logicalParentUuid agentId parent_tool_use_id isMeta
+    isSidechain isCompactSummary isApiErrorMessage isVisibleInTranscriptOnly compactMetadata leafUuid summary
+    messageId snapshot isSnapshotUpdate toolUseResult sourceToolUseID sourceToolAssistantUUID requestId
+    userType entrypoint cwd gitBranch slug permissionMode thinkingMetadata todos level isReplay operation
+    hookInfos """
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -198,6 +207,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             verifier=turns.verifier([]),
             tools=[],
             skip=turns.skip,
+            unused=unread(episode["lines"], LINE_READ, "lines")
+            + unread(map(_message, episode["lines"]), MESSAGE, "message"),
         )
     )
 

@@ -20,6 +20,7 @@ from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import base, building, files
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Parts, Turns, call_of, function_docs, read_parts, thought
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 LINES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 CALLS = ("function_call", "custom_tool_call", "local_shell_call")
@@ -27,6 +28,11 @@ OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_
 SILENT = ("ghost_snapshot", "compaction", "compaction_summary", "end")
 SPEAKS = {"payload", "role", "content", "call_id", "name", "action"}  # what a header lacks
 ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS)
+
+META_READ = """
+    base_instructions instructions dynamic_tools cwd originator cli_version source git forked_from_id
+    agent_nickname agent_role record_type type payload """
+ITEM_READ = MESSAGE + " call_id arguments input output action summary encrypted_content phase"
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -158,6 +164,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             skip=turns.skip,
             dialect=dialect,
+            unused=unread([meta], META_READ, "session_meta") + unread(episode["items"], ITEM_READ, "items"),
         )
     )
 

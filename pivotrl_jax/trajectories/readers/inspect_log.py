@@ -27,6 +27,7 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import base, building, files
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, call_of, function_docs, read_parts, unreadable
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 
@@ -49,6 +50,12 @@ UNREADABLE = (
 
 MAX_MEMBER = 256 << 20  # bytes of one sample, unpacked
 MAX_TEXT = 64 << 20  # characters of one sample's messages, with attachments
+
+# what the sample is, what it was made from, and how its run went
+READ = """
+    eval messages events attachments scores score epoch samples status plan results
+    input target choices output metadata store files sandbox setup stats role_usage """
+MESSAGE_READ = MESSAGE + " source function error internal"
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -114,7 +121,8 @@ def trajectory(sample: Any, where: str) -> Trajectory:
     attachments = sample.get("attachments") if isinstance(sample.get("attachments"), dict) else {}
     messages = _resolved(require(sample.get("messages"), list, '"messages"'), attachments, [MAX_TEXT])
     turns = Turns()
-    unread = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
+    unused = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
+    unused += unread([sample], READ) + unread(messages, MESSAGE_READ, "messages")
     tools = function_docs(_resolved(_tools(sample.get("events")), attachments, [MAX_TEXT]))
     id = building.named(sample, ("id",), "?")
     dialect, tools = turns.read_text_calls(tools)
@@ -130,7 +138,7 @@ def trajectory(sample: Any, where: str) -> Trajectory:
             reward=_reward(sample),
             skip=turns.skip,
             dialect=dialect,
-            unused=unread,
+            unused=unused,
         )
     )
 

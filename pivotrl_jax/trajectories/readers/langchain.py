@@ -19,6 +19,7 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import base, building
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import (
+    REWARDS,
     Turns,
     call_of,
     function_docs,
@@ -26,6 +27,7 @@ from pivotrl_jax.trajectories.readers.turns import (
     reward_of,
     unreadable,
 )
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 ROLES = {
     "human": "user",
@@ -41,6 +43,16 @@ LISTS = ("messages", "chat_history", "input", "output")
 
 
 SCENARIOS = ("scenario", "session_id", "thread_id", "trace_id")
+
+# the row or the run, and what a tracer notes of it
+READ = " ".join((*LISTS, *SCENARIOS, *REWARDS))
+READ += """ inputs outputs extra tools generations choices
+    run_type serialized tags dotted_order child_run_ids session_name events status example """
+MESSAGE_READ = (
+    MESSAGE
+    + """ additional_kwargs response_metadata usage_metadata invalid_tool_calls
+    tool_call_chunks example lc kwargs data """
+)
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -108,7 +120,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     else:
         messages = _lists(row)
     turns = Turns()
-    unread = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
+    unused = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
+    unused += unread([row], READ) + unread(map(_inner, messages), MESSAGE_READ, "messages")
     tools = function_docs(_tools(row))
     name = building.named(row, ("id", "run_id", "trace_id"), building.stem(where))
     dialect, tools = turns.read_text_calls(tools)
@@ -124,7 +137,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             reward=reward_of(row),
             skip=turns.skip,
             dialect=dialect,
-            unused=unread,
+            unused=unused,
         )
     )
 
@@ -133,11 +146,17 @@ def _fields(message: Any) -> dict:
     """The fields of a message, whichever form it has."""
     message = require(message, dict, "a message")
     kind = _kind(message)
-    fields = next((message[k] for k in ("kwargs", "data") if isinstance(message.get(k), dict)), message)
+    fields = _inner(message)
     role = fields.get("role") if kind in ("chat", "generic") else kind
     if role not in ROLES:
         raise InputError(f"unknown type of message {kind!r}; want one of {', '.join(ROLES)}")
     return {**{k: v for k, v in fields.items() if v is not None}, "role": ROLES[role]}
+
+
+def _inner(message: Any) -> Any:
+    """The object that holds a message's fields."""
+    inner = [message.get(k) for k in ("kwargs", "data")] if isinstance(message, dict) else []
+    return next((value for value in inner if isinstance(value, dict)), message)
 
 
 def _gist(message: Any) -> tuple[str, str]:

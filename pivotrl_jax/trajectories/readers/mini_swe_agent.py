@@ -22,6 +22,7 @@ from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
 from pivotrl_jax.trajectories.readers.building import UNPARSEABLE_CALL
 from pivotrl_jax.trajectories.readers.turns import Parts, Turns, call_of, read_parts, thought
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 VERIFIER = "swe"
 
@@ -34,6 +35,15 @@ RETURN_CODE = re.compile(r"<returncode>\s*(-?\d+)\s*</returncode>")
 
 # what the agent's templates say of a command that did not run to its end
 STOPPED = re.compile(r"\s*(<exception>|The last command <command>.{0,20000}?</command> timed out)", re.DOTALL)
+
+# the file, and its messages with what the API returned beside them
+READ = "messages info instance_id resolved trajectory_format"
+MESSAGE_READ = (
+    MESSAGE
+    + """ extra object output call_id
+    completed_at error incomplete_details instructions metadata parallel_tool_calls temperature tool_choice
+    tools top_p max_output_tokens previous_response_id reasoning text truncation user background store """
+)
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -71,6 +81,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=[building.BASH_TOOL],
             reward=building.number(info.get("resolved", document.get("resolved"))),
             skip=turns.skip,
+            unused=unread([document], READ) + unread(document["messages"], MESSAGE_READ, "messages"),
             dialect="" if _is_native(document) else "bash_fence",
         )
     )

@@ -19,6 +19,7 @@ from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories.readers import building, files, turns
 from pivotrl_jax.trajectories.readers.files import Document
+from pivotrl_jax.trajectories.readers.unread import unread
 
 VERIFIER = "swe"
 
@@ -34,6 +35,11 @@ SILENT = (
 
 # Arguments that OpenHands adds to an action; the model did not choose them.
 NOT_ARGUMENTS = ("thought", "impl_source", "translated_ipython_code", "confirmation_state", "hidden")
+
+# the row, and its events with what the platform notes in them
+READ = "history instance_id report test_result resolved instance metadata instruction"
+EVENT_READ = """
+    source message action args observation content extras cause tool_call_metadata timeout success """
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -61,8 +67,9 @@ def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
     row = {"history": document} if isinstance(document, list) else require(document, dict, "a row")
     events = _Events()
-    history = _flat(require(row.get("history"), list, '"history"'))
-    unread = building.until_fault(history, events.add, "history", events.messages)
+    history = list(_flat(require(row.get("history"), list, '"history"')))
+    unused = building.until_fault(history, events.add, "history", events.messages)
+    unused += unread([row], READ) + unread(history, EVENT_READ, "history")
     name = row.get("instance_id")
     name = name if isinstance(name, str) else building.stem(where)
     return building.checked(
@@ -75,7 +82,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             verifier=VERIFIER,
             tools=events.tools,
             reward=reward(row),
-            unused=unread,
+            unused=unused,
         )
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require
+from pivotrl_jax.chat.reasoning import FIELDS as REASONING
 from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import base, building, files, openhands
@@ -29,6 +30,7 @@ from pivotrl_jax.trajectories.readers.turns import (
     read_parts,
     thought,
 )
+from pivotrl_jax.trajectories.readers.unread import unread
 
 EVENTS = "events/event-*.json"
 
@@ -36,6 +38,17 @@ RESULTS = ("ObservationEvent", "UserRejectObservation", "AgentErrorEvent")
 
 # the kinds that the model sees; all others are the platform's
 SEEN = ("SystemPromptEvent", "MessageEvent", "ActionEvent", "CondensationSummaryEvent", *RESULTS, "end")
+
+# the row, and its events with what the platform notes in them
+READ = openhands.READ + " known"
+EVENT_READ = (
+    " ".join(REASONING)
+    + """
+    kind source system_prompt dynamic_context tools llm_message thought extended_content summary
+    summary_offset responses_reasoning_item tool_name tool_call tool_call_id llm_response_id action action_id
+    observation error rejection_reason security_risk activated_skills activated_microagents sender
+    critic_result """
+)
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -136,6 +149,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             reward=openhands.reward(episode),
             skip=turns.skip,
+            unused=unread([episode], READ) + unread(episode["history"], EVENT_READ, "history"),
         )
     )
 

@@ -27,6 +27,7 @@ from pivotrl_jax.records import Trajectory
 from pivotrl_jax.trajectories.readers import building
 from pivotrl_jax.trajectories.readers.building import NO_ACTION, UNPARSEABLE_CALL
 from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 VERIFIER = "swe"
 
@@ -34,6 +35,14 @@ BLOCK = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 # What the editor answers to an edit that it did not apply.
 REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was not applied")
+
+# the file, and its messages; nebius' say what to train on, and when the model's knowledge ends
+READ = "history trajectory info instance_id resolved target environment replay_config"
+MESSAGE_READ = (
+    MESSAGE
+    + """ agent message_type is_demo thought action tags text system_prompt mask
+    cutoff_date """
+)
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -80,6 +89,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             tools=None if native else [building.BASH_TOOL],
             reward=building.number(info.get("resolved", document.get("resolved", document.get("target")))),
             skip=turns.skip,
+            unused=unread([document], READ) + unread(history, MESSAGE_READ, "history"),
             dialect="" if native else "last_fence",
         )
     )

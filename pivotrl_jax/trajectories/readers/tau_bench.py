@@ -21,11 +21,18 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import building, files
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
+from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 VERIFIER = "tau2"
 
 RESULTS = "results.json"
 SIMULATIONS = "simulations/*.json"
+
+# the episode, and its messages with what the simulator notes in them
+READ = """
+    traj task_id info reward messages policy tools actions domain reward_info termination_reason agent_cost
+    user_cost mode """
+MESSAGE_READ = MESSAGE + " requestor error tool_messages raw_data generation_time_seconds"
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -118,6 +125,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             reward=building.number(reward),
             skip=skip,
+            unused=unread([episode], READ)
+            + unread(episode.get("traj", episode.get("messages")), MESSAGE_READ, "messages"),
         ),
         case={"task_actions": actions},
     )

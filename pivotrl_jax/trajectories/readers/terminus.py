@@ -91,7 +91,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     unnamed = isinstance(document, dict) and document.get("scenario") is None
     task = document.get("task") if unnamed else None
     scenario = task if isinstance(task, str) else row.scenario
-    return _typed(dataclasses.replace(row, scenario=scenario, tools=[]))
+    unused = tuple(name for name in row.unused if name != "task")
+    return _typed(dataclasses.replace(row, scenario=scenario, tools=[], unused=unused))
 
 
 def _typed(trajectory: Trajectory) -> Trajectory:

@@ -22,6 +22,7 @@ TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", 
 THOUGHTS = ("thinking", "reasoning", "reasoning_content")
 HIDDEN = ("redacted_thinking", "encrypted_reasoning", "cache_control", "signature")  # nothing to read in them
 RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
+REWARDS = ("reward", "resolved", "success", "target")  # fields of a row that tell its outcome
 MAX_DEPTH = 8  # of contents inside contents
 
 
@@ -217,5 +218,5 @@ def function_docs(tools: Any) -> list[dict]:
 
 def reward_of(row: dict) -> float | None:
     """The recorded outcome of a row, under one of its usual names."""
-    found = [building.number(row.get(key)) for key in ("reward", "resolved", "success", "target")]
+    found = [building.number(row.get(key)) for key in REWARDS]
     return next((value for value in found if value is not None), None)
