@@ -213,8 +213,10 @@ def save(
     source_directory: str | Path | None,
     max_shard_bytes: int = 5_000_000_000,
     chat_template: str | None = None,
+    dtype: str | None = None,
 ) -> None:
-    """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
+    """Write a Hugging Face checkpoint that `transformers` loads. Weights are rounded to `dtype`, to nearest
+    even; None keeps their dtypes.
 
     Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
     The text `chat_template`, if any, takes the place of the source's template.
@@ -229,11 +231,13 @@ def save(
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
     _check_shapes(config, params)
     if jax.process_index():
-        for _ in _tensors(config, params):
+        for _ in _tensors(config, params, dtype):
             pass  # every process must take part in fetching a tensor
     else:
         with appearing(directory) as temporary:
-            _write_directory(temporary, config, params, source_directory, max_shard_bytes)
+            write_settings(temporary, config, source_directory, dtype or str(params["embed"].dtype))
+            tensors = _tensors(config, params, dtype)
+            write_weights(temporary, _sizes(config, params, dtype), tensors, max_shard_bytes)
             if chat_template is not None:
                 _write_template(temporary, chat_template)
     if jax.process_count() > 1:
@@ -248,17 +252,21 @@ def _check_shapes(config: ModelConfig, params: dict) -> None:
         raise ValueError(f"params do not fit the config: {text}; merge or leave out adapters")
 
 
-def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
-    values = config_to_json(config, source_directory, str(params["embed"].dtype))
+def write_settings(directory: Path, config: ModelConfig, source_directory, dtype: str) -> None:
+    """Write everything of a checkpoint except the weights, which are of `dtype`."""
+    values = config_to_json(config, source_directory, dtype)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     for name in COMPANIONS if source_directory is not None else ():
         if (Path(source_directory) / name).is_file():
             shutil.copyfile(Path(source_directory) / name, directory / name)
-    sizes = {
-        place.name: math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+
+
+def _sizes(config: ModelConfig, params: dict, dtype: str | None) -> dict[str, int]:
+    """Bytes of every tensor of the checkpoint."""
+    return {
+        place.name: math.prod(place.shape) * jnp.dtype(dtype or leaf(params, place.path).dtype).itemsize
         for place in places(config)
     }
-    write_weights(directory, sizes, _tensors(config, params), max_shard_bytes)
 
 
 def _write_template(directory: Path, text: str) -> None:
@@ -277,13 +285,14 @@ def replaceable(directory: Path) -> bool:
     return (directory / "config.json").is_file() or not any(directory.iterdir())
 
 
-def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(config: ModelConfig, params: dict, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array on this host) of every tensor of the checkpoint."""
     current = None
     for place in places(config):
         if current != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
             current, x = key, leaf(params, place.path)
             x = fetch(x[place.index[0]] if place.index else x)
+            x = x if dtype is None else x.astype(jnp.dtype(dtype), copy=False)
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
 

@@ -42,7 +42,10 @@ def table_rows(
     names = ", ".join(f"{count} {name}" for name, count in compiled["programs"].items())
     rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
     rows += [("Hugging Face export", str(run.shared / "hf"))]
-    return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
+    if run.trained_config.lora:
+        kept = f"{run.facts['update_kept']:.1%} in {run.config.model.lora.merged_dtype}"
+        rows += [("update kept in the export", kept), ("PEFT adapter", str(run.shared / "adapter"))]
+    return rows
 
 
 def selection_rows(selection: Selection) -> list[tuple[str, str]]:
