@@ -42,6 +42,7 @@ from pivotrl_jax.models.sharding import fetch
 from pivotrl_jax.records import InputError
 
 PIECE = 32 << 20  # bytes; parameters go from the files to a device in pieces of at most this size
+SHARD_BYTES = 5_000_000_000  # of one weight file
 
 
 # Files that an export copies from its source, besides config.json.
@@ -69,7 +70,7 @@ def load_params(
     directory, config = Path(directory), dataclasses.replace(config, lora=None)
     params: dict = {}
     with Files(directory) as files:
-        for path, parts in _account(directory, config, files).items():
+        for path, parts in account(directory, config, files).items():
             shape = leaf(param_shapes(config), path)
             kind = _dtype(directory, files, parts, dtype)
             read = functools.partial(_read, files, parts)
@@ -83,7 +84,7 @@ def load_params(
     return params
 
 
-def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
+def account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
     """Path in the params -> its tensors. Raises InputError unless the files hold exactly these tensors."""
     stored = files.stored
     expected = {place.name: place for place in places(config)}
@@ -211,7 +212,7 @@ def save(
     config: ModelConfig,
     params: dict,
     source_directory: str | Path | None,
-    max_shard_bytes: int = 5_000_000_000,
+    max_shard_bytes: int = SHARD_BYTES,
     chat_template: str | None = None,
     dtype: str | None = None,
 ) -> None:
@@ -235,7 +236,9 @@ def save(
             pass  # every process must take part in fetching a tensor
     else:
         with appearing(directory) as temporary:
-            write_settings(temporary, config, source_directory, dtype or str(params["embed"].dtype))
+            write_config(temporary, config, source_directory, dtype or str(params["embed"].dtype))
+            if source_directory is not None:
+                _copy_companions(temporary, source_directory)
             tensors = _tensors(config, params, dtype)
             write_weights(temporary, _sizes(config, params, dtype), tensors, max_shard_bytes)
             if chat_template is not None:
@@ -252,11 +255,14 @@ def _check_shapes(config: ModelConfig, params: dict) -> None:
         raise ValueError(f"params do not fit the config: {text}; merge or leave out adapters")
 
 
-def write_settings(directory: Path, config: ModelConfig, source_directory, dtype: str) -> None:
-    """Write everything of a checkpoint except the weights, which are of `dtype`."""
+def write_config(directory: Path, config: ModelConfig, source_directory, dtype: str) -> None:
+    """Write config.json, of weights in `dtype`, with what else the source's says."""
     values = config_to_json(config, source_directory, dtype)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    for name in COMPANIONS if source_directory is not None else ():
+
+
+def _copy_companions(directory: Path, source_directory: str | Path) -> None:
+    for name in COMPANIONS:
         if (Path(source_directory) / name).is_file():
             shutil.copyfile(Path(source_directory) / name, directory / name)
 
@@ -331,7 +337,7 @@ def checkpoint_fingerprint(directory: str | Path) -> str:
     directory, digest, error = Path(directory), bytes(8), None
     if jax.process_index() == 0:
         try:
-            digest = _digest(directory)
+            digest = weights_digest(directory)
         except InputError as e:
             error = e
     if jax.process_count() > 1:
@@ -341,7 +347,8 @@ def checkpoint_fingerprint(directory: str | Path) -> str:
     return digest.hex()
 
 
-def _digest(directory: Path) -> bytes:
+def weights_digest(directory: Path) -> bytes:
+    """8 bytes of a sha256 over config.json and the weight files. InputError if one is missing."""
     if not (directory / "config.json").is_file():
         raise InputError(
             f"{directory / 'config.json'}: no such file; give a Hugging Face checkpoint directory"

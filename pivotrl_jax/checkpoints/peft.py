@@ -25,6 +25,7 @@ from pivotrl_jax.models.lora import MARK
 from pivotrl_jax.records import InputError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."  # of PEFT's names: the model inside its wrappers
 
 
 def save_adapter(directory: str | Path, config: ModelConfig, params: dict, base: str) -> None:
@@ -81,8 +82,8 @@ def _matrices(config: ModelConfig) -> list[Place]:
 
 
 def _module(place: Place) -> str:
-    """PEFT's name of a matrix: the module's name inside PEFT's wrappers."""
-    return "base_model.model." + place.name.removesuffix(".weight")
+    """PEFT's name of a matrix."""
+    return PREFIX + place.name.removesuffix(".weight")
 
 
 def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from pivotrl_jax.checkpoints import gguf, hf, locate, peft
+from pivotrl_jax.checkpoints import cache, hf, locate, peft
 from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.run.run import Run
 
@@ -21,17 +21,15 @@ def write(run: Run, params: decoder.Params) -> str:
     export, config = run.shared / "hf", run.trained_config
     merged = lora.merged(config, params)
     dtype = run.config.model.lora.merged_dtype if config.lora else None
-    hf.save(
-        export, run.model_config, merged, run.checkpoint, chat_template=run.other_template, dtype=dtype
-    )
+    hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template, dtype=dtype)
     if config.lora:
         peft.save_adapter(run.shared / "adapter", config, params, base_name(run))
         run.facts["update_kept"] = kept = lora.share_kept(merged, dtype)
         if kept < FEW:
             print(
-                f"warning: hf/ keeps {kept:.0%} of what the adapters learnt, since its weights are rounded to "
-                f"{dtype}; set config.model.lora.merged_dtype=float32 and run again, or load adapter/ beside "
-                "the base",
+                f"warning: hf/ keeps {kept:.0%} of what the adapters learnt, since its weights are rounded "
+                f"to {dtype}; set config.model.lora.merged_dtype=float32 and run again, or load adapter/ "
+                "beside the base",
                 file=sys.stderr,
             )
     return hf.checkpoint_fingerprint(export)
@@ -49,7 +47,8 @@ def read_back(run: Run) -> tuple[Run, decoder.Params]:
 
 
 def base_name(run: Run) -> str:
-    """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory."""
+    """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory, which
+    is in the cache for what was converted."""
     name = run.config.model.checkpoint
-    local = gguf.is_gguf(name) or run.checkpoint in (locate.EMBEDDED, Path(name))
+    local = run.checkpoint in (locate.EMBEDDED, Path(name)) or run.checkpoint.is_relative_to(cache.root())
     return str(run.checkpoint.resolve()) if local else name
