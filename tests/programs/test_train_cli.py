@@ -124,7 +124,7 @@ def test_a_missing_checkpoint_is_one_sentence(program):
 def test_a_checkpoint_of_another_model_is_one_sentence(program, checkpoint, tmp_path):
     """Of an architecture that is not there; and weights that are not those of the config."""
     for change, words in (
-        ({"model_type": "llama"}, "model_type 'llama' is not implemented"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not implemented"),
         ({"hidden_size": 48}, "embed_tokens"),
     ):
         other = tmp_path / next(iter(change))
@@ -134,6 +134,25 @@ def test_a_checkpoint_of_another_model_is_one_sentence(program, checkpoint, tmp_
         values = json.loads((other / "config.json").read_text("utf-8"))
         (other / "config.json").write_text(json.dumps({**values, **change}), "utf-8")
         assert words in sentence(program("train", f"model.checkpoint={other}"))
+
+
+@pytest.mark.parametrize("method", ["pivotrl", "sft", "random_turns", "e2e_rl"])
+def test_a_base_checkpoint_or_a_short_context_is_one_sentence_at_the_start(
+    program, checkpoint, tmp_path, method
+):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    settings = other / "config.json"
+    values = json.loads(settings.read_text("utf-8"))
+    settings.write_text(json.dumps({**values, "max_position_embeddings": 900}), "utf-8")
+    found = sentence(program("train", f"model.checkpoint={other}", f"method={method}"))
+    assert "is 1024, more than the 900 positions" in found and "lower them" in found
+    settings.write_text(json.dumps(values), "utf-8")
+    tokenizer = json.loads((other / "tokenizer_config.json").read_text("utf-8"))
+    tokenizer["eos_token"] = "a"
+    (other / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+    (other / "generation_config.json").unlink()
+    found = sentence(program("train", f"model.checkpoint={other}", f"method={method}"))
+    assert "which has none of the stop tokens ['a'], so no completion would finish" in found
 
 
 def test_a_mesh_that_does_not_fit_is_one_sentence(program):
