@@ -51,6 +51,8 @@ COMPANIONS = (
     "chat_template.jinja chat_template.json generation_config.json"
 ).split()
 
+TEMPLATE = "chat_template.jinja"
+
 # the tensors of one parameter, by index: (), (layer,) or (layer, expert)
 Parts = dict[tuple[int, ...], Place]
 
@@ -242,7 +244,7 @@ def save(
             tensors = _tensors(config, params, dtype)
             write_weights(temporary, _sizes(config, params, dtype), tensors, max_shard_bytes)
             if chat_template is not None:
-                _write_template(temporary, chat_template)
+                write_template(temporary, chat_template)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
 
@@ -275,9 +277,9 @@ def _sizes(config: ModelConfig, params: dict, dtype: str | None) -> dict[str, in
     }
 
 
-def _write_template(directory: Path, text: str) -> None:
+def write_template(directory: Path, text: str) -> None:
     """As chat_template.jinja alone: older checkpoints have theirs in other files, too."""
-    (directory / "chat_template.jinja").write_text(text, "utf-8")
+    (directory / TEMPLATE).write_text(text, "utf-8")
     (directory / "chat_template.json").unlink(missing_ok=True)
     settings = directory / "tokenizer_config.json"
     if settings.is_file():

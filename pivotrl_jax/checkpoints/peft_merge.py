@@ -1,7 +1,8 @@
 """A PEFT adapter as a checkpoint: LoRA matrices are added to their base, once, into the cache.
 
     adapter_config.json names the base; adapter_model.safetensors has A and B of every adapted matrix
-    -> W + scale B A in float32, with the tokenizer of the adapter's folder if it has one, else the base's
+    -> W + scale B A in float32, with tokenizer and chat template of the adapter's folder where it has them,
+       else the base's
 
 Every tensor of both files is accounted for. What changes the meaning of A and B and is not done here (DoRA,
 patterns of ranks, initialisers that change the base, ...) is refused by name: of adapter_config.json only the
@@ -67,7 +68,8 @@ def cached(directory: Path, base: Path) -> Path:
     if not (directory / ADAPTER).is_file():
         raise InputError(f"{directory}: no {ADAPTER}; only adapters in safetensors are read")
     total = hashlib.sha256(FORMAT + hf.weights_digest(base))
-    for file in _companions(base, directory) + [directory / CONFIG, directory / ADAPTER]:
+    own = [directory / name for name in (CONFIG, ADAPTER, hf.TEMPLATE)]
+    for file in _companions(base, directory) + [file for file in own if file.is_file()]:
         with file.open("rb") as f:
             total.update(file.name.encode() + hashlib.file_digest(f, "sha256").digest())
     digest = total.hexdigest()
@@ -82,6 +84,8 @@ def _write(folder: Path, base: Path, adapter: Path, scale: float) -> None:
         hf.write_config(folder, config, base, "float32")
         for file in _companions(base, adapter):
             shutil.copyfile(file, folder / file.name)
+        if (adapter / hf.TEMPLATE).is_file():
+            hf.write_template(folder, (adapter / hf.TEMPLATE).read_text("utf-8"))
         sizes = {place.name: 4 * int(np.prod(place.hf_shape)) for place in places(config)}
         hf.write_weights(folder, sizes, _merged(config, weights, matrices, pairs, scale), hf.SHARD_BYTES)
 

@@ -43,7 +43,10 @@ def table_rows(
     rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
     rows += [("Hugging Face export", str(run.shared / "hf"))]
     if run.trained_config.lora:
-        kept = f"{run.facts['update_kept']:.1%} in {run.config.model.lora.merged_dtype}"
+        written, shares = run.config.model.lora.merged_dtype, run.facts["update_kept"]
+        kept = f"{shares[written]:.1%} in {written}"
+        if written != "bfloat16":
+            kept += f"; {shares['bfloat16']:.1%} where it is loaded in bfloat16"
         rows += [("update kept in the export", kept), ("PEFT adapter", str(run.shared / "adapter"))]
     return rows
 

@@ -2,7 +2,7 @@
 
 The weights in `hf/` are those that "evaluation after" evaluates. Adapters are merged in float32 and written
 as `config.model.lora.merged_dtype`. The update is often smaller than the spacing of bfloat16 around a weight;
-rounding then loses it, and `run.facts["update_kept"]` says how much is left.
+rounding then loses it, and `run.facts["update_kept"]` says which share each precision keeps.
 """
 
 import dataclasses
@@ -23,9 +23,10 @@ def write(run: Run, params: decoder.Params) -> str:
     dtype = run.config.model.lora.merged_dtype if config.lora else None
     hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template, dtype=dtype)
     if config.lora:
-        peft.save_adapter(run.shared / "adapter", config, params, base_name(run))
-        run.facts["update_kept"] = kept = lora.share_kept(merged, dtype)
-        if kept < FEW:
+        peft.save_adapter(run.shared / "adapter", config, params, base_name(run), run.other_template)
+        shares = {name: lora.share_kept(merged, name) for name in ("float32", "bfloat16")}
+        run.facts["update_kept"] = shares
+        if (kept := shares[dtype]) < FEW:
             print(
                 f"warning: hf/ keeps {kept:.0%} of what the adapters learnt, since its weights are rounded "
                 f"to {dtype}; set config.model.lora.merged_dtype=float32 and run again, or load adapter/ "

@@ -135,6 +135,16 @@ def test_a_tokenizer_beside_the_adapter_is_the_one_it_was_trained_with(run):
         assert (folder / name).read_bytes() == (run / "base" / name).read_bytes()
 
 
+def test_a_chat_template_beside_the_adapter_is_the_one_it_was_trained_with(run):
+    config = dataclasses.replace(DENSE, lora=model_config.Lora(3, 5.0))
+    before = locate.locate(str(run / "adapter"))
+    peft_lib.save_adapter(run / "adapter", config, sharp_params(config), str(run / "base"), "mine {{ ä }}")
+    folder = locate.locate(str(run / "adapter"))
+    assert folder != before and (folder / "chat_template.jinja").read_text("utf-8") == "mine {{ ä }}"
+    assert "chat_template" not in json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    assert (folder / "tokenizer.json").read_bytes() == (run / "base" / "tokenizer.json").read_bytes()
+
+
 # ---- what is refused
 
 

@@ -374,7 +374,7 @@ def test_a_killed_lora_run_goes_on_and_leaves_an_adapter_and_its_merged_weights(
     assert not (workdir / "hf").exists() and not (workdir / "adapter").exists()
     code, out, err = micro(workdir, checkpoint, *lora, code=coins())
     assert code == 0, err
-    assert "PEFT adapter" in out
+    assert "PEFT adapter" in out and "100.0% in float32; " in " ".join(out.split())
     assert len((workdir / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
     base, merged = (load_file(path / "model.safetensors") for path in (checkpoint, workdir / "hf"))
     adapter = load_file(workdir / "adapter" / "adapter_model.safetensors")
