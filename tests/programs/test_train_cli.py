@@ -277,7 +277,7 @@ WRAPPER = """
 import os, sys
 sys.path.insert(0, {tests!r})
 from support import tiny_run
-from pivotrl_jax import train
+from pivotrl_jax import {program}
 from pivotrl_jax.checkpoints import orbax
 from pivotrl_jax.run import cli
 tiny_run.flip_coins()
@@ -287,12 +287,12 @@ def save_and_die(self, step, *args):
     if step == int(os.environ.get("DIE_AFTER", 0)):
         os.kill(os.getpid(), {signal})
 orbax.Checkpoints.save = save_and_die
-cli.start(train.main)
+cli.start({program}.main)
 """
 
 
-def coins():
-    return WRAPPER.format(tests=str(TESTS), signal=int(signal.SIGKILL))
+def coins(program="train"):
+    return WRAPPER.format(tests=str(TESTS), signal=int(signal.SIGKILL), program=program)
 
 
 @pytest.mark.slow
@@ -388,6 +388,15 @@ def test_a_killed_lora_run_goes_on_and_leaves_an_adapter_and_its_merged_weights(
         np.testing.assert_allclose(merged[name], w, rtol=0, atol=1e-6)
     values = json.loads((workdir / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert values["base_model_name_or_path"] == str(checkpoint)
+    # what "evaluation after" says is what anybody finds in hf/
+    again = [f"--config={CONFIG}", f"workdir={tmp_path / 'again'}", f"--checkpoint={workdir / 'hf'}", *MICRO]
+    code, _, err = subprocess_of("evaluate", *again, code=coins("evaluate"))
+    assert code == 0, err
+    (found,) = (tmp_path / "again" / "evaluations").glob("*.json")
+    after = workdir / "evaluations" / "after.json"
+    found, after = (json.loads(file.read_text("utf-8")) for file in (found, after))
+    assert found["results"] == after["results"]
+    assert found["identity"]["policy"] == after["identity"]["policy"]
 
 
 @pytest.mark.slow
