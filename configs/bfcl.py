@@ -4,7 +4,7 @@
 |---|---|---|
 | tiny | `--config=configs/bfcl.py` | the embedded world and checkpoint; CPU, minutes, offline |
 | real | `--config=configs/bfcl.py:real` | BFCL's own multi-turn rows with the embedded checkpoint |
-| smollm2_pi0 | `--config=configs/bfcl.py:smollm2_pi0` | SFT of SmolLM2-135M on a quarter of BFCL's single-turn rows |
+| smollm2_pi0 | `--config=configs/bfcl.py:smollm2_pi0` | SFT of SmolLM2-135M on a quarter of BFCL's rows |
 | smollm2 | `--config=configs/bfcl.py:smollm2` | PivotRL from there, on another quarter; half is held out |
 | qwen3_0p6b | `--config=configs/bfcl.py:qwen3_0p6b` | BFCL rows, Qwen3-0.6B, one small accelerator |
 | qwen3_30b_a3b | `--config=configs/bfcl.py:qwen3_30b_a3b` | BFCL rows, Qwen3-30B-A3B, one node |

@@ -11,17 +11,13 @@ policy when those of pi_0 have taught what they can. Every stage writes its file
 program resumes from them when it runs again.
 """
 
-from pathlib import Path
-
 from pivotrl_jax import records
-from pivotrl_jax.checkpoints import gguf, hf, locate, peft
 from pivotrl_jax.evaluation import evaluation, measures, validation
-from pivotrl_jax.models import lora
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.report import report
 from pivotrl_jax.report.table import print_table, table_rows
-from pivotrl_jax.run import check_config, cli, metrics, resume
+from pivotrl_jax.run import check_config, cli, export, metrics, resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.training import e2e_rl, monitor, pivotrl, reprofile, sft
 from pivotrl_jax.training.tables import TABLES
@@ -55,13 +51,13 @@ def main() -> None:
             params, totals = pivotrl.train(run, turns, candidates, validate)
         lines = metrics.read_metrics(run.workdir)
     with run.stage("export"):
-        export = run.shared / "hf"
-        merged = lora.merged(run.trained_config, params)
-        hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template)
-        if run.trained_config.lora:
-            peft.save_adapter(run.shared / "adapter", run.trained_config, params, base_name(run))
+        fingerprint = export.write(run, params)
     with run.stage("evaluation after"):
-        after = evaluation.evaluate_run(run, params, held_out, "after", hf.checkpoint_fingerprint(export))
+        exported = run
+        if run.trained_config.lora:  # what is evaluated is what hf/ holds
+            run.params = params = None
+            exported, params = export.read_back(run)
+        after = evaluation.evaluate_run(exported, params, held_out, "after", fingerprint)
     result = {
         "before": measures.summarise(before),
         "after": measures.summarise(after),
@@ -87,13 +83,6 @@ def main() -> None:
     run.write()
     page = report.write_report(run.workdir)
     print_table(run.facts["table"] + [("report", str(page)), ("all files", str(run.shared))])
-
-
-def base_name(run) -> str:
-    """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory."""
-    name = run.config.model.checkpoint
-    local = gguf.is_gguf(name) or run.checkpoint in (locate.EMBEDDED, Path(name))
-    return str(run.checkpoint.resolve()) if local else name
 
 
 if __name__ == "__main__":

@@ -185,20 +185,40 @@ class Chat:
         """Token ids of what the policy sees before it acts: the history and the generation prompt."""
         return self.encode(self.render(messages, tools))
 
+    def check_turn_ends(self) -> None:
+        """Raises InputError if the template ends an assistant turn, of words or of a call, with no stop
+        token: no completion would then finish."""
+        ask, words = [{"role": "user", "content": "a"}], {"role": "assistant", "content": "b"}
+        call = {"role": "assistant", "content": "", "tool_calls": [_PROBE_CALL]}
+        for answer, tools in ((words, []), (call, [{"type": "function", "function": _PROBE_TOOL}])):
+            try:
+                ids = self._continuation(ask, tools, answer)
+            except InputError:
+                continue  # no calls, or no such messages: said where a turn needs them
+            if not set(ids) & set(self.stop_ids):
+                text, stops = self.tokenizer.decode(ids), self.tokenizer.convert_ids_to_tokens(self.stop_ids)
+                raise InputError(
+                    f"the chat template ends an assistant turn with {text[-24:]!r}, which has none of the "
+                    f"stop tokens {stops}, so no completion would finish; add its last special token to "
+                    "eos_token_id in generation_config.json, or use the chat model's checkpoint"
+                )
+
+    def unknown_ids(self, ids: Sequence[int]) -> list[int]:
+        """The ids that belong to no token. An embedding may have more rows than the tokenizer has tokens;
+        a policy can sample these rows, and they decode to nothing."""
+        return [i for i in ids if i not in self._known_ids]
+
+    @functools.cached_property
+    def _known_ids(self) -> frozenset[int]:
+        return frozenset([*self.tokenizer.get_vocab().values(), *self.stop_ids])
+
     def completion_ids(self, messages: list[Message], tools: list[dict], demonstration: Message) -> list[int]:
         """The token ids that the policy would sample to produce `demonstration`, stop token included.
 
         Raises InputError if the template renders the turn as anything but a continuation of the
         prompt, or ends it without a stop token.
         """
-        prompt = self.render(messages, tools)
-        text = self.render([*messages, demonstration], tools, add_generation_prompt=False)
-        if not text.startswith(prompt):
-            raise InputError(
-                "the chat template renders an assistant turn that does not continue the generation prompt; "
-                "use a checkpoint whose template does"
-            )
-        ids = self.encode(text[len(prompt) :])
+        ids = self._continuation(messages, tools, demonstration)
         stops = [i for i, token in enumerate(ids) if token in self.stop_ids]
         if not stops:
             raise InputError(
@@ -206,6 +226,17 @@ class Chat:
                 "add the one it uses to eos_token_id in generation_config.json"
             )
         return ids[: stops[-1] + 1]
+
+    def _continuation(self, messages: list[Message], tools: list[dict], answer: Message) -> list[int]:
+        """The token ids of all that the template writes for `answer` after the prompt."""
+        prompt = self.render(messages, tools)
+        text = self.render([*messages, answer], tools, add_generation_prompt=False)
+        if not text.startswith(prompt):
+            raise InputError(
+                "the chat template renders an assistant turn that does not continue the generation prompt; "
+                "use a checkpoint whose template does"
+            )
+        return self.encode(text[len(prompt) :])
 
 
 def _unmarked(text: str, marked: list[Message], blocks: dict[int, str]) -> str:

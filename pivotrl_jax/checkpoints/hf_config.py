@@ -152,6 +152,23 @@ def _dtype(values: dict, requested: str | None, path: Path) -> str:
     return dtype
 
 
+def context_length(directory: str | Path) -> int | None:
+    """The positions that the model was made for, with its RoPE scaling; None if config.json does not say."""
+    path = Path(directory) / "config.json"
+    values = _read(path)
+    if values.get("max_position_embeddings") is None:
+        return None
+    length, scaling = (
+        positive(values, ("max_position_embeddings",), path, int),
+        hf_rope.read_scaling(values, path),
+    )
+    if scaling is None:
+        return length
+    # of linear scaling, files say the length before; of the others, before or after
+    before = getattr(scaling, "original_max_position_embeddings", length)
+    return max(length, round(scaling.factor * before))
+
+
 def config_to_json(config: ModelConfig, source_directory: str | Path | None, dtype: str) -> dict:
     """The config.json of an export: the fields of the source, if any, overridden by those of `config`.
     Transformers 4 and 5 read the same model from it."""

@@ -60,17 +60,17 @@ class Slice:
 
 
 class Files:
-    """The safetensors files of a directory, as a context manager.
+    """The safetensors files of a directory, as a context manager: those of a checkpoint, or one by name.
 
     Raises InputError for files that are missing, truncated or corrupt, or that hold anything but floats.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, only: str | None = None):
         self._threads = ThreadPoolExecutor(THREADS)
         self._pages: dict[Path, mmap.mmap] = {}
         self.stored: dict[str, Stored] = {}
         self.bytes_read = 0  # of the requested parts; a disk reads whole pages
-        for file, listed in weight_files(directory).items():
+        for file, listed in ({directory / only: None} if only else weight_files(directory)).items():
             header, data = self._open(file)
             if listed is not None and header.keys() != listed:
                 raise InputError(

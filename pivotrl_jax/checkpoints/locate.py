@@ -1,9 +1,11 @@
-"""Where a checkpoint is: "embedded", a directory, a GGUF file, or a name on the Hugging Face hub."""
+"""Where a checkpoint is: "embedded", a directory, a GGUF file, or a name on the Hugging Face hub.
+
+A directory or a name on the hub may also be a PEFT adapter, which is merged into the base that it names."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pivotrl_jax.checkpoints import gguf
+from pivotrl_jax.checkpoints import gguf, peft_merge
 from pivotrl_jax.records import InputError
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "tiny"
@@ -15,8 +17,23 @@ def locate(
     checkpoint: str, asked: str = "config.model.checkpoint", files: Sequence[str] = CHECKPOINT_FILES
 ) -> Path:
     """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
-    and HF_HUB_OFFLINE apply). FILE.gguf and "smollm2" are converted into the cache the first time. Raises
-    InputError when it cannot be found; `asked` is the option to name."""
+    and HF_HUB_OFFLINE apply). FILE.gguf and "smollm2" are converted into the cache the first time, and a PEFT
+    adapter is merged into its base there. Raises InputError when it cannot be found; `asked` is the option to
+    name."""
+    found = _locate(checkpoint, asked, files)
+    if not peft_merge.is_adapter(found):
+        return found
+    adapter = _locate(checkpoint, asked, CHECKPOINT_FILES)  # with its weights
+    name = peft_merge.base_of(adapter)
+    base = _locate(name, f"{adapter}: base_model_name_or_path", CHECKPOINT_FILES)
+    if not base.is_dir():
+        raise InputError(f"{adapter}: its base {name} is not here; name it in {peft_merge.CONFIG}")
+    if peft_merge.is_adapter(base):
+        raise InputError(f"{adapter}: its base {name} is an adapter, too; merge that one first")
+    return peft_merge.cached(adapter, base)
+
+
+def _locate(checkpoint: str, asked: str, files: Sequence[str]) -> Path:
     if checkpoint == "embedded":
         return EMBEDDED
     if gguf.is_gguf(checkpoint):

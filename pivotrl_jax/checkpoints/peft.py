@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
+from pivotrl_jax.checkpoints.hf import TEMPLATE
 from pivotrl_jax.checkpoints.hf_files import appearing
 from pivotrl_jax.checkpoints.hf_layout import Place, leaf, places
 from pivotrl_jax.models import sharding
@@ -25,14 +26,18 @@ from pivotrl_jax.models.lora import MARK
 from pivotrl_jax.records import InputError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."  # of PEFT's names: the model inside its wrappers
 
 
-def save_adapter(directory: str | Path, config: ModelConfig, params: dict, base: str) -> None:
+def save_adapter(
+    directory: str | Path, config: ModelConfig, params: dict, base: str, chat_template: str | None = None
+) -> None:
     """Write the adapters among `params`, for `peft.PeftModel.from_pretrained(model, directory)`.
 
-    base: name or directory of the checkpoint they were trained on. Tensors keep their dtype, and all of them
-    are in host memory at once. With several processes all must call this: the first one writes, and none
-    returns before it is done. The directory appears whole or not at all; an older adapter is replaced.
+    base: name or directory of the checkpoint they were trained on. chat_template: its text, if it is not the
+    base's; PEFT does not read it, `locate` does. Tensors keep their dtype, and all of them are in host memory
+    at once. With several processes all must call this: the first one writes, and none returns before it is
+    done. The directory appears whole or not at all; an older adapter is replaced.
     Raises InputError when `directory` holds anything but an adapter.
     """
     directory = Path(os.path.abspath(directory))
@@ -46,6 +51,8 @@ def save_adapter(directory: str | Path, config: ModelConfig, params: dict, base:
             text = json.dumps(adapter_config(config, base), indent=2) + "\n"
             (temporary / CONFIG).write_text(text, "utf-8")
             save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+            if chat_template is not None:
+                (temporary / TEMPLATE).write_text(chat_template, "utf-8")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
 
@@ -81,8 +88,8 @@ def _matrices(config: ModelConfig) -> list[Place]:
 
 
 def _module(place: Place) -> str:
-    """PEFT's name of a matrix: the module's name inside PEFT's wrappers."""
-    return "base_model.model." + place.name.removesuffix(".weight")
+    """PEFT's name of a matrix."""
+    return PREFIX + place.name.removesuffix(".weight")
 
 
 def _tensors(config: ModelConfig, params: dict) -> Iterator[tuple[str, np.ndarray]]:

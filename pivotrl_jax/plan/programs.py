@@ -172,8 +172,9 @@ class Plan:
         self.decode_params = jax.tree.map_with_path(self._decode_leaf, whole, self.sampler.places)
 
     def _decode_leaf(self, path, s, place):
-        router = path[-1].key == "router"
-        return struct(s.shape, self.config.model.param_dtype if router else self.model_config.dtype, place)
+        name, dtype = path[-1].key, self.model_config.dtype
+        dtype = self.config.model.param_dtype if name == "router" else dtype
+        return struct(s.shape, "float32" if name.endswith("_lora_b") else dtype, place)
 
     def resident_bytes(self) -> dict[str, int]:
         """What a device holds throughout training: trained and frozen parameters, optimizer state, and the

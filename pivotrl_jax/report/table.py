@@ -42,7 +42,13 @@ def table_rows(
     names = ", ".join(f"{count} {name}" for name, count in compiled["programs"].items())
     rows += [("programs compiled", f"{names}; {compiled['seconds']:.0f} s")]
     rows += [("Hugging Face export", str(run.shared / "hf"))]
-    return rows + ([("PEFT adapter", str(run.shared / "adapter"))] if run.trained_config.lora else [])
+    if run.trained_config.lora:
+        written, shares = run.config.model.lora.merged_dtype, run.facts["update_kept"]
+        kept = f"{shares[written]:.1%} in {written}"
+        if written != "bfloat16":
+            kept += f"; {shares['bfloat16']:.1%} where it is loaded in bfloat16"
+        rows += [("update kept in the export", kept), ("PEFT adapter", str(run.shared / "adapter"))]
+    return rows
 
 
 def selection_rows(selection: Selection) -> list[tuple[str, str]]:

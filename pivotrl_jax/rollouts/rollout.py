@@ -54,7 +54,8 @@ class Rollouts:
 
         `params` are as `Actor.place` returns them; `key` is a PRNG key; `on_batch` is called with the number
         of completions in each batch. A completion that is cut at the token limit gets reward 0, so that a
-        policy earns nothing by never stopping. Questions that the rules leave open go to the judge together.
+        policy earns nothing by never stopping. So does one with ids that belong to no token: its text does
+        not show them. Questions that the rules leave open go to the judge together.
         Its replies are stored on disk: after a failure, the same rollouts ask only the remaining questions.
         """
         requests, repeats = [], collections.Counter()
@@ -85,6 +86,8 @@ class Rollouts:
         if not completion.finished:
             tokens = len(completion.token_ids)
             return Verdict(0.0, "unfinished", f"no stop token within {tokens} tokens")
+        if unknown := self.chat.unknown_ids(completion.token_ids):
+            return Verdict(0.0, "malformed", f"ids that belong to no token: {unknown[:5]}")
         return self.verifier_of(candidate).verify(candidate, self.chat.parse(text, candidate.tools))
 
 

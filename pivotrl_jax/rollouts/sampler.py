@@ -345,8 +345,10 @@ class Sampler:
         """
 
         def moved(path, x, place):
-            # routers keep their precision: rounding would flip near-ties
-            dtype = x.dtype if path[-1].key == "router" else self._dtype
+            # Routers keep their precision: rounding would flip near-ties. So do the B of adapters, which are
+            # rounded after they are scaled, as in the learner: once.
+            kept = path[-1].key == "router" or path[-1].key.endswith("_lora_b")
+            dtype = x.dtype if kept else self._dtype
             placed = isinstance(x, jax.Array) and x.sharding.is_equivalent_to(place, x.ndim)
             if placed and x.dtype == dtype:
                 return x

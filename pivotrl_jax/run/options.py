@@ -54,6 +54,11 @@ class Lora:
 
     rank: int = field(0, "Rank of the adapters; 0 trains every parameter instead.", at_least(0), unit="rank")
     alpha: float = field(32.0, "The adapters' output is scaled by alpha / rank.", ABOVE_ZERO, unit="a factor")
+    merged_dtype: str = field(
+        "float32",
+        "Precision of the merged weights in hf/, which are then evaluated; bfloat16 loses small updates.",
+        DTYPES,
+    )
 
 
 @section
@@ -63,7 +68,8 @@ class Model:
     checkpoint: str = field(
         "embedded",
         "The weights, tokenizer and chat template to start from.",
-        unit="'embedded', a directory in Hugging Face layout, a .gguf file, 'smollm2', or a name on the hub",
+        unit="'embedded', a directory in Hugging Face layout, a .gguf file, 'smollm2', or a name on the hub; "
+        "a directory or name may be a PEFT adapter's",
     )
     dtype: str = field("float32", "Precision of the arithmetic.", DTYPES)
     param_dtype: str = field(

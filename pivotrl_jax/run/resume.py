@@ -22,6 +22,7 @@ FREE = (
     "mesh.",
     "compute.",
     "evaluate.",
+    "model.lora.merged_dtype",
     "profile.batch",
     "validation.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),

@@ -134,11 +134,12 @@ def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
 
 def load_chat(config) -> template.Chat:
     """The tokenizer and chat template of the reference policy. Raises InputError, also for a template whose
-    calls cannot be read."""
+    calls cannot be read, or whose turns end with no stop token."""
     checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
     arguments = json.loads(config.model.chat_template_arguments)
     model = config.model
     chat = template.load_chat(checkpoint, model.keep_thinking, arguments, model.chat_template)
+    chat.check_turn_ends()
     chat.check_dialect()
     return chat
 
@@ -157,6 +158,18 @@ def check_vocabulary(
         )
 
 
+def check_context(config, checkpoint: Path) -> None:
+    """Raises InputError when prompts and completions may be longer than the model was made for."""
+    context = hf_config.context_length(checkpoint)
+    longest = config.data.max_prompt_tokens + config.sampling.max_tokens
+    if context is not None and longest > context:
+        raise InputError(
+            f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the "
+            f"{context} positions that {checkpoint} was made for (max_position_embeddings in config.json); "
+            "lower them, or scale RoPE there (YaRN)"
+        )
+
+
 def open_run(config) -> Run:
     """Make the work directory and the mesh, and load the reference policy. Raises InputError."""
     check_config.check(config)
@@ -170,6 +183,7 @@ def open_run(config) -> Run:
     checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf_config.load_config(checkpoint, config.model.dtype)
+    check_context(config, checkpoint)
     shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
     chat = load_chat(config)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 
 from pivotrl_jax.chat.template import Chat
+from pivotrl_jax.checkpoints import hf_config
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
@@ -34,7 +35,9 @@ def turns_of(
         if len(prompt.ids) > max_prompt:
             left_out[c.id] = f"its prompt has {len(prompt.ids)} tokens, more than {max_prompt}"
         elif tokens > limit:
-            left_out[c.id] = f"{tokens} tokens with its prompt, more than a row of {limit}"
+            left_out[c.id] = (
+                f"{tokens} tokens with its prompt, more than {limit}, a row or the model's context"
+            )
         else:
             turn = batches.Turn(c.trajectory_id, prompt.ids, completion)
             by_trajectory.setdefault(c.trajectory_id, []).append(turn)
@@ -51,7 +54,9 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
     InputError when no turn fits a row."""
     config, c = run.config, run.config.sft
     row_lengths = config.compute.row_lengths
-    turns, left_out = turns_of(run.chat, trajectories, config.data.max_prompt_tokens, max(row_lengths))
+    context = hf_config.context_length(run.checkpoint) or max(row_lengths)
+    limit = min(context, max(row_lengths))
+    turns, left_out = turns_of(run.chat, trajectories, config.data.max_prompt_tokens, limit)
     run.facts["sft_turns_left_out"] = left_out
     run.facts["sft_turns_skipped"] = skipped(trajectories)
     if run.facts["sft_turns_skipped"]:

@@ -1,5 +1,6 @@
 """Rendering with a chat template, token ids of prompts and completions, loading a tokenizer."""
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -188,6 +189,41 @@ def test_a_template_that_writes_no_stop_token_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match="stop tokens"):
         chat.completion_ids([{"role": "user", "content": "a"}], [], assistant("b"))
+
+
+def test_a_template_whose_turns_no_stop_token_ends_is_refused_at_the_start(tmp_path, strip):
+    """Base checkpoints have the chat template and end texts with <|endoftext|>; calls may end otherwise."""
+    strip.check_turn_ends()
+    chat = load_chat(save_tokenizer(tmp_path, QWEN3), False)
+    end, other = chat.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    base = dataclasses.replace(chat, stop_ids=(other,))
+    with pytest.raises(InputError, match=r"ends an assistant turn with .*b<.im_end.>.n', .*<.endoftext.>"):
+        base.check_turn_ends()
+    dataclasses.replace(chat, stop_ids=(other, end)).check_turn_ends()
+    calls = QWEN3.replace("</tool_call>", "</tool_call><|endoftext|>").replace("<|im_end|>", "")
+    with pytest.raises(InputError, match="so no completion would finish"):
+        load_chat(save_tokenizer(tmp_path, calls), False).check_turn_ends()
+    only = "{% for m in messages %}{{ raise_exception('no') if m.tool_calls else m.content + '<|im_end|>' }}"
+    load_chat(save_tokenizer(tmp_path, only + "{% endfor %}"), False).check_turn_ends()  # without calls
+
+
+def test_a_call_turn_that_ends_in_another_token_needs_that_one_too(tmp_path):
+    """Llama 3.1: <|eom_id|> after a call, <|eot_id|> after words."""
+    call = "'<tool_call>' + (m.tool_calls | tojson) + '<|endoftext|>'"
+    turn = "{{ " + call + " if m.tool_calls else m.content + '<|im_end|>' }}"
+    chat = load_chat(save_tokenizer(tmp_path, "{% for m in messages %}" + turn + "{% endfor %}"), False)
+    end, other = chat.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    with pytest.raises(InputError, match=r"<.endoftext.>', which has none of the stop tokens"):
+        dataclasses.replace(chat, stop_ids=(end,)).check_turn_ends()
+    dataclasses.replace(chat, stop_ids=(end, other)).check_turn_ends()
+
+
+def test_ids_that_belong_to_no_token_are_found(strip):
+    known = sorted(strip.tokenizer.get_vocab().values())
+    assert strip.unknown_ids(known) == [] == strip.unknown_ids([])
+    assert strip.unknown_ids([known[-1] + 1, known[0], 9999]) == [known[-1] + 1, 9999]
+    assert strip.decode([9999]) == ""  # which is why: the text does not show them
+    assert dataclasses.replace(strip, stop_ids=(9999,)).unknown_ids([9999]) == []
 
 
 def test_a_prompt_that_opens_thinking_is_known(tmp_path, strip):

@@ -436,3 +436,29 @@ def test_a_config_that_is_no_object_is_refused(tmp_path, text):
 def test_a_missing_config_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"config\.json: no such file"):
         hf_config.load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        ({}, 4096),
+        ({"max_position_embeddings": None}, None),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, 16384),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}},
+            16384,
+        ),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 1024}},
+            4096,
+        ),
+        ({"rope_scaling": None}, 4096),
+    ],
+)
+def test_the_context_that_a_model_was_made_for(tmp_path, fields, want):
+    values = json.loads((GOLDEN / "dense_tied" / "config.json").read_text("utf-8"))
+    for name in ("rope_scaling", "rope_parameters"):
+        values.pop(name, None)
+    values |= {"max_position_embeddings": 4096, "rope_theta": 1e6} | fields
+    (tmp_path / "config.json").write_text(json.dumps(values), "utf-8")
+    assert hf_config.context_length(tmp_path) == want

@@ -100,6 +100,19 @@ def test_one_wrong_action_fails_its_episode_alone(chat):
     assert [e["success"] for e in play(actor, chat, tasks)] == [1.0, 0.0, 1.0, 1.0]
 
 
+def test_an_id_that_belongs_to_no_token_fails_its_episode(chat):
+    """Its text is the expert's."""
+    tasks = toolbox.tasks("test", 4, 0)
+    actor = expert(chat, tasks)
+    right, nothing = actor.answer, len(chat.tokenizer) + 7
+    actor.answer = lambda name, prompt: (
+        [nothing, *right(name, prompt)] if name.startswith(tasks[1].id) else right(name, prompt)
+    )
+    found = play(actor, chat, tasks)
+    assert [e["success"] for e in found] == [1.0, 0.0, 1.0, 1.0]
+    assert found[1]["reason"] == "malformed" and found[1]["turns"] == 1
+
+
 def test_an_episode_that_outgrows_the_prompt_limit_fails_as_too_long(chat):
     tasks = toolbox.tasks("test", 3, 0)
     actor = expert(chat, tasks)

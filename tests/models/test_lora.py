@@ -265,11 +265,50 @@ def test_the_merged_view_adds_layer_by_layer(name):
 
 
 def test_a_bfloat16_base_is_merged_in_float32():
-    """A change of less than half a step of bfloat16 in each of two adapters' ranks adds up before it is
-    rounded: 1 + 3 x 0.0015 is nearer to 1.0078 than to 1."""
+    """A change of less than half a step of bfloat16 in each of three ranks adds up, unrounded."""
     w, a = jnp.ones((1, 1, 1), jnp.bfloat16), jnp.ones((1, 1, 3), jnp.bfloat16)
     merged = lora.Merged(w, a, jnp.full((1, 3, 1), 0.0015, jnp.float32), 1.0)
-    assert merged[0].dtype == jnp.bfloat16 and float(merged[0][0, 0]) == 1.0078125
+    assert merged[0].dtype == merged.dtype == jnp.float32
+    np.testing.assert_allclose(merged[0], [[1.0045]], rtol=1e-7)
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("name", BASES)
+def test_the_share_of_the_update_that_is_kept(name, size):
+    """Against float64 and numpy's own rounding. Small updates are lost in bfloat16, and never in float32."""
+    config = adapted(BASES[name])
+    flat = traverse_util.flatten_dict(params_of(config))
+    flat = {path: size * x if path[-1].endswith("_lora_b") else x for path, x in flat.items()}
+    flat = {p: np.asarray(x, np.float32 if "_lora_" in p[-1] else jnp.bfloat16) for p, x in flat.items()}
+    params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(flat))
+    above = below = 0.0
+    for path, x in traverse_util.flatten_dict(by_hand(params)).items():
+        w = flat[path].astype(np.float64)
+        above += ((x.astype(np.float32).astype(jnp.bfloat16).astype(np.float64) - w) * (x - w)).sum()
+        below += ((x - w) ** 2).sum()
+    merged = lora.merged(config, params)
+    assert lora.share_kept(merged, "bfloat16") == pytest.approx(above / below, abs=2e-3)
+    assert lora.share_kept(merged, "float32") == pytest.approx(1, abs=2e-3)
+    assert (above / below < 0.2) == (size == 1e-5) and (above / below > 0.95) == (size == 0.1)
+
+
+def test_an_adapter_that_learnt_nothing_loses_nothing():
+    config = adapted(DENSE)
+    whole = lora.join(lora.base(params_of(config)), lora.init(config, 0))
+    assert lora.share_kept(lora.merged(config, jax.tree.map(jnp.asarray, whole)), "bfloat16") == 1
+
+
+def test_the_sampler_rounds_an_adapter_as_the_learner_does():
+    """In bfloat16, B times a scale that is no power of two is rounded once: logits are equal, bit by bit."""
+    config = dataclasses.replace(adapted(DENSE), dtype="bfloat16")
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=1, stop_ids=(1,))
+    placed = Sampler(config, sampling, 1, 16, tiny_run.mesh()).place(params_of(config))
+    assert placed["layers"]["q"].dtype == placed["layers"]["q_lora_a"].dtype == jnp.bfloat16
+    assert placed["layers"]["q_lora_b"].dtype == jnp.float32
+    assert np.array_equal(logits(config, placed), logits(config, params_of(config)))
+    twice = traverse_util.flatten_dict(placed)
+    twice = {p: x.astype(jnp.bfloat16) if p[-1].endswith("_b") else x for p, x in twice.items()}
+    assert not np.array_equal(logits(config, traverse_util.unflatten_dict(twice)), logits(config, placed))
 
 
 def test_without_adapters_merging_is_nothing():

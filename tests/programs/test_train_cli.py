@@ -124,7 +124,7 @@ def test_a_missing_checkpoint_is_one_sentence(program):
 def test_a_checkpoint_of_another_model_is_one_sentence(program, checkpoint, tmp_path):
     """Of an architecture that is not there; and weights that are not those of the config."""
     for change, words in (
-        ({"model_type": "llama"}, "model_type 'llama' is not implemented"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not implemented"),
         ({"hidden_size": 48}, "embed_tokens"),
     ):
         other = tmp_path / next(iter(change))
@@ -134,6 +134,25 @@ def test_a_checkpoint_of_another_model_is_one_sentence(program, checkpoint, tmp_
         values = json.loads((other / "config.json").read_text("utf-8"))
         (other / "config.json").write_text(json.dumps({**values, **change}), "utf-8")
         assert words in sentence(program("train", f"model.checkpoint={other}"))
+
+
+@pytest.mark.parametrize("method", ["pivotrl", "sft", "random_turns", "e2e_rl"])
+def test_a_base_checkpoint_or_a_short_context_is_one_sentence_at_the_start(
+    program, checkpoint, tmp_path, method
+):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    settings = other / "config.json"
+    values = json.loads(settings.read_text("utf-8"))
+    settings.write_text(json.dumps({**values, "max_position_embeddings": 900}), "utf-8")
+    found = sentence(program("train", f"model.checkpoint={other}", f"method={method}"))
+    assert "is 1024, more than the 900 positions" in found and "lower them" in found
+    settings.write_text(json.dumps(values), "utf-8")
+    tokenizer = json.loads((other / "tokenizer_config.json").read_text("utf-8"))
+    tokenizer["eos_token"] = "a"
+    (other / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+    (other / "generation_config.json").unlink()
+    found = sentence(program("train", f"model.checkpoint={other}", f"method={method}"))
+    assert "which has none of the stop tokens ['a'], so no completion would finish" in found
 
 
 def test_a_mesh_that_does_not_fit_is_one_sentence(program):
@@ -258,7 +277,7 @@ WRAPPER = """
 import os, sys
 sys.path.insert(0, {tests!r})
 from support import tiny_run
-from pivotrl_jax import train
+from pivotrl_jax import {program}
 from pivotrl_jax.checkpoints import orbax
 from pivotrl_jax.run import cli
 tiny_run.flip_coins()
@@ -268,12 +287,12 @@ def save_and_die(self, step, *args):
     if step == int(os.environ.get("DIE_AFTER", 0)):
         os.kill(os.getpid(), {signal})
 orbax.Checkpoints.save = save_and_die
-cli.start(train.main)
+cli.start({program}.main)
 """
 
 
-def coins():
-    return WRAPPER.format(tests=str(TESTS), signal=int(signal.SIGKILL))
+def coins(program="train"):
+    return WRAPPER.format(tests=str(TESTS), signal=int(signal.SIGKILL), program=program)
 
 
 @pytest.mark.slow
@@ -355,7 +374,7 @@ def test_a_killed_lora_run_goes_on_and_leaves_an_adapter_and_its_merged_weights(
     assert not (workdir / "hf").exists() and not (workdir / "adapter").exists()
     code, out, err = micro(workdir, checkpoint, *lora, code=coins())
     assert code == 0, err
-    assert "PEFT adapter" in out
+    assert "PEFT adapter" in out and "100.0% in float32; " in " ".join(out.split())
     assert len((workdir / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
     base, merged = (load_file(path / "model.safetensors") for path in (checkpoint, workdir / "hf"))
     adapter = load_file(workdir / "adapter" / "adapter_model.safetensors")
@@ -369,6 +388,15 @@ def test_a_killed_lora_run_goes_on_and_leaves_an_adapter_and_its_merged_weights(
         np.testing.assert_allclose(merged[name], w, rtol=0, atol=1e-6)
     values = json.loads((workdir / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert values["base_model_name_or_path"] == str(checkpoint)
+    # what "evaluation after" says is what anybody finds in hf/
+    again = [f"--config={CONFIG}", f"workdir={tmp_path / 'again'}", f"--checkpoint={workdir / 'hf'}", *MICRO]
+    code, _, err = subprocess_of("evaluate", *again, code=coins("evaluate"))
+    assert code == 0, err
+    (found,) = (tmp_path / "again" / "evaluations").glob("*.json")
+    after = workdir / "evaluations" / "after.json"
+    found, after = (json.loads(file.read_text("utf-8")) for file in (found, after))
+    assert found["results"] == after["results"]
+    assert found["identity"]["policy"] == after["identity"]["policy"]
 
 
 @pytest.mark.slow

@@ -209,3 +209,20 @@ def test_groups_of_equal_rewards_count_in_the_denominator_alone(drawn):
     learner = tiny_run.learner()
     _, values = learner.step(learner.init_state(tiny_run.policy()), fields)
     assert values["grad_norm"] == 0
+
+
+def test_an_id_that_belongs_to_no_token_earns_nothing(monkeypatch):
+    """The verifier would accept: it sees the text alone."""
+    prompts = tiny_run.conversations(3)
+    plain = [r for group in sample(prompts) for r in group]
+    odd = next(i for r in plain if r.reward == 1 and r.finished for i in r.token_ids)
+    monkeypatch.setattr(tiny_run.Numbers, "unknown_ids", lambda self, ids: [i for i in ids if i == odd])
+    hit = 0
+    for before, after in zip(plain, [r for group in sample(prompts) for r in group]):
+        assert before.token_ids == after.token_ids
+        if before.finished and odd in after.token_ids:
+            assert (after.reward, after.reason) == (0.0, "malformed") and str(odd) in after.details
+            hit += before.reward == 1
+        else:
+            assert (after.reward, after.reason) == (before.reward, before.reason)
+    assert hit

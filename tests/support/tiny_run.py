@@ -80,6 +80,9 @@ class Numbers:
     def decode(self, ids: list[int]) -> str:
         return " ".join(map(str, ids))
 
+    def unknown_ids(self, ids: list[int]) -> list[int]:
+        return []
+
     def parse(self, text: str, tools=()) -> Action:
         return Action(content=text, text=text)
 

@@ -52,7 +52,7 @@ def ask(
     for question, (completion,) in zip(questions, completions):
         text = chat.decode(completion.token_ids)
         action = chat.parse(text)
-        is_talk = not action.calls and not action.malformed
+        is_talk = not (action.calls or action.malformed or chat.unknown_ids(completion.token_ids))
         whole = completion.finished or question.may_be_cut
         correct = is_talk and whole and question.judge(action.content)
         results[question.id] = {"correct": float(correct), "reply": text}

@@ -1,0 +1,55 @@
+"""What a run leaves: weights in Hugging Face layout, with the adapters merged into them, and the adapters.
+
+The weights in `hf/` are those that "evaluation after" evaluates. Adapters are merged in float32 and written
+as `config.model.lora.merged_dtype`. The update is often smaller than the spacing of bfloat16 around a weight;
+rounding then loses it, and `run.facts["update_kept"]` says which share each precision keeps.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from pivotrl_jax.checkpoints import cache, hf, locate, peft
+from pivotrl_jax.models import decoder, lora, sharding
+from pivotrl_jax.run.run import Run
+
+FEW = 0.9  # share of the update below which a warning is printed
+
+
+def write(run: Run, params: decoder.Params) -> str:
+    """Write hf/ and, under LoRA, adapter/. Returns the fingerprint of hf/."""
+    export, config = run.shared / "hf", run.trained_config
+    merged = lora.merged(config, params)
+    dtype = run.config.model.lora.merged_dtype if config.lora else None
+    hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template, dtype=dtype)
+    if config.lora:
+        peft.save_adapter(run.shared / "adapter", config, params, base_name(run), run.other_template)
+        shares = {name: lora.share_kept(merged, name) for name in ("float32", "bfloat16")}
+        run.facts["update_kept"] = shares
+        if (kept := shares[dtype]) < FEW:
+            print(
+                f"warning: hf/ keeps {kept:.0%} of what the adapters learnt, since its weights are rounded "
+                f"to {dtype}; set config.model.lora.merged_dtype=float32 and run again, or load adapter/ "
+                "beside the base",
+                file=sys.stderr,
+            )
+    return hf.checkpoint_fingerprint(export)
+
+
+def read_back(run: Run) -> tuple[Run, decoder.Params]:
+    """(the run with hf/ as its model, the parameters of hf/ on the mesh, bit by bit). If the weights are
+    float32, so is the arithmetic: in bfloat16 it would round them."""
+    export, dtype = run.shared / "hf", run.config.model.lora.merged_dtype
+    config = run.model_config
+    config = dataclasses.replace(config, dtype="float32") if dtype == "float32" else config
+    shardings = sharding.param_shardings(decoder.abstract_params(config), run.mesh)
+    params = hf.load_params(export, config, dtype, shardings)
+    return dataclasses.replace(run, model_config=config, params=None, checkpoint=export), params
+
+
+def base_name(run: Run) -> str:
+    """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory, which
+    is in the cache for what was converted."""
+    name = run.config.model.checkpoint
+    local = run.checkpoint in (locate.EMBEDDED, Path(name)) or run.checkpoint.is_relative_to(cache.root())
+    return str(run.checkpoint.resolve()) if local else name
