@@ -8,6 +8,7 @@ from pivotrl_jax.records import Candidate, Trajectory
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
 FEW_CALLS = 0.1  # a smaller share of call turns, where tools are documented, is a warning
+MOST_FIELDS = 12  # named in one line
 
 
 def reasons(counts: Counter) -> str:
@@ -26,7 +27,10 @@ def warnings(trajectories: Sequence[Trajectory], candidates: Sequence[Candidate]
     lines = []
     unused = Counter(name for t in trajectories for name in t.unused)
     if unused:
-        lines.append(f"fields that were not read: {reasons(unused)}")
+        more = f", and {len(unused) - MOST_FIELDS} more" if len(unused) > MOST_FIELDS else ""
+        lines.append(
+            f"fields that were not read: {reasons(Counter(dict(unused.most_common(MOST_FIELDS))))}{more}"
+        )
     documented = {t.id for t in trajectories if t.tools}
     turns = [c.is_call for c in candidates if c.trajectory_id in documented]
     if turns and sum(turns) < FEW_CALLS * len(turns):

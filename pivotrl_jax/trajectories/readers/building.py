@@ -174,6 +174,12 @@ def until_fault(
     return ()
 
 
+def skip_last(messages: list[Message], skip: dict[int, str]) -> None:
+    """Skip a turn at the very end of an episode that was cut there: the call that it made may be missing."""
+    if messages and messages[-1]["role"] == "assistant":
+        skip.setdefault(len(messages) - 1, UNPARSEABLE_CALL)
+
+
 def could_not_run(exit_code: Any) -> bool:
     """Whether a shell's exit code says that the command itself could not be run: 126 (not executable) or 127
     (not found).

@@ -68,7 +68,9 @@ def documents(path: Path) -> Iterable[Document]:
 def episodes(document: Any, where: str) -> Iterable[Document]:
     """The session and its sidechains, each cut where it was compacted."""
     for place, lines in base.unrolled(document, where, recognise):
-        lines = [require(e, dict, "a line") for e in require(lines, list, "a session")]
+        lines, cut, fault = files.objects(require(lines, list, "a session"), place)
+        yield from fault
+        cut_at = next((line for line in reversed(lines) if _kind(line) in SPOKEN), None) if cut else None
         stem, made = building.stem(place), False
         for name, chain in _chains(lines).items():
             kept = chain if name else _without_branches(chain)
@@ -86,10 +88,13 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
                 stretches[-1].append(line)
             for i, stretch in enumerate(s for s in stretches if any(map(_answers, s))):
                 inner = [place, name, f"part {i + 1}" if i else ""]
-                yield "/".join(part for part in inner if part), {"lines": stretch, "name": stem}
+                yield (
+                    "/".join(part for part in inner if part),
+                    {"lines": stretch, "name": stem, "cut": cut_at},
+                )
                 made = True
         if not made:
-            yield place, {"lines": [], "name": stem}
+            yield place, {"lines": [], "name": stem, "cut": None}
 
 
 def _session(line: dict) -> str:
@@ -169,46 +174,61 @@ def _ids(line: dict, kind: str, field: str) -> list[str]:
     return [str(b[field]) for b in blocks if b.get("type") == kind and field in b]
 
 
-def trajectory(episode: Any, where: str) -> Trajectory:
-    """One stretch of a session. Raises InputError."""
-    turns, meta = Turns(), None
-    for line in _merged(episode["lines"]):
-        content, last = _message(line).get("content"), turns.messages[-1:]
+class _Session:
+    """The turns so far, and what the client said that the model has not answered yet."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.meta: Any = None
+
+    def add(self, line: dict) -> None:
+        """Take one line. Raises InputError."""
+        turns, content = self.turns, _message(line).get("content")
         if _answers(line):
-            if meta is not None and (not last or last[0]["role"] == "assistant"):
-                turns.say("user", read_parts(meta, "\n"))
+            if self.meta is not None and (not turns.messages or turns.messages[-1]["role"] == "assistant"):
+                turns.say("user", read_parts(self.meta, "\n"))
             anthropic.add(turns, {**_message(line), "role": "assistant"}, _synthetic(line))
-            meta = None
+            self.meta = None
         elif line.get("type") == "attachment" and isinstance(line.get("attachment"), dict):
             if line["attachment"].get("type") == "queued_command":  # typed while the model was at work
                 turns.say("user", read_parts(line["attachment"].get("prompt"), "\n"))
         elif line.get("isMeta") is True:
-            meta = content
+            self.meta = content
         elif _kind(line) == "user":
             if isinstance(content, list) and len(content) > 1:  # a command beside what it stands for
                 content = [b for b in content if not COMMAND.match(read_parts([b]).text)]
             parts = read_parts(content, "\n")
             turns.results(parts)
             if COMMAND.match(parts.text):  # the model saw it if it answers nothing else
-                meta = content if "<command-name>" in parts.text else meta
+                self.meta = content if "<command-name>" in parts.text else self.meta
             else:
                 turns.say("user", parts)
         elif _message(line):  # whoever says it
             turns.missing()
             turns.blind = True
-    session = next((_session(line) for line in episode["lines"] if _session(line)), episode["name"])
+
+
+def trajectory(episode: Any, where: str) -> Trajectory:
+    """One stretch of a session. Raises InputError."""
+    lines, session = episode["lines"], _Session()
+    turns = session.turns
+    faults = building.until_fault(_merged(lines), session.add, "lines", turns.messages)
+    if faults or any(line is episode["cut"] for line in lines):  # the odd line may hold its call
+        building.skip_last(turns.messages, turns.skip)
+    name = next((_session(line) for line in lines if _session(line)), episode["name"])
     return building.checked(
         Trajectory(
             messages=turns.messages,
-            id=session,
+            id=name,
             origin=where,
             source="claude_code",
-            scenario=session,
+            scenario=name,
             verifier=turns.verifier([]),
             tools=[],
             skip=turns.skip,
-            unused=unread(episode["lines"], LINE_READ, "lines")
-            + unread(map(_message, episode["lines"]), MESSAGE, "message"),
+            unused=faults
+            + unread(lines, LINE_READ, "lines")
+            + unread(map(_message, lines), MESSAGE, "message"),
         )
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.messages import require
-from pivotrl_jax.records import Trajectory
+from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.trajectories.readers import base, building, files
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Parts, Turns, call_of, function_docs, read_parts, thought
@@ -25,7 +25,7 @@ from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 LINES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 CALLS = ("function_call", "custom_tool_call", "local_shell_call")
 OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
-SILENT = ("ghost_snapshot", "compaction", "compaction_summary", "end")
+SILENT = ("ghost_snapshot", "compaction", "compaction_summary")
 SPEAKS = {"payload", "role", "content", "call_id", "name", "action"}  # what a header lacks
 ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS)
 
@@ -68,16 +68,22 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
         meta: dict = {}
         items: list[dict] = []
         known, part = 0, 1  # how many items an earlier part demonstrated
-        for line in require(lines, list, "a session"):
-            kind = require(line, dict, "a line").get("type")
-            payload = line.get("payload", line)
-            if kind == "session_meta" or (kind is None and not SPEAKS & line.keys()):
-                meta = meta or require(payload, dict, "a payload")
+        lines, cut, fault = files.objects(require(lines, list, "a session"), place)
+        yield from fault
+        for line in lines:
+            kind, payload = line.get("type"), line.get("payload", line)
+            if not isinstance(payload, dict) and kind not in ("event_msg", "turn_context"):
+                items.append(payload)  # the session is read up to here
+            elif kind == "session_meta" or (kind is None and not SPEAKS & line.keys()):
+                meta = meta or payload
             elif kind == "compacted":
                 if any(_acts(item) for item in items[known:]):
-                    yield _place(place, part), {"items": items, "known": known, "meta": meta, "place": place}
+                    yield (
+                        _place(place, part),
+                        {"items": items, "known": known, "meta": meta, "place": place, "cut": False},
+                    )
                     part += 1
-                items = _compacted(items, require(payload, dict, "a payload"))
+                items = _compacted(items, payload)
                 known = len(items)
             elif (
                 kind == "event_msg"
@@ -87,69 +93,100 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
                 items = _rolled_back(items, payload.get("num_turns"))
                 known = min(known, len(items))
             elif kind not in LINES or kind == "response_item":
-                items.append(require(payload, dict, "an item"))
+                items.append(payload)
         if part == 1 or any(_acts(item) for item in items[known:]):
-            yield _place(place, part), {"items": items, "known": known, "meta": meta, "place": place}
+            last = {"items": items, "known": known, "meta": meta, "place": place, "cut": cut}
+            yield _place(place, part), last
 
 
 def _place(place: str, part: int) -> str:
     return place if part == 1 else f"{place}/part {part}"
 
 
-def _acts(item: dict) -> bool:
-    return item.get("type") in CALLS or item.get("role") == "assistant"
+def _acts(item: Any) -> bool:
+    return not isinstance(item, dict) or item.get("type") in CALLS or item.get("role") == "assistant"
 
 
 def _compacted(items: list[dict], payload: dict) -> list[dict]:
     """What a compaction leaves: the history that it records, else what was said, and the summary."""
     if isinstance(payload.get("replacement_history"), list) and payload["replacement_history"]:
-        return [require(item, dict, "an item") for item in payload["replacement_history"]]
-    said = [item for item in items if item.get("type") == "message" and item.get("role") != "assistant"]
+        return payload["replacement_history"]
+    said = [
+        i
+        for i in items
+        if isinstance(i, dict) and i.get("type") == "message" and i.get("role") != "assistant"
+    ]
     return [*said, {"type": "message", "role": "user", "content": payload.get("message")}]
 
 
 def _rolled_back(items: list[dict], count: Any) -> list[dict]:
     """The items before the last `count` things that the user said; the client's own begin with a tag."""
-    said = [
-        i
-        for i, item in enumerate(items)
-        if item.get("role") == "user"
-        and not read_parts(item.get("content")).text.startswith(("<", "# AGENTS.md"))
-    ]
+    said = [i for i, item in enumerate(items) if _is_said(item)]
     count = count if isinstance(count, int) and 0 < count <= len(said) else 0
     return items[: said[-count]] if count else items
 
 
-def trajectory(episode: Any, where: str) -> Trajectory:
-    """One part of a session. Raises InputError."""
-    meta, turns = episode["meta"], Turns()
-    turns.say("system", read_parts(meta.get("base_instructions")))
-    turn: Parts | None = None  # of the model call that is still open
-    shown = False  # whether an earlier part demonstrated it
-    for i, item in enumerate([*episode["items"], {"type": "end"}]):
-        kind, role = item.get("type"), item.get("role")
+def _is_said(item: Any) -> bool:
+    """Whether a person said it, and not the client in the person's place."""
+    if not isinstance(item, dict) or item.get("role") != "user":
+        return False
+    try:
+        return not read_parts(item.get("content")).text.startswith(("<", "# AGENTS.md"))
+    except InputError:  # what cannot be read ends the session anyway
+        return True
+
+
+class _Items:
+    """The turns so far, and the one of the model's call that is still open."""
+
+    def __init__(self, known: int) -> None:
+        self.turns = Turns()
+        self.open: Parts | None = None
+        self.shown = False  # whether an earlier part demonstrated it
+        self.left = known  # items that an earlier part demonstrated and that are still to come
+
+    def add(self, item: Any) -> None:
+        """Take one item. Raises InputError."""
+        kind, role = require(item, dict, "an item").get("type"), item.get("role")
+        known, self.left = self.left > 0, self.left - 1
         says = kind == "message" and role == "assistant"
-        ends = kind in OUTPUTS or kind == "end" or (kind == "message" and role != "assistant")
-        if turn and (ends or (says and (turn.text or turn.calls))):
-            turns.answer(turn, shown)
-            turn = None
+        ends = kind in OUTPUTS or (kind == "message" and role != "assistant")
+        if ends or (says and self.open and (self.open.text or self.open.calls)):
+            self.close()
         if says or kind in CALLS or kind == "reasoning":
-            turn, shown = turn or Parts(), i < episode["known"]
+            self.open, self.shown = self.open or Parts(), known
         if kind == "reasoning":
-            turn.reasoning = "\n".join(t for t in (turn.reasoning, thought(item)) if t)
+            self.open.reasoning = "\n".join(t for t in (self.open.reasoning, thought(item)) if t)
         elif says:
             parts = read_parts(item.get("content"))
-            turn.text, turn.other = parts.text, turn.other + parts.other
+            self.open.text, self.open.other = parts.text, self.open.other + parts.other
         elif kind in CALLS:
-            turn.calls.append(_call(item))
+            self.open.calls.append(_call(item))
         elif kind in OUTPUTS:
-            turns.result(item.get("call_id"), _output(item.get("output")))
+            self.turns.result(item.get("call_id"), _output(item.get("output")))
         elif kind == "message":
-            turns.say(
-                "system" if role in ("developer", "system") else "user", read_parts(item.get("content"), "\n")
-            )
-        elif kind not in (*SILENT, "reasoning"):  # searches of the API, and what is not known
-            turns.blind = True
+            speaker = "system" if role in ("developer", "system") else "user"
+            self.turns.say(speaker, read_parts(item.get("content"), "\n"))
+        elif kind not in SILENT:  # searches of the API, and what is not known
+            self.turns.blind = True
+
+    def close(self) -> None:
+        """End the turn that is open."""
+        if self.open:
+            self.turns.answer(self.open, self.shown)
+            self.open = None
+
+
+def trajectory(episode: Any, where: str) -> Trajectory:
+    """One part of a session. Raises InputError."""
+    meta, session = episode["meta"], _Items(episode["known"])
+    turns, items = session.turns, episode["items"]
+    turns.say("system", read_parts(meta.get("base_instructions")))
+    faults = building.until_fault(items, session.add, "items", turns.messages)
+    open_at_end = session.open is not None
+    session.close()
+    if open_at_end and (faults or episode["cut"]):
+        building.skip_last(turns.messages, turns.skip)
     name = building.named(meta, ("id", "session_id"), building.stem(episode["place"]))
     tools = function_docs(meta.get("dynamic_tools"))
     dialect, tools = turns.read_text_calls(tools)
@@ -164,7 +201,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             skip=turns.skip,
             dialect=dialect,
-            unused=unread([meta], META_READ, "session_meta") + unread(episode["items"], ITEM_READ, "items"),
+            unused=faults + unread([meta], META_READ, "session_meta") + unread(items, ITEM_READ, "items"),
         )
     )
 

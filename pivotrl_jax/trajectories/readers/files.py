@@ -13,6 +13,8 @@ from pivotrl_jax.records import InputError
 # read, the InputError that says why takes its place.
 Document = tuple[str, Any]
 
+CUT = "cut"  # ends the events of `joined` in the place of one that could not be read
+
 EXTRA = "pip install -e '.[datasets]'"
 
 
@@ -59,7 +61,7 @@ def sessions(path: Path, is_event: Callable[[Any], bool]) -> Iterator[Document]:
 def joined(where: str, events: Iterable[Document]) -> Iterator[Document]:
     """One document at `where`: the list of all events, up to one that cannot be read, which is named.
 
-    What came after it is not read, since its history would not be what the model saw.
+    What came after it is not read, since its history would not be what the model saw. CUT takes its place.
     """
     whole: list[Any] = []
     fault: list[Document] = []
@@ -69,8 +71,21 @@ def joined(where: str, events: Iterable[Document]) -> Iterator[Document]:
             break
         whole.append(event)
     if whole:
-        yield where, whole
+        yield where, [*whole, CUT] if fault else whole
     yield from fault
+
+
+def objects(events: list, where: str) -> tuple[list[dict], bool, list[Document]]:
+    """(the events up to the first that is no object, whether there is one, its fault unless it is named).
+
+    Of a session that was cut there, the last turn may lack what came next.
+    """
+    for i, event in enumerate(events):
+        if not isinstance(event, dict):
+            sentence = f"a JSON {type(event).__name__}, want an object; the session is read up to here"
+            fault = [] if event == CUT else [(f"{where}/line {i + 1}", InputError(sentence))]
+            return events[:i], True, fault
+    return events, False, []
 
 
 def _lines(path: Path) -> Iterator[Document]:

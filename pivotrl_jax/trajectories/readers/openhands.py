@@ -67,7 +67,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
     row = {"history": document} if isinstance(document, list) else require(document, dict, "a row")
     events = _Events()
-    history = list(_flat(require(row.get("history"), list, '"history"')))
+    history = [e for e in _flat(require(row.get("history"), list, '"history"')) if e != files.CUT]
     unused = building.until_fault(history, events.add, "history", events.messages)
     unused += unread([row], READ) + unread(history, EVENT_READ, "history")
     name = row.get("instance_id")

@@ -40,7 +40,7 @@ RESULTS = ("ObservationEvent", "UserRejectObservation", "AgentErrorEvent")
 SEEN = ("SystemPromptEvent", "MessageEvent", "ActionEvent", "CondensationSummaryEvent", *RESULTS, "end")
 
 # the row, and its events with what the platform notes in them
-READ = openhands.READ + " known"
+READ = openhands.READ + " known cut"
 EVENT_READ = (
     " ".join(REASONING)
     + """
@@ -74,7 +74,8 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
     """The stretches between condensations, each with the events that the model saw before it."""
     for place, row in base.unrolled(document, where, recognise):
         row = row if isinstance(row, dict) and "history" in row else {"history": row}
-        events = [require(e, dict, "an event") for e in require(row["history"], list, "the events")]
+        events, cut, fault = files.objects(require(row["history"], list, "the events"), place)
+        yield from fault
         name = row.get("instance_id") if isinstance(row.get("instance_id"), str) else building.stem(place)
         seen: list[dict] = []
         known = parts = 0  # how many of `seen` an earlier stretch demonstrated
@@ -82,7 +83,13 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
             if event is None or event.get("kind") == "Condensation":
                 if any(_acts(e) for e in seen[known:]) or (event is None and not parts):
                     parts += 1
-                    part = {**row, "history": seen, "known": known, "name": name}
+                    part = {
+                        **row,
+                        "history": seen,
+                        "known": known,
+                        "name": name,
+                        "cut": cut and event is None,
+                    }
                     yield place if parts == 1 else f"{place}/part {parts}", part
                 seen = _condensed(seen, event or {})
                 known = len(seen)
@@ -107,37 +114,52 @@ def _condensed(events: list[dict], condensation: dict) -> list[dict]:
     return left
 
 
+class _Events:
+    """The turns so far, and the actions of the model's response that is still open."""
+
+    def __init__(self, known: int) -> None:
+        self.turns = Turns()
+        self.tools: list[dict] = []
+        self.batch: list[dict] = []
+        self.shown = False  # whether an earlier stretch demonstrated them
+        self.left = known  # events that an earlier stretch demonstrated and that are still to come
+
+    def add(self, event: dict) -> None:
+        """Take one event. Raises InputError."""
+        kind, known = event.get("kind"), self.left > 0
+        self.left -= 1
+        action = kind == "ActionEvent"
+        same = action and self.batch and event.get("llm_response_id") == self.batch[0].get("llm_response_id")
+        if kind in SEEN and not same:
+            self.close()
+        if action:
+            self.batch, self.shown = [*self.batch, event], known
+        elif kind == "SystemPromptEvent":
+            prompts = [event[key] for key in ("system_prompt", "dynamic_context") if event.get(key)]
+            self.turns.say("system", read_parts(prompts, "\n"))
+            self.tools = function_docs(event.get("tools"))
+        elif kind == "MessageEvent":
+            _say(self.turns, event, known)
+        elif kind == "CondensationSummaryEvent":
+            self.turns.say("user", read_parts(event.get("summary")))
+        elif kind in RESULTS:
+            self.turns.result(event.get("tool_call_id"), *_result(event))
+
+    def close(self) -> None:
+        """End the turn that is open. Raises InputError."""
+        batch, self.batch = self.batch, []
+        if batch:
+            self.turns.answer(_answer(batch), self.shown)
+
+
 def trajectory(episode: Any, where: str) -> Trajectory:
     """One stretch of a conversation. Raises InputError."""
-    turns, tools = Turns(), []
-    batch: list[dict] = []  # the actions of one model response
-    shown = False  # whether an earlier stretch demonstrated them
-    for i, event in enumerate([*episode["history"], {"kind": "end"}]):
-        kind = event.get("kind")
-        action = kind == "ActionEvent"
-        if (
-            batch
-            and kind in SEEN
-            and not (action and event.get("llm_response_id") == batch[0].get("llm_response_id"))
-        ):
-            turns.answer(_answer(batch), shown)
-            batch = []
-        if action:
-            batch, shown = [*batch, event], i < episode["known"]
-        elif kind == "SystemPromptEvent":
-            turns.say(
-                "system",
-                read_parts(
-                    [event[key] for key in ("system_prompt", "dynamic_context") if event.get(key)], "\n"
-                ),
-            )
-            tools = function_docs(event.get("tools"))
-        elif kind == "MessageEvent":
-            _say(turns, event, i < episode["known"])
-        elif kind == "CondensationSummaryEvent":
-            turns.say("user", read_parts(event.get("summary")))
-        elif kind in RESULTS:
-            turns.result(event.get("tool_call_id"), *_result(event))
+    events = _Events(episode["known"])
+    turns, history = events.turns, episode["history"]
+    faults = building.until_fault([*history, {"kind": "end"}], events.add, "history", turns.messages)
+    if episode["cut"]:
+        building.skip_last(turns.messages, turns.skip)
+    tools = events.tools
     return building.checked(
         Trajectory(
             messages=turns.messages,
@@ -149,7 +171,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             reward=openhands.reward(episode),
             skip=turns.skip,
-            unused=unread([episode], READ) + unread(episode["history"], EVENT_READ, "history"),
+            unused=faults + unread([episode], READ) + unread(history, EVENT_READ, "history"),
         )
     )
 
