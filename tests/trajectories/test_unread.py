@@ -5,7 +5,7 @@ import json
 import pytest
 from support.format_examples import EXAMPLES
 
-from pivotrl_jax.trajectories import reading
+from pivotrl_jax.trajectories import reading, summary
 from pivotrl_jax.trajectories.readers.unread import unread
 
 # what a field of the messages, steps or events of each format is named under
@@ -24,6 +24,8 @@ ITEMS = {
     "terminus": "messages",
     "openai_chat": "messages",
 }
+EVENT = {"source": "user", "action": "message", "args": {"content": "list"}}
+ANSWER = {"source": "agent", "action": "ls", "args": {}}
 LISTS = ("messages", "steps", "history", "traj", "trajectory", "samples", "simulations")
 ENVELOPES = ("payload", "kwargs", "data")
 
@@ -58,6 +60,23 @@ def test_a_field_that_no_reader_knows_is_named(tmp_path, name, text):
     lists = [row[key] for row in rows for key in LISTS if isinstance(row.get(key), list)]
     has_items = any(isinstance(items[0], dict) for items in lists)
     assert not has_items or f"{ITEMS[name]}.surprise" in named
+
+
+def test_what_a_file_says_beside_its_episodes_is_named(tmp_path):
+    path = tmp_path / "x.json"
+    for name, of in (("inspect_log", "log"), ("tau_bench", "file")):
+        document = json.loads([text for n, text in EXAMPLES if n == name][-1])
+        path.write_text(json.dumps({**document, "remarks": ["r"], "version": 2}), encoding="utf-8")
+        (trajectory,), _ = reading.read(path)
+        assert trajectory.unused == (f"{of}.remarks",)
+
+
+def test_many_long_names_are_one_short_line(tmp_path):
+    row = {"history": [EVENT, ANSWER], **{f"x{i}{'y' * 500}": 1 for i in range(300)}}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    line = summary.warnings(reading.read(path, "openhands")[0], [])[0]
+    assert len(line) < 1200 and line.endswith("and 288 more")
 
 
 def test_bookkeeping_empty_and_known_fields_are_not_named():

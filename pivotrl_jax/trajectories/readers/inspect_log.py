@@ -51,10 +51,12 @@ UNREADABLE = (
 MAX_MEMBER = 256 << 20  # bytes of one sample, unpacked
 MAX_TEXT = 64 << 20  # characters of one sample's messages, with attachments
 
+# what a log holds beside its samples
+LOG_READ = "eval samples status plan results stats reductions log_updates location etag"
 # what the sample is, what it was made from, and how its run went
 READ = """
-    eval messages events attachments scores score epoch samples status plan results
-    input target choices output metadata store files sandbox setup stats role_usage """
+    eval log messages events transcript events_data timelines attachments scores score epoch
+    samples status plan results input target choices output metadata store files sandbox setup stats role_usage """
 MESSAGE_READ = MESSAGE + " source function error internal"
 
 
@@ -111,7 +113,10 @@ def episodes(document: Any, where: str) -> Iterable[Document]:
             continue
         for i, sample in enumerate(require(log["samples"], list, '"samples"'), 1):
             found = isinstance(sample, dict)
-            yield f"{place}:{i}", {**sample, "eval": log.get("eval")} if found else InputError("no sample")
+            yield (
+                f"{place}:{i}",
+                {**sample, "eval": log.get("eval"), "log": log} if found else InputError("no sample"),
+            )
 
 
 def trajectory(sample: Any, where: str) -> Trajectory:
@@ -122,7 +127,11 @@ def trajectory(sample: Any, where: str) -> Trajectory:
     messages = _resolved(require(sample.get("messages"), list, '"messages"'), attachments, [MAX_TEXT])
     turns = Turns()
     unused = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
-    unused += unread([sample], READ) + unread(messages, MESSAGE_READ, "messages")
+    unused += (
+        unread([sample.get("log")], LOG_READ, "log")
+        + unread([sample], READ)
+        + unread(messages, MESSAGE_READ, "messages")
+    )
     tools = function_docs(_resolved(_tools(sample.get("events")), attachments, [MAX_TEXT]))
     id = building.named(sample, ("id",), "?")
     dialect, tools = turns.read_text_calls(tools)

@@ -28,10 +28,12 @@ VERIFIER = "tau2"
 RESULTS = "results.json"
 SIMULATIONS = "simulations/*.json"
 
+# tau2's file, beside its simulations
+FILE_READ = "tasks simulations info simulation_index"
 # the episode, and its messages with what the simulator notes in them
 READ = """
-    traj task_id info reward messages policy tools actions domain reward_info termination_reason agent_cost
-    user_cost mode """
+    traj task_id info reward messages policy tools actions domain reward_info file termination_reason
+    agent_cost user_cost mode """
 MESSAGE_READ = MESSAGE + " requestor error tool_messages raw_data generation_time_seconds"
 
 
@@ -125,7 +127,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             reward=building.number(reward),
             skip=skip,
-            unused=unread([episode], READ)
+            unused=unread([episode.get("file")], FILE_READ, "file")
+            + unread([episode], READ)
             + unread(episode.get("traj", episode.get("messages")), MESSAGE_READ, "messages"),
         ),
         case={"task_actions": actions},
@@ -192,6 +195,7 @@ def _simulations(document: dict, where: str) -> Iterable[Document]:
             "tools": tools,
             "actions": actions,
             "domain": world.get("domain_name", ""),
+            "file": document,
         }
         yield place, {**simulation, **shared}
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from pivotrl_jax.chat.reasoning import FIELDS as REASONING
 
+MAX_NAME = 60  # characters of a name that are shown
+
 # what logs keep beside what was said: ids, times, costs, versions
 BOOKKEEPING = """
     id uuid name run_id trace_id request_id response_id session_id sessionId thread_id parent_id parent_run_id
@@ -36,7 +38,8 @@ def unread(values: Iterable[Any], read: str, of: str = "") -> tuple[str, ...]:
     found = {
         name for v in values if isinstance(v, dict) for name in v.keys() - known if _has_content(v[name])
     }
-    return tuple(sorted(f"{of}.{name}" if of else name for name in found))
+    shown = {name[:MAX_NAME] for name in found}
+    return tuple(sorted(f"{of}.{name}" if of else name for name in shown))
 
 
 def _has_content(value: Any) -> bool:
