@@ -124,6 +124,20 @@ def test_a_call_in_a_line_that_says_user_is_not_lost_to_talk(tmp_path):
     assert t.unused[0].startswith("lines from 4 on (")
 
 
+def test_what_the_client_writes_for_itself_is_not_named(tmp_path):
+    progress = {"type": "progress", "sessionId": "s", "data": {"hook": "x"}}
+    state = {
+        "source": "environment",
+        "kind": "ConversationStateUpdateEvent",
+        "key": "stats",
+        "value": {"a": 1},
+    }
+    snapshot = _item(type="ghost_snapshot", ghost_commit={"id": "c"})
+    for lines, own in ((CLAUDE, progress), (CODEX, snapshot), (EVENTS, state)):
+        (t,), _ = read(tmp_path, *lines, own)
+        assert t.unused == ()
+
+
 def test_an_item_that_cannot_be_read_costs_the_turn_it_belongs_to(tmp_path):
     shell = _item(type="local_shell_call", call_id="t2", action=5)
     (t,), named = read(tmp_path, *CODEX[:-1], shell, *CODEX[-1:])

@@ -215,6 +215,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
     faults = building.until_fault(_merged(lines), session.add, "lines", turns.messages)
     if faults or any(line is episode["cut"] for line in lines):  # the odd line may hold its call
         building.skip_last(turns.messages, turns.skip)
+    said = [line for line in lines if _kind(line) in SPOKEN]
     name = next((_session(line) for line in lines if _session(line)), episode["name"])
     return building.checked(
         Trajectory(
@@ -227,8 +228,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=[],
             skip=turns.skip,
             unused=faults
-            + unread(lines, LINE_READ, "lines")
-            + unread(map(_message, lines), MESSAGE, "message"),
+            + unread(said, LINE_READ, "lines")
+            + unread(map(_message, said), MESSAGE, "message"),
         )
     )
 

@@ -187,6 +187,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
     session.close()
     if open_at_end and (faults or episode["cut"]):
         building.skip_last(turns.messages, turns.skip)
+    said = [item for item in items if isinstance(item, dict) and item.get("type") in ITEMS]
     name = building.named(meta, ("id", "session_id"), building.stem(episode["place"]))
     tools = function_docs(meta.get("dynamic_tools"))
     dialect, tools = turns.read_text_calls(tools)
@@ -201,7 +202,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             skip=turns.skip,
             dialect=dialect,
-            unused=faults + unread([meta], META_READ, "session_meta") + unread(items, ITEM_READ, "items"),
+            unused=faults + unread([meta], META_READ, "session_meta") + unread(said, ITEM_READ, "items"),
         )
     )
 

@@ -56,7 +56,8 @@ LOG_READ = "eval samples status plan results stats reductions log_updates locati
 # what the sample is, what it was made from, and how its run went
 READ = """
     eval log messages events transcript events_data timelines attachments scores score epoch
-    samples status plan results input target choices output metadata store files sandbox setup stats role_usage """
+    samples status plan results input target choices output metadata store files sandbox setup
+    stats role_usage """
 MESSAGE_READ = MESSAGE + " source function error internal"
 
 

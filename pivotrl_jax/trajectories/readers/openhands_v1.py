@@ -171,7 +171,9 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             tools=tools,
             reward=openhands.reward(episode),
             skip=turns.skip,
-            unused=faults + unread([episode], READ) + unread(history, EVENT_READ, "history"),
+            unused=faults
+            + unread([episode], READ)
+            + unread([e for e in history if e.get("kind") in SEEN], EVENT_READ, "history"),
         )
     )
 
