@@ -5,7 +5,6 @@ A directory or a name on the hub may also be a PEFT adapter, which is merged int
 from collections.abc import Sequence
 from pathlib import Path
 
-from pivotrl_jax.checkpoints import gguf, peft_merge
 from pivotrl_jax.records import InputError
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "tiny"
@@ -36,6 +35,8 @@ def locate(
 def _locate(checkpoint: str, asked: str, files: Sequence[str]) -> Path:
     if checkpoint == "embedded":
         return EMBEDDED
+    from pivotrl_jax.checkpoints import gguf, peft_merge  # here, since they load jax
+
     if gguf.is_gguf(checkpoint):
         return gguf.cached(checkpoint, asked)
     path = Path(checkpoint)

@@ -68,6 +68,9 @@ class Policy:
     def prompt_ids(self, messages, tools):
         return [1] * sum(len(m["content"]) for m in messages)
 
+    def unknown_ids(self, text):
+        return []
+
     def decode(self, text):
         return text
 
