@@ -19,6 +19,8 @@ def locate(
     and HF_HUB_OFFLINE apply). FILE.gguf and "smollm2" are converted into the cache the first time, and a PEFT
     adapter is merged into its base there. Raises InputError when it cannot be found; `asked` is the option to
     name."""
+    from pivotrl_jax.checkpoints import peft_merge  # here, since it loads jax
+
     found = _locate(checkpoint, asked, files)
     if not peft_merge.is_adapter(found):
         return found
@@ -35,7 +37,7 @@ def locate(
 def _locate(checkpoint: str, asked: str, files: Sequence[str]) -> Path:
     if checkpoint == "embedded":
         return EMBEDDED
-    from pivotrl_jax.checkpoints import gguf, peft_merge  # here, since they load jax
+    from pivotrl_jax.checkpoints import gguf  # here, since it loads jax
 
     if gguf.is_gguf(checkpoint):
         return gguf.cached(checkpoint, asked)
