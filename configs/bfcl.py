@@ -52,7 +52,8 @@ def smollm2_pi0() -> ConfigDict:
     c = _smollm2()
     c.method = "sft"
     c.workdir = "runs/bfcl_smollm2_pi0"
-    # every refusal has the same words: with those of live_irrelevance, a third of the rows, it learns little else
+    # every refusal has the same words; with those of live_irrelevance, a third of the rows are refusals, and
+    # it learns little else
     c.data.categories = SINGLE_TURN[:-1]
     c.data.train_folds = (0,)
     c.model.lora.rank, c.model.lora.alpha = 8, 16.0
