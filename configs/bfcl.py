@@ -65,6 +65,11 @@ def smollm2() -> ConfigDict:
     c = _smollm2()
     c.workdir = "runs/bfcl_smollm2"
     c.model.checkpoint = "runs/bfcl_smollm2_pi0/hf"
+    c.model.lora.rank, c.model.lora.alpha = 16, 32.0
+    c.profile.seed = 0
+    c.grpo.steps, c.grpo.warmup_steps = 12, 2
+    c.sft.epochs, c.sft.trajectories_per_step = 4, 8
+    c.sft.save_every, c.sft.keep_checkpoints = 55, 4  # a checkpoint per epoch
     c.data.train_folds, c.data.held_out_folds = (1,), (2, 3)
     return c
 

@@ -61,8 +61,9 @@ def score_turns(
 ) -> list[dict]:
     """Every held-out turn sampled `samples` times and verified.
 
-    Per turn: id, scenario, verifier, is_call, mean (reward), samples, and abstained, the number of samples
-    that neither a rule nor a judge decided. The mean leaves them out; it is None if no sample was decided.
+    Per turn: id, scenario, verifier, is_call, mean (reward), samples, abstained, the number of samples that
+    neither a rule nor a judge decided, and the replies, each with its text, reward and reason. The mean
+    leaves undecided ones out; it is None if no sample was decided.
     """
     with progress.bar(len(prompts) * samples, "held-out turns", "rollouts") as bar:
         groups = rollouts.sample(params, prompts, samples, key, on_batch=bar.update)
@@ -76,8 +77,9 @@ def score_turns(
             "mean": float(np.mean(rewards)) if rewards else None,
             "samples": samples,
             "abstained": samples - len(rewards),
+            "replies": [{"text": r.text, "reward": r.reward, "reason": r.reason} for r in group],
         }
-        for c, rewards in zip([prompt.candidate for prompt in prompts], decided)
+        for c, group, rewards in zip([prompt.candidate for prompt in prompts], groups, decided)
     ]
 
 

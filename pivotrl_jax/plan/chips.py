@@ -29,7 +29,7 @@ class Chip:
 
     name: str
     kind: str  # "tpu" or "gpu"
-    flops: float  # FLOP/s, dense bfloat16 matrix products
+    flops: float  # FLOP/s, dense bfloat16 matrix products (a T4's: float16)
     hbm_bytes: float
     usable_bytes: float  # what one program may take; of a TPU, the most that libtpu 0.0.42 accepts (measured)
     bandwidth: float  # bytes/s, of HBM
@@ -38,23 +38,29 @@ class Chip:
     interconnect: float
     dims: int  # axes of the torus; 1 for GPUs, which a switch joins
     largest: int  # devices in the largest slice, or in a node of GPUs; anything that joins more is slower
+    # FLOP/s of float32 products as JAX runs them: TF32 where the chip has it; on a TPU, passes in bfloat16
+    float32_flops: float
+    has_bfloat16: bool = True
 
 
 def _tpu(name, tflops, hbm, usable, bandwidth, ici, dims, largest):
-    return Chip(name, "tpu", tflops * 1e12, hbm * GIB, usable * GIB, bandwidth, ici, dims, largest)
+    flops = tflops * 1e12
+    return Chip(name, "tpu", flops, hbm * GIB, usable * GIB, bandwidth, ici, dims, largest, flops)
 
 
-def _gpu(name, tflops, gigabytes, bandwidth, nvlink):
-    return Chip(name, "gpu", tflops * 1e12, gigabytes * 1e9, gigabytes * 1e9, bandwidth, nvlink, 1, 8)
+def _gpu(name, tflops, gigabytes, bandwidth, link, float32, has_bfloat16=True):
+    flops, size = tflops * 1e12, gigabytes * 1e9
+    return Chip(name, "gpu", flops, size, size, bandwidth, link, 1, 8, float32 * 1e12, has_bfloat16)
 
 
 # TPUs: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e give peak compute, HBM capacity and bandwidth, the
 # largest slice, and "bidirectional ICI bandwidth per chip"; one way is half of that. The page on v4 has no
 # ICI number: 45 GB/s per link is from jax-ml.github.io/scaling-book/tpus.
-# GPUs: NVIDIA's data sheets of the SXM parts, as quoted by jax-ml.github.io/scaling-book/gpus and
-# glennklockwood.com/garden/processors. For the last two NVIDIA prints 1,979 TFLOPS "with sparsity", and dense
-# is half; it prints NVLink both ways, 600 and 900 GB/s, and one way is half. A gigabyte is taken as 1e9
-# bytes, less than a driver reports, because CUDA keeps some memory for itself.
+# GPUs: NVIDIA's data sheets (of A100, H100 and H200 the SXM parts) as quoted by
+# jax-ml.github.io/scaling-book/gpus and glennklockwood.com/garden/processors, and NVIDIA's architecture papers
+# of the GeForce cards, with sums in float32. Where NVIDIA prints a number "with sparsity", dense is half; it
+# prints NVLink both ways, and one way is half. Cards without NVLink talk over PCIe: 16, 32 or 64 GB/s one way.
+# A gigabyte is taken as 1e9 bytes, less than a driver reports, because CUDA keeps some memory for itself.
 CHIPS = {
     chip.name: chip
     for chip in (
@@ -62,9 +68,15 @@ CHIPS = {
         _tpu("v5e", 197, 16, 15.75, 819e9, 4 * 50e9, 2, 256),
         _tpu("v5p", 459, 96, 95.74, 2.765e12, 6 * 100e9, 3, 6144),
         _tpu("v6e", 918, 32, 31.25, 1.638e12, 4 * 100e9, 2, 256),
-        _gpu("a100", 312, 80, 2.039e12, 300e9),
-        _gpu("h100", 989.4, 80, 3.35e12, 450e9),
-        _gpu("h200", 989.4, 141, 4.8e12, 450e9),
+        _gpu("t4", 65, 16, 320e9, 16e9, 8.1, has_bfloat16=False),
+        _gpu("l4", 121, 24, 300e9, 32e9, 60),
+        _gpu("rtx3090", 71, 24, 936e9, 32e9, 35.6),
+        _gpu("rtx4090", 165.2, 24, 1.008e12, 32e9, 82.6),
+        _gpu("rtx5090", 209.5, 32, 1.792e12, 64e9, 104.8),
+        _gpu("a100-40", 312, 40, 1.555e12, 300e9, 156),
+        _gpu("a100", 312, 80, 2.039e12, 300e9, 156),
+        _gpu("h100", 989.4, 80, 3.35e12, 450e9, 494.7),
+        _gpu("h200", 989.4, 141, 4.8e12, 450e9, 494.7),
     )
 }
 
@@ -78,7 +90,7 @@ def parse_device(text: str, sizes: Mapping[str, int]) -> tuple[Chip, tuple[int, 
     "v5p:4x4x4" is that very slice; "h200" and "h200:16" are a row of GPUs. Raises InputError for an unknown
     chip, a shape of another number of axes, and a mesh that does not fit.
     """
-    match = re.fullmatch(r"(\w+)(?::([1-9]\d*(?:x[1-9]\d*)*))?", text)
+    match = re.fullmatch(r"([\w-]+)(?::([1-9]\d*(?:x[1-9]\d*)*))?", text)
     chip = CHIPS.get(match[1].lower()) if match else None
     if chip is None:
         raise InputError(f"--device={text} names no chip; choose one of {', '.join(CHIPS)}, or v5p:2x2x4")
@@ -96,6 +108,18 @@ def parse_device(text: str, sizes: Mapping[str, int]) -> tuple[Chip, tuple[int, 
         shape = slice_shape(chip, math.prod(sizes.values()))
     sharding.mesh_shape(sizes, math.prod(shape))
     return chip, shape
+
+
+def for_dtype(chip: Chip, dtype: str) -> Chip:
+    """The chip with its rate for arithmetic in `dtype`. Raises InputError where it has no bfloat16."""
+    if dtype == "float32":
+        return dataclasses.replace(chip, flops=chip.float32_flops)
+    if not chip.has_bfloat16:
+        raise InputError(
+            f"{chip.name} has no bfloat16; set config.model.dtype=float32 (adapters and "
+            "config.model.param_dtype=bfloat16 still halve the weights)"
+        )
+    return chip
 
 
 def slice_shape(chip: Chip, devices: int) -> tuple[int, ...]:

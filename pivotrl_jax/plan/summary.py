@@ -4,10 +4,10 @@
 
 Compiles the run's own update and rollout programs ahead of time for the device, without allocating weights,
 and prints a table and, as its last line, JSON. Programs for TPUs (v4, v5e, v5p, v6e) are compiled by the
-TPU's own compiler (pip install 'pivotrl-jax[plan]'). For GPUs (a100, h100, h200) the same number of TPUs
-stands in or, without that compiler, virtual CPU devices, so the result is an estimate. The model comes from
-config.model.checkpoint: a directory, the name of a released Qwen3, Qwen2.5, Llama or SmolLM2 of which this
-package knows the numbers (assets/models), or a name in the Hugging Face cache.
+TPU's own compiler (pip install 'pivotrl-jax[plan]'). For GPUs (t4, l4, rtx4090, a100 and others: chips.py) the
+same number of TPUs stands in or, without that compiler, virtual CPU devices, so the result is an estimate.
+The model comes from config.model.checkpoint: a directory, the name of a released Qwen3, Qwen2.5, Llama or
+SmolLM2 of which this package knows the numbers (assets/models), or a name in the Hugging Face cache.
 
 Times are lower bounds: the slowest of arithmetic, device memory and interconnect, each at its published peak
 and all perfectly overlapped, with every prompt and completion as long as the config allows.
@@ -64,6 +64,7 @@ def make_plan(config, mesh: dict[str, int], device: str, compiler: str) -> progr
     """Raises InputError for a device, mesh, checkpoint or config that does not fit together."""
     check_config.check(config)
     chip, shape = chips.parse_device(device, mesh)
+    chip = chips.for_dtype(chip, config.model.dtype)
     model_config = hf_config.load_config(checkpoint_directory(config.model.checkpoint), config.model.dtype)
     model_config = lora.with_adapters(model_config, config.model.lora)
     stand_in, shape = chips.compiled_for(chip, shape, compiler)

@@ -61,6 +61,13 @@ class Profile:
         unit="mean reward",
     )
     adaptive: Adaptive = Adaptive()
+    seed: int = field(
+        -1,
+        "Seed of the samples; -1 takes the run's. With one seed, runs of several seeds can have copies of one "
+        "profile, the folder rollouts/.",
+        at_least(-1),
+        unit="seed",
+    )
     trajectories_per_shard: int = field(
         16,
         "Results are written after every this many; an interrupted run goes on from the last shard.",

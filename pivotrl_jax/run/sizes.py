@@ -49,37 +49,56 @@ def smollm2() -> ConfigDict:
     c.model.checkpoint = "smollm2"
     c.model.chat_template = "smollm2_hermes"
     c.data.max_prompt_tokens = 700
-    c.sampling.max_tokens = 160
-    c.compute.row_lengths = (896,)
-    c.compute.attention_chunk = c.compute.log_prob_chunk = 256
-    c.compute.remat = "dots"
+    c.sampling.max_tokens = 192
+    # a row of 896 tokens holds two or three prompts; the longer ones pack training batches more tightly
+    c.compute.row_lengths = (896, 1792)
+    c.compute.log_prob_chunk = 256
+    # few slots and many samples: a slot takes the next sample when its own has ended, and most end early
+    c.profile.batch.update(rows=8, samples_per_row=32, decode_slots=8)
+    for section in (c.validation, c.grpo):
+        section.batch.update(rows=8, samples_per_row=16, decode_slots=4)
+    c.evaluate.batch.update(rows=16, samples_per_row=4, decode_slots=2)
+    c.grpo.microbatch_rows = c.sft.microbatch_rows = 1
     c.evaluate.skills, c.evaluate.skill_items = "language", 100
     return c
 
 
-def qwen3_0p6b() -> ConfigDict:
-    """Qwen3-0.6B on one small accelerator."""
+def _qwen3() -> ConfigDict:
+    """What the Qwen3 sizes share: real rows, the published recipes' constant rate."""
     c = long_rows()
-    c.grpo.warmup_steps = 0  # the published recipes: a constant rate
-    c.model.checkpoint = "Qwen/Qwen3-0.6B"
+    c.grpo.warmup_steps = 0
     c.model.dtype = "bfloat16"
-    c.data.max_prompt_tokens = 12_000
-    c.compute.row_lengths = (8192, 16_384)
     c.compute.log_prob_chunk = 512
     c.compute.remat = "full"
-    c.sampling.max_tokens = 1024
     c.grpo.steps = 200
-    c.grpo.pivots_per_step, c.grpo.group_size = 32, 8
     c.grpo.learning_rate = 1e-6
     c.sft.learning_rate, c.sft.trajectories_per_step = 1e-5, 32
     c.evaluate.skills, c.evaluate.skill_items = "language", 100
     return c
 
 
+def qwen3_0p6b() -> ConfigDict:
+    """Qwen3-0.6B with adapters on one small accelerator: a free Colab T4 (add
+    --config.model.dtype=float32, it has no bfloat16), an L4, an A100, one v5e. It answers without thinking
+    first, in 256 tokens. To let it think, set model.chat_template_arguments='{}' and
+    sampling.max_tokens=2048."""
+    c = _qwen3()
+    c.model.checkpoint = "Qwen/Qwen3-0.6B"
+    c.model.param_dtype = "bfloat16"
+    c.model.lora.rank, c.model.lora.alpha = 32, 64.0
+    c.model.chat_template_arguments = '{"enable_thinking": false}'
+    c.sampling.max_tokens = 256
+    c.data.max_prompt_tokens = 7500
+    c.compute.row_lengths = (4096, 8192)
+    c.grpo.learning_rate, c.sft.learning_rate = 2e-5, 2e-4
+    c.grpo.pivots_per_step, c.grpo.group_size = 16, 8
+    return c
+
+
 def qwen3_30b_a3b() -> ConfigDict:
     """Qwen3-30B-A3B-Thinking-2507 on one node or more. The published recipe: 64 prompts x 16 generations, lr
     1e-6 constant, no KL, clip 0.2 / 0.28, T = 1."""
-    c = qwen3_0p6b()
+    c = _qwen3()
     c.model.checkpoint = "Qwen/Qwen3-30B-A3B-Thinking-2507"
     c.data.max_prompt_tokens = 24_000
     c.compute.row_lengths = (16_384, 32_768)

@@ -43,12 +43,13 @@ def test_a_device_may_say_its_shape():
     assert chips.parse_device("V5E:1x2", {"fsdp": 2}) == (CHIPS["v5e"], (1, 2))
     assert chips.parse_device("h200", {"fsdp": 8, "tensor": 2}) == (CHIPS["h200"], (16,))
     assert chips.parse_device("h200:16", {"fsdp": -1}) == (CHIPS["h200"], (16,))
+    assert chips.parse_device("a100-40:2", {"fsdp": -1}) == (CHIPS["a100-40"], (2,))
 
 
 @pytest.mark.parametrize(
     "text, sizes, sentence",
     [
-        ("b200", {"fsdp": 8}, "choose one of v4, v5e, v5p, v6e, a100, h100, h200"),
+        ("b200", {"fsdp": 8}, "choose one of v4, v5e, v5p, v6e, t4, l4, rtx3090"),
         ("v5p:", {"fsdp": 8}, "--device=v5p: names no chip"),
         ("v5p:0x2x2", {"fsdp": -1}, "--device=v5p:0x2x2 names no chip"),
         ("v5p:4x4", {"fsdp": 16}, "v5p has 3 axes; write v5p:2x2x4"),
@@ -117,6 +118,15 @@ print(mesh.devices.shape, mesh.devices.flat[0].platform)
 def test_numbers_are_in_the_units_they_say():
     """None is off by a power of ten."""
     for chip in CHIPS.values():
-        assert 1e14 < chip.flops < 1e15 and 1.5e10 < chip.usable_bytes <= chip.hbm_bytes < 1.5e11
-        assert 5e11 < chip.bandwidth < 5e12 and 1e11 < chip.interconnect < 1e12
-        assert 150 < chip.flops / chip.bandwidth < 600  # FLOPs per byte at the ridge of the roofline
+        assert 5e13 < chip.flops < 1e15 and 1.5e10 < chip.usable_bytes <= chip.hbm_bytes < 1.5e11
+        assert 2.5e11 < chip.bandwidth < 5e12 and 1e10 < chip.interconnect < 1e12
+        assert 70 < chip.flops / chip.bandwidth < 600  # FLOPs per byte at the ridge of the roofline
+        assert chip.flops / 9 < chip.float32_flops <= chip.flops
+
+
+def test_arithmetic_in_float32_has_its_own_rate():
+    assert chips.for_dtype(CHIPS["l4"], "float32").flops == 60e12
+    assert chips.for_dtype(CHIPS["l4"], "bfloat16") == CHIPS["l4"]
+    assert chips.for_dtype(CHIPS["t4"], "float32").flops == 8.1e12
+    with pytest.raises(InputError, match=r"t4 has no bfloat16; set config.model.dtype=float32"):
+        chips.for_dtype(CHIPS["t4"], "bfloat16")

@@ -1,0 +1,125 @@
+"""What a policy does on the held-out rows and out of domain:
+`python experiments/smollm2/measure.py CHECKPOINT --pi_0=DIR --out=FILE.json [--state=CHECKPOINT_OF_A_RUN]`
+
+One reply at temperature 0 to 300 held-out rows of each group of BFCL's categories, the suite of
+pivotrl_jax/evaluation/language, and the KL to pi_0 per turn. What a reply was, its reward and the verdict's
+reason are kept, so that BFCL's own scorer can read them (agreement.py). With `--state` the policy is CHECKPOINT
+with the adapters of a training checkpoint, exported and read back.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.evaluation.language import items as language_items
+from pivotrl_jax.evaluation.language import scores
+from pivotrl_jax.models import forest, lora
+from pivotrl_jax.records import Prompt, write_json
+from pivotrl_jax.run import export
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.trajectories import extract, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+PER_GROUP, KL_TURNS = 300, 128
+GROUPS = {
+    "irrelevance": ("irrelevance", "live_irrelevance"),
+    "live": ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple"),
+    "python": ("simple_python", "multiple", "parallel", "parallel_multiple"),
+}
+
+
+def category_of(candidate_id: str) -> str:
+    """The category in a row's id: "live_simple_12-3-0@1" -> "live_simple"."""
+    names = [name for group in GROUPS.values() for name in group if candidate_id.startswith(f"{name}_")]
+    return max(names, key=len)
+
+
+def group_of(candidate_id: str) -> str:
+    category = category_of(candidate_id)
+    return next(group for group, names in GROUPS.items() if category in names)
+
+
+def chosen(prompts: list[Prompt]) -> list[Prompt]:
+    """The first PER_GROUP prompts of every group in the order of a hash of their ids."""
+    in_order = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id.encode()).digest())
+    out = []
+    for group in GROUPS:
+        out += [p for p in in_order if group_of(p.candidate.id) == group][:PER_GROUP]
+    return out
+
+
+def kl_per_turn(run, rollouts, params, reference, prompts, key) -> list[float]:
+    """Per prompt log pi(y) - log pi_0(y) of one y sampled from pi at temperature 1: its mean is the KL."""
+    groups = rollouts.sample(rollouts.actor.place(params), prompts, 1, key)
+    pieces = [forest.Piece(i, p.ids, [group[0].token_ids]) for i, (p, group) in enumerate(zip(prompts, groups))]
+    under_pi_0 = scores.log_probs(run, run.model_config, reference, pieces)
+    return [sum(group[0].model_log_probs) - total for group, (total,) in zip(groups, under_pi_0)]
+
+
+def exported(run, state: Path):
+    """The policy of a training checkpoint: its adapters are merged into the run's model, written to hf/ in
+    the run's work directory and read back, as at the end of a run."""
+    saved = ocp.StandardCheckpointer().restore((state / "state").absolute())["params"]
+    export.write(run, lora.join(run.params, saved))
+    return export.read_back(run)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--pi_0", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--state", type=Path)
+    options = parser.parse_args()
+    spec = importlib.util.spec_from_file_location("bfcl", ROOT / "configs" / "bfcl.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("smollm2")
+    config.workdir = str(options.out.parent / "measuring")
+    config.model.checkpoint = str(options.checkpoint)
+    began = time.perf_counter()
+    run = run_lib.open_run(config)
+    run, params = exported(run, options.state) if options.state else (run, run.params)
+    data = sources.load(config.data, 0)
+    prompts, _ = extract.within_limit(run.chat, extract.extract(data.held_out), config.data.max_prompt_tokens)
+    prompts = chosen(prompts)
+    sampled = evaluation.evaluation_rollouts(run, config.evaluate.batch, False)
+    config.sampling.temperature = 0.0
+    greedy = evaluation.evaluation_rollouts(run, config.evaluate.batch, False)
+    key = jax.random.key(0)
+    turns = evaluation.score_turns(greedy, greedy.actor.place(params), prompts, 1, key)
+    families = language_items.families()
+    suite = [item for family in families for item in language_items.items(family, config.evaluate.skill_items)]
+    skills = scores.score(run, params, suite, key)
+    nats = [0.0] * KL_TURNS
+    if options.pi_0 != options.checkpoint or options.state:
+        config.model.checkpoint = str(options.pi_0)
+        reference = run_lib.open_run(config).params
+        some = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id[::-1].encode()).digest())[:KL_TURNS]
+        nats = kl_per_turn(run, sampled, params, reference, some, key)
+    write_json(
+        options.out,
+        {
+            "turns": {t["id"]: t["replies"][0] for t in turns},
+            "skills": skills,
+            "kl": nats,
+            "seconds": time.perf_counter() - began,
+        },
+    )
+    for group in GROUPS:
+        print(group, np.mean([t["mean"] for t in turns if group_of(t["id"]) == group]).round(3))
+    print("KL per turn", np.mean(nats).round(3), "seconds", round(time.perf_counter() - began))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The runs behind experiments/smollm2: `python experiments/smollm2/runs.py [--only=pivotrl,sft_4] [--seeds=0]`
+
+pi_0 first (configs/bfcl.py:smollm2_pi0), then every arm on the same 438 rows of another quarter, seed by seed.
+An arm is one `python -m pivotrl_jax.train --config=configs/bfcl.py:smollm2` with the overrides below, and
+measure.py on what it exported. All seeds share one profile of pi_0; that of the exact reward has the same
+rollouts, verified again. Finished runs are left as they are, and a killed one goes on where it was.
+
+Results are written beside this file, results/{arm}_seed{n}.json, as they come. `python experiments/smollm2/page.py`
+makes the page.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+NOTHING = ["evaluate.turn_trajectories=0", "evaluate.skill_items=0"]  # measure.py evaluates instead
+
+# arm -> overrides. sft_1 is the checkpoint of sft_4 after its first epoch: the learning rate is constant.
+ARMS = {
+    "pivotrl": [],
+    "sft_4": ["method=sft"],
+    "sft_1": None,
+    "random_turns": ["method=random_turns"],
+    "exact": ["reward=exact"],
+}
+
+
+def call(*command: str, log: Path | None = None) -> None:
+    """Run a Python program from the root of the repository; its output goes to `log`, appended."""
+    with (log or Path("/dev/stdout")).open("a") as out:
+        subprocess.run([sys.executable, *command], check=True, cwd=ROOT, stdout=out, stderr=out)
+
+
+def train(size: str, workdir: Path, overrides: list[str]) -> None:
+    flags = [f"--config.{x}" for x in (f"workdir={workdir}", *NOTHING, *overrides)]
+    workdir.mkdir(parents=True, exist_ok=True)
+    program = ("-m", "pivotrl_jax.train", f"--config=configs/bfcl.py:{size}")
+    call(*program, *flags, log=workdir / "log.txt")
+
+
+def measure(checkpoint: Path, pi_0: Path, out: Path, *more: str) -> None:
+    """measure.py, unless its result is there."""
+    if not out.is_file():
+        script = "experiments/smollm2/measure.py"
+        call(script, str(checkpoint), f"--pi_0={pi_0}", f"--out={out}", *more, log=out.with_suffix(".log"))
+
+
+def keep(workdir: Path, name: str, measured: Path) -> None:
+    """Write what the page reads of a finished run to results/, small enough to commit."""
+    facts = json.loads((workdir / "run.json").read_text("utf-8"))
+    lines = (workdir / "metrics.jsonl").read_text("utf-8").splitlines()
+    result = {
+        "counts": facts["counts"],
+        "seconds": facts["seconds"],
+        "update_kept": facts.get("update_kept"),
+        "metrics": [json.loads(line) for line in lines],
+        **json.loads(measured.read_text("utf-8")),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result) + "\n", "utf-8")
+    print(f"results/{name}.json", flush=True)
+
+
+def share_profile(base: Path, arm: str, workdir: Path) -> None:
+    """Copy the rollouts of a finished profile of this arm under another seed."""
+    for there in sorted(base.glob(f"{arm}/seed*/rollouts")):
+        if (there.parent / "profiles.jsonl").is_file() and not (workdir / "rollouts").is_dir():
+            shutil.copytree(there, workdir / "rollouts")
+
+
+def run(base: Path, arm: str, seed: int) -> None:
+    """Train and measure one arm with one seed, unless its result is there."""
+    name, pi_0 = f"{arm}_seed{seed}", base / "pi_0" / "hf"
+    if (RESULTS / f"{name}.json").is_file():
+        return
+    if ARMS[arm] is None:
+        whole = base / "sft_4" / f"seed{seed}"
+        steps = min(int(p.name) for p in (whole / "checkpoints").iterdir() if p.name.isdigit())
+        out = base / arm / f"seed{seed}.json"
+        measure(pi_0, pi_0, out, f"--state={whole / 'checkpoints' / str(steps)}")
+        keep(whole, name, out)
+        return
+    workdir = base / arm / f"seed{seed}"
+    if not (workdir / "evaluation.json").is_file():
+        workdir.mkdir(parents=True, exist_ok=True)
+        if arm in ("pivotrl", "exact"):
+            share_profile(base, arm, workdir)
+        train("smollm2", workdir, [f"seed={seed}", f"model.checkpoint={pi_0}", *ARMS[arm]])
+    measure(workdir / "hf", pi_0, workdir / "measured.json")
+    keep(workdir, name, workdir / "measured.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", type=Path, default=ROOT / "runs" / "smollm2")
+    parser.add_argument("--only", default=",".join(ARMS))
+    parser.add_argument("--seeds", default="0,1,2")
+    options = parser.parse_args()
+    base = options.base.resolve()
+    if not (base / "pi_0" / "evaluation.json").is_file():
+        train("smollm2_pi0", base / "pi_0", [])
+    if not (RESULTS / "pi_0.json").is_file():
+        measure(base / "pi_0" / "hf", base / "pi_0" / "hf", base / "pi_0" / "measured.json")
+        keep(base / "pi_0", "pi_0", base / "pi_0" / "measured.json")
+    for seed in map(int, options.seeds.split(",")):
+        for arm in options.only.split(","):
+            run(base, arm, seed)
+
+
+if __name__ == "__main__":
+    main()
