@@ -1,6 +1,6 @@
 """What the benchmarks share: prompts, our GRPO step, and the same step in TRL and in plain transformers.
 
-All of them load the embedded checkpoint (Qwen3-MoE, 2.0 M parameters) in float32 and sample at temperature 1
+All of them load the embedded checkpoint (Qwen3-MoE, 2.0 M parameters), or another one, in float32 and sample at temperature 1
 without stop tokens, so that every completion has the same length. The reward is 1 for an odd first token,
 which takes no time to compute: verifiers are left out. Peers need `pip install -e '.[bench]'`; this file
 imports torch only where it uses it.
@@ -18,11 +18,13 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -217,20 +219,32 @@ def our_mesh(devices: int):
     return sharding.make_mesh({"data": -1})
 
 
-def load_policy(mesh):
-    """(config, parameters) of the embedded checkpoint, float32."""
-    config = hf_config.load_config(locate.EMBEDDED, "float32")
+def load_policy(mesh, checkpoint: Path = locate.EMBEDDED):
+    """(config, parameters) of a checkpoint, float32."""
+    config = hf_config.load_config(checkpoint, "float32")
     places = sharding.param_shardings(decoder.abstract_params(config), mesh)
-    return config, hf.load_params(locate.EMBEDDED, config, "float32", places)
+    return config, hf.load_params(checkpoint, config, "float32", places)
+
+
+def peak_gib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 class OurStep:
     """One GRPO step as in training: rollouts, advantages, packing, update. The number it is called with is
     the seed. Returns seconds by part."""
 
-    def __init__(self, prompts: Sequence[Sequence[int]], group: int, completion: int, settings: Settings):
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        group: int,
+        completion: int,
+        settings: Settings,
+        checkpoint: Path = locate.EMBEDDED,
+    ):
         mesh = our_mesh(settings.devices)
-        self.config, params = load_policy(mesh)
+        self.config, params = load_policy(mesh, checkpoint)
         self.prompts, self.group, self.settings = prompts, group, settings
         self.actor = Actor(
             self.config,
@@ -282,6 +296,7 @@ class OurStep:
             "update": done - rolled,
             "packing": packed - rolled,
             "cpu": time.process_time() - cpu,
+            "peak_gib": peak_gib(),
         }
 
 
@@ -294,8 +309,8 @@ def our_step(receive, send, *args) -> None:
 # Peers
 
 
-def load_torch():
-    """The embedded checkpoint in transformers, in its fastest form on a CPU: SDPA attention, grouped matrix
+def load_torch(checkpoint: Path = locate.EMBEDDED):
+    """The checkpoint in transformers, in its fastest form on a CPU: SDPA attention, grouped matrix
     products of experts, and as many threads as there are cores."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -305,7 +320,7 @@ def load_torch():
     logging.set_verbosity_error()
     torch.set_num_threads(cores())
     return AutoModelForCausalLM.from_pretrained(
-        locate.EMBEDDED,
+        checkpoint,
         dtype=torch.float32,
         attn_implementation="sdpa",
         experts_implementation="grouped_mm",
@@ -322,10 +337,17 @@ class TorchStep:
     """The same step written by hand: `generate` with `num_return_sequences`, then forward and backward over
     the padded batch, `rows` sequences at a time, with logits of completions only, then AdamW."""
 
-    def __init__(self, prompts: Sequence[Sequence[int]], group: int, completion: int, rows: int):
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        group: int,
+        completion: int,
+        rows: int,
+        checkpoint: Path = locate.EMBEDDED,
+    ):
         import torch
 
-        self.torch, self.model = torch, load_torch()
+        self.torch, self.model = torch, load_torch(checkpoint)
         self.prompts, self.group, self.completion, self.rows = torch.tensor(prompts), group, completion, rows
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0
@@ -368,7 +390,7 @@ class TorchStep:
         self.learn(sequences, self.torch.tensor(advantage, dtype=self.torch.float32))
         done = time.perf_counter()
         seconds = {"seconds": done - began, "rollout": rolled - began, "update": done - rolled}
-        return {**seconds, "cpu": time.process_time() - cpu}
+        return {**seconds, "cpu": time.process_time() - cpu, "peak_gib": peak_gib()}
 
 
 def torch_step(receive, send, *args) -> None:
@@ -377,7 +399,15 @@ def torch_step(receive, send, *args) -> None:
         send(step(receive()))
 
 
-def trl_step(receive, send, prompts: Sequence[Sequence[int]], group: int, completion: int, rows: int) -> None:
+def trl_step(
+    receive,
+    send,
+    prompts: Sequence[Sequence[int]],
+    group: int,
+    completion: int,
+    rows: int,
+    checkpoint: Path = locate.EMBEDDED,
+) -> None:
     """TRL's GRPOTrainer in its own loop, which waits for `receive` before every step; the wait is not timed.
     Each step is one optimizer step over all prompts and completions, `rows` sequences at a time.
 
@@ -414,7 +444,7 @@ def trl_step(receive, send, prompts: Sequence[Sequence[int]], group: int, comple
         def on_step_end(self, args, state, control, **kwargs):
             seconds = time.perf_counter() - self.began
             parts = {"seconds": seconds, "rollout": trainer.rollout, "update": seconds - trainer.rollout}
-            send({**parts, "cpu": time.process_time() - self.cpu})
+            send({**parts, "cpu": time.process_time() - self.cpu, "peak_gib": peak_gib()})
 
     args = trl.GRPOConfig(
         output_dir=tempfile.gettempdir(),  # nothing is written there
@@ -444,7 +474,7 @@ def trl_step(receive, send, prompts: Sequence[Sequence[int]], group: int, comple
         disable_tqdm=True,
     )
     trainer = Timed(
-        model=load_torch(),
+        model=load_torch(checkpoint),
         reward_funcs=lambda completion_ids, **_: [reward(ids) for ids in completion_ids],
         args=args,
         train_dataset=datasets.Dataset.from_dict({"prompt": [str(i) for i in range(len(prompts))]}),

@@ -19,21 +19,30 @@ end completions early. `--peers=` (empty) times our side alone.
 
 import argparse
 import dataclasses
-import functools
+from collections.abc import Callable
 
 import peers
+
+from pivotrl_jax.checkpoints import locate
+
+
+OPTIONS = ("checkpoint", "prompt", "group", "completion", "prompts", "runs")
 
 
 def sides_of(options, prompts, settings: peers.Settings) -> tuple[dict[str, peers.Side], dict[str, int]]:
     """(every side by name, how many sequences each peer processes at a time)."""
     sizes = (prompts, options.group, options.completion)
-    sides, rows = {"ours": peers.Side(peers.our_step, *sizes, settings)}, {}
+    checkpoint = locate.locate(options.checkpoint)
+    sides, rows = {"ours": peers.Side(peers.our_step, *sizes, settings, checkpoint)}, {}
     total = len(prompts) * options.group
     wanted = {min(int(n), total) for n in options.peer_rows.split(",")}
     choices = sorted(n for n in wanted if total % n == 0) or [total]
     serve = {"trl": peers.trl_step, "torch": peers.torch_step}
     for name in filter(None, options.peers.split(",")):
-        side_of = functools.partial(peers.Side, serve[name], *sizes)
+
+        def side_of(n: int, serve_: Callable = serve[name]) -> peers.Side:
+            return peers.Side(serve_, *sizes, n, checkpoint)
+
         rows[name] = peers.fastest(name, choices, side_of)
         sides[name] = side_of(rows[name])
     return sides, rows
@@ -43,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--checkpoint", default="embedded", help="a directory, or smollm2")
     parser.add_argument("--prompt", type=int, default=1024)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--completion", type=int, default=32)
@@ -58,7 +68,7 @@ def main() -> None:
     sides, rows = sides_of(options, peers.prompts_of(options.prompts, options.prompt), settings)
     times = peers.take_turns(sides, options.runs)
     page = peers.facts("rl_step")
-    page |= {name: getattr(options, name) for name in ("prompt", "group", "completion", "prompts", "runs")}
+    page |= {name: getattr(options, name) for name in OPTIONS}
     page |= {"settings": dataclasses.asdict(settings), "peer_rows": rows}
     found = {name: peers.medians(steps) for name, steps in times.items()}
     page |= {f"{name}_{part}": value for name, parts in found.items() for part, value in parts.items()}

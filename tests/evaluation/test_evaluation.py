@@ -150,6 +150,9 @@ def test_turns_and_skills_are_scored_by_what_was_said(chat):
     talk = Scripted(chat, lambda name, prompt: "certainly")
     found = evaluation.score_turns(Rollouts(talk, chat), None, prompts, 1, STREAM)
     assert [t["mean"] for t in found] == [float(not c.is_call) for c in candidates]
+    for turn in found:
+        (reply,) = turn["replies"]
+        assert reply["text"] == "certainly" and reply["reward"] == turn["mean"] and reply["reason"]
 
     items = [item for family in skills.families()[:4] for item in skills.items(family, "test", 3, 0)]
     answers = {item.id: item.answer for item in items}

@@ -1,6 +1,7 @@
 """Profiling in shards: read back on a resume, identical after a kill, refused for other settings."""
 
 import json
+import types
 
 import pytest
 from support import tiny_run
@@ -10,6 +11,7 @@ from pivotrl_jax.pivots import adaptive, profiling
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import InputError, Prompt
 from pivotrl_jax.rollouts.rollout import Rollouts
+from pivotrl_jax.run import options
 from pivotrl_jax.trajectories import extract
 
 GROUP = 4
@@ -157,3 +159,11 @@ def test_adaptive_profiling_draws_the_first_of_a_full_profile_and_decides_as_it(
         profile(tmp_path)
     monkeypatch.setattr(Rollouts, "sample", no_sampling)
     assert profile(tmp_path, stopping=rule) == (profiles, fewer)
+
+
+@pytest.mark.parametrize("seed, expected", [(-1, 3), (0, 0), (5, 5)])
+def test_a_profile_may_have_a_seed_of_its_own(seed, expected):
+    config = options.defaults()
+    config.seed, config.profile.seed = 3, seed
+    run = types.SimpleNamespace(config=config, model_config=tiny_run.random_config())
+    assert profiling.settings_of(run, "pi").seed == expected
