@@ -25,7 +25,7 @@ from rich.text import Text
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
-from pivotrl_jax.checkpoints.locate import EMBEDDED
+from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
 from pivotrl_jax.trajectories import extract, filters, reading, summary
 
@@ -56,6 +56,11 @@ MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out long
 TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that have none.")
 
 TOKENIZER = flags.DEFINE_string("tokenizer", str(EMBEDDED), "Checkpoint whose tokenizer counts tokens.")
+CHAT_TEMPLATE = flags.DEFINE_string(
+    "chat_template",
+    "",
+    "Renders prompts instead of the tokenizer's own: a name, e.g. smollm2_hermes, or a file.",
+)
 
 NAMED_ON_STDERR = 20  # rows left out beyond these are only counted
 
@@ -251,11 +256,15 @@ def run(paths: Sequence[str]) -> None:
             f"--min_pass_rate={MIN_PASS_RATE.value} and --max_pass_rate={MAX_PASS_RATE.value}; want "
             "0 <= min_pass_rate <= max_pass_rate <= 1"
         )
+    folder = TOKENIZER.value
+    if not Path(folder).is_dir():  # converting a GGUF file loads jax
+        folder = locate(folder, "--tokenizer", TOKENIZER_FILES)
+    chat = load_chat(folder, False, chat_template=CHAT_TEMPLATE.value)
     quiet = not sys.stderr.isatty()
     columns = [*Progress.get_default_columns(), MofNCompleteColumn(), Rate()]
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         files = read(paths, progress)
-        tokens = select(files, load_chat(TOKENIZER.value, keep_thinking=False), progress)
+        tokens = select(files, chat, progress)
     _name_left_out(files)
     candidates = [c for f in files for c in f.candidates]
     if not candidates:

@@ -38,6 +38,12 @@ DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute in this dtype; the checkpoint's own if not given."
 )
 
+CHAT_TEMPLATE = flags.DEFINE_string(
+    "chat_template",
+    "",
+    "Renders messages instead of the checkpoint's own: a name, e.g. smollm2_hermes, or a file.",
+)
+
 LINES = 256  # lines that are read and packed into rows at a time
 BUCKETS = tuple(2**n for n in range(10, 21))  # row lengths, one program each; short sequences share a row
 
@@ -144,7 +150,7 @@ def main(argv: list[str]) -> None:
 
     def chat():  # a checkpoint without a tokenizer can still score token ids
         if not cache:
-            cache.append(template.load_chat(checkpoint, False))
+            cache.append(template.load_chat(checkpoint, False, chat_template=CHAT_TEMPLATE.value))
         return cache[0]
 
     bad = []

@@ -1,9 +1,9 @@
 """What the benchmarks share: prompts, our GRPO step, and the same step in TRL and in plain transformers.
 
-All of them load the embedded checkpoint (Qwen3-MoE, 2.0 M parameters), or another one, in float32 and sample at temperature 1
-without stop tokens, so that every completion has the same length. The reward is 1 for an odd first token,
-which takes no time to compute: verifiers are left out. Peers need `pip install -e '.[bench]'`; this file
-imports torch only where it uses it.
+All of them load the embedded checkpoint (Qwen3-MoE, 2.0 M parameters), or another one, in float32 and
+sample at temperature 1 without stop tokens, so that every completion has the same length. The reward is 1
+for an odd first token, which takes no time to compute: verifiers are left out. Peers need `pip install -e
+'.[bench]'`; this file imports torch only where it uses it.
 
 Every side runs in a process of its own (`Side`), so that the threads of one library never disturb another,
 and waits while another side works. In addition to seconds it reports `cpu`, the CPU time of its threads,

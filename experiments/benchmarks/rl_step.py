@@ -25,7 +25,6 @@ import peers
 
 from pivotrl_jax.checkpoints import locate
 
-
 OPTIONS = ("checkpoint", "prompt", "group", "completion", "prompts", "runs")
 
 

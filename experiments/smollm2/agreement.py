@@ -1,9 +1,9 @@
-"""BFCL's own scorer on the replies that measure.py kept: `python experiments/smollm2/agreement.py RESULT.json...`
+"""BFCL's own scorer on the replies that measure.py kept: `python experiments/smollm2/agreement.py FILE...`
 
 Every reply is read by bfcl-eval's handler of Hermes calls (QwenFCHandler.decode_ast) and scored by the
 functions of its eval_runner; then its verdict is compared with ours. Nothing of ours decides that verdict but
-the text. bfcl-eval imports the clients of many vendors, which are replaced by empty modules where they are not
-installed: none of them takes part in scoring.
+the text. bfcl-eval imports the clients of many vendors, which are replaced by empty modules where they are
+not installed: none of them takes part in scoring.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from unittest import mock
 import measure
 
 from pivotrl_jax.environments.bfcl import tasks
-
 
 MODEL = "a model"
 

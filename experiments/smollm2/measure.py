@@ -3,14 +3,13 @@
 
 One reply at temperature 0 to 300 held-out rows of each group of BFCL's categories, the suite of
 pivotrl_jax/evaluation/language, and the KL to pi_0 per turn. What a reply was, its reward and the verdict's
-reason are kept, so that BFCL's own scorer can read them (agreement.py). With `--state` the policy is CHECKPOINT
-with the adapters of a training checkpoint, exported and read back.
+reason are kept, so that BFCL's own scorer can read them (agreement.py). With `--state` the policy is
+CHECKPOINT with the adapters of a training checkpoint, exported and read back.
 """
 
 import argparse
 import hashlib
 import importlib.util
-import json
 import time
 from pathlib import Path
 
@@ -59,7 +58,9 @@ def chosen(prompts: list[Prompt]) -> list[Prompt]:
 def kl_per_turn(run, rollouts, params, reference, prompts, key) -> list[float]:
     """Per prompt log pi(y) - log pi_0(y) of one y sampled from pi at temperature 1: its mean is the KL."""
     groups = rollouts.sample(rollouts.actor.place(params), prompts, 1, key)
-    pieces = [forest.Piece(i, p.ids, [group[0].token_ids]) for i, (p, group) in enumerate(zip(prompts, groups))]
+    pieces = [
+        forest.Piece(i, p.ids, [group[0].token_ids]) for i, (p, group) in enumerate(zip(prompts, groups))
+    ]
     under_pi_0 = scores.log_probs(run, run.model_config, reference, pieces)
     return [sum(group[0].model_log_probs) - total for group, (total,) in zip(groups, under_pi_0)]
 
@@ -99,13 +100,17 @@ def main() -> None:
     key = jax.random.key(0)
     turns = evaluation.score_turns(greedy, greedy.actor.place(params), prompts, 1, key)
     families = language_items.families()
-    suite = [item for family in families for item in language_items.items(family, config.evaluate.skill_items)]
+    suite = [
+        item for family in families for item in language_items.items(family, config.evaluate.skill_items)
+    ]
     skills = scores.score(run, params, suite, key)
     nats = [0.0] * KL_TURNS
     if options.pi_0 != options.checkpoint or options.state:
         config.model.checkpoint = str(options.pi_0)
         reference = run_lib.open_run(config).params
-        some = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id[::-1].encode()).digest())[:KL_TURNS]
+        some = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id[::-1].encode()).digest())[
+            :KL_TURNS
+        ]
         nats = kl_per_turn(run, sampled, params, reference, some, key)
     write_json(
         options.out,
@@ -113,7 +118,7 @@ def main() -> None:
             "turns": {t["id"]: t["replies"][0] for t in turns},
             "skills": skills,
             "kl": nats,
-            "seconds": time.perf_counter() - began,
+            "measuring_seconds": time.perf_counter() - began,
         },
     )
     for group in GROUPS:

@@ -57,10 +57,11 @@ def _gpu(name, tflops, gigabytes, bandwidth, link, float32, has_bfloat16=True):
 # largest slice, and "bidirectional ICI bandwidth per chip"; one way is half of that. The page on v4 has no
 # ICI number: 45 GB/s per link is from jax-ml.github.io/scaling-book/tpus.
 # GPUs: NVIDIA's data sheets (of A100, H100 and H200 the SXM parts) as quoted by
-# jax-ml.github.io/scaling-book/gpus and glennklockwood.com/garden/processors, and NVIDIA's architecture papers
-# of the GeForce cards, with sums in float32. Where NVIDIA prints a number "with sparsity", dense is half; it
-# prints NVLink both ways, and one way is half. Cards without NVLink talk over PCIe: 16, 32 or 64 GB/s one way.
-# A gigabyte is taken as 1e9 bytes, less than a driver reports, because CUDA keeps some memory for itself.
+# jax-ml.github.io/scaling-book/gpus and glennklockwood.com/garden/processors, and NVIDIA's papers on the
+# architectures of the GeForce cards, with sums in float32. Where NVIDIA prints a number "with sparsity",
+# dense is half; it prints NVLink both ways, and one way is half. Cards without NVLink talk over PCIe: 16, 32
+# or 64 GB/s one way. A gigabyte is taken as 1e9 bytes, less than a driver reports, because CUDA keeps some
+# memory for itself.
 CHIPS = {
     chip.name: chip
     for chip in (

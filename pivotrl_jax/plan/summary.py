@@ -2,12 +2,13 @@
 
     python -m pivotrl_jax.plan --config=configs/bfcl.py:qwen3_30b_a3b --mesh=fsdp:8,expert:4 --device=v5p
 
-Compiles the run's own update and rollout programs ahead of time for the device, without allocating weights,
-and prints a table and, as its last line, JSON. Programs for TPUs (v4, v5e, v5p, v6e) are compiled by the
-TPU's own compiler (pip install 'pivotrl-jax[plan]'). For GPUs (t4, l4, rtx4090, a100 and others: chips.py) the
-same number of TPUs stands in or, without that compiler, virtual CPU devices, so the result is an estimate.
-The model comes from config.model.checkpoint: a directory, the name of a released Qwen3, Qwen2.5, Llama or
-SmolLM2 of which this package knows the numbers (assets/models), or a name in the Hugging Face cache.
+Compiles the run's own update and rollout programs ahead of time for the device, without allocating
+weights, and prints a table and, as its last line, JSON. Programs for TPUs (v4, v5e, v5p, v6e) are
+compiled by the TPU's own compiler (pip install 'pivotrl-jax[plan]'). For GPUs (t4, l4, rtx4090, a100 and
+others: chips.py) the same number of TPUs stands in or, without that compiler, virtual CPU devices, so the
+result is an estimate. The model comes from config.model.checkpoint: a directory, the name of a released
+Qwen3, Qwen2.5, Llama or SmolLM2 of which this package knows the numbers (assets/models), or a name in the
+Hugging Face cache.
 
 Times are lower bounds: the slowest of arithmetic, device memory and interconnect, each at its published peak
 and all perfectly overlapped, with every prompt and completion as long as the config allows.

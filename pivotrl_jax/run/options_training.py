@@ -63,8 +63,8 @@ class Profile:
     adaptive: Adaptive = Adaptive()
     seed: int = field(
         -1,
-        "Seed of the samples; -1 takes the run's. With one seed, runs of several seeds can have copies of one "
-        "profile, the folder rollouts/.",
+        "Seed of the samples; -1 takes the run's. A profile with a seed of its own can be shared: copy its "
+        "folder rollouts/ into the work directories of runs with other seeds.",
         at_least(-1),
         unit="seed",
     )
@@ -274,8 +274,13 @@ class Sft(Updates):
 
     epochs: int = field(4, "How often every trajectory is seen.", at_least(1), unit="epochs")
     trajectories_per_step: int = field(16, "Trajectories in one batch.", at_least(1), unit="trajectories")
-    learning_rate: float = _learning_rate(1e-4)
+    learning_rate: float = field(1e-4, "AdamW's learning rate after warm-up.", ABOVE_ZERO, unit="per step")
     warmup_steps: int = _warmup_steps(2)
+    decay: str = field(
+        "none",
+        "What the learning rate does after warm-up.",
+        one_of({"none": "it stays", "linear": "it falls to 0 at the end of training"}),
+    )
 
 
 @section

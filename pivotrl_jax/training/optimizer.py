@@ -15,8 +15,10 @@ def make_optimizer(
     b2: float,
     max_grad_norm: float,
     state_dtype: str = "float32",
+    decay_steps: int = 0,
 ) -> optax.GradientTransformation:
-    """AdamW with clipping by the global norm and a constant rate after a linear warm-up.
+    """AdamW with clipping by the global norm and, after a linear warm-up, a constant rate, or one that falls
+    linearly: at step s, from 0, of `decay_steps` it is 1 - s / decay_steps of the rate.
 
     The first step takes 1 / warmup_steps of the rate; optax's own schedule starts at 0, which would waste the
     first step's rollouts. `state_dtype` is the dtype of both moments between steps; the update itself is
@@ -24,7 +26,8 @@ def make_optimizer(
     """
 
     def schedule(step):
-        return learning_rate * jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
+        left = jnp.maximum(0.0, 1 - step / decay_steps) if decay_steps else 1.0
+        return learning_rate * jnp.minimum(left, (step + 1) / max(warmup_steps, 1))
 
     adamw = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=decayed)
     if state_dtype != "float32":

@@ -49,10 +49,12 @@ def sft_learner(
     model_config: model_config_lib.ModelConfig,
     mesh: Mesh,
     frozen: decoder.Params | None = None,
+    steps: int = 0,
 ) -> Learner:
-    """The learner of `config.sft`; arguments as for `grpo_learner`."""
+    """The learner of `config.sft`; arguments as for `grpo_learner`. `steps`: the length of training, which a
+    learning rate that decays needs."""
     compute = compute_of(config, mesh, config.sft.microbatch_rows)
-    optimizer = optimizer_of(config.sft)
+    optimizer = optimizer_of(config.sft, steps if config.sft.decay == "linear" else 0)
     return Learner(model_config, compute, optimizer, objectives.negative_log_likelihood, 1.0, frozen)
 
 
@@ -63,11 +65,10 @@ def compute_of(config: Any, mesh: Mesh, microbatch_rows: int, offload_optimizer:
     return Compute(c.attention_chunk, c.log_prob_chunk, c.remat, rows, offload_optimizer, mesh)
 
 
-def optimizer_of(c: Any):
+def optimizer_of(c: Any, decay_steps: int = 0):
     """The optimizer of a training section, `config.grpo` or `config.sft`."""
-    return make_optimizer(
-        c.learning_rate, c.warmup_steps, c.weight_decay, c.b1, c.b2, c.max_grad_norm, c.optimizer_dtype
-    )
+    rates = c.weight_decay, c.b1, c.b2, c.max_grad_norm
+    return make_optimizer(c.learning_rate, c.warmup_steps, *rates, c.optimizer_dtype, decay_steps)
 
 
 def routers_of(c: Any) -> Routers:

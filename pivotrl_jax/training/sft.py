@@ -68,7 +68,8 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
             "config.data.max_prompt_tokens or config.compute.row_lengths, or see which turns the filters of "
             "config.data leave out"
         )
-    learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen)
+    steps = max(1, round(c.epochs * len(turns) / c.trajectories_per_step))
+    learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen, steps)
 
     def make_batch(step: int, params) -> method.StepBatch:
         chosen = method.items_of_step(step, len(turns), c.trajectories_per_step, config.seed)
@@ -81,6 +82,5 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
         sft={name: value for name, value in c.to_dict().items() if name not in method.FREE},
         turns=hashlib.sha256(tokens.encode()).hexdigest()[:16],
     )
-    steps = max(1, round(c.epochs * len(turns) / c.trajectories_per_step))
     job = method.Job("SFT", steps, learner, make_batch, identity, c)
     return loop.train(run, job, validate)

@@ -82,6 +82,17 @@ def test_the_program_scores_ids_and_messages_and_names_bad_lines(checkpoint):
     assert 'line 6: want either "token_ids" or "messages"' in said[2] and len(said) == 3
 
 
+def test_another_chat_template_renders_the_messages(checkpoint, tmp_path):
+    messages = [{"role": "user", "content": "hello"}]
+    file = tmp_path / "plain.jinja"
+    file.write_text("{% for m in messages %}{{ m.content }}{% endfor %}", "utf-8")
+    ids = template.load_chat(checkpoint, False).encode("hello")
+    lines = {"id": "ids", "token_ids": ids}, {"id": "messages", "messages": messages}
+    code, out, err = run(checkpoint, *lines, more=[f"--chat_template={file}"])
+    assert code == 0, err
+    np.testing.assert_allclose(out[0]["logprobs"], out[1]["logprobs"], atol=1e-5)
+
+
 def test_a_model_that_is_not_there_is_a_sentence(tmp_path):
     code, out, err = run(tmp_path / "nothing", {"id": 1, "token_ids": [1]})
     assert (code, out) == (1, []) and "Traceback" not in err

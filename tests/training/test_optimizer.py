@@ -36,6 +36,17 @@ def test_adamw_warms_up_clips_and_decays():
     np.testing.assert_allclose(moments[0], [0.6 * mu, 0.8 * mu], rtol=1e-4)
 
 
+def test_a_rate_that_decays_falls_linearly_to_zero():
+    params = {"w": jnp.asarray([1.0])}
+    adamw = make_optimizer(0.1, 2, 0.0, 0.9, 0.99, 1.0, decay_steps=4)
+    state, seen = adamw.init(params), []
+    for _ in range(5):
+        updates, state = adamw.update({"w": jnp.asarray([0.5])}, state, params)
+        seen.append(-float(updates["w"][0]))
+    # a constant gradient: the update is the rate; warm-up and decay meet where the lower one counts
+    np.testing.assert_allclose(seen, [0.05, 0.075, 0.05, 0.025, 0.0], rtol=1e-4, atol=1e-7)
+
+
 def test_weight_decay_leaves_out_norms_biases_and_routers():
     """Of every family, and of adapters: without a gradient, decay alone moves a parameter."""
     config = dataclasses.replace(MIXED, mlp_bias=True, tie_embeddings=False, lora=Lora(2, 4.0))
