@@ -7,9 +7,6 @@ as a Markdown list.
 import argparse
 import json
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 WEATHER = {
     "type": "function",
     "function": {
@@ -48,6 +45,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoints", nargs="+", help="name=directory")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     names = dict(c.split("=", 1) for c in parser.parse_args().checkpoints)
     policies = {
         name: (

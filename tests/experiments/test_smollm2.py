@@ -1,0 +1,76 @@
+"""experiments/smollm2: which rows are measured, BFCL's verdicts beside ours, and the tables of the page."""
+
+import json
+import sys
+import types
+
+import pytest
+from support.bfcl_reference import need_bfcl
+from support.paths import ROOT
+
+HERE = ROOT / "experiments" / "smollm2"
+CALL = (
+    '<tool_call>\n{"name": "calculate_triangle_area", "arguments": {"base": 10, "height": %d}}\n</tool_call>'
+)
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch):
+    for folder in (HERE, ROOT / "experiments" / "claims"):
+        monkeypatch.syspath_prepend(str(folder))
+    yield
+    for name in ("measure", "agreement", "page", "pooling", "runs"):
+        sys.modules.pop(name, None)
+
+
+def test_every_group_gets_the_same_rows_whatever_their_order():
+    import measure
+
+    ids = [f"{c}_{n}@1" for group in measure.GROUPS.values() for c in group for n in range(400)]
+    prompts = [types.SimpleNamespace(candidate=types.SimpleNamespace(id=id)) for id in ids]
+    assert {measure.category_of(id) for id in ids} == {c for g in measure.GROUPS.values() for c in g}
+    assert measure.category_of("live_parallel_multiple_3-2-0@1") == "live_parallel_multiple"
+    chosen = [p.candidate.id for p in measure.chosen(prompts)]
+    assert chosen == [p.candidate.id for p in measure.chosen(prompts[::-1])]
+    groups = [measure.group_of(id) for id in chosen]
+    assert all(groups.count(group) == measure.PER_GROUP for group in measure.GROUPS)
+
+
+def test_bfcls_scorer_reads_the_text_alone():
+    need_bfcl()
+    import agreement
+
+    replies = {
+        "simple_python_0@1": (CALL % 5, True),
+        "simple_python_0@2": (CALL % 6, False),
+        "simple_python_0@3": ("The area is 25.", False),
+        "irrelevance_0@1": ("No function fits.", True),
+        "live_irrelevance_0-0-0@1": (CALL % 5, False),
+    }
+    found = agreement.verdicts({turn: {"text": text} for turn, (text, _) in replies.items()})
+    assert found == {turn: verdict for turn, (_, verdict) in replies.items()}
+
+
+def test_changes_are_paired_row_by_row(monkeypatch):
+    import page
+    import pooling
+
+    monkeypatch.setattr(pooling, "REPEATS", 200)
+
+    def result(rewards, right, bits):
+        turns = {f"simple_python_{i}@1": {"reward": r} for i, r in enumerate(rewards)}
+        skills = [{"id": "a", "family": "facts", "correct": right}]
+        skills += [{"id": "b", "family": "text", "bits_per_byte": bits}]
+        return {"turns": turns, "skills": skills}
+
+    pi_0, arm = result([0, 1, 0, 1], 1.0, 1.5), [result([1, 1, 0, 1], 0.0, 1.25)]
+    after, change = page.compared(pi_0, arm, "call turns")
+    assert (after["value"], change["value"]) == (0.75, 0.25)
+    assert change["low"] >= 0, "no row got worse"
+    assert page.compared(pi_0, arm, page.BITS)[1]["value"] == -0.25
+    lines = page.table(pi_0, {"pivotrl": arm}, {"out of domain": "all", "group live": "live"})
+    assert lines[0] == "| | n | pi_0 | pivotrl |" and lines[2].startswith(
+        "| all | 1 | 1.000 | 0.000<br>-1.000"
+    )
+    assert len(lines) == 3, "a measure without items has no row"
+    json.dumps(change)
