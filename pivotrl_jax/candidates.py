@@ -56,10 +56,8 @@ MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 0, "Leave out long
 TOOLS = flags.DEFINE_string("tools", "", "JSON list of function docs, for episodes that have none.")
 
 TOKENIZER = flags.DEFINE_string("tokenizer", str(EMBEDDED), "Checkpoint whose tokenizer counts tokens.")
-CHAT_TEMPLATE = flags.DEFINE_string(
-    "chat_template",
-    "",
-    "Renders prompts instead of the tokenizer's own: a name, e.g. smollm2_hermes, or a file.",
+TEMPLATE = flags.DEFINE_string(
+    "tokenizer_template", "", "Renders prompts in place of the tokenizer's own: smollm2_hermes, or a file."
 )
 
 NAMED_ON_STDERR = 20  # rows left out beyond these are only counted
@@ -259,7 +257,7 @@ def run(paths: Sequence[str]) -> None:
     folder = TOKENIZER.value
     if not Path(folder).is_dir():  # converting a GGUF file loads jax
         folder = locate(folder, "--tokenizer", TOKENIZER_FILES)
-    chat = load_chat(folder, False, chat_template=CHAT_TEMPLATE.value)
+    chat = load_chat(folder, False, chat_template=TEMPLATE.value)
     quiet = not sys.stderr.isatty()
     columns = [*Progress.get_default_columns(), MofNCompleteColumn(), Rate()]
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
