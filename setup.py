@@ -54,5 +54,16 @@ setup(
         "bench": ["torch==2.13.0", "trl>=1.16,<2", "accelerate>=1", "datasets>=5"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
         "bfcl": ["mpmath==1.3.0"],
+        # what BFCL's own generation and evaluation import, without the vendors' clients
+        "bfcl_harness": [
+            "mpmath==1.3.0",
+            "overrides",
+            "pandas>=2",
+            "python-dotenv>=1",
+            "tenacity>=8.5",
+            "tree-sitter==0.21.3",
+            "tree-sitter-java==0.21.0",
+            "tree-sitter-javascript==0.21.4",
+        ],
     },
 )

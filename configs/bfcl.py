@@ -56,7 +56,7 @@ def smollm2_pi0() -> ConfigDict:
     # it learns little else
     c.data.categories = SINGLE_TURN[:-1]
     c.data.train_folds = (0,)
-    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate, c.sft.decay = 1, 8, 1e-4, "linear"
+    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate, c.sft.decay = 2, 4, 2e-4, "linear"
     return c
 
 

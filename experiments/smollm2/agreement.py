@@ -2,8 +2,8 @@
 
 Every reply is read by bfcl-eval's handler of Hermes calls (QwenFCHandler.decode_ast) and scored by the
 functions of its eval_runner; then its verdict is compared with ours. Nothing of ours decides that verdict but
-the text. bfcl-eval imports the clients of many vendors, which are replaced by empty modules where they are
-not installed: none of them takes part in scoring.
+the text. Install what it needs with `pip install -e '.[bfcl_harness]'` and
+`pip install --no-deps bfcl-eval==2026.3.23`; the vendors' clients, which it would import, are not needed.
 """
 
 import argparse
@@ -12,21 +12,12 @@ import json
 import sys
 import types
 from pathlib import Path
-from unittest import mock
 
 import measure
 
 from pivotrl_jax.environments.bfcl import tasks
 
 MODEL = "a model"
-
-
-def empty_module(name: str) -> mock.MagicMock:
-    module = mock.MagicMock(name=name)
-    module.__path__, module.__name__ = [], name
-    # of the package `overrides`: a decorator and a base class, which only check
-    module.override, module.EnforceOverrides = lambda method: method, type("EnforceOverrides", (), {})
-    return module
 
 
 def scorer():
@@ -36,16 +27,10 @@ def scorer():
     models = types.ModuleType("bfcl_eval.constants.model_config")
     models.MODEL_CONFIG_MAPPING = {MODEL: types.SimpleNamespace(underscore_to_dot=False)}
     sys.modules[models.__name__] = models
-    while True:
-        try:
-            from bfcl_eval.eval_checker import eval_runner
-            from bfcl_eval.model_handler.local_inference.qwen_fc import QwenFCHandler
-        except ModuleNotFoundError as e:
-            if e.name is None or e.name in sys.modules or e.name.startswith("bfcl_eval"):
-                raise
-            sys.modules[e.name] = empty_module(e.name)
-        else:
-            return eval_runner, object.__new__(QwenFCHandler)
+    from bfcl_eval.eval_checker import eval_runner
+    from bfcl_eval.model_handler.local_inference.qwen_fc import QwenFCHandler
+
+    return eval_runner, object.__new__(QwenFCHandler)
 
 
 def rows(category: str) -> tuple[dict, dict]:

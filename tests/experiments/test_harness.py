@@ -1,0 +1,123 @@
+"""experiments/harness/bfcl.py: bfcl-eval's generation and evaluation against an endpoint on loopback."""
+
+import contextlib
+import http.server
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+from support.bfcl_reference import need_bfcl
+from support.paths import ROOT
+
+from pivotrl_jax.environments.bfcl import demonstrations, tasks
+from pivotrl_jax.environments.episode import expert_of
+
+CATEGORIES = ("simple_python", "parallel", "irrelevance", "multi_turn_base")
+
+
+def call(name, arguments):
+    return {"id": "call_0", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def gold_calls(messages: list[dict]) -> list[dict]:
+    """The ground truth's calls where these messages end; none after a tool's answer."""
+    users = [m["content"] for m in messages if m["role"] == "user"]
+    for task in tasks.tasks("multi_turn_base")[:2]:
+        if task.messages(0)[-1]["content"] == users[0]:
+            calls = expert_of(task.id).calls[len(users) - 1] if messages[-1]["role"] == "user" else []
+            return [call(c.name, json.dumps(c.arguments)) for c in calls]
+    for row in demonstrations.single_turn(CATEGORIES[:-1], 4):
+        if row.messages[-2]["content"] == users[-1]:
+            calls = [c["function"] for c in row.messages[-1].get("tool_calls", ())]
+            return [call(c["name"], json.dumps(c["arguments"])) for c in calls]
+    raise AssertionError(users)
+
+
+@contextlib.contextmanager
+def endpoint(edit):
+    """An endpoint whose model makes the right calls, changed by `edit(number of the request, calls)`."""
+    lock, seen = threading.Lock(), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            calls = gold_calls(body["messages"])
+            with lock:
+                seen.append(body)
+                calls = edit(len(seen), calls)
+            message = {"role": "assistant", "content": "Done.", "tool_calls": calls or None}
+            reply = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+            data = json.dumps(reply).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def judged(url: str, out) -> tuple[dict[str, tuple[float, float, int]], str]:
+    """Category -> (bfcl-eval's score, ours, replies with different verdicts), and everything printed."""
+    script = ROOT / "experiments" / "harness" / "bfcl.py"
+    flags = [f"--base_url={url}", f"--out={out}", f"--categories={','.join(CATEGORIES)}", "--threads=1"]
+    done = subprocess.run(
+        [sys.executable, script, *flags, "--rows=2"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {}
+    for line in done.stdout.splitlines():
+        words = line.split()
+        if words and words[0] in CATEGORIES:
+            found[words[0]] = float(words[2]), float(words[3]), int(words[4])
+    return found, done.stdout
+
+
+@pytest.fixture(autouse=True)
+def harness_installed():
+    need_bfcl()
+    if missing := [m for m in ("pandas", "tenacity", "tree_sitter") if not importlib.util.find_spec(m)]:
+        pytest.skip(f"needs pip install -e '.[bfcl_harness]': {missing}")
+
+
+def test_the_right_calls_pass_by_both_and_names_keep_their_dots(tmp_path):
+    with endpoint(lambda number, calls: calls) as (url, seen):
+        found, _ = judged(url, tmp_path)
+    assert found == {category: (1.0, 1.0, 0) for category in CATEGORIES}
+    assert "spotify.play" in {tool["function"]["name"] for body in seen for tool in body["tools"]}
+
+
+def test_wrong_replies_fail_by_both_and_finished_rows_are_not_asked_again(tmp_path):
+    with endpoint(lambda number, calls: [call("f", "{}")]) as (url, seen):
+        found, _ = judged(url, tmp_path)
+        asked = len(seen)
+        again, _ = judged(url, tmp_path)
+        assert len(seen) == asked
+    assert again == found == {category: (0.0, 0.0, 0) for category in CATEGORIES}
+
+
+def test_an_unreadable_call_where_none_is_wanted_is_the_known_difference(tmp_path):
+    with endpoint(lambda number, calls: [call("f", '{"a": ')]) as (url, _):
+        found, printed = judged(url, tmp_path)
+    expected = {category: (0.0, 0.0, 0) for category in CATEGORIES}
+    assert found == expected | {"irrelevance": (1.0, 0.0, 2)}
+    assert "2 where ours is 'malformed' and BFCL's is a pass" in printed
