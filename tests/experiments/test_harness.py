@@ -1,4 +1,4 @@
-"""experiments/harness/bfcl.py: bfcl-eval's generation and evaluation against an endpoint on loopback."""
+"""experiments/harness: bfcl-eval and a NeMo Gym server, against endpoints on loopback."""
 
 import contextlib
 import http.server
@@ -37,9 +37,8 @@ def gold_calls(messages: list[dict]) -> list[dict]:
 
 
 @contextlib.contextmanager
-def endpoint(edit):
-    """An endpoint whose model makes the right calls, changed by `edit(number of the request, calls)`."""
-    lock, seen = threading.Lock(), []
+def server(answer):
+    """The address of a server on loopback that answers a POST with `answer(path, body)`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -47,33 +46,41 @@ def endpoint(edit):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            calls = gold_calls(body["messages"])
-            with lock:
-                seen.append(body)
-                calls = edit(len(seen), calls)
-            message = {"role": "assistant", "content": "Done.", "tool_calls": calls or None}
-            reply = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": body["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-            }
-            data = json.dumps(reply).encode()
+            data = json.dumps(answer(self.path, body)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", seen
+        yield f"http://127.0.0.1:{served.server_port}"
     finally:
-        server.shutdown()
-        server.server_close()
+        served.shutdown()
+        served.server_close()
+
+
+@contextlib.contextmanager
+def endpoint(edit):
+    """An endpoint whose model makes the right calls, changed by `edit`, and the requests it got."""
+    seen = []
+
+    def answer(path, body):
+        seen.append(body)
+        message = {"role": "assistant", "content": "Done.", "tool_calls": edit(gold_calls(body["messages"]))}
+        return {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }
+
+    with server(answer) as url:
+        yield f"{url}/v1", seen
 
 
 def judged(url: str, out) -> tuple[dict[str, tuple[float, float, int]], str]:
@@ -92,22 +99,22 @@ def judged(url: str, out) -> tuple[dict[str, tuple[float, float, int]], str]:
     return found, done.stdout
 
 
-@pytest.fixture(autouse=True)
-def harness_installed():
+@pytest.fixture
+def bfcl_harness():
     need_bfcl()
     if missing := [m for m in ("pandas", "tenacity", "tree_sitter") if not importlib.util.find_spec(m)]:
         pytest.skip(f"needs pip install -e '.[bfcl_harness]': {missing}")
 
 
-def test_the_right_calls_pass_by_both_and_names_keep_their_dots(tmp_path):
-    with endpoint(lambda number, calls: calls) as (url, seen):
+def test_the_right_calls_pass_by_both_and_names_keep_their_dots(bfcl_harness, tmp_path):
+    with endpoint(lambda calls: calls or None) as (url, seen):
         found, _ = judged(url, tmp_path)
     assert found == {category: (1.0, 1.0, 0) for category in CATEGORIES}
     assert "spotify.play" in {tool["function"]["name"] for body in seen for tool in body["tools"]}
 
 
-def test_wrong_replies_fail_by_both_and_finished_rows_are_not_asked_again(tmp_path):
-    with endpoint(lambda number, calls: [call("f", "{}")]) as (url, seen):
+def test_wrong_replies_fail_by_both_and_finished_rows_are_not_asked_again(bfcl_harness, tmp_path):
+    with endpoint(lambda calls: [call("f", "{}")]) as (url, seen):
         found, _ = judged(url, tmp_path)
         asked = len(seen)
         again, _ = judged(url, tmp_path)
@@ -115,9 +122,29 @@ def test_wrong_replies_fail_by_both_and_finished_rows_are_not_asked_again(tmp_pa
     assert again == found == {category: (0.0, 0.0, 0) for category in CATEGORIES}
 
 
-def test_an_unreadable_call_where_none_is_wanted_is_the_known_difference(tmp_path):
-    with endpoint(lambda number, calls: [call("f", '{"a": ')]) as (url, _):
+def test_an_unreadable_call_where_none_is_wanted_is_the_known_difference(bfcl_harness, tmp_path):
+    with endpoint(lambda calls: [call("f", '{"a": ')]) as (url, _):
         found, printed = judged(url, tmp_path)
     expected = {category: (0.0, 0.0, 0) for category in CATEGORIES}
     assert found == expected | {"irrelevance": (1.0, 0.0, 2)}
     assert "2 where ours is 'malformed' and BFCL's is a pass" in printed
+
+
+def test_a_gym_servers_rewards_are_compared_row_by_row(tmp_path):
+    rows = [{"responses_create_params": {}, "response": {"n": n}, "reward": float(n % 2)} for n in range(4)]
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+    def compared(reward_of):
+        def answer(path, body):
+            assert path == "/verify" and "reward" not in body
+            return {"reward": reward_of(body["response"]["n"])}
+
+        with server(answer) as url:
+            command = [sys.executable, ROOT / "experiments" / "harness" / "nemo_gym.py", file]
+            return subprocess.run([*command, f"--verify_url={url}"], capture_output=True, text=True)
+
+    same = compared(lambda n: float(n % 2))
+    assert same.returncode == 0 and "4 of 4 rollouts have the same reward" in same.stdout
+    other = compared(lambda n: float(n == 3))
+    assert other.returncode == 1 and "line 2: 0.0 there, 1.0 here" in other.stdout
