@@ -1,5 +1,7 @@
 """Packaging. `pip install -e .` brings jax for CPU and nothing of CUDA or torch; accelerators are extras."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # flax 0.12.8 does not import on jax 0.11; flax 0.12.9 and later want jax 0.11.1 and Python 3.12.
@@ -15,10 +17,24 @@ setup(
     name="pivotrl-jax",
     version="0.1.0",
     description="PivotRL in JAX: agentic reinforcement learning that pays only for the turns that teach",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=[*find_packages(include=["pivotrl_jax", "pivotrl_jax.*"]), "pivotrl_jax.configs"],
     package_dir={"pivotrl_jax.configs": "configs"},
-    package_data={"pivotrl_jax": ["assets/**"], "pivotrl_jax.configs": ["samples/**"]},
+    package_data={"pivotrl_jax": ["py.typed", "assets/**"], "pivotrl_jax.configs": ["samples/**"]},
     entry_points={"console_scripts": ["pivotrl = pivotrl_jax.__main__:main"]},
     install_requires=[
         f"jax{JAX_OLD}; {OLD}",
