@@ -37,8 +37,8 @@ def play(
 
     In every round, all unfinished episodes take one turn. `params` are as `Actor.place` returns them; `key`
     is a PRNG key; `max_steps` is passed to `Task.start`. An episode whose next prompt would exceed
-    `max_prompt` tokens ends as a failure with the reason "too_long", and one in which an id belongs to no
-    token as a failure with the reason "malformed".
+    `max_prompt` tokens ends as a failure with the reason "too_long". As in single turns, a completion without
+    a stop token ends it as a failure ("unfinished"), and so does an id that belongs to no token ("malformed").
     """
     results, repeats = [], collections.Counter()
     for task in tasks:
@@ -63,8 +63,8 @@ def play(
             completions = rollouts.actor.act(params, requests, key)
             for (result, episode), request, (completion,) in zip(playing, requests, completions):
                 result.turns.append((list(request.prompt), completion))
-                if chat.unknown_ids(completion.token_ids):
-                    result.reason = "malformed"
+                if not completion.finished or chat.unknown_ids(completion.token_ids):
+                    result.reason = "malformed" if completion.finished else "unfinished"
                     bar.update(1)
                     continue
                 episode.step(chat.parse(chat.decode(completion.token_ids), episode.tools))

@@ -17,6 +17,7 @@ from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.trajectories import extract, sources
 
 STREAM = jax.random.key(0)
+UNFINISHED = 1  # a scripted completion that ends in this id was cut at the token limit
 GARBAGE = ("zq zq zq", "", '<tool_call>\n{"name": "made_up", "arguments": {}}\n</tool_call>', "<tool_call>{")
 
 
@@ -42,7 +43,7 @@ class Scripted:
     def _one(self, request):
         ids = self.answer(request.name, list(request.prompt))
         ids = ids if isinstance(ids, list) else [*self.chat.encode(ids), self.chat.stop_ids[0]]
-        return Completion(ids, [0.0] * len(ids), [0.0] * len(ids), True)
+        return Completion(ids, [0.0] * len(ids), [0.0] * len(ids), ids[-1:] != [UNFINISHED])
 
 
 def expert(chat, tasks):
@@ -111,6 +112,19 @@ def test_an_id_that_belongs_to_no_token_fails_its_episode(chat):
     found = play(actor, chat, tasks)
     assert [e["success"] for e in found] == [1.0, 0.0, 1.0, 1.0]
     assert found[1]["reason"] == "malformed" and found[1]["turns"] == 1
+
+
+def test_a_completion_cut_at_the_token_limit_fails_its_episode(chat):
+    """Its text begins with the expert's action, and goes on to the limit."""
+    tasks = toolbox.tasks("test", 4, 0)
+    actor = expert(chat, tasks)
+    right = actor.answer
+    actor.answer = lambda name, prompt: (
+        [*right(name, prompt)[:-1], UNFINISHED] if name.startswith(tasks[2].id) else right(name, prompt)
+    )
+    found = play(actor, chat, tasks)
+    assert [e["success"] for e in found] == [1.0, 1.0, 0.0, 1.0]
+    assert found[2]["reason"] == "unfinished" and found[2]["turns"] == 1
 
 
 def test_an_episode_that_outgrows_the_prompt_limit_fails_as_too_long(chat):
