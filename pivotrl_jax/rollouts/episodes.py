@@ -38,7 +38,7 @@ def play(
     In every round, all unfinished episodes take one turn. `params` are as `Actor.place` returns them; `key`
     is a PRNG key; `max_steps` is passed to `Task.start`. An episode whose next prompt would exceed
     `max_prompt` tokens ends as a failure with the reason "too_long". As in single turns, a completion without
-    a stop token ends it as a failure ("unfinished"), and so does an id that belongs to no token ("malformed").
+    a stop token fails it ("unfinished"), and so does an id that belongs to no token ("malformed").
     """
     results, repeats = [], collections.Counter()
     for task in tasks:
