@@ -110,22 +110,26 @@ def _check(candidate: Candidate, verifier: Verifier, road: PolicyRoad | None) ->
     return ""
 
 
-def self_check(candidates: Sequence[Candidate], chat: Chat | None = None) -> SelfCheck:
+def self_check(
+    candidates: Sequence[Candidate], chat: Chat | None = None, rewarding: str | None = None
+) -> SelfCheck:
     """Verify every demonstration against itself (must get 1), and an empty and a garbage action (must get 0).
 
-    With a `chat` the demonstration is also verified as the policy must write it. Raises InputError when a
-    candidate names a verifier that does not exist.
+    With a `chat` the demonstration is also verified as the policy must write it. `rewarding` names a verifier
+    that rewards rollouts at all candidates; it must pass, too, unless it is the ablation "exact". Raises
+    InputError when a candidate names a verifier that does not exist.
     """
+    others = [] if rewarding in (None, "exact") else [verifiers.get(rewarding)]
     kept, left_out = [], {}
     road = PolicyRoad(chat) if chat is not None else None
     tools: dict[str, tuple[int, int]] = {}
     for candidate in candidates:
         try:
-            verifier = verifiers.get(candidate.verifier)
+            checked = [verifiers.get(candidate.verifier), *others]
         except InputError as e:
             raise InputError(f"{candidate.id}: {e}") from None
         try:
-            why = _check(candidate, verifier, road)
+            why = next(filter(None, (_check(candidate, verifier, road) for verifier in checked)), "")
         except InputError as e:
             why = f"the case cannot be used: {e}"
         if why:
@@ -144,7 +148,7 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
     prompts, too_long = within_limit(
         run.chat, extract.extract(data.demonstrations), run.config.data.max_prompt_tokens
     )
-    checked = self_check([prompt.candidate for prompt in prompts], run.chat)
+    checked = self_check([prompt.candidate for prompt in prompts], run.chat, run.verifier)
     left_out = {**data.skipped, **too_long, **checked.left_out}
     run.facts["skipped"] = {
         "rows": len(data.skipped),

@@ -10,14 +10,14 @@ refused.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import jax
 
 from pivotrl_jax.checkpoints.identity import as_json, require_same
 from pivotrl_jax.models import decoder
-from pivotrl_jax.pivots import adaptive
+from pivotrl_jax.pivots import adaptive, shares
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
@@ -33,6 +33,8 @@ from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract
 
+RESCORED = "rescored.json"  # in rollouts/: what a re-scoring says about them
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -45,6 +47,7 @@ class Settings:
     trajectories_per_shard: int
     stopping: adaptive.StoppingRule | None = None  # None: every candidate gets the whole group
     repetition: int = 0  # number of this profile in its run; each draws other samples
+    shard: str = ""  # "3/16": profile this share of the candidates; "": all of them
 
     @property
     def key(self) -> jax.Array:
@@ -54,28 +57,36 @@ class Settings:
 
     def identity(self, rollouts: Rollouts, prompts: Sequence[Prompt]) -> dict:
         """Everything that decides the rollouts, as JSON."""
-        sampling = rollouts.actor.sampling
+        sampling, candidates = rollouts.actor.sampling, [prompt.candidate for prompt in prompts]
         identity = {
-            **dataclasses.asdict(self),
+            **{name: value for name, value in dataclasses.asdict(self).items() if name != "shard"},
             "candidates": extract.digest(prompts),
             "sampling": {**vars(sampling), "stop_ids": list(sampling.stop_ids)},
-            "verifiers": sorted({rollouts.verifier_of(prompt.candidate).label for prompt in prompts}),
+            "verifiers": sorted({rollouts.verifier_of(candidate).label for candidate in candidates}),
         }
         if rollouts.judge:
             identity["judge"] = rollouts.judge.settings
+        if self.shard:
+            files = shares.files_of(self.shard, shards_of(candidates, self.trajectories_per_shard), prompts)
+            identity["shard"] = {"name": self.shard, "files": files}
         return as_json(identity)
 
 
-def shards_of(prompts: Sequence[Prompt], trajectories: int) -> list[list[int]]:
-    """Indices of prompts, cut after every `trajectories` trajectories."""
+def shards_of(candidates: Sequence[Candidate], trajectories: int) -> list[list[int]]:
+    """Indices of candidates, cut after every `trajectories` trajectories: each list is a file of rollouts."""
     by_trajectory: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        by_trajectory.setdefault(prompt.candidate.trajectory_id, []).append(i)
+    for i, candidate in enumerate(candidates):
+        by_trajectory.setdefault(candidate.trajectory_id, []).append(i)
     groups = list(by_trajectory.values())
     return [
         [i for group in groups[start : start + trajectories] for i in group]
         for start in range(0, len(groups), trajectories)
     ]
+
+
+def file_of(directory: Path, number: int) -> Path:
+    """The file of rollouts with this number."""
+    return directory / f"{number:05d}.jsonl"
 
 
 def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
@@ -88,6 +99,7 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     if not resume or not file.is_file():
         for old in directory.glob("*.jsonl"):
             old.unlink()
+        (directory / RESCORED).unlink(missing_ok=True)
     else:
         require_same(directory, "rollouts", json.loads(file.read_text("utf-8")), identity)
     write_json(file, identity)
@@ -104,15 +116,21 @@ def profile_candidates(
     """Profiles and rollouts of every prompt, in order; finished shards are read back from `directory`.
 
     With a stopping rule, a candidate is sampled until its outcome is decided, at most G times; its samples
-    are the first ones of a full profile. Raises InputError as `prepare_directory` does.
+    are the first ones of a full profile. With `settings.shard`, only the candidates of that share are
+    profiled. Raises InputError as `prepare_directory` and `shares.files_of` do.
     """
-    prepare_directory(directory, settings.identity(rollouts, prompts), resume)
+    identity = settings.identity(rollouts, prompts)
+    prepare_directory(directory, identity, resume)
+    candidates = [prompt.candidate for prompt in prompts]
+    files = dict(enumerate(shards_of(candidates, settings.trajectories_per_shard)))
+    if settings.shard:
+        files = {number: files[number] for number in identity["shard"]["files"]}
     groups: dict[int, list[Rollout]] = {}
     earlier: list[list[float | None]] = []  # rewards of earlier shards, to estimate pass rates from
     title = "profiling again" if settings.repetition else "profiling pi_0"
-    with progress.bar(len(prompts) * settings.group_size, title, "rollouts") as bar:
-        for number, members in enumerate(shards_of(prompts, settings.trajectories_per_shard)):
-            file = directory / f"{number:05d}.jsonl"
+    with progress.bar(sum(map(len, files.values())) * settings.group_size, title, "rollouts") as bar:
+        for number, members in files.items():
+            file = file_of(directory, number)
             if file.is_file():
                 shard = read_records(file, Rollout)
                 bar.update(len(members) * settings.group_size)
@@ -122,14 +140,30 @@ def profile_candidates(
                 shard = _sample_shard(rollouts, params, here, settings, earlier, bar.update)
                 write_records(file, shard)
                 bar.update(len(here) * settings.group_size - len(shard))
-            starts = [at for at, rollout in enumerate(shard) if rollout.sample == 0]
-            for i, start, end in zip(members, starts, [*starts[1:], len(shard)]):
-                groups[i] = shard[start:end]
+            groups |= zip(members, groups_of(shard))
             if settings.stopping:
                 earlier += [[rollout.reward for rollout in groups[i]] for i in members]
-    in_order = [groups[i] for i in range(len(prompts))]
-    profiles = _profiles_of(rollouts, prompts, in_order, settings)
-    return profiles, [rollout for group in in_order for rollout in group]
+    profiled = sorted(groups)
+    profiles = profiles_of(
+        [candidates[i] for i in profiled],
+        [[rollout.reward for rollout in groups[i]] for i in profiled],
+        [rollouts.verifier_of(candidates[i]).label for i in profiled],
+        identity,
+        undecided_in(directory),
+    )
+    return profiles, [rollout for i in profiled for rollout in groups[i]]
+
+
+def groups_of(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+    """The rollouts of a file, candidate by candidate."""
+    starts = [at for at, rollout in enumerate(rollouts) if rollout.sample == 0]
+    return [list(rollouts[start:end]) for start, end in zip(starts, [*starts[1:], len(rollouts)])]
+
+
+def undecided_in(directory: Path) -> list[str]:
+    """Ids of candidates whose sampling was ended by rewards that a re-scoring has changed (rescoring.py)."""
+    file = directory / RESCORED
+    return json.loads(file.read_text("utf-8"))["undecided"] if file.is_file() else []
 
 
 def _sample_shard(
@@ -152,27 +186,31 @@ def _sample_shard(
     return [rollout for group in groups for rollout in group]
 
 
-def _profiles_of(
-    rollouts: Rollouts,
-    prompts: Sequence[Prompt],
-    groups: Sequence[Sequence[Rollout]],
-    settings: Settings,
+def profiles_of(
+    candidates: Sequence[Candidate],
+    rewards: Sequence[Sequence[float | None]],
+    verifiers: Sequence[str],
+    identity: dict,
+    undecided: Container[str] = (),
 ) -> list[Profile]:
-    """The profile of every group; where the stopping rule ended sampling early, with the likely outcome."""
-    rewards = [[rollout.reward for rollout in group] for group in groups]
-    rule = settings.stopping
+    """The profile of every candidate; where the stopping rule ended sampling early, with the likely outcome,
+    or with "undecided" for candidates of these ids, which other rewards had ended (rescoring.py).
+
+    `verifiers` are labels; `identity` is that of the profile, as `Settings.identity` makes it."""
+    rule = adaptive.StoppingRule(**identity["stopping"]) if identity["stopping"] else None
     rates = adaptive.pass_rates(rewards) if rule else None
+
+    def early(candidate, group):
+        if not rule or len(group) == rule.group_size:
+            return ""
+        return "undecided" if candidate.id in undecided else rule.outcome(group, rates)
+
+    temperature = identity["sampling"]["temperature"]
     return [
         selection_lib.make_profile(
-            prompt.candidate,
-            group_rewards,
-            settings.policy,
-            rollouts.verifier_of(prompt.candidate),
-            rollouts.actor.sampling.temperature,
-            settings.seed,
-            rule.outcome(group_rewards, rates) if rule and len(group_rewards) < rule.group_size else "",
+            c, group, identity["policy"], label, temperature, identity["seed"], early(c, group)
         )
-        for prompt, group_rewards in zip(prompts, rewards)
+        for c, group, label in zip(candidates, rewards, verifiers)
     ]
 
 
@@ -203,6 +241,7 @@ def settings_of(run: run_lib.Run, policy: str, trained: bool = False, repetition
         trajectories_per_shard=c.trajectories_per_shard,
         stopping=stopping,
         repetition=repetition,
+        shard=c.shard,
     )
 
 
@@ -224,6 +263,6 @@ def profile_and_select(
     write_records(directory / "pivots.jsonl", selection.pivots([prompt.candidate for prompt in prompts]))
     print("\n".join(selection.table()))
     if settings.stopping:
-        full = len(prompts) * settings.group_size
+        full = len(profiles) * settings.group_size
         print(f"adaptive profiling drew {len(sampled)} of {full} rollouts ({len(sampled) / full:.0%})")
     return selection, sampled

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile
-from pivotrl_jax.verifiers.base import Verifier
 
 USUAL = "3 to 15 %"  # share of candidates that are pivots, in public sets
 OUTCOMES = {  # outcome of a candidate -> its name in tables and plots
@@ -36,16 +35,16 @@ def make_profile(
     candidate: Candidate,
     rewards: Sequence[float | None],
     policy: str,
-    verifier: Verifier,
+    verifier: str,
     temperature: float,
     seed: int,
     early: str = "",
 ) -> Profile:
     """The profile of one candidate's G rewards.
 
-    Rewards that nobody could decide (None) are counted in `abstained` and otherwise left out. `early` is the
-    outcome that adaptive profiling decided on before all G were sampled. Raises ValueError for no rewards at
-    all and for one that is not finite.
+    Rewards that nobody could decide (None) are counted in `abstained` and otherwise left out. `verifier` is
+    its label; `early` is the outcome where adaptive profiling did not sample all G. Raises ValueError for no
+    rewards at all and for one that is not finite.
     """
     decided = [r for r in rewards if r is not None]
     if not rewards or not all(math.isfinite(r) for r in decided):
@@ -58,7 +57,7 @@ def make_profile(
         variance=variance,
         is_call=candidate.is_call,
         policy=policy,
-        verifier=verifier.label,
+        verifier=verifier,
         temperature=temperature,
         seed=seed,
         abstained=len(rewards) - len(decided),

@@ -72,7 +72,10 @@ class Rollouts:
             for i, completion in enumerate(group)
         ]
         texts = [self.chat.decode(completion.token_ids) for _, _, completion in flat]
-        verdicts = [self._verdict(c, completion, text) for (c, _, completion), text in zip(flat, texts)]
+        verdicts = [
+            verdict_of(self.chat, self.verifier_of(c), c, completion, text)
+            for (c, _, completion), text in zip(flat, texts)
+        ]
         rollouts = [
             _rollout(c, i, completion, text, verdict)
             for (c, i, completion), text, verdict in zip(
@@ -82,13 +85,16 @@ class Rollouts:
         ends = np.cumsum([len(group) for group in completions]).tolist()
         return [rollouts[end - len(group) : end] for group, end in zip(completions, ends)]
 
-    def _verdict(self, candidate: Candidate, completion: Completion, text: str) -> Verdict:
-        if not completion.finished:
-            tokens = len(completion.token_ids)
-            return Verdict(0.0, "unfinished", f"no stop token within {tokens} tokens")
-        if unknown := self.chat.unknown_ids(completion.token_ids):
-            return Verdict(0.0, "malformed", f"ids that belong to no token: {unknown[:5]}")
-        return self.verifier_of(candidate).verify(candidate, self.chat.parse(text, candidate.tools))
+
+def verdict_of(
+    chat: Chat, verifier: Verifier, candidate: Candidate, sampled: Completion | Rollout, text: str
+) -> Verdict:
+    """The verdict on a completion with this text, sampled now or read from disk. No judge is asked yet."""
+    if not sampled.finished:
+        return Verdict(0.0, "unfinished", f"no stop token within {len(sampled.token_ids)} tokens")
+    if unknown := chat.unknown_ids(sampled.token_ids):
+        return Verdict(0.0, "malformed", f"ids that belong to no token: {unknown[:5]}")
+    return verifier.verify(candidate, chat.parse(text, candidate.tools))
 
 
 def make_rollouts(run, batch, trained: bool = False, record_experts: bool = False) -> Rollouts:

@@ -26,11 +26,13 @@ def check(config: Any) -> None:
     """Raises InputError naming the field, its value and what it should be. Fields that name an entry of a
     table (`grpo.loss`) are checked by `cli.start` and by the learner, which know the tables.
 
-    A verifier of the user's own that the config names is imported here and registered under that name.
+    Verifiers of the user's own that the config names are imported here and registered under these names.
     """
     fields.check_values(config, OPTIONS.values())
     if config.data.verifier:
         verifiers.register(config.data.verifier, "config.data.verifier")
+    if config.reward != "functional":
+        verifiers.register(config.reward, "config.reward")
     row_lengths = config.compute.row_lengths
     longest = config.data.max_prompt_tokens + config.sampling.max_tokens
     if longest > max(row_lengths):
@@ -87,6 +89,12 @@ def check_training(config: Any) -> None:
         raise InputError(
             f"config.model.param_dtype is {config.model.param_dtype!r}; small updates are lost in it: "
             "train float32 parameters, or adapters (config.model.lora.rank) beside a frozen base"
+        )
+    if config.profile.shard:
+        raise InputError(
+            f"config.profile.shard is {config.profile.shard!r}: a share of a profile is not trained on; make "
+            "it with find_pivots, put all shares together with merge_profiles, and train in the directory "
+            "that it writes, without config.profile.shard"
         )
     _check_reprofiling(config)
     grpo = config.grpo

@@ -320,13 +320,10 @@ class Options:
     )
     reward: str = field(
         "functional",
-        "What a rollout is rewarded for.",
-        one_of(
-            {
-                "functional": "each candidate's own verifier decides",
-                "exact": "exactly the demonstration's text (the paper's ablation)",
-            }
-        ),
+        "The verifier of rollouts in profiling and training. 'functional': each candidate's own, which "
+        "scores evaluations in any case; 'exact': the demonstration's text (the paper's ablation).",
+        name_of_table("verifiers"),
+        unit="'functional', or a verifier for all candidates",
     )
     model: Model = Model()
     mesh: Mesh = Mesh()

@@ -1,6 +1,7 @@
 """Fields of the sections that sample and train: see options.py."""
 
 import dataclasses
+import re
 
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
@@ -9,6 +10,7 @@ from pivotrl_jax.run.fields import (
     NOT_POSITIVE,
     SHARE,
     SHARE_OR_NONE,
+    Rule,
     at_least,
     field,
     name_of_table,
@@ -16,6 +18,16 @@ from pivotrl_jax.run.fields import (
     one_of,
 )
 
+
+def _is_shard(text: str) -> bool:
+    match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text)
+    return match is not None and int(match[1]) <= int(match[2])
+
+
+SHARD = Rule(
+    lambda x: isinstance(x, str) and (not x or _is_shard(x)),
+    "'' or a shard and their number, from '1/16' to '16/16'",
+)
 DTYPES = one_of({"float32": "four bytes", "bfloat16": "two bytes"})
 section = dataclasses.dataclass(frozen=True)
 
@@ -73,6 +85,13 @@ class Profile:
         "Results are written after every this many; an interrupted run goes on from the last shard.",
         at_least(1),
         unit="trajectories",
+    )
+    shard: str = field(
+        "",
+        "find_pivots: profile only this share of the candidates, in one of several independent jobs, each "
+        "with a workdir of its own; merge_profiles puts them together. '' profiles all.",
+        SHARD,
+        unit="shard / number of shards, e.g. '3/16'",
     )
     batch: Batch = Batch(rows=4, samples_per_row=64, decode_slots=16)
 

@@ -3,7 +3,8 @@
 import json
 import shutil
 
-from pivotrl_jax.checkpoints.identity import require_same
+from pivotrl_jax.checkpoints.identity import flatten, require_same
+from pivotrl_jax.run import options
 from pivotrl_jax.run.run import Run
 
 RESULTS = (  # what the stages write into a work directory
@@ -50,7 +51,8 @@ def prepare_workdir(run: Run) -> None:
     trained = any((run.shared / "checkpoints").glob("[0-9]*"))
     free = FREE if trained else FREE + FREE_BEFORE_TRAINING
     page = json.loads(file.read_text("utf-8"))
-    there = {**page["config"], "policy": page["policy"]}
+    # a field that was not there yet had the effect of its default
+    there = {**flatten(options.defaults().to_dict()), **flatten(page["config"]), "policy": page["policy"]}
     here = {**run.config.to_dict(), "policy": run.policy}
     require_same(run.workdir, "results", there, here, free)
     run.seconds |= page.get("seconds", {})

@@ -119,8 +119,8 @@ class Run:
 
     @property
     def verifier(self) -> str | None:
-        """None: each candidate's own verifier (functional reward); "exact" for the ablation."""
-        return None if self.config.reward == "functional" else "exact"
+        """The verifier that rewards all rollouts; None: each candidate's own."""
+        return None if self.config.reward == "functional" else self.config.reward
 
 
 def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:

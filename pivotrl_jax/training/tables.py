@@ -9,6 +9,7 @@ from pivotrl_jax.verifiers import VERIFIERS
 TABLES = {
     "data.format": {AUTO: None, **READERS},
     "data.verifier": VERIFIERS,
+    "reward": {"functional": None, **VERIFIERS},
     "grpo.loss": LOSSES,
     "grpo.baseline": BASELINES,
     "grpo.aggregation": AGGREGATIONS,

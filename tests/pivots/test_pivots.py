@@ -89,7 +89,7 @@ def test_an_unusable_case_is_left_out_and_an_unknown_verifier_stops():
 
 
 def profiled(state, rewards):
-    return make_profile(state, rewards, policy="pi_0", verifier=TOOL_CALL, temperature=1.0, seed=3)
+    return make_profile(state, rewards, policy="pi_0", verifier=TOOL_CALL.label, temperature=1.0, seed=3)
 
 
 def test_mean_and_population_variance():

@@ -116,9 +116,9 @@ def test_without_resume_it_starts_over(whole, tmp_path):
 
 
 def test_shards_hold_whole_trajectories_in_order():
-    prompts = [Prompt(tiny_run.candidate(t, i), [1]) for i, t in enumerate("abacbd")]
-    assert profiling.shards_of(prompts, 2) == [[0, 2, 1, 4], [3, 5]]
-    assert profiling.shards_of(prompts, 9) == [[0, 2, 1, 4, 3, 5]]
+    candidates = [tiny_run.candidate(t, i) for i, t in enumerate("abacbd")]
+    assert profiling.shards_of(candidates, 2) == [[0, 2, 1, 4], [3, 5]]
+    assert profiling.shards_of(candidates, 9) == [[0, 2, 1, 4, 3, 5]]
 
 
 def test_profiles_come_in_the_order_of_the_candidates(tmp_path):

@@ -42,7 +42,7 @@ def quick(monkeypatch):
 
 def profiled(*values) -> Profile:
     candidate = tiny_run.candidate("t")
-    return selection_lib.make_profile(candidate, values, "pi", Verifier("v", "1", None, None), 1.0, 0)
+    return selection_lib.make_profile(candidate, values, "pi", "v/1", 1.0, 0)
 
 
 def test_a_profile_is_of_the_decided_rewards():
@@ -335,9 +335,8 @@ def test_the_first_process_asks_for_all():
 
 def test_the_report_shows_what_nobody_could_decide(tmp_path):
     candidates = [tiny_run.candidate("t", turn) for turn in range(2)]
-    verifier = Verifier("v", "1", None, None)
     values = ([None, 1.0, 0.0, None], [None] * 4)
-    profiles = [selection_lib.make_profile(c, v, "pi", verifier, 1.0, 0) for c, v in zip(candidates, values)]
+    profiles = [selection_lib.make_profile(c, v, "pi", "v/1", 1.0, 0) for c, v in zip(candidates, values)]
     selection = selection_lib.select(profiles, 0.6)
     records.write_json(tmp_path / "run.json", {"config": {"name": "x", "profile": {"lambda_diff": 0.6}}})
     records.write_records(tmp_path / "profiles.jsonl", profiles)

@@ -1,0 +1,38 @@
+"""The shards of a profile -> one work directory with the whole profile; no model needed.
+
+    pivotrl find_pivots --config=bfcl --config.profile.shard=1/2 --config.workdir=runs/part1
+    pivotrl find_pivots --config=bfcl --config.profile.shard=2/2 --config.workdir=runs/part2
+    pivotrl merge_profiles runs/part1 runs/part2 --out=runs/bfcl
+    pivotrl train --config=bfcl --config.workdir=runs/bfcl
+
+The jobs need no coordinator, and may run at any time on any machine; bring their work directories together
+for this command. It refuses shards that differ in policy, seed, sampling, group size, verifiers, candidates
+or config, and names those that are missing, doubled or unfinished.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pivotrl_jax.pivots import merging
+from pivotrl_jax.records import InputError
+
+
+def main() -> None:
+    """Exit status 1, with a sentence, when the shards do not make one profile."""
+    parser = argparse.ArgumentParser(
+        prog="pivotrl merge_profiles",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="the shards' work directories")
+    parser.add_argument("--out", type=Path, required=True, help="a new work directory, for the whole profile")
+    options = parser.parse_args()
+    try:
+        print("\n".join(merging.merge(options.runs, options.out)))
+    except InputError as e:
+        sys.exit(f"merge_profiles: {e}")
+
+
+if __name__ == "__main__":
+    main()

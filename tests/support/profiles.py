@@ -1,0 +1,55 @@
+"""Profiles of the toolbox's turns under the embedded checkpoint, made in this process: small, but real."""
+
+from pathlib import Path
+
+from support.configs import CONFIGS
+
+from pivotrl_jax.pivots import candidates as candidates_lib
+from pivotrl_jax.pivots import profiling
+from pivotrl_jax.run import resume
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.trajectories import sources
+
+SMALL = {
+    "data.demonstrations": 6,
+    "data.held_out_tasks": 2,
+    "data.max_prompt_tokens": 984,
+    "compute.row_lengths": (1024,),
+    "sampling.max_tokens": 40,
+    "profile.group_size": 4,
+    "profile.lambda_diff": 1.0,
+    "profile.trajectories_per_shard": 1,
+    "profile.batch.rows": 1,
+    "profile.batch.samples_per_row": 32,
+}
+
+
+def config_of(workdir: Path, **changes):
+    """The small config; `profile__seed=1` changes config.profile.seed."""
+    config = CONFIGS.get_config().copy_and_resolve_references()
+    with config.unlocked():
+        config.update_from_flattened_dict(SMALL)
+        config.update_from_flattened_dict({name.replace("__", "."): v for name, v in changes.items()})
+    config.workdir = str(workdir)
+    return config
+
+
+def find_pivots(workdir: Path, **changes):
+    """What the program of that name does. Returns the selection."""
+    run = run_lib.open_run(config_of(workdir, **changes))
+    resume.prepare_workdir(run)
+    with run.stage("candidates"):
+        data, _ = sources.load_with_validation(run.config)
+        candidates = candidates_lib.make_candidates(run, data)
+    with run.stage("profiling"):
+        selection, _ = profiling.find_pivots(run, candidates)
+    return selection
+
+
+def files(workdir: Path) -> dict[str, bytes]:
+    """What a profile leaves, but for run.json, which has times and paths in it."""
+    return {
+        str(path.relative_to(workdir)): path.read_bytes()
+        for path in sorted(workdir.rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }
