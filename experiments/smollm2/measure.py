@@ -15,12 +15,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from pivotrl_jax.evaluation import evaluation
 from pivotrl_jax.evaluation.language import items as language_items
 from pivotrl_jax.evaluation.language import scores
-from pivotrl_jax.models import forest, lora
+from pivotrl_jax.models import forest
 from pivotrl_jax.records import Prompt, write_json
 from pivotrl_jax.run import export
 from pivotrl_jax.run import run as run_lib
@@ -68,8 +67,7 @@ def kl_per_turn(run, rollouts, params, reference, prompts, key) -> list[float]:
 def exported(run, state: Path):
     """The policy of a training checkpoint: its adapters are merged into the run's model, written to hf/ in
     the run's work directory and read back, as at the end of a run."""
-    saved = ocp.StandardCheckpointer().restore((state / "state").absolute())["params"]
-    export.write(run, lora.join(run.params, saved))
+    export.write(run, export.restore(run, state))
     return export.read_back(run)
 
 

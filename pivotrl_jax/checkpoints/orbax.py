@@ -79,7 +79,7 @@ class Checkpoints:
         where = self.directory / str(step)
         record = self._read(step, "host", ocp.args.JsonRestore())
         require_same(where, "a checkpoint", record["identity"], self._identity)
-        with self._readable(step):
+        with _readable(where):
             stored = _shapes(self._manager.item_metadata(step)["state"])
         different = differences(stored, _shapes(template))
         if different:
@@ -95,19 +95,46 @@ class Checkpoints:
             self._manager.delete(step)
 
     def _read(self, step: int, item: str, how: Any) -> Any:
-        with self._readable(step):
+        with _readable(self.directory / str(step)):
             return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
 
-    @contextlib.contextmanager
-    def _readable(self, step: int) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, KeyError) as e:
-            reason = str(e).strip().split("\n")[0][:200]
-            raise InputError(
-                f"{self.directory / str(step)}: cannot read the checkpoint ({type(e).__name__}: {reason}); "
-                "delete that directory to resume from the step before"
-            ) from e
+
+def steps_in(directory: Path) -> list[int]:
+    """The steps of the checkpoints in a directory, in order; [] where there is none."""
+    return sorted(int(path.parent.name) for path in directory.glob("*/state") if path.parent.name.isdecimal())
+
+
+def restore_params(where: Path, template: Any, identity: dict) -> Any:
+    """The trained parameters of the checkpoint `where`, a step's directory; nothing is written there.
+
+    `template` is a pytree of ShapeDtypeStructs with shardings. Raises InputError when the checkpoint has
+    other parameters or cannot be read, or when a field of `identity` is another one in it.
+    """
+    where = where.absolute()
+    with _readable(where):
+        record = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(where / "host")
+        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        stored = _shapes(reader.metadata(where / "state").item_metadata.tree["params"])
+    there = {name: record["identity"].get(name) for name in identity}
+    if different := differences(there, identity) or differences(stored, _shapes(template)):
+        raise InputError(f"{where}: a checkpoint of another run: {'; '.join(different)}")
+    item = {"params": template}
+    arguments = ocp.checkpoint_utils.construct_restore_args(item)
+    how = ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
+    with _readable(where):
+        return reader.restore(where / "state", args=how)["params"]
+
+
+@contextlib.contextmanager
+def _readable(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as e:
+        reason = str(e).strip().split("\n")[0][:200]
+        raise InputError(
+            f"{where}: cannot read the checkpoint ({type(e).__name__}: {reason}); delete that directory to "
+            "resume from the step before"
+        ) from e
 
 
 def _shapes(tree: Any) -> dict[str, Any]:

@@ -9,8 +9,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from pivotrl_jax.checkpoints import cache, hf, locate, peft
+import jax
+import numpy as np
+
+from pivotrl_jax.checkpoints import cache, hf, locate, orbax, peft
 from pivotrl_jax.models import decoder, lora, sharding
+from pivotrl_jax.records import InputError
 from pivotrl_jax.run.run import Run
 
 FEW = 0.9  # share of the update below which a warning is printed
@@ -45,6 +49,29 @@ def read_back(run: Run) -> tuple[Run, decoder.Params]:
     shardings = sharding.param_shardings(decoder.abstract_params(config), run.mesh)
     params = hf.load_params(export, config, dtype, shardings)
     return dataclasses.replace(run, model_config=config, params=None, checkpoint=export), params
+
+
+def require_equal(run: Run, params: decoder.Params, again: decoder.Params) -> None:
+    """Raises InputError if `again`, which was read back, is not `params` with its adapters merged."""
+    for (path, x), y in zip(
+        jax.tree.leaves_with_path(lora.merged(run.trained_config, params)), jax.tree.leaves(again)
+    ):
+        pairs = ((x[i], y[i]) for i in range(len(y))) if isinstance(x, lora.Merged) else [(x, y)]
+        if not all(np.array_equal(np.asarray(a.astype(b.dtype)), np.asarray(b)) for a, b in pairs):
+            raise InputError(f"{run.shared / 'hf'}: {jax.tree_util.keystr(path)} is not what was written")
+
+
+def restore(run: Run, where: Path) -> decoder.Params:
+    """The parameters of a training checkpoint of this run, `where` being its step's directory; with adapters
+    they are joined to the base. Without them the run no longer holds pi_0. Raises InputError."""
+    config, initial = run.trained_config, run.initial_params()
+    places = sharding.param_shardings(lora.trained(config, decoder.abstract_params(config)), run.mesh)
+    template = jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), initial, places
+    )
+    if not config.lora:
+        run.params = initial = None
+    return lora.join(run.frozen or {}, orbax.restore_params(where, template, run.identity()))
 
 
 def base_name(run: Run) -> str:

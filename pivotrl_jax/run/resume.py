@@ -9,7 +9,7 @@ from pivotrl_jax.run.run import Run
 
 RESULTS = (  # what the stages write into a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
-    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter report.html"
+    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter report.html rescored.txt"
 ).split()
 
 
@@ -31,6 +31,8 @@ FREE = (
 )
 
 FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validation.", "reprofile.")
+
+KEPT = ("skipped", "counts", "table", "merged", "rescored")  # facts of run.json that outlast a resume
 
 
 def prepare_workdir(run: Run) -> None:
@@ -56,4 +58,4 @@ def prepare_workdir(run: Run) -> None:
     here = {**run.config.to_dict(), "policy": run.policy}
     require_same(run.workdir, "results", there, here, free)
     run.seconds |= page.get("seconds", {})
-    run.facts |= {name: page[name] for name in ("skipped", "counts", "table") if name in page}
+    run.facts |= {name: page[name] for name in KEPT if name in page}

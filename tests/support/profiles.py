@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from support.configs import CONFIGS
-
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.run import resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import sources
+from support.configs import CONFIGS
 
 SMALL = {
     "data.demonstrations": 6,
