@@ -7,6 +7,9 @@ import sys
 PROGRAMS = {
     "train": "trajectories -> pivots -> GRPO -> evaluation, export and report: everything",
     "find_pivots": "trajectories -> pivots.jsonl: the offline half alone",
+    "merge_profiles": "the shards of a profile -> one work directory; no model needed",
+    "rescore": "new verdicts on the rollouts that a run has stored; no model needed",
+    "export": "any checkpoint of a training, in Hugging Face layout",
     "evaluate": "score a checkpoint in and out of domain",
     "candidates": "trajectories of any known format -> candidates.jsonl; no model needed",
     "verify": "score actions with a verifier; no model needed",

@@ -30,6 +30,7 @@ ALLOWED: dict[str, str] = {
     "exchange": "records chat verifiers trajectories pivots",
 }
 PROGRAMS = {"train", "find_pivots", "evaluate", "candidates", "verify", "score"}
+PROGRAMS |= {"merge_profiles", "rescore", "export"}
 PURE = {"records", "plugins", "chat", "environments", "verifiers", "trajectories"}  # no jax
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
 CONFIGURES = {"run", *PROGRAMS}  # where ml_collections may be imported

@@ -111,10 +111,11 @@ def restore_params(where: Path, template: Any, identity: dict) -> Any:
     other parameters or cannot be read, or when a field of `identity` is another one in it.
     """
     where = where.absolute()
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "host": ocp.JsonCheckpointHandler()}
+    reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
     with _readable(where):
-        record = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(where / "host")
-        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-        stored = _shapes(reader.metadata(where / "state").item_metadata.tree["params"])
+        record = reader.restore(where, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
+        stored = _shapes(reader.metadata(where).item_metadata["state"].tree["params"])
     there = {name: record["identity"].get(name) for name in identity}
     if different := differences(there, identity) or differences(stored, _shapes(template)):
         raise InputError(f"{where}: a checkpoint of another run: {'; '.join(different)}")
@@ -122,7 +123,7 @@ def restore_params(where: Path, template: Any, identity: dict) -> Any:
     arguments = ocp.checkpoint_utils.construct_restore_args(item)
     how = ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
     with _readable(where):
-        return reader.restore(where / "state", args=how)["params"]
+        return reader.restore(where, args=ocp.args.Composite(state=how))["state"]["params"]
 
 
 @contextlib.contextmanager

@@ -71,7 +71,8 @@ def restore(run: Run, where: Path) -> decoder.Params:
     )
     if not config.lora:
         run.params = initial = None
-    return lora.join(run.frozen or {}, orbax.restore_params(where, template, run.identity()))
+    identity = {name: value for name, value in run.identity().items() if name in ("policy", "model")}
+    return lora.join(run.frozen or {}, orbax.restore_params(where, template, identity))
 
 
 def base_name(run: Run) -> str:

@@ -147,7 +147,7 @@ def test_every_size_passes_the_check_and_every_option_is_a_field(size):
             "config.grpo.malformed_advantage is 5.0; want a number from 0 down",
         ),
         ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
-        ("reward", "strict", "config.reward is 'strict'; want 'functional' or 'exact'"),
+        ("reward", "strict", "config.reward is 'strict', which is none of the verifiers; known are bfcl_ast"),
         ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
         ("data.min_pass_rate", -0.1, "config.data.min_pass_rate is -0.1; want a share from 0 to 1"),
         ("data.max_pass_rate", 60.0, "config.data.max_pass_rate is 60.0; want a share from 0 to 1"),

@@ -1,5 +1,6 @@
 """Profiles of the toolbox's turns under the embedded checkpoint, made in this process: small, but real."""
 
+import json
 from pathlib import Path
 
 from pivotrl_jax.pivots import candidates as candidates_lib
@@ -21,6 +22,8 @@ SMALL = {
     "profile.batch.rows": 1,
     "profile.batch.samples_per_row": 32,
 }
+
+ADAPTIVE = {"profile__adaptive__round": 2, "profile__adaptive__error": 0.2}
 
 
 def config_of(workdir: Path, **changes):
@@ -52,3 +55,14 @@ def files(workdir: Path) -> dict[str, bytes]:
         for path in sorted(workdir.rglob("*"))
         if path.is_file() and path.name != "run.json"
     }
+
+
+def no_sampling(*_, **__):
+    raise AssertionError("nothing is left to sample")
+
+
+def edit(path: Path, change) -> None:
+    """Rewrite a JSON file with what `change(value)` does to it."""
+    value = json.loads(path.read_text("utf-8"))
+    change(value)
+    path.write_text(json.dumps(value), "utf-8")
