@@ -5,6 +5,8 @@
 `--self_check` stops after the self-check, which covers all trajectories of the source (there is no split) and
 needs no model beyond its tokenizer: every demonstration must pass its own verifier, and an empty and a
 garbage action must fail it.
+
+`--config.profile.shard=3/16` is the third of sixteen independent jobs, which `merge_profiles` puts together.
 """
 
 from absl import flags
@@ -40,6 +42,8 @@ def main() -> None:
     with run.stage("profiling"):
         selection, _ = profiling.find_pivots(run, candidates)
     print(f"{selection.counts()['pivot']} pivots: {run.workdir / 'pivots.jsonl'}")
+    if config.profile.shard:
+        print(f"this was shard {config.profile.shard}; merge_profiles makes one profile of all of them")
 
 
 if __name__ == "__main__":

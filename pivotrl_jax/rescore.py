@@ -38,8 +38,9 @@ def main() -> None:
         "--in_place", action="store_true", help="move the old files to WORKDIR/before_rescoring_1, or _2, ..."
     )
     options = parser.parse_args()
-    workdir = options.workdir
-    out = None if options.in_place else options.out or workdir.with_name(f"{workdir.resolve().name}-rescored")
+    workdir, out = options.workdir, options.out
+    if not out and not options.in_place:
+        out = workdir.resolve().with_name(f"{workdir.resolve().name}-rescored")
     flags = rescoring.Flags(options.verifier, options.judge_url, options.judge_model, options.checkpoint)
     try:
         print("\n".join(rescoring.rescore(workdir, out, flags)))

@@ -160,10 +160,10 @@ def groups_of(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
     return [list(rollouts[start:end]) for start, end in zip(starts, [*starts[1:], len(rollouts)])]
 
 
-def undecided_in(directory: Path) -> list[str]:
+def undecided_in(directory: Path) -> frozenset[str]:
     """Ids of candidates whose sampling was ended by rewards that a re-scoring has changed (rescoring.py)."""
     file = directory / RESCORED
-    return json.loads(file.read_text("utf-8"))["undecided"] if file.is_file() else []
+    return frozenset(json.loads(file.read_text("utf-8"))["undecided"] if file.is_file() else ())
 
 
 def _sample_shard(

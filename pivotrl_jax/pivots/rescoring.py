@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ def _write(task: Task, into: Path) -> list[str]:
     undecided = _undecided(task, old, new, identity, earlier)
     facts = {"undecided": undecided, "verifiers_before": before.identity["verifiers"]}
     write_json(into / "rollouts" / profiling.RESCORED, facts)
-    profiles = profiling.profiles_of(kept, new, labels, identity, undecided)
+    profiles = profiling.profiles_of(kept, new, labels, identity, frozenset(undecided))
     limit = task.config.profile.lambda_diff
     selection = stored_lib.write_pivots(into, profiles, kept, limit)
     profiles = profiling.profiles_of(before.candidates, old, task.labels_before, before.identity, earlier)

@@ -172,6 +172,9 @@ def _profiles(inputs: Inputs) -> str:
     rows = [row for row in rows if row[0] != OUTCOMES["undecided"] or any(row[1:])]
     label = "What became of the candidates"
     figures += page.figure(label, plots.stacked_bars(rows, label))
+    if again := part(inputs.run, "rescored"):
+        lead += f" The rollouts were scored again: {again.get('pivots gained')} pivots were gained and "
+        lead += f"{again.get('pivots lost')} lost, as rescored.txt says."
     if any(p.early for p in profiles):
         lead += " Adaptive profiling stopped early where the outcome was decided; its decision is shown."
     return page.section(title, f'<div class="plots">{figures}</div>', lead)

@@ -153,7 +153,7 @@ def test_a_new_version_of_the_verifiers_is_recorded_and_the_run_goes_on(whole, t
     for old, new in zip(stayed, rollouts_in(out), strict=True):
         assert dataclasses.replace(new, reward=old.reward, reason=old.reason, details=old.details) == old
     goes_on(out, monkeypatch)
-    write_report(out)
+    assert "The rollouts were scored again: " in write_report(out).read_text("utf-8")
     # the old directory is refused by the new verifiers, which is what re-scoring is for
     with pytest.raises(InputError, match="verifiers is"):
         profiles.find_pivots(shutil.copytree(whole, tmp_path / "old"))
@@ -276,7 +276,7 @@ def test_groups_that_old_rewards_cut_short_and_new_ones_would_not_are_undecided(
 def test_an_adaptive_profile_with_the_same_rewards_stays_as_it_is(adaptive_whole, tmp_path):
     rescoring.rescore(adaptive_whole, tmp_path / "out", Flags())
     assert profile_of(tmp_path / "out") == profile_of(adaptive_whole)
-    assert profiling.undecided_in(tmp_path / "out" / "rollouts") == []
+    assert profiling.undecided_in(tmp_path / "out" / "rollouts") == frozenset()
 
 
 def test_rewards_that_are_not_0_or_1_in_a_short_group_are_undecided(adaptive_whole, tmp_path, monkeypatch):

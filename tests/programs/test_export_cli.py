@@ -1,4 +1,4 @@
-"""`pivotrl export`: any kept checkpoint as the end of a run writes it, and a sentence for what is not there."""
+"""`pivotrl export`: a kept checkpoint as the end of a run writes it, and a sentence for what is not there."""
 
 import json
 import sys

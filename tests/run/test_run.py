@@ -46,6 +46,15 @@ def test_a_run_that_goes_on_keeps_what_was_known(finished):
     assert run.facts == {"counts": {"pivot": 3}, "table": [["pivots kept", "3"]]}
 
 
+def test_a_field_that_came_later_had_its_default(finished):
+    page = json.loads((finished / "run.json").read_text("utf-8"))
+    del page["config"]["profile"]["shard"]
+    (finished / "run.json").write_text(json.dumps(page))
+    resume.prepare_workdir(a_run(finished))
+    with pytest.raises(InputError, match=r"profile.shard is '' there and '1/2' here"):
+        resume.prepare_workdir(a_run(finished, profile__shard="1/2"))
+
+
 @pytest.mark.parametrize(
     "changes, difference",
     [
