@@ -6,8 +6,8 @@ Rollouts are parsed as at first: by the run's chat template, which is proved to 
 of all prompts; what did not finish stays 0, and ids that belong to no token stay malformed. Candidates go
 through the self-check again, as `train` would do it, so `train` goes on from the result.
 
-A group that adaptive profiling cut short was cut by its old rewards. Where these changed and the new ones
-would not have ended it, the candidate is undecided, and so no pivot; rollouts/rescored.json lists them.
+A group that adaptive profiling cut short was cut by the old rewards. Where the new ones no longer decide it,
+the candidate is undecided, and so no pivot; rollouts/rescored.json lists them.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Task:
     def labels_before(self) -> list[str]:
         """The labels of all candidates' verifiers when they were profiled."""
         label_of = {label.rpartition("/")[0]: label for label in self.before.identity["verifiers"]}
-        reward = self.before.page["config"]["reward"]
+        reward = self.before.page["config"].get("reward", "functional")
         names = [c.verifier if reward == "functional" else reward for c in self.before.candidates]
         return [label_of.get(name, f"{name}/?") for name in names]
 
@@ -243,17 +243,20 @@ def _identity(task: Task, labels: Sequence[str]) -> dict:
     return {**identity, "judge": judge.settings} if judge else identity
 
 
-def _undecided(task: Task, old: Rewards, new: Rewards, identity: dict, earlier: Sequence[str]) -> list[str]:
-    """Ids of candidates whose group was cut short by rewards that are no longer those, if the new ones would
-    not have ended it. `earlier` are those of an earlier re-scoring."""
+def _undecided(task: Task, old: Rewards, new: Rewards, identity: dict, earlier: Container[str]) -> list[str]:
+    """Ids of candidates whose group was cut short when it was decided, and is so no longer: its own rewards
+    have changed, or the pass rates of all. `earlier` are those of an earlier re-scoring. Groups that even the
+    old pass rates of all, which were not known when they were cut, leave open stay as they were."""
     if not identity["stopping"]:
         return []
-    rule, rates = adaptive.StoppingRule(**identity["stopping"]), adaptive.pass_rates(new)
+    rule = adaptive.StoppingRule(**identity["stopping"])
+    old_rates, rates = adaptive.pass_rates(old), adaptive.pass_rates(new)
     groups = zip(task.checked.kept, (old[i] for i in task.kept), new)
     return [
         candidate.id
         for candidate, before, now in groups
-        if (before != now or candidate.id in earlier) and not rule.decided(now, rates)
+        if not rule.decided(now, rates)
+        and (before != now or candidate.id in earlier or rule.decided(before, old_rates))
     ]
 
 

@@ -258,8 +258,12 @@ def test_groups_that_old_rewards_cut_short_and_new_ones_would_not_are_undecided(
         for rollout in rollouts_in(workdir):
             groups.setdefault(rollout.candidate_id, []).append(rollout.reward)
     rule = adaptive.StoppingRule(4, 1.0, 2, 0.2)
-    rates = adaptive.pass_rates(list(new.values()))
-    undecided = [id for id in new if old[id] != new[id] and not rule.decided(new[id], rates)]
+    old_rates, rates = (adaptive.pass_rates(list(groups.values())) for groups in (old, new))
+    undecided = [
+        id
+        for id in new
+        if not rule.decided(new[id], rates) and (old[id] != new[id] or rule.decided(old[id], old_rates))
+    ]
     assert undecided, "the coin must leave some open, or this tests nothing"
     assert json.loads((out / "rollouts/rescored.json").read_text("utf-8"))["undecided"] == undecided
     assert any(f"now {len(undecided)} of them would have gone on" in line for line in lines)
