@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import profiles, tiny_run
 
+from pivotrl_jax import merge_profiles
 from pivotrl_jax.pivots import adaptive, merging, profiling, shares
 from pivotrl_jax.records import Candidate, InputError, Profile, Prompt, Rollout, read_records
 from pivotrl_jax.rollouts.rollout import Rollouts
@@ -182,6 +184,18 @@ def test_another_sampling_or_filter_is_refused_and_another_place_is_not(copies, 
     profiles.edit(page, lambda x: x["config"]["profile"].update(lambda_diff=1.0))
     profiles.edit(page, lambda x: x["config"]["model"].update(checkpoint="/elsewhere/the/same"))
     merging.merge(copies, tmp_path / "all")
+
+
+def test_the_program_says_what_it_did_or_one_sentence(shards, tmp_path, monkeypatch, capsys):
+    def program(*runs):
+        monkeypatch.setattr(sys, "argv", ["merge_profiles", *map(str, runs), f"--out={tmp_path / 'all'}"])
+        merge_profiles.main()
+
+    with pytest.raises(SystemExit, match=r"^merge_profiles: 3 of 4 shards are missing: 2/4, 3/4, 4/4; make"):
+        program(shards[0])
+    capsys.readouterr()
+    program(*shards)
+    assert capsys.readouterr().out.startswith("4 shards with 6 files of rollouts are merged into")
 
 
 def test_nothing_is_written_over_what_is_there(shards, tmp_path):
