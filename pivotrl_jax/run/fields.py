@@ -11,6 +11,7 @@ tests the values of one, and explain.py prints the documentation.
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -64,8 +65,14 @@ def _is_json_object(x: Any) -> bool:
         return False
 
 
+def _is_shard(x: Any) -> bool:
+    match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", x) if isinstance(x, str) else None
+    return x == "" or (match is not None and int(match[1]) <= int(match[2]))
+
+
 TEXT = Rule(lambda x: isinstance(x, str), "a text")
 JSON_OBJECT = Rule(_is_json_object, "the text of a JSON object")
+SHARD = Rule(_is_shard, "'' or a shard and their number, from '1/16' to '16/16'")
 SWITCH = Rule(lambda x: isinstance(x, bool), "True or False")
 ANYTHING = Rule(lambda x: True, "anything")
 FINITE = number(math.isfinite, "a finite number")

@@ -1,16 +1,15 @@
 """Fields of the sections that sample and train: see options.py."""
 
 import dataclasses
-import re
 
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
     FRACTION,
     NOT_NEGATIVE,
     NOT_POSITIVE,
+    SHARD,
     SHARE,
     SHARE_OR_NONE,
-    Rule,
     at_least,
     field,
     name_of_table,
@@ -19,15 +18,6 @@ from pivotrl_jax.run.fields import (
 )
 
 
-def _is_shard(text: str) -> bool:
-    match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text)
-    return match is not None and int(match[1]) <= int(match[2])
-
-
-SHARD = Rule(
-    lambda x: isinstance(x, str) and (not x or _is_shard(x)),
-    "'' or a shard and their number, from '1/16' to '16/16'",
-)
 DTYPES = one_of({"float32": "four bytes", "bfloat16": "two bytes"})
 section = dataclasses.dataclass(frozen=True)
 
