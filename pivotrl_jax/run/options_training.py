@@ -17,7 +17,6 @@ from pivotrl_jax.run.fields import (
     one_of,
 )
 
-
 DTYPES = one_of({"float32": "four bytes", "bfloat16": "two bytes"})
 section = dataclasses.dataclass(frozen=True)
 
