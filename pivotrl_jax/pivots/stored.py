@@ -7,6 +7,7 @@ shards of a profile together, and rescoring.py verifies its rollouts again.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.pivots import selection as selection_lib
@@ -19,7 +20,7 @@ from pivotrl_jax.records import (
     write_json,
     write_records,
 )
-from pivotrl_jax.run import stored
+from pivotrl_jax.run import fields, stored
 
 SETTINGS = (
     "policy seed group_size trajectories_per_shard stopping candidates sampling verifiers"  # what is read
@@ -78,14 +79,25 @@ def read(workdir: Path) -> StoredProfile:
     """The profile in a work directory. Raises InputError if there is none, or if it is not finished."""
     page = stored.read_object(workdir / "run.json")
     identity = stored.read_object(workdir / "rollouts" / "settings.json")
-    if missing := [name for name in SETTINGS if name not in identity]:
+    wrong = [f"{name} is missing" for name in SETTINGS if name not in identity]
+    if "shard" in identity and not _is_shard(identity["shard"]):
+        wrong.append(f"shard is {identity['shard']!r:.80}")
+    if wrong:
         raise InputError(
-            f"{workdir / 'rollouts' / 'settings.json'}: no profile's settings: {', '.join(missing)} missing; "
+            f"{workdir / 'rollouts' / 'settings.json'}: not the settings of a profile: {', '.join(wrong)}; "
             "put back what the run wrote"
         )
     profile = StoredProfile(workdir, page, identity, read_records(workdir / "candidates.jsonl", Candidate))
     profile.require_finished()
     return profile
+
+
+def _is_shard(value: Any) -> bool:
+    """Whether `value` is what `Settings.identity` says about a shard."""
+    if not isinstance(value, dict) or not value.get("name") or not fields.SHARD.test(value["name"]):
+        return False
+    files = value.get("files")
+    return isinstance(files, list) and all(type(number) is int and number >= 0 for number in files)
 
 
 def require_new(out: Path) -> None:

@@ -145,6 +145,18 @@ def test_a_damaged_file_is_named(copies, tmp_path):
         assert f"{file}: does not hold 4 rollouts of each of its" in refusal(copies, tmp_path / "all")
 
 
+@pytest.mark.parametrize("shard", ["2/4", {"name": "2/4"}, {"name": "9/4", "files": []}, {"files": [1]}, {}])
+def test_damaged_settings_are_named(copies, tmp_path, shard):
+    file = copies[1] / "rollouts" / "settings.json"
+    files = json.loads(file.read_text("utf-8"))["shard"]["files"]
+    profiles.edit(file, lambda x: x.update(shard=shard))
+    assert f"{file}: not the settings of a profile: shard is " in refusal(copies, tmp_path / "all")
+    profiles.edit(file, lambda x: x.update(shard={"name": "2/4", "files": [*files, 77]}))
+    assert "are not the 6 of this profile, each once" in refusal(copies, tmp_path / "all")
+    file.write_text("{", "utf-8")
+    assert f"{file}: cannot be read" in refusal(copies, tmp_path / "all")
+
+
 def test_a_whole_profile_and_other_divisions_are_named(whole, copies, tmp_path):
     assert f"{whole}: holds a whole profile" in refusal([*copies[:3], whole], tmp_path / "all")
     profiles.edit(copies[0] / "rollouts/settings.json", lambda x: x["shard"].update(name="1/5"))
