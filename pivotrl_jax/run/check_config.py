@@ -29,10 +29,10 @@ def check(config: Any) -> None:
     Verifiers of the user's own that the config names are imported here and registered under these names.
     """
     fields.check_values(config, OPTIONS.values())
-    if config.data.verifier:
-        verifiers.register(config.data.verifier, "config.data.verifier")
     if config.reward != "functional":
         verifiers.register(config.reward, "config.reward")
+    if config.data.verifier:
+        verifiers.register(config.data.verifier, "config.data.verifier")
     row_lengths = config.compute.row_lengths
     longest = config.data.max_prompt_tokens + config.sampling.max_tokens
     if longest > max(row_lengths):
