@@ -13,13 +13,14 @@ PACKAGE = ROOT / "pivotrl_jax"
 ALLOWED: dict[str, str] = {
     "records": "",
     "plugins": "records",
+    "endpoints": "records",
     "chat": "records",
     "models": "records",
     "environments": "records plugins chat",
     "checkpoints": "records models",
-    "verifiers": "records plugins chat environments",
+    "verifiers": "records plugins endpoints chat environments",
     "trajectories": "records plugins chat environments verifiers",
-    "rollouts": "records chat models environments verifiers",
+    "rollouts": "records endpoints chat models environments verifiers",
     "run": "records plugins chat models environments checkpoints verifiers",
     "pivots": "records chat models checkpoints verifiers trajectories rollouts run",
     "evaluation": "records models environments checkpoints verifiers trajectories rollouts run",
@@ -31,7 +32,7 @@ ALLOWED: dict[str, str] = {
 }
 PROGRAMS = {"train", "find_pivots", "evaluate", "candidates", "verify", "score"}
 PROGRAMS |= {"merge_profiles", "rescore", "export"}
-PURE = {"records", "plugins", "chat", "environments", "verifiers", "trajectories"}  # no jax
+PURE = {"records", "plugins", "endpoints", "chat", "environments", "verifiers", "trajectories"}  # no jax
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
 CONFIGURES = {"run", *PROGRAMS}  # where ml_collections may be imported
 

@@ -10,28 +10,22 @@ The API key is read from the environment when a request is sent, and is written 
 
 import concurrent.futures
 import dataclasses
-import email.utils
 import functools
 import hashlib
 import json
-import math
 import os
-import random
 import threading
-import time
-import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax import endpoints
+from pivotrl_jax.endpoints import Endpoint, Failure
 from pivotrl_jax.records import InputError, Question, Verdict
 from pivotrl_jax.verifiers import judge_templates
 from pivotrl_jax.verifiers.judge_templates import Template
 
 ABSTAINED = "judge_abstained"
-RETRIED = (408, 409, 425, 429)  # and every 5xx: these may pass; any other error lies in the request itself
-FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of backoff
-LONGEST_RETRY_AFTER = 600.0  # seconds; an endpoint that asks for more counts as down
 
 
 class _Stopped(Exception):
@@ -60,13 +54,13 @@ class Judge:
     on_first_process: Callable[[Callable[[], Any]], Any] = lambda compute: compute()
 
     def __post_init__(self):
-        parts = urllib.parse.urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"the judge's base_url is {self.base_url!r}; want http(s)://host/v1")
-        if "@" in parts.netloc:  # they would be written to run.json
-            raise InputError("the judge's base_url holds credentials; leave them out and name api_key_env")
-        if not self.model:
-            raise InputError(f"no model is named for the judge at {self.base_url}")
+        _ = self._endpoint  # checks the address
+
+    @functools.cached_property
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(
+            "the judge", "config.judge", self.base_url, self.model, self.api_key_env, self.timeout
+        )
 
     @property
     def settings(self) -> dict:
@@ -107,7 +101,7 @@ class Judge:
         errors = [f.exception() for f in futures if not f.cancelled() and f.exception()]
         for error in errors:
             if not isinstance(error, _Stopped):
-                refused = type(error) is InputError
+                refused = isinstance(error, InputError)
                 raise InputError(f"{error}; {self._replies.summary()}") if refused else error
         return [future.result() for future in futures]
 
@@ -132,10 +126,7 @@ class Judge:
 
     @functools.cached_property
     def _client(self):
-        import openai  # takes a second, so runs without a judge do not import it
-
-        key = os.environ.get(self.api_key_env) or "none"  # self-hosted servers need no key
-        return openai.OpenAI(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
+        return self._endpoint.client()
 
     def _reply(self, messages: list[dict], stop: threading.Event) -> str:
         """The reply to `messages`, from the cache or the endpoint. Raises InputError, or _Stopped."""
@@ -151,14 +142,13 @@ class Judge:
                 self._replies.add(key, outcome)
                 return outcome
             if attempt < self.retries:
-                backoff = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1.0)
-                stop.wait(max(outcome.wait, backoff))
+                stop.wait(max(outcome.wait, endpoints.backoff(attempt)))
         raise InputError(
             f"the judge at {self.base_url} did not answer ({outcome.why}) in {self.retries + 1} tries; "
             "start again when it is back"
         )
 
-    def _request(self, messages: list[dict]) -> "str | Failure":
+    def _request(self, messages: list[dict]) -> str | Failure:
         """Send one request: the reply's text, or a failure that may pass. Raises InputError for any other."""
         import openai
 
@@ -166,65 +156,24 @@ class Judge:
             raw = self._client.chat.completions.with_raw_response.create(
                 model=self.model, messages=messages, temperature=0
             )
-        except openai.APITimeoutError:
-            return Failure(f"nothing within {self.timeout:g} s")
-        except openai.APIConnectionError as e:
-            return Failure(f"{e} {e.__cause__ or ''}".strip())
-        except openai.APIStatusError as e:
-            why = f"HTTP {e.status_code}: {self._shown(e.message)}"
-            wait = retry_after(e.response.headers.get("retry-after", ""))
-            if (e.status_code in RETRIED or e.status_code >= 500) and wait <= LONGEST_RETRY_AFTER:
-                return Failure(why, wait)
-            hints = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
-            advice = hints.get(e.status_code, "check config.judge")
-            if e.status_code in RETRIED or e.status_code >= 500:
-                advice = f"it asks for a pause of {wait:g} s: start again after that"
-            raise InputError(f"the judge at {self.base_url} refuses ({why}); {advice}") from None
+        except openai.OpenAIError as e:
+            return self._endpoint.failure(e)
         return reply_text(raw.content)
-
-    def _shown(self, message: str) -> str:
-        """A server's message for use in a sentence, with the API key masked in case the server repeats it."""
-        key = os.environ.get(self.api_key_env)
-        message = message.replace(key, "***") if key else message
-        return " ".join(message.split())[:200]
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """Why a request failed, and how many seconds the endpoint asks to wait before the next one."""
-
-    why: str
-    wait: float = 0.0
 
 
 def reply_text(raw: bytes) -> str | Failure:
     """The text of a chat completion, or a failure if `raw` is not one. No choice (a content filter), or one
     without text, is an empty reply."""
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        return Failure(f"not JSON: {raw[:80]!r}")
-    choices = value.get("choices") if isinstance(value, dict) else None
-    if not isinstance(choices, list):
-        return Failure(f"no chat completion: {raw[:80]!r}")
+    value = endpoints.json_object(raw)
+    choices = value if isinstance(value, Failure) else endpoints.choices_of(value)
+    if isinstance(choices, Failure):
+        return choices
     message = choices[0].get("message") if choices and isinstance(choices[0], dict) else None
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):  # parts
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
-
-
-def retry_after(header: str) -> float:
-    """The seconds of a Retry-After header, which holds seconds or a date; 0 if it holds neither."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return max(seconds, 0.0) if not math.isnan(seconds) else 0.0
 
 
 class Replies:

@@ -5,8 +5,9 @@ import http.server
 import json
 import threading
 
+from pivotrl_jax import endpoints
 from pivotrl_jax.records import Question, Verdict
-from pivotrl_jax.verifiers import judge, judge_templates
+from pivotrl_jax.verifiers import judge_templates
 from pivotrl_jax.verifiers.judge import Judge
 
 KEY = "sk-the-key-of-this-test"
@@ -80,7 +81,7 @@ def serve(behave):
 
 def quick(monkeypatch) -> None:
     """Short waits, a key, and no proxy on the way."""
-    monkeypatch.setattr(judge, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoints, "FIRST_WAIT", 0.01)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 

@@ -12,8 +12,8 @@ import pytest
 from support import endpoint
 from support.endpoint import KEY, SAME, ask, completion, question, rewards, serve
 
+from pivotrl_jax import endpoints
 from pivotrl_jax.records import InputError
-from pivotrl_jax.verifiers import judge
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_retry_after_is_respected(as_date):
     ],
 )
 def test_retry_after_headers(header, seconds):
-    assert judge.retry_after(header) == seconds
+    assert endpoints.retry_after(header) == seconds
 
 
 def test_an_endpoint_that_wants_hours_of_rest_stops_the_run():
