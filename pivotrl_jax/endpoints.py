@@ -28,6 +28,7 @@ class Failure:
 
     why: str
     wait: float = 0.0
+    busy: bool = False  # HTTP 429: nothing is wrong with the request, nor with the endpoint
 
 
 class Refused(InputError):
@@ -84,12 +85,12 @@ class Endpoint:
             return Failure(f"{error} {error.__cause__ or ''}".strip())
         if not isinstance(error, openai.APIStatusError):
             raise error
-        status, message = error.status_code, self.shown(error.message)
+        status, message = error.status_code, self.shown(_message_of(error))
         why = f"HTTP {status}: {message}"
         wait = retry_after(error.response.headers.get("retry-after", ""))
         passing = status in RETRIED or status >= 500
         if passing and wait <= LONGEST_RETRY_AFTER:
-            return Failure(why, wait)
+            return Failure(why, wait, status == 429)
         hints = {401: f"set ${self.api_key_env}", 403: f"check ${self.api_key_env}"}
         advice = hints.get(status, f"check {self.section}")
         if passing:
@@ -100,7 +101,16 @@ class Endpoint:
         """A server's message for use in a sentence, with the API key masked in case the server repeats it."""
         key = os.environ.get(self.api_key_env)
         message = message.replace(key, "***") if key else message
+        message = "".join(c if c.isprintable() else " " for c in message)
         return " ".join(message.split())[:200]
+
+
+def _message_of(error: Any) -> str:
+    """What the server says in an error, without the client's words around it."""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error") if isinstance(body.get("error"), dict) else body
+    said = next((inner[k] for k in ("message", "detail") if isinstance(inner.get(k), str)), "")
+    return said or error.message
 
 
 def backoff(attempt: int) -> float:

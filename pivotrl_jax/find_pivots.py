@@ -2,6 +2,8 @@
 
     demonstrations -> candidates (self-checked) -> profile under pi_0 -> pivots.jsonl
 
+With `config.rollouts.base_url` the profile is that of a served model: no weights are loaded.
+
 `--self_check` stops after the self-check, which covers all trajectories of the source (there is no split) and
 needs no model beyond its tokenizer: every demonstration must pass its own verifier, and an empty and a
 garbage action must fail it.
@@ -34,7 +36,7 @@ def main() -> None:
         result = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]), chat)
         print("\n".join(result.table()))
         return
-    run = run_lib.open_run(config)
+    run = run_lib.open_run(config, weights=not config.rollouts.base_url)
     resume.prepare_workdir(run)
     with run.stage("candidates"):
         data, _ = sources.load_with_validation(config)

@@ -160,6 +160,9 @@ class Rollout:
     reward: float | None  # None: undecided; it counts nowhere
     reason: str
     details: str = ""
+    # of a served model: {"mode": "completions" or "chat", "model", "fingerprint"}, as the server names them,
+    # and in chat mode "message", its reply; there are no token ids in chat mode. None: our own sampler
+    served: dict | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +274,10 @@ def to_json(record: Any) -> str:
     """One line of JSON for any record above."""
     if isinstance(record, (Candidate, Pivot)):
         return _group_to_json([record])
-    return json.dumps(dataclasses.asdict(record), ensure_ascii=False)
+    value = dataclasses.asdict(record)
+    if isinstance(record, Rollout) and record.served is None:
+        del value["served"]
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _build(kind: type, value: dict) -> Any:

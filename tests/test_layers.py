@@ -24,8 +24,8 @@ ALLOWED: dict[str, str] = {
     "run": "records plugins chat models environments checkpoints verifiers",
     "pivots": "records chat models checkpoints verifiers trajectories rollouts run",
     "evaluation": "records models environments checkpoints verifiers trajectories rollouts run",
-    "training": "records plugins chat models environments checkpoints verifiers trajectories rollouts run "
-    "pivots",
+    "training": "records plugins endpoints chat models environments checkpoints verifiers trajectories "
+    "rollouts run pivots",
     "report": "records run pivots",
     "plan": "records models checkpoints rollouts run training",
     "exchange": "records chat verifiers trajectories pivots",

@@ -46,12 +46,13 @@ def parse_arguments(arguments: Any) -> dict:
     Nothing, null and an empty text are {}: some APIs send them for functions without parameters.
     """
     try:
-        return _arguments(arguments)
+        return read_arguments(arguments)
     except InputError:
         return {UNPARSEABLE: arguments if isinstance(arguments, str) else repr(arguments)[:2000]}
 
 
-def _arguments(arguments: Any) -> dict:
+def read_arguments(arguments: Any) -> dict:
+    """`parse_arguments` that raises InputError for what is no object."""
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
         return {}
     if isinstance(arguments, str):
@@ -294,7 +295,7 @@ class _Conversation:
                 named = "unreadable", repr(call)[:2000]
             else:
                 try:
-                    _arguments(named[1])
+                    read_arguments(named[1])
                 except InputError as e:
                     sentence = f"tool_calls[{n}] ({named[0]}): {e}"
                     self.faults.append(Fault(i, BAD_CALL, sentence, onward=False))

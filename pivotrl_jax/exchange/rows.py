@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pivotrl_jax.chat import responses
+from pivotrl_jax.chat import replies, responses
 from pivotrl_jax.chat import tools as tools_lib
 from pivotrl_jax.chat.actions import action_to_message, parse_action
 from pivotrl_jax.chat.dialects import HERMES
@@ -228,7 +228,10 @@ def rollout_rows(
     for rollout in rollouts:
         if rollout.reward is None:  # a judge abstained: NeMo Gym has no value for it
             continue
-        action = parse_action(rollout.text, thinking_open, dialect, schemas_of(candidate.tools))
+        if (reply := replies.message_of(rollout.served)) is not None:
+            action = replies.action_of(reply, candidate.tools)
+        else:
+            action = parse_action(rollout.text, thinking_open, dialect, schemas_of(candidate.tools))
         message = action_to_message(action)
         rows.append(
             {

@@ -17,7 +17,7 @@ import jax
 
 from pivotrl_jax.checkpoints.identity import as_json, require_same
 from pivotrl_jax.models import decoder
-from pivotrl_jax.pivots import adaptive, shares
+from pivotrl_jax.pivots import adaptive, served_profile, shares
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
@@ -97,7 +97,7 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "settings.json"
     if not resume or not file.is_file():
-        for old in directory.glob("*.jsonl"):
+        for old in (*directory.glob("*.jsonl"), *directory.glob(f"*{served_profile.PARTIAL}")):
             old.unlink()
         (directory / RESCORED).unlink(missing_ok=True)
     else:
@@ -129,6 +129,11 @@ def profile_candidates(
     earlier: list[list[float | None]] = []  # rewards of earlier shards, to estimate pass rates from
     title = "profiling again" if settings.repetition else "profiling pi_0"
     with progress.bar(sum(map(len, files.values())) * settings.group_size, title, "rollouts") as bar:
+
+        def advance(done: int) -> None:
+            bar.set_postfix_str(rollouts.actor.spent, refresh=False)
+            bar.update(done)
+
         for number, members in files.items():
             file = file_of(directory, number)
             if file.is_file():
@@ -137,8 +142,9 @@ def profile_candidates(
             else:
                 params = rollouts.actor.place(params)
                 here = [prompts[i] for i in members]
-                shard = _sample_shard(rollouts, params, here, settings, earlier, bar.update)
-                write_records(file, shard)
+                with rollouts.actor.saved_in(file.with_suffix(served_profile.PARTIAL)):
+                    shard = _sample_shard(rollouts, params, here, settings, earlier, advance)
+                    write_records(file, shard)
                 bar.update(len(here) * settings.group_size - len(shard))
             groups |= zip(members, groups_of(shard))
             if settings.stopping:
@@ -221,21 +227,33 @@ def find_pivots(
     run: run_lib.Run, candidates: Sequence[Candidate]
 ) -> tuple[selection_lib.Selection, list[Rollout]]:
     """Profile a run's candidates under pi_0 and filter; see `profile_and_select`."""
-    rollouts = make_rollouts(run, run.config.profile.batch)
     prompts = extract.render(run.chat, candidates)
+    if run.config.rollouts.base_url:
+        actor = served_profile.make_actor(run, prompts)
+        rollouts = Rollouts(actor, run.chat, run.verifier, run.judge)
+        settings = settings_of(run, f"served:{run.config.rollouts.model}", model=actor.identity)
+        found = profile_and_select(run, rollouts, run.params, prompts, settings, run.workdir)
+        served_profile.tell(run, actor)
+        return found
+    rollouts = make_rollouts(run, run.config.profile.batch)
     return profile_and_select(run, rollouts, run.params, prompts, settings_of(run, run.policy), run.workdir)
 
 
-def settings_of(run: run_lib.Run, policy: str, trained: bool = False, repetition: int = 0) -> Settings:
+def settings_of(
+    run: run_lib.Run, policy: str, trained: bool = False, repetition: int = 0, model: dict | None = None
+) -> Settings:
     """The settings of a profile, from `config.profile`. `policy` is a fingerprint; with `trained` it is that
-    of the model in training, which has adapters under LoRA."""
-    c, model = run.config.profile, run.trained_config if trained else run.model_config
+    of the model in training, which has adapters under LoRA. `model` identifies a served model."""
+    c = run.config.profile
+    if model is None:
+        own = run.trained_config if trained else run.model_config
+        model = {**dataclasses.asdict(own), "param_dtype": run.config.model.param_dtype}
     stopping = None
     if c.adaptive.round:
         stopping = adaptive.StoppingRule(c.group_size, c.lambda_diff, c.adaptive.round, c.adaptive.error)
     return Settings(
         policy=policy,
-        model={**dataclasses.asdict(model), "param_dtype": run.config.model.param_dtype},
+        model=model,
         group_size=c.group_size,
         seed=run.config.seed if c.seed < 0 else c.seed,
         trajectories_per_shard=c.trajectories_per_shard,

@@ -28,6 +28,8 @@ def table_rows(
     """
     rows = [("method", run.config.method)]
     rows += [("candidates", f"{counts['candidates']} turns of {counts['trajectories']} trajectories")]
+    if "profiled" in run.facts:
+        rows += [("profile of", run.facts["profiled"])]
     rows += selection_rows(selection) if selection else []
     rows += [("re-profiled", sentence) for sentence in reprofiled]
     rows += [(name, change(result, key)) for key, name in NAMES.items() if key in result["before"]]

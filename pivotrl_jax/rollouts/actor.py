@@ -1,8 +1,10 @@
 """The actor: completions for any number of prompts with a bounded number of compiled programs."""
 
+import contextlib
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import jax
@@ -11,6 +13,7 @@ from jax.sharding import Mesh
 
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, forest, sharding
+from pivotrl_jax.records import Candidate
 from pivotrl_jax.rollouts.sampler import Sampler, Sampling
 
 
@@ -31,6 +34,7 @@ class Request:
     tree: str
     samples: int
     first: int = 0  # the first sample's index
+    candidate: Candidate | None = None  # whose state the prompt is; what a chat endpoint is shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Completion:
     # [n, L, A] and [prompt tokens, L, A], if the actor records them; all samples of a prompt share the latter
     experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
     prompt_experts: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    served: dict | None = None  # as in `records.Rollout`: of an endpoint's completions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +85,15 @@ class Actor:
     def place(self, params: decoder.Params) -> decoder.Params:
         """Parameters as the sampler reads them (`Sampler.place`)."""
         return self._sampler.place(params)
+
+    def saved_in(self, file: Path) -> contextlib.AbstractContextManager:
+        """Keep completions in `file` until the shard is written; only an endpoint's are worth it."""
+        return contextlib.nullcontext()
+
+    @property
+    def spent(self) -> str:
+        """What the completions cost so far; only an endpoint's are counted."""
+        return ""
 
     def act(
         self,

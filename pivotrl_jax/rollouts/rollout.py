@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from pivotrl_jax import verifiers
+from pivotrl_jax.chat.replies import action_of, message_of, text_of
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.models import decoder
 from pivotrl_jax.records import Candidate, Prompt, Rollout, Verdict
@@ -64,14 +65,14 @@ class Rollouts:
             # a candidate that occurs twice is sampled twice, with different PRNG keys
             name = f"{c.id}#{repeats[c.id]}" if repeats[c.id] else c.id
             repeats[c.id] += 1
-            requests.append(Request(name, prompt.ids, c.trajectory_id, group_size, first))
+            requests.append(Request(name, prompt.ids, c.trajectory_id, group_size, first, c))
         completions = self.actor.act(params, requests, key, on_batch)
         flat = [
             (prompt.candidate, first + i, completion)
             for prompt, group in zip(prompts, completions)
             for i, completion in enumerate(group)
         ]
-        texts = [self.chat.decode(completion.token_ids) for _, _, completion in flat]
+        texts = [self._text(completion) for _, _, completion in flat]
         verdicts = [
             verdict_of(self.chat, self.verifier_of(c), c, completion, text)
             for (c, _, completion), text in zip(flat, texts)
@@ -85,15 +86,23 @@ class Rollouts:
         ends = np.cumsum([len(group) for group in completions]).tolist()
         return [rollouts[end - len(group) : end] for group, end in zip(completions, ends)]
 
+    def _text(self, completion: Completion) -> str:
+        reply = message_of(completion.served)
+        return self.chat.decode(completion.token_ids) if reply is None else text_of(reply)
+
 
 def verdict_of(
     chat: Chat, verifier: Verifier, candidate: Candidate, sampled: Completion | Rollout, text: str
 ) -> Verdict:
     """The verdict on a completion with this text, sampled now or read from disk. No judge is asked yet."""
+    reply, tokens = message_of(sampled.served), len(sampled.token_ids)
     if not sampled.finished:
-        return Verdict(0.0, "unfinished", f"no stop token within {len(sampled.token_ids)} tokens")
+        within = f"within {tokens} tokens" if reply is None else "before the server's limit"
+        return Verdict(0.0, "unfinished", f"no stop token {within}")
     if unknown := chat.unknown_ids(sampled.token_ids):
         return Verdict(0.0, "malformed", f"ids that belong to no token: {unknown[:5]}")
+    if reply is not None:
+        return verifier.verify(candidate, action_of(reply, candidate.tools))
     return verifier.verify(candidate, chat.parse(text, candidate.tools))
 
 
@@ -122,6 +131,7 @@ def _rollout(
         "reward": verdict.reward,
         "reason": verdict.reason,
         "details": verdict.details,
+        "served": completion.served,
     }
     if completion.experts is None:
         return Rollout(**fields)

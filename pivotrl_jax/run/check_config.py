@@ -33,13 +33,12 @@ def check(config: Any) -> None:
         verifiers.register(config.reward, "config.reward")
     if config.data.verifier:
         verifiers.register(config.data.verifier, "config.data.verifier")
-    row_lengths = config.compute.row_lengths
-    longest = config.data.max_prompt_tokens + config.sampling.max_tokens
-    if longest > max(row_lengths):
+    if not config.rollouts.base_url:
+        _check_rows(config)
+    elif not config.rollouts.model:
         raise InputError(
-            f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the longest "
-            f"row of config.compute.row_lengths, {max(row_lengths)}; a prompt and its completion must fit "
-            "one row"
+            f"config.rollouts.base_url is {config.rollouts.base_url!r} and config.rollouts.model is ''; name "
+            "the served model"
         )
     if config.data.min_pass_rate > config.data.max_pass_rate:
         raise InputError(
@@ -49,6 +48,17 @@ def check(config: Any) -> None:
     _check_folds(config.data)
     if environments.is_name(config.data.source):
         environments.find(config.data.source).check_config(config)
+
+
+def _check_rows(config: Any) -> None:
+    row_lengths = config.compute.row_lengths
+    longest = config.data.max_prompt_tokens + config.sampling.max_tokens
+    if longest > max(row_lengths):
+        raise InputError(
+            f"config.data.max_prompt_tokens + config.sampling.max_tokens is {longest}, more than the longest "
+            f"row of config.compute.row_lengths, {max(row_lengths)}; a prompt and its completion must fit "
+            "one row"
+        )
 
 
 def _check_folds(data: Any) -> None:
@@ -83,8 +93,39 @@ def _check_reprofiling(config: Any) -> None:
         )
 
 
+def _check_served_training(config: Any) -> None:
+    """What must hold for training on rollouts of an endpoint."""
+    c, grpo = config.rollouts, config.grpo
+    why = None
+    if not c.base_url:
+        why = "config.rollouts.base_url is '': name the endpoint, or set train to False"
+    elif c.reload == "none":
+        why = (
+            "config.rollouts.reload is 'none', so the server would keep its weights: take 'vllm' or 'sglang'"
+        )
+    elif c.mode == "chat":
+        why = "config.rollouts.mode is 'chat', which gives no token ids to train on: take 'completions'"
+    elif config.method not in ("pivotrl", "random_turns"):
+        why = f"config.method {config.method!r} draws with the own sampler: set train to False"
+    elif config.sampling.temperature != 1:
+        why = (
+            f"config.sampling.temperature is {config.sampling.temperature}, at which servers differ in what "
+            "their log-probs mean: set it to 1"
+        )
+    elif grpo.router == "replay" or grpo.routing_agreement:
+        why = (
+            "config.grpo.router 'replay' and config.grpo.routing_agreement need the sampler's experts, which "
+            "no endpoint gives: take another router, and routing_agreement=False"
+        )
+    if why:
+        raise InputError(f"config.rollouts.train is True and {why}")
+
+
 def check_training(config: Any) -> None:
     """What must hold for training to learn what it samples. Raises InputError."""
+    _check_rows(config)
+    if config.rollouts.train:
+        _check_served_training(config)
     if config.model.param_dtype != "float32" and not config.model.lora.rank:
         raise InputError(
             f"config.model.param_dtype is {config.model.param_dtype!r}; small updates are lost in it: "

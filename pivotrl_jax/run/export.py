@@ -20,16 +20,26 @@ from pivotrl_jax.run.run import Run
 FEW = 0.9  # share of the update below which a warning is printed
 
 
+def save_merged(run: Run, params: decoder.Params, directory: Path) -> decoder.Params:
+    """Write a policy into `directory` in Hugging Face layout. Returns its parameters, adapters merged."""
+    config = run.trained_config
+    merged = lora.merged(config, params)
+    dtype = run.config.model.lora.merged_dtype if config.lora else None
+    hf.save(
+        directory, run.model_config, merged, run.checkpoint, chat_template=run.other_template, dtype=dtype
+    )
+    return merged
+
+
 def write(run: Run, params: decoder.Params) -> str:
     """Write hf/ and, under LoRA, adapter/. Returns the fingerprint of hf/."""
     export, config = run.shared / "hf", run.trained_config
-    merged = lora.merged(config, params)
-    dtype = run.config.model.lora.merged_dtype if config.lora else None
-    hf.save(export, run.model_config, merged, run.checkpoint, chat_template=run.other_template, dtype=dtype)
+    merged = save_merged(run, params, export)
     if config.lora:
         peft.save_adapter(run.shared / "adapter", config, params, base_name(run), run.other_template)
         shares = {name: lora.share_kept(merged, name) for name in ("float32", "bfloat16")}
         run.facts["update_kept"] = shares
+        dtype = run.config.model.lora.merged_dtype
         if (kept := shares[dtype]) < FEW:
             print(
                 f"warning: hf/ keeps {kept:.0%} of what the adapters learnt, since its weights are rounded "

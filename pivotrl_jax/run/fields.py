@@ -82,6 +82,10 @@ ABOVE_ZERO = number(lambda x: x > 0, "a number above 0")
 SHARE = number(lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 SHARE_OR_NONE = number(lambda x: 0 <= x < 1, "a number from 0 up and below 1")
 PROBABILITY = number(lambda x: 0 <= x <= 1, "a number from 0 to 1")
+ADDRESS = Rule(
+    lambda x: isinstance(x, str) and (not x or x.startswith(("http://", "https://"))),
+    "the address of an OpenAI-compatible endpoint, e.g. 'http://localhost:8000/v1', or ''",
+)
 FRACTION = number(lambda x: 0 < x < 1, "a number above 0 and below 1")
 
 BY_TYPE = {bool: SWITCH, str: TEXT}

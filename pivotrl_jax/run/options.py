@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from pivotrl_jax.environments.toolbox.demonstrations import STYLES
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
+    ADDRESS,
     FINITE,
     JSON_OBJECT,
     NOT_NEGATIVE,
@@ -34,16 +35,13 @@ from pivotrl_jax.run.options_training import (
     Grpo,
     Profile,
     Reprofile,
+    Rollouts,
     Sft,
     Validation,
     section,
 )
 
 AXIS = Rule(lambda n: n == -1 or at_least(1).test(n), "a whole number from 1 up, or -1")
-ADDRESS = Rule(
-    lambda x: isinstance(x, str) and (not x or x.startswith(("http://", "https://"))),
-    "the address of an OpenAI-compatible endpoint, e.g. 'http://localhost:8000/v1', or '' for no judge",
-)
 FOLDS = Rule(lambda x: all(map(at_least(0).test, x)), "numbers of folds, e.g. (0, 1)")
 LENGTHS = Rule(lambda x: bool(x) and all(map(at_least(1).test, x)), "row lengths, e.g. (1024, 2048)")
 
@@ -331,6 +329,7 @@ class Options:
     compute: Compute = Compute()
     sampling: Sampling = Sampling()
     judge: Judge = Judge()
+    rollouts: Rollouts = Rollouts()
     profile: Profile = Profile()
     validation: Validation = Validation()
     reprofile: Reprofile = Reprofile()

@@ -4,6 +4,7 @@ import dataclasses
 
 from pivotrl_jax.run.fields import (
     ABOVE_ZERO,
+    ADDRESS,
     FRACTION,
     NOT_NEGATIVE,
     NOT_POSITIVE,
@@ -32,6 +33,60 @@ class Batch:
         "Completions of a row that decode at once. A slot takes the next one when its own has ended.",
         at_least(1),
         unit="samples",
+    )
+
+
+@section
+class Rollouts:
+    """Rollouts of a served model, behind an OpenAI-compatible endpoint, instead of the own sampler's."""
+
+    base_url: str = field(
+        "", "Where the model is served; '' draws with the own sampler.", ADDRESS, unit="URL, e.g. .../v1"
+    )
+    model: str = field("", "The served model.", unit="a name that the endpoint knows")
+    api_key_env: str = field(
+        "OPENAI_API_KEY", "Where the key is read from; it is never written.", unit="an environment variable"
+    )
+    mode: str = field(
+        "auto",
+        "How the model is asked.",
+        one_of(
+            {
+                "auto": "completions if the server gives token ids, else chat",
+                "completions": "/completions on the token ids of the rendered prompt; token ids come back",
+                "chat": "/chat/completions with messages and tools; calls come back parsed by the server",
+            }
+        ),
+    )
+    history_reasoning: bool = field(
+        True, "chat: send the thinking of earlier turns; False for services that refuse the field."
+    )
+    samples_per_request: int = field(
+        1,
+        "Completions asked for at once, as n. Each sample has a seed of its own only with 1.",
+        at_least(1),
+        unit="samples",
+    )
+    concurrency: int = field(64, "Requests that are open at the same time.", at_least(1), unit="requests")
+    timeout: float = field(600.0, "How long one request may take as a whole.", ABOVE_ZERO, unit="seconds")
+    retries: int = field(10, "How often a failed request is sent again.", at_least(0), unit="requests")
+    give_up_after: int = field(
+        12, "The run stops after this many failures in a row, of any requests.", at_least(1), unit="failures"
+    )
+    same_weights: bool = field(
+        False, "The served model has the weights of model.checkpoint, so that the profile is that of pi_0."
+    )
+    train: bool = field(False, "Training draws from the endpoint too, which gets new weights at every step.")
+    reload: str = field(
+        "none",
+        "train: how the server gets them. They are written to a directory that it must be able to read.",
+        one_of(
+            {
+                "none": "not at all, so it cannot train",
+                "vllm": "/collective_rpc reload_weights, with VLLM_SERVER_DEV_MODE=1",
+                "sglang": "/update_weights_from_disk",
+            }
+        ),
     )
 
 

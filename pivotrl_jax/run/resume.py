@@ -9,7 +9,7 @@ from pivotrl_jax.run.run import Run
 
 RESULTS = (  # what the stages write into a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
-    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter report.html rescored.txt"
+    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter served report.html rescored.txt"
 ).split()
 
 
@@ -27,6 +27,7 @@ FREE = (
     "profile.batch",
     "validation.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),
+    "rollouts.",  # settings.json says what decides the profile of a served model
     *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )
 
@@ -54,8 +55,9 @@ def prepare_workdir(run: Run) -> None:
     free = FREE if trained else FREE + FREE_BEFORE_TRAINING
     page = json.loads(file.read_text("utf-8"))
     # a field that was not there yet had the effect of its default
-    there = {**flatten(options.defaults().to_dict()), **flatten(page["config"]), "policy": page["policy"]}
-    here = {**run.config.to_dict(), "policy": run.policy}
+    there, here = {**flatten(options.defaults().to_dict()), **flatten(page["config"])}, run.config.to_dict()
+    if page["policy"] and run.policy:  # "" of a run that loaded no weights
+        there, here = {**there, "policy": page["policy"]}, {**here, "policy": run.policy}
     require_same(run.workdir, "results", there, here, free)
     run.seconds |= page.get("seconds", {})
     run.facts |= {name: page[name] for name in KEPT if name in page}

@@ -44,10 +44,10 @@ class Run:
     config: object  # the run's ConfigDict
     workdir: Path  # of this process; see hosts.py
     shared: Path  # config.workdir, where all processes write checkpoints and the export
-    mesh: jax.sharding.Mesh
-    model_config: model_config_lib.ModelConfig
+    mesh: jax.sharding.Mesh | None
+    model_config: model_config_lib.ModelConfig | None  # None, like mesh and params, without weights
     params: dict | None  # pi_0, on the mesh; None once training needs its memory
-    policy: str  # pi_0's fingerprint
+    policy: str  # pi_0's fingerprint; "" without weights
     checkpoint: Path
     chat: template.Chat
     seconds: dict[str, float]  # stage -> seconds, summed over resumes
@@ -71,10 +71,15 @@ class Run:
         for package in PACKAGES:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 versions[package] = importlib.metadata.version(package)
+        model = {"model": f"{self.config.rollouts.model}, served"}
+        if self.model_config:
+            model = {
+                "model": describe(self.model_config, self.checkpoint),
+                "model_config": dataclasses.asdict(self.trained_config),
+            }
         page = {
             "config": self.config.to_dict(),
-            "model": describe(self.model_config, self.checkpoint),
-            "model_config": dataclasses.asdict(self.trained_config),
+            **model,
             "policy": self.policy,
             "versions": versions,
             "devices": [str(device.device_kind) for device in jax.devices()],
@@ -170,9 +175,15 @@ def check_context(config, checkpoint: Path) -> None:
         )
 
 
-def open_run(config) -> Run:
-    """Make the work directory and the mesh, and load the reference policy. Raises InputError."""
+def open_run(config, weights: bool = True) -> Run:
+    """Make the work directory and the mesh, and load the reference policy. Raises InputError.
+
+    Without `weights`, only tokenizer and template are loaded, and no accelerator is touched: whoever serves
+    the model may need it.
+    """
     check_config.check(config)
+    if not weights:
+        jax.config.update("jax_platforms", "cpu")
     use_compilation_cache()
     workdir = Path(config.workdir)
     try:
@@ -180,6 +191,10 @@ def open_run(config) -> Run:
     except OSError as e:  # a file of that name, or no right to write there
         raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
     judge = judge_lib.make_judge(config.judge, workdir / "judge", hosts.on_first_process)
+    if not weights:
+        checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
+        own, chat = hosts.own_directory(workdir), load_chat(config)
+        return Run(config, own, workdir, None, None, None, "", checkpoint, chat, {}, {}, judge=judge)
     checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf_config.load_config(checkpoint, config.model.dtype)

@@ -19,7 +19,7 @@ from pivotrl_jax.records import Candidate, Rollout
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
-from pivotrl_jax.training import loop, method, recipe, reprofile
+from pivotrl_jax.training import loop, method, recipe, reprofile, served_rollouts
 from pivotrl_jax.training.advantages import (
     advantages_of,
     mixed_groups,
@@ -41,8 +41,11 @@ def train(run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Ca
     """
     config, c = run.config, run.config.grpo
     learner = recipe.grpo_learner(config, run.trained_config, run.mesh, run.frozen)
-    rollouts = make_rollouts(run, c.batch, trained=True, record_experts=recipe.routers_of(c).agreement)
     prompts = extract.render(run.chat, pivots)
+    if config.rollouts.train:
+        rollouts = served_rollouts.make_rollouts(run, prompts)
+    else:
+        rollouts = make_rollouts(run, c.batch, trained=True, record_experts=recipe.routers_of(c).agreement)
     phases = reprofile.phases_of(run, candidates, prompts)
     identity = run.identity(
         grpo=recipe.fixed(c),
@@ -50,6 +53,7 @@ def train(run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Ca
         sampling=config.sampling.to_dict(),
         reward=config.reward,
         **({"judge": run.judge.settings} if run.judge else {}),
+        **({"rollouts": rollouts.actor.identity} if config.rollouts.train else {}),
         **reprofile.identity(config),
     )
     reference = reference_params(run, learner) if c.kl_coefficient else None

@@ -161,6 +161,15 @@ def test_rollouts_are_rows_with_responses():
     assert candidate.demonstration["tool_calls"][0]["function"]["arguments"] == {"id": 3}
 
 
+def test_a_rollout_of_a_chat_server_is_what_the_server_parsed_not_what_its_text_looks_like():
+    call = {"type": "function", "function": {"name": "get_order", "arguments": '{"id": 3}'}}
+    served = {"mode": "chat", "message": {"content": "so:", "tool_calls": [call]}}
+    rollout = Rollout("t@7", 0, [], [], [], True, "shown in another way", 1.0, "ok", served=served)
+    (made,) = rows.rollout_rows(CANDIDATE, [rollout], 0, AGENT, dialect="json")
+    assert [i["type"] for i in made["response"]["output"]] == ["message", "function_call"]
+    assert json.loads(made["response"]["output"][1]["arguments"]) == {"id": 3}
+
+
 # ---- round trips
 
 
