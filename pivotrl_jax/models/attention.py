@@ -241,3 +241,21 @@ def decode_attention(
     out = out + _product("rsngc,rsnck->rsngk", w_branch, branch_v.astype(jnp.float32))
     out = out + w_self[..., None] * v_RSNK[:, :, :, None].astype(jnp.float32)
     return (out / total[..., None]).astype(q_RSHK.dtype).reshape(R, S, H, K)
+
+
+def cached_attention(
+    q_RQHK: jax.Array, cache: tuple[jax.Array, jax.Array], mask_RQT: jax.Array
+) -> jax.Array:
+    """Attention of several new tokens per row to the keys and values [R, N, T, K] of a cache, their own among
+    them; the mask says which slots each one sees. Returns [R, Q, H, K]."""
+    R, Q, H, K = q_RQHK.shape
+    keys, values = cache
+    N = keys.shape[1]
+    q = (q_RQHK * jnp.asarray(K**-0.5, q_RQHK.dtype)).reshape(R, Q, N, H // N, K)
+    q = q.transpose(0, 2, 1, 3, 4).reshape(R, N, -1, K)
+    scores = _product("rnqk,rntk->rnqt", q, keys).reshape(R, N, Q, H // N, -1)
+    scores = jnp.where(mask_RQT[:, None, :, None], scores, _MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).reshape(R, N, Q * (H // N), -1)
+    out = _product("rnqt,rntk->rnqk", weights.astype(values.dtype), values)
+    out = out.reshape(R, N, Q, H // N, K).transpose(0, 2, 1, 3, 4)
+    return out.astype(q_RQHK.dtype).reshape(R, Q, H, K)

@@ -135,6 +135,23 @@ def _attend_decode(q, k, v, cache, context):
     return run(q, k, v, (prefix_k, prefix_v), prefix_mask, (branch_k, branch_v), branch_mask), (k, v)
 
 
+def _attend_extend(q, k, v, cache, context):
+    """Attention of new tokens [R, Q] to a prefix cache into which they are written first. Returns the attended
+    values, and the new keys and values to cache."""
+    slots, mask = context
+
+    def compute(q, k, v, cache, slots, mask):
+        def written(row, new, at):
+            return row.at[:, at].set(new.swapaxes(0, 1), mode="drop")
+
+        cache = jax.tree.map(lambda whole, new: jax.vmap(written)(whole, new, slots), cache, (k, v))
+        return attention.cached_attention(q, cache, mask)
+
+    heads, prefix = P(sharding.BATCH_AXES, None, "tensor"), P(sharding.BATCH_AXES, "tensor")
+    in_specs = (heads, heads, heads, (prefix, prefix), sharding.BATCH, sharding.BATCH)
+    return sharding.per_shard(compute, in_specs, heads)(q, k, v, cache, slots, mask), (k, v)
+
+
 def _init(config: ModelConfig, key: jax.Array):
     module = Decoder(config, _attend_forest(1, False), sharding.LEARNER, "nothing")
     slots = jnp.zeros((1, 1), jnp.int32)
@@ -222,6 +239,27 @@ def decode_step(
     module = Decoder(config, _attend_decode, sharding.SAMPLER, "nothing", router_outputs)
     masks = cache.prefix_mask, cache.branch_mask
     return module.apply({"params": params}, tokens_RS, (*cache.prefix, *cache.branch), position_RS, masks)
+
+
+def extend(
+    config: ModelConfig,
+    params: Params,
+    tokens_RQ: jax.Array,
+    position_RQ: jax.Array,
+    prefix: tuple[jax.Array, jax.Array],
+    slots_RQ: jax.Array,
+    mask_RQT: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Compute tokens whose ancestors are in a prefix cache (keys and values [L, R, N, T, K] each), or are
+    computed here with them. Parameters are sharded as in the sampler.
+
+    `slots_RQ` says which slot of the cache each token will have; padding has T, which is nowhere. `mask_RQT`
+    says which slots it sees, its own among them. Returns the new keys and values, [L, R, Q, N, K] each; the
+    caller writes them into the cache.
+    """
+    module = Decoder(config, _attend_extend, sharding.SAMPLER, "nothing")
+    context = slots_RQ, mask_RQT
+    return module.apply({"params": params}, tokens_RQ, prefix, position_RQ, context)[1]
 
 
 def logits(config: ModelConfig, params: Params, tokens_RT: jax.Array) -> jax.Array:

@@ -87,20 +87,26 @@ class Drawn:
     model_log_prob: jax.Array
 
 
+def log_prob_of(scores_BV: jax.Array, token_B: jax.Array) -> jax.Array:
+    """Log-prob [B] of one token per row under softmax(scores)."""
+    score = jnp.take_along_axis(scores_BV, token_B[:, None], axis=-1)[:, 0]
+    return score - jax.nn.logsumexp(scores_BV, axis=-1)
+
+
+def draw_token(scores_BV: jax.Array, key_B: jax.Array) -> jax.Array:
+    """One token per row, int32 [B], drawn from softmax(scores)."""
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, scores_BV.shape[-1:], jnp.float32))(key_B)
+    return jnp.argmax(scores_BV + noise, axis=-1).astype(jnp.int32)
+
+
 def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
     """Sample one token per row, with its log-probs. At temperature 0, `log_prob` is 0 by definition."""
-
-    def log_prob_of(scores, token):
-        score = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
-        return score - jax.nn.logsumexp(scores, axis=-1)
-
     if sampling.temperature == 0:
         token = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
         return Drawn(token, jnp.zeros(token.shape, jnp.float32), log_prob_of(logits_BV, token))
     scores = logits_BV / sampling.temperature
     scores = restrict(scores, sampling.top_p, sampling.top_k, sampling.min_p)
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, scores.shape[-1:], jnp.float32))(key_B)
-    token = jnp.argmax(scores + noise, axis=-1).astype(jnp.int32)
+    token = draw_token(scores, key_B)
     log_prob = log_prob_of(scores, token)
     return Drawn(token, log_prob, log_prob if sampling.plain else log_prob_of(logits_BV, token))
 
