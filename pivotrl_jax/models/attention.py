@@ -243,9 +243,7 @@ def decode_attention(
     return (out / total[..., None]).astype(q_RSHK.dtype).reshape(R, S, H, K)
 
 
-def cached_attention(
-    q_RQHK: jax.Array, cache: tuple[jax.Array, jax.Array], mask_RQT: jax.Array
-) -> jax.Array:
+def cached_attention(q_RQHK: jax.Array, cache: tuple[jax.Array, jax.Array], mask_RQT: jax.Array) -> jax.Array:
     """Attention of several new tokens per row to the keys and values [R, N, T, K] of a cache, their own among
     them; the mask says which slots each one sees. Returns [R, Q, H, K]."""
     R, Q, H, K = q_RQHK.shape

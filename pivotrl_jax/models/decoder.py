@@ -136,8 +136,8 @@ def _attend_decode(q, k, v, cache, context):
 
 
 def _attend_extend(q, k, v, cache, context):
-    """Attention of new tokens [R, Q] to a prefix cache into which they are written first. Returns the attended
-    values, and the new keys and values to cache."""
+    """Attention of new tokens [R, Q] to a prefix cache into which they are written first. Returns the
+    attended values, and the new keys and values to cache."""
     slots, mask = context
 
     def compute(q, k, v, cache, slots, mask):

@@ -3,7 +3,7 @@
 A thread owns the device. Again and again it
 
 1. gives waiting samples, first come first served, a decode slot in the row that holds most of their prompt,
-2. computes one chunk of prompt tokens that no row holds yet,
+2. computes a few chunks of prompt tokens that no row holds yet,
 3. takes a few decode steps for all samples that are ready, and hands their tokens out.
 
 A sample's tokens depend on its prompt, settings, seed and index alone: token t of sample i of a seed is drawn
@@ -106,6 +106,10 @@ class Full(Exception):
         self.seconds = seconds
 
 
+class Failed(Exception):
+    """The engine cannot decode any more."""
+
+
 class Engine:
     """Call `start`, `submit` samples, and `stop`.
 
@@ -150,8 +154,10 @@ class Engine:
         self._thread.join()
 
     def submit(self, samples: Sequence[Sample]) -> None:
-        """Queue samples, all or none. Raises Full."""
+        """Queue samples, all or none. Raises Full, and Failed."""
         with self._wake:
+            if self.failed:
+                raise Failed
             if len(self._waiting) + len(samples) > self._max_waiting + self._idle():
                 raise Full(max(1.0, self._seconds * (1 + len(self._waiting) / self._size())))
             self._waiting.extend(samples)
@@ -184,8 +190,8 @@ class Engine:
                 self._round()
         except Exception as e:  # nothing can be decoded any more: say so to everybody, now and later
             logging.exception("the engine has stopped")
-            self.failed = f"{type(e).__name__}: {e}"
             with self._wake:
+                self.failed = f"{type(e).__name__}: {e}"
                 lost = [r.sample for r in self._running.values()] + list(self._waiting)
                 self._waiting.clear()
             self._deliver([(sample, Piece([], [], [], [], "error")) for sample in lost])
@@ -205,7 +211,12 @@ class Engine:
         for running in [r for r in self._running.values() if r.sample.cancelled and r.ready]:
             self._leave(running)
         self._admit()
-        self._extend()
+        decoding = len(self._running) - len(self._prefill)
+        # the more samples wait for their prompt, the longer may those wait that decode
+        chunks = 1 + len(self._prefill) // max(decoding, 1)
+        while self._prefill and chunks:
+            self._extend()
+            chunks -= 1
         self._decode()
 
     def _admit(self) -> None:
@@ -253,8 +264,6 @@ class Engine:
 
         Prompts of a row are computed in order, so that a prompt that shares another's tokens comes after it.
         """
-        if not self._prefill:
-            return
         row, chunk = self._prefill[0].row, CHUNKS[-1]
         parts, room = [], chunk
         for running in [r for r in self._prefill if r.row == row]:

@@ -110,7 +110,9 @@ def empty_cache(config: ModelConfig, capacity: Capacity) -> Cache:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def extend(config: ModelConfig, width: int, params, cache: Cache, row, tokens_Q, position_Q, slots_Q, mask_QT):
+def extend(
+    config: ModelConfig, width: int, params, cache: Cache, row, tokens_Q, position_Q, slots_Q, mask_QT
+):
     """The cache with more tokens in the first `width` slots of a row (see `decoder.extend`)."""
 
     def of_row(whole):
@@ -166,7 +168,10 @@ def decode(
         return (state[0] < count) & state[1].busy.any()
 
     shape, top = (STEPS, v.rows, v.slots), (STEPS, v.rows, v.slots, TOP if v.top else 0)
-    ints, floats = functools.partial(jnp.zeros, dtype=jnp.int32), functools.partial(jnp.zeros, dtype=jnp.float32)
+    ints, floats = (
+        functools.partial(jnp.zeros, dtype=jnp.int32),
+        functools.partial(jnp.zeros, dtype=jnp.float32),
+    )
     out = Steps(ints(shape), floats(shape), floats(shape), ints(top), floats(top))
     slots = jax.tree.map(jnp.asarray, slots)
     _, slots, mine, out = jax.lax.while_loop(unfinished, step, (jnp.int32(0), slots, mine, out))
@@ -198,9 +203,7 @@ def _draw(config, params, view: View, hidden_RJD, keys, slots: Slots):
     scores = logits / jnp.where(temperature == 0, 1, temperature)
     if view.restricted:
         scores = restrict_each(scores, top_p, top_k, min_p)
-    token = jnp.where(
-        greedy, jnp.argmax(logits, axis=-1).astype(jnp.int32), sampler.draw_token(scores, keys)
-    )
+    token = jnp.where(greedy, jnp.argmax(logits, axis=-1).astype(jnp.int32), sampler.draw_token(scores, keys))
     log_prob = jnp.where(greedy, 0.0, sampler.log_prob_of(scores, token))
     drawn = sampler.Drawn(token, log_prob, sampler.log_prob_of(logits, token))
     if view.top:

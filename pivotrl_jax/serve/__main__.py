@@ -1,0 +1,171 @@
+"""Any checkpoint behind an OpenAI-compatible server:
+`python -m pivotrl_jax.serve --checkpoint=runs/bfcl/hf [--port=8000]`
+
+Then `curl http://127.0.0.1:8000/v1/models`, the `openai` client or LiteLLM; docs/serve.md says what a request
+may ask. The server ends on SIGINT or SIGTERM: it takes no new requests, and open ones have --grace seconds to
+finish. It uses one device.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import jax
+from jax.sharding import AxisType
+
+from pivotrl_jax.chat import template
+from pivotrl_jax.checkpoints import hf, hf_config, locate
+from pivotrl_jax.models import decoder, sharding
+from pivotrl_jax.records import InputError
+from pivotrl_jax.run import run as run_lib
+
+try:
+    from pivotrl_jax.serve import server
+    from pivotrl_jax.serve.app import Options, Service
+except ModuleNotFoundError as e:  # starlette or uvicorn
+    sys.exit(f"error: {e.name} is not installed; pip install 'pivotrl-jax[serve]'")
+from pivotrl_jax.serve.engine import Engine
+from pivotrl_jax.serve.programs import Capacity
+from pivotrl_jax.serve.requests import Limits
+
+MAX_CHOICES = 128  # completions of a request
+LONGEST = 4096  # tokens of prompt and completion, unless told otherwise
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pivotrl serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="a directory, FILE.gguf, an adapter, a name on the hub, embedded")
+    add("--name", help="the model's name in requests; the checkpoint's if not given")
+    add("--dtype", choices=["float32", "bfloat16"], help="compute in it; the checkpoint's own if not given")
+    add(
+        "--chat_template",
+        default="",
+        help="instead of the checkpoint's: a name, e.g. smollm2_hermes, or a file",
+    )
+    add("--chat_template_arguments", default="{}", help="""JSON, e.g. '{"enable_thinking": false}'""")
+    add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; set an API key then")
+    add("--port", type=int, default=8000, help="0 takes any that is free")
+    add("--api_key_env", metavar="NAME", help="the environment variable that holds the API key")
+    add("--api_key_file", metavar="FILE", help="the file that holds the API key")
+    add("--context", type=int, help=f"tokens of prompt and completion; the model's, at most {LONGEST}")
+    add("--completion_tokens", type=int, default=1024, help="of the longest completion")
+    add("--rows", type=int, default=8, help="rows of the cache; a row holds prompts, shared by its slots")
+    add("--slots", type=int, default=8, help="completions of a row that are decoded at a time")
+    add("--row_tokens", type=int, help="prompt tokens that a row holds; --context if not given")
+    add("--queue", type=int, default=256, help="completions that may wait; more are refused with 429")
+    add("--max_body_bytes", type=int, default=1_000_000, help="of a request")
+    add("--grace", type=float, default=10, help="seconds for open requests to finish at the end")
+    return parser
+
+
+def api_key(given: argparse.Namespace) -> str:
+    """The API key; "" if none is asked for. Raises InputError."""
+    if given.api_key_env:
+        key, where = os.environ.get(given.api_key_env, ""), f"the environment variable {given.api_key_env}"
+    elif given.api_key_file:
+        try:
+            key = Path(given.api_key_file).read_text("utf-8")
+        except (OSError, ValueError) as e:
+            raise InputError(f"--api_key_file {given.api_key_file} cannot be read ({e})") from None
+        where = given.api_key_file
+    else:
+        return ""
+    if not key.strip():
+        raise InputError(f"{where} holds no API key; set one, or leave the option out")
+    return key.strip()
+
+
+def sizes(given: argparse.Namespace, checkpoint: Path) -> tuple[int, Capacity]:
+    """(tokens of prompt and completion, the size of the cache). Raises InputError."""
+    own = hf_config.context_length(checkpoint)
+    context = given.context or min(own or LONGEST, LONGEST)
+    completion, row_tokens = min(given.completion_tokens, context - 1), given.row_tokens or context
+    for name, value in (
+        ("rows", given.rows),
+        ("slots", given.slots),
+        ("completion_tokens", completion),
+        ("row_tokens", row_tokens),
+        ("queue", given.queue),
+        ("max_body_bytes", given.max_body_bytes),
+    ):
+        if value < 1:
+            raise InputError(f"--{name} is {value}; want 1 or more")
+    if own and context > own:
+        raise InputError(f"--context is {context}, but the model was made for {own} positions; lower it")
+    if row_tokens < context:
+        raise InputError(f"--row_tokens is {row_tokens}, but a prompt may have {context} tokens; raise it")
+    return context, Capacity(given.rows, given.slots, row_tokens, completion)
+
+
+def make_service(given: argparse.Namespace) -> Service:
+    """The checkpoint and its service. Raises InputError."""
+    try:
+        arguments = json.loads(given.chat_template_arguments)
+    except ValueError as e:
+        raise InputError(f"--chat_template_arguments is not JSON ({e})") from None
+    if not isinstance(arguments, dict):
+        raise InputError("--chat_template_arguments is no JSON object")
+    key = api_key(given)
+    checkpoint = locate.locate(given.checkpoint, "--checkpoint")
+    config = hf_config.load_config(checkpoint, given.dtype)
+    context, capacity = sizes(given, checkpoint)
+    chat = template.load_chat(checkpoint, False, arguments, given.chat_template)
+    run_lib.check_vocabulary(chat, config, checkpoint)
+    device = jax.local_devices()[:1]
+    mesh = jax.make_mesh((1,) * 4, sharding.MESH_AXES, (AxisType.Auto,) * 4, devices=device)
+    places = sharding.param_shardings(decoder.abstract_params(config), mesh, sharding.SAMPLER)
+    params = hf.load_params(checkpoint, config, config.dtype, places)
+    embedded = checkpoint == locate.EMBEDDED
+    limits = Limits(
+        model=given.name or ("embedded" if embedded else given.checkpoint.rstrip("/")),
+        context=context,
+        completion_tokens=capacity.completion_tokens,
+        vocabulary=config.vocab_size,
+        choices=min(MAX_CHOICES, given.queue + given.rows * given.slots),
+    )
+
+    def engine_of(deliver):
+        return Engine(config, params, capacity, chat.stop_ids, deliver, given.queue)
+
+    fingerprint = hf.checkpoint_fingerprint(checkpoint)
+    return Service(engine_of, chat, limits, Options(key, given.max_body_bytes), fingerprint)
+
+
+async def serve(service: Service, given: argparse.Namespace) -> None:
+    """Serve until a signal comes."""
+    listening = server.listen(given.host, given.port)
+    host, port = listening.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    service.open()
+    model, size = service.limits.model, service.limits.context
+    key = "with an API key" if service.options.api_key else "without an API key"
+    print(f"serving {model} at http://{host}:{port}/v1, {key}; {size} tokens of context", flush=True)
+    await server.make_server(service.app, given.grace).serve([listening])
+    service.close()
+    counts = service.engine.counts
+    print(f"ended: {counts.samples} completions, {counts.generated} tokens", flush=True)
+
+
+def main() -> None:
+    """Exit status 1, with a sentence, when the checkpoint or an option cannot be used."""
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    given = options().parse_args()
+    try:
+        run_lib.use_compilation_cache()
+        service = make_service(given)
+        asyncio.run(serve(service, given))
+    except InputError as e:
+        sys.exit(f"error: {e}")
+    if service.engine.failed:
+        sys.exit(f"error: the engine has failed: {service.engine.failed}")
+
+
+if __name__ == "__main__":
+    main()
