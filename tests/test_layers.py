@@ -29,6 +29,7 @@ ALLOWED: dict[str, str] = {
     "report": "records run pivots",
     "plan": "records models checkpoints rollouts run training",
     "exchange": "records chat verifiers trajectories pivots",
+    "serve": "records chat models checkpoints rollouts run",
 }
 PROGRAMS = {"train", "find_pivots", "evaluate", "candidates", "verify", "score"}
 PROGRAMS |= {"merge_profiles", "rescore", "export"}

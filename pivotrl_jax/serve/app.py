@@ -45,7 +45,7 @@ class Gone(Exception):
 
 
 class Service:
-    """What the routes share. `app` is the ASGI application. Call `open` in its event loop before it serves."""
+    """What the routes share. `app` is the ASGI application; `open` is called first, in its event loop."""
 
     def __init__(self, engine_of, chat: Chat, limits: Limits, options: Options, fingerprint: str = ""):
         """`engine_of(deliver)` makes the engine."""
@@ -53,6 +53,7 @@ class Service:
         self.engine: Engine = engine_of(self._deliver)
         self.created = int(time.time())
         self._queues: dict[Sample, asyncio.Queue] = {}
+        self._reading = 0
         self._worker = ThreadPoolExecutor(1, "prompts")
         # fast tokenizers may not encode in one thread and decode in another
         self._chats = {None: chat, True: _thinking(chat, True), False: _thinking(chat, False)}
@@ -123,19 +124,20 @@ class Service:
     # ---- a request
 
     async def _answer(self, request: Request, read, replies) -> Response:
-        raw = await _body(request, self.options.max_body_bytes)
-        ask, prompts = await self._loop.run_in_executor(self._worker, self._read, raw, read)
-        chat = self._chats[ask.thinking]
+        self.engine.check_room(self._reading + 1)
+        self._reading += 1
+        try:
+            raw = await _body(request, self.options.max_body_bytes)
+            ask, prompts = await self._loop.run_in_executor(self._worker, self._read, raw, read)
+        finally:
+            self._reading -= 1
         samples = [
             Sample(prompt, requests.with_room(ask.settings, prompt, self.limits), index)
             for prompt in prompts
             for index in range(ask.n)
         ]
-        decode = functools.partial(
-            chat.tokenizer.decode,
-            skip_special_tokens=ask.skip_special,
-            clean_up_tokenization_spaces=False,
-        )
+        chat, options = self._chats[ask.thinking], {"skip_special_tokens": ask.skip_special}
+        decode = functools.partial(chat.tokenizer.decode, **options, clean_up_tokenization_spaces=False)
         choices = [Choice(decode, ask.stop, ask.stop_ids) for _ in samples]
         answer = replies(self.limits.model, self.fingerprint, chat, ask, decode, samples, choices)
         queue: asyncio.Queue = asyncio.Queue()
@@ -222,7 +224,8 @@ class Events(Response):
             except Gone:
                 return
             except Failed:
-                body = b"data: " + encode(error_object(FAILED, None, "server_error")) + b"\n\n"
+                error = encode(error_object(FAILED, None, "server_error"))
+                body = b"data: " + error + b"\n\ndata: [DONE]\n\n"
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

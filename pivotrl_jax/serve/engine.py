@@ -156,12 +156,17 @@ class Engine:
     def submit(self, samples: Sequence[Sample]) -> None:
         """Queue samples, all or none. Raises Full, and Failed."""
         with self._wake:
-            if self.failed:
-                raise Failed
-            if len(self._waiting) + len(samples) > self._max_waiting + self._idle():
-                raise Full(max(1.0, self._seconds * (1 + len(self._waiting) / self._size())))
+            self.check_room(len(samples))
             self._waiting.extend(samples)
             self._wake.notify()
+
+    def check_room(self, samples: int) -> None:
+        """Raises Full when so many more samples would be too many, and Failed."""
+        if self.failed:
+            raise Failed
+        size = self.capacity.rows * self.capacity.slots
+        if len(self._waiting) + samples > self._max_waiting + size - len(self._running):
+            raise Full(max(1.0, self._seconds * (1 + len(self._waiting) / size)))
 
     def cancel(self, samples: Sequence[Sample]) -> None:
         """End samples early. Their slots become free before the next round."""
@@ -175,12 +180,6 @@ class Engine:
 
     def running(self) -> int:
         return len(self._running)
-
-    def _size(self) -> int:
-        return self.capacity.rows * self.capacity.slots
-
-    def _idle(self) -> int:
-        return self._size() - len(self._running)
 
     # ---- the engine's thread
 
@@ -293,9 +292,8 @@ class Engine:
             mask[here, running.path.slots[: new.start]] = True
             mask[np.arange(at, at + count)[:, None], own] = np.tri(count, dtype=bool)
             at += count
-        self._cache = programs.extend(
-            self._config, width, self._params, self._cache, np.int32(row), tokens, position, slots, mask
-        )
+        filled = programs.Chunk(tokens, position, slots, mask)
+        self._cache = programs.extend(self._config, self._params, self._cache, np.int32(row), filled)
         self.counts.prefilled += total
 
     def _begin(self, running: _Running) -> None:

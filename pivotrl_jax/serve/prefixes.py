@@ -53,7 +53,7 @@ class Row:
         room, whatever is given up."""
         now, node, cached = next(self._clock), self._root, 0
         slots = [node.slots]
-        for below, taken in self._walk(ids):
+        for below, taken in list(self._walk(ids)):  # the whole walk, before a node is split
             node = below if taken == len(below.tokens) else self._split(below, taken)
             node.used = now
             slots.append(node.slots)

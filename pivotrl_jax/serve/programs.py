@@ -109,21 +109,29 @@ def empty_cache(config: ModelConfig, capacity: Capacity) -> Cache:
     return Cache(pair(prefix), pair(branch))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def extend(
-    config: ModelConfig, width: int, params, cache: Cache, row, tokens_Q, position_Q, slots_Q, mask_QT
-):
-    """The cache with more tokens in the first `width` slots of a row (see `decoder.extend`)."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Prompt tokens to compute, of one row."""
+
+    tokens: np.ndarray  # int32 [Q]
+    position: np.ndarray  # int32 [Q]
+    slots: np.ndarray  # int32 [Q]: where their keys and values go; padding is past the row's end
+    mask: np.ndarray  # bool [Q T]: the slots that each one sees, its own among them
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def extend(config: ModelConfig, params, cache: Cache, row, chunk: Chunk) -> Cache:
+    """The cache with a chunk in the first T slots of a row, which the chunk's mask has."""
 
     def of_row(whole):
-        return jax.lax.dynamic_slice_in_dim(whole[..., :width, :], row, 1, 1)
+        return jax.lax.dynamic_slice_in_dim(whole[..., : chunk.mask.shape[1], :], row, 1, 1)
 
-    seen = jax.tree.map(of_row, cache.prefix)
-    rows = (x[None] for x in (slots_Q, mask_QT))
-    new = decoder.extend(config, params, tokens_Q[None], position_Q[None], seen, *rows)
+    seen, c = jax.tree.map(of_row, cache.prefix), jax.tree.map(lambda x: x[None], chunk)
+    new = decoder.extend(config, params, c.tokens, c.position, seen, c.slots, c.mask)
 
     def written(whole, part):  # [L 1 Q N K] -> [Q L N K]
-        return whole.at[:, row, :, slots_Q].set(part[:, 0].swapaxes(0, 1), mode="drop")
+        return whole.at[:, row, :, chunk.slots].set(part[:, 0].swapaxes(0, 1), mode="drop")
 
     return dataclasses.replace(cache, prefix=jax.tree.map(written, cache.prefix, new))
 
@@ -222,7 +230,7 @@ def restrict_each(scores_BV, top_p_B1, top_k_B1, min_p_B1) -> jax.Array:
     smallest = jnp.take_along_axis(ordered, last, axis=-1)
     ordered = jnp.where(ordered < smallest, -jnp.inf, ordered)
     probs = jax.nn.softmax(ordered, axis=-1)
-    inside = (jnp.cumsum(probs, axis=-1) - probs < top_p_B1) | (top_p_B1 >= 1)
+    inside = ((jnp.cumsum(probs, axis=-1) - probs < top_p_B1) | (top_p_B1 >= 1)) & (ordered > -jnp.inf)
     smallest = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
     smallest = jnp.maximum(smallest, ordered[:, :1] + jnp.log(min_p_B1))  # log 0 leaves nothing out
     return jnp.where(scores_BV < smallest, -jnp.inf, scores_BV)

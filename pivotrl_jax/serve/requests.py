@@ -213,7 +213,7 @@ def _common(fields: _Fields, limits: Limits, max_tokens: int, top: int) -> dict:
     stream, temperature = fields.flag("stream"), fields.number("temperature", 0, 100, 1.0)
     if 0 < temperature < LOWEST_TEMPERATURE:
         raise BadRequest(
-            f"temperature is {temperature:g}; want 0 (the most likely token) or at least {LOWEST_TEMPERATURE}",
+            f"temperature is {temperature:g}; want 0, the most likely token, or {LOWEST_TEMPERATURE} or more",
             "temperature",
         )
     options = fields.get("stream_options", {})
