@@ -43,10 +43,10 @@ class Served:
                     parts.append(part)
         return b"".join(parts)
 
-    def post(self, path: str, body, headers: str = "") -> tuple[int, dict, dict]:
+    def post(self, path: str, body) -> tuple[int, dict, dict]:
         """(status, headers, the JSON of the reply)."""
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {KEY}\r\n{headers}"
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {KEY}\r\n"
         return parsed(self.raw(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body))
 
     def get(self, path: str, headers: str = "") -> tuple[int, dict, dict]:
