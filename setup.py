@@ -13,6 +13,8 @@ def jax_extra(name: str) -> list[str]:
     return [f"jax[{name}]{JAX_OLD}; {OLD}", f"jax[{name}]{JAX_NEW}; {NEW}"]
 
 
+SERVE = ["starlette>=1,<2", "uvicorn>=0.40,<1"]
+
 setup(
     name="pivotrl-jax",
     version="0.1.0",
@@ -63,9 +65,10 @@ setup(
         "cuda13": jax_extra("cuda13"),
         "tpu": jax_extra("tpu"),
         "plan": jax_extra("tpu"),  # brings libtpu, whose compiler needs no TPU
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.12", "gguf>=0.17"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.12", "gguf>=0.17", *SERVE],
         "parity": ["torch==2.13.0", "peft>=0.21", "accelerate>=1"],
         "gguf": ["gguf>=0.17"],  # checkpoints in GGUF files
+        "serve": SERVE,
         "datasets": ["datasets>=4", "pyarrow>=17"],  # parquet files and datasets on the hub
         "bench": ["torch==2.13.0", "trl>=1.16,<2", "accelerate>=1", "datasets>=5"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`

@@ -15,6 +15,7 @@ PROGRAMS = {
     "verify": "score actions with a verifier; no model needed",
     "exchange": "pivots to and from NVIDIA NeMo Gym's rows; no model needed",
     "score": "log-probs of given token sequences under a checkpoint",
+    "serve": "any checkpoint behind an OpenAI-compatible server",
     "plan": "memory and time of a run on a machine that you do not have",
     "report": "write report.html about a run",
 }

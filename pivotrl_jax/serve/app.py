@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -68,7 +68,13 @@ class Service:
             Route("/v1/chat/completions", self._allowed(self._chat), methods=["POST"]),
             Route("/v1/completions", self._allowed(self._completions), methods=["POST"]),
         ]
-        handlers = {BadRequest: _refused, HTTPException: _no_route, Full: _full, Failed: _failed}
+        handlers = {
+            ClientDisconnect: _left_early,
+            BadRequest: _refused,
+            HTTPException: _no_route,
+            Full: _full,
+            Failed: _failed,
+        }
         self.app = Starlette(routes=routes, exception_handlers={**handlers, Exception: _failed})
 
     def open(self) -> None:
@@ -151,7 +157,7 @@ class Service:
                 async for _ in grown:
                     pass
             except Gone:
-                return Response(status_code=499)  # nobody reads it
+                return Response(status_code=LEFT)
         return _json(answer.whole())
 
     def _read(self, raw: bytes, read) -> tuple[Ask, list[list[int]]]:
@@ -268,6 +274,7 @@ def _with_own_tokenizer(chat: Chat) -> Chat:
 
 # ---- errors
 
+LEFT = 499  # for a client that has left; nobody reads it
 FAILED = "the server cannot decode any more; see its log"
 
 
@@ -280,6 +287,10 @@ async def _refused(request: Request, e: BadRequest) -> Response:
     if e.status == 401:
         kind = "authentication_error"
     return _json(error_object(str(e), e.param, kind, e.code), e.status)
+
+
+async def _left_early(request: Request, e: ClientDisconnect) -> Response:
+    return Response(status_code=LEFT)
 
 
 async def _no_route(request: Request, e: HTTPException) -> Response:
