@@ -32,7 +32,7 @@ import peers
 from pivotrl_jax.checkpoints import locate
 from pivotrl_jax.rollouts.actor import Actor, BatchShape, Request
 
-SHAPES = ((64, 1), (16, 4), (8, 8))  # rows, decode slots of a row
+SHAPES = ((64, 1), (16, 4))  # rows, decode slots of a row
 CHUNK = 128
 
 
@@ -177,11 +177,9 @@ def speed(options) -> dict:
         shapes = [(r, s) for r, s in SHAPES if r * s == 64] if count > 8 else [(count, 1)]
         rows, slots = shapes[0]
         with contextlib.ExitStack() as stack:
-            flags = [f"--rows={rows}", f"--slots={slots}", f"--context={2 * options.prompt}"]
-            flags += [
-                f"--completion_tokens={options.completion}",
-                f"--row_tokens={2 * options.prompt * slots}",
-            ]
+            flags = [f"--rows={rows}", f"--slots={slots}", f"--row_tokens={options.prompt * slots}"]
+            flags += [f"--context={options.prompt + options.completion}"]
+            flags += [f"--completion_tokens={options.completion}"]
             port, _ = stack.enter_context(our_server(*flags))
             sides = {f"sampler {r} x {s}": peers.Side(bare, (r, s), *sizes) for r, s in shapes}
             sides["ours"] = peers.Side(clients, port, our_bodies, count, *sizes, False)

@@ -42,7 +42,7 @@ def options() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", required=True, help="a directory, FILE.gguf, an adapter, a name on the hub, embedded")
-    add("--name", help="the model's name in requests; the checkpoint's if not given")
+    add("--model", help="its name in requests; the checkpoint's if not given")
     add("--dtype", choices=["float32", "bfloat16"], help="compute in it; the checkpoint's own if not given")
     add(
         "--chat_template",
@@ -99,8 +99,6 @@ def sizes(given: argparse.Namespace, checkpoint: Path) -> tuple[int, Capacity]:
             raise InputError(f"--{name} is {value}; want 1 or more")
     if own and context > own:
         raise InputError(f"--context is {context}, but the model was made for {own} positions; lower it")
-    if row_tokens < context:
-        raise InputError(f"--row_tokens is {row_tokens}, but a prompt may have {context} tokens; raise it")
     return context, Capacity(given.rows, given.slots, row_tokens, completion)
 
 
@@ -124,8 +122,9 @@ def make_service(given: argparse.Namespace) -> Service:
     params = hf.load_params(checkpoint, config, config.dtype, places)
     embedded = checkpoint == locate.EMBEDDED
     limits = Limits(
-        model=given.name or ("embedded" if embedded else given.checkpoint.rstrip("/")),
+        model=given.model or ("embedded" if embedded else given.checkpoint.rstrip("/")),
         context=context,
+        prompt_tokens=min(context - 1, capacity.row_tokens + 1),  # the last one is the completion's
         completion_tokens=capacity.completion_tokens,
         vocabulary=config.vocab_size,
         choices=min(MAX_CHOICES, given.queue + given.rows * given.slots),
@@ -155,7 +154,9 @@ async def serve(service: Service, given: argparse.Namespace) -> None:
 
 def main() -> None:
     """Exit status 1, with a sentence, when the checkpoint or an option cannot be used."""
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(
+        logging.ERROR
+    )  # it warns of clients that leave while they are sent to
     given = options().parse_args()
     try:
         run_lib.use_compilation_cache()

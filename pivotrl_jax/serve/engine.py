@@ -29,6 +29,7 @@ from pivotrl_jax.serve.prefixes import Path, Row
 from pivotrl_jax.serve.programs import Capacity, Slots, View
 
 CHUNKS = (32, 128, 512)  # prompt tokens that a program computes; one program each
+PREFILL = 2048  # prompt tokens between decode steps, while as many samples decode as wait for their prompt
 FEW = 4  # decode steps at a time while a client reads along or waits
 WIDTHS = (4, 256)  # views of a row grow by this factor, from this size on
 
@@ -210,12 +211,11 @@ class Engine:
         for running in [r for r in self._running.values() if r.sample.cancelled and r.ready]:
             self._leave(running)
         self._admit()
-        decoding = len(self._running) - len(self._prefill)
         # the more samples wait for their prompt, the longer may those wait that decode
-        chunks = 1 + len(self._prefill) // max(decoding, 1)
-        while self._prefill and chunks:
-            self._extend()
-            chunks -= 1
+        decoding = len(self._running) - len(self._prefill)
+        tokens = PREFILL * (1 + len(self._prefill) // max(decoding, 1))
+        while self._prefill and tokens > 0:
+            tokens -= self._extend()
         self._decode()
 
     def _admit(self) -> None:
@@ -258,29 +258,33 @@ class Engine:
 
     # ---- prompts
 
-    def _extend(self) -> None:
+    def _extend(self) -> int:
         """Compute one chunk of prompts of one row, and let the samples decode whose prompt is complete.
+        Returns the size of the chunk, padding included.
 
         Prompts of a row are computed in order, so that a prompt that shares another's tokens comes after it.
         """
-        row, chunk = self._prefill[0].row, CHUNKS[-1]
-        parts, room = [], chunk
-        for running in [r for r in self._prefill if r.row == row]:
+        row = self._prefill[0].row
+        queue = [r for r in self._prefill if r.row == row]
+        size = _chunk(sum(len(r.path.slots) - r.computed for r in queue))
+        parts, room = [], size
+        for running in queue:
             count = min(room, len(running.path.slots) - running.computed)
             parts.append((running, count))
             room -= count
             if running.computed + count < len(running.path.slots):
                 break
-        if total := chunk - room:
-            self._compute(row, parts, total)
+        if size > room:
+            self._compute(row, parts, size)
+            self.counts.prefilled += size - room
         for running, count in parts:
             running.computed += count
             if running.computed == len(running.path.slots):
                 self._prefill.remove(running)
                 self._begin(running)
+        return size
 
-    def _compute(self, row: int, parts: list[tuple[_Running, int]], total: int) -> None:
-        size = next(n for n in CHUNKS if n >= total)
+    def _compute(self, row: int, parts: list[tuple[_Running, int]], size: int) -> None:
         width = self._width(max(int(r.path.slots.max(initial=0)) for r, _ in parts) + 1)
         tokens, position = np.zeros(size, np.int32), np.zeros(size, np.int32)
         slots, mask = np.full(size, self.capacity.row_tokens, np.int32), np.zeros((size, width), bool)
@@ -294,7 +298,6 @@ class Engine:
             at += count
         filled = programs.Chunk(tokens, position, slots, mask)
         self._cache = programs.extend(self._config, self._params, self._cache, np.int32(row), filled)
-        self.counts.prefilled += total
 
     def _begin(self, running: _Running) -> None:
         """The prompt is in the row: from the next round on the sample decodes."""
@@ -371,6 +374,14 @@ class Engine:
             self.counts.generated += count
         self.counts.steps += most
         self._deliver(pieces)
+
+
+def _chunk(tokens: int) -> int:
+    """The size of the chunk to compute next of so many tokens. No more than half of it is padding, unless it
+    is the smallest."""
+    padded = next((size for size in CHUNKS if size >= tokens), CHUNKS[-1])
+    smaller = [size for size in CHUNKS if size <= tokens]
+    return smaller[-1] if smaller and tokens <= padded // 2 else padded
 
 
 def _view(needed: int, whole: int) -> int:

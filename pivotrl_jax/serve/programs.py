@@ -23,7 +23,7 @@ from pivotrl_jax.models import log_probs as log_probs_lib
 from pivotrl_jax.models.config import ModelConfig
 from pivotrl_jax.rollouts import sampler
 
-STEPS = 16  # most decode steps of a call
+STEPS = 8  # most decode steps of a call
 TOP = 20  # most likely tokens that are reported beside a sampled one, if asked for
 
 

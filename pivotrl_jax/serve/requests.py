@@ -18,7 +18,7 @@ from pivotrl_jax.serve.programs import TOP
 
 MAX_MESSAGES, MAX_TOOLS = 4096, 512
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
-LOWEST_TEMPERATURE = 0.01  # lower ones, but for 0, overflow float32
+LOWEST_TEMPERATURE = 1e-5  # lower ones, but for 0, overflow float32
 
 IGNORED = {
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
@@ -59,6 +59,7 @@ class Limits:
 
     model: str  # the name under which it is served
     context: int  # tokens of prompt and completion
+    prompt_tokens: int
     completion_tokens: int
     vocabulary: int
     choices: int  # completions
@@ -314,6 +315,11 @@ def with_room(settings: Settings, prompt: list[int], limits: Limits) -> Settings
     """The settings with `max_tokens` filled in. Raises BadRequest when prompt and completion do not fit."""
     if not prompt:
         raise BadRequest("the prompt has no tokens; there is nothing to continue")
+    if len(prompt) > limits.prompt_tokens:
+        raise BadRequest(
+            f"the prompt has {len(prompt)} tokens, and at most {limits.prompt_tokens} are taken; shorten it",
+            code="context_length_exceeded",
+        )
     room = limits.context - len(prompt)
     if room < max(settings.max_tokens, 1):
         asked = f" and {settings.max_tokens} to generate" if settings.max_tokens else ""

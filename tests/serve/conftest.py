@@ -172,7 +172,7 @@ def chat():
 
 @pytest.fixture(scope="session")
 def _scripted(chat):
-    limits = Limits("written", context=4096, completion_tokens=2048, vocabulary=1664, choices=8)
+    limits = Limits("written", 4096, 4000, completion_tokens=2048, vocabulary=1664, choices=8)
     with serving(Service(Script, chat, limits, Options(KEY, 200_000), "0123456789abcdef")) as it:
         yield it
 

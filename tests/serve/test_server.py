@@ -223,7 +223,7 @@ def test_a_client_that_leaves_frees_its_slots(served, caplog):
         assert connection.recv(1)
     wait(lambda: not served.engine.running() and not served.engine.waiting() and not served.service._queues)
     alive(served)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
 # ---- the program
@@ -250,7 +250,7 @@ def test_a_signal_ends_it_with_a_line_and_status_0(number):
     with socket.create_connection(("127.0.0.1", int(found[1])), timeout=60) as connection:
         head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
         connection.sendall(f"{head}expect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n".encode())
-        assert connection.recv(65536) == b"HTTP/1.1 100 \r\n\r\n", "the request has been taken"
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 "), "the request has been taken"
         process.send_signal(number)
         connection.sendall(body)
         reply = b""
@@ -269,7 +269,7 @@ def test_a_signal_ends_it_with_a_line_and_status_0(number):
         (["--api_key_env=NO_SUCH_KEY"], "NO_SUCH_KEY holds no API key"),
         (["--api_key_file=/nowhere/key"], "cannot be read"),
         (["--rows=0"], "--rows is 0"),
-        (["--context=512", "--row_tokens=100"], "--row_tokens is 100"),
+        (["--queue=0"], "--queue is 0"),
         (["--chat_template_arguments={"], "not JSON"),
         (["--chat_template=/nowhere/x.jinja"], "no such file"),
     ],
