@@ -76,11 +76,18 @@ def clients(receive, send, port: int, bodies_of, count: int, *sizes) -> None:
         began = time.perf_counter()
         answers = asyncio.run(crowd(port, bodies, count))
         seconds = time.perf_counter() - began
-        send({"seconds": seconds, "first": statistics.median(first for first, _ in answers)})
+        first = statistics.median(first for first, _ in answers)
+        send({"seconds": seconds, "first": first, "tokens": sum(tokens_of(body) for _, body in answers)})
+
+
+def tokens_of(body: bytes) -> int:
+    """The completion tokens that a reply, whole or streamed, says it has."""
+    return int(re.findall(rb'"completion_tokens":\s*(\d+)', body)[-1])
 
 
 def our_bodies(number: int, requests: int, prompt: int, completion: int, stream: bool) -> list:
     common = {"model": "embedded", "max_tokens": completion, "ignore_eos": True, "stream": stream}
+    common |= {"stream_options": {"include_usage": True}} if stream else {}
     prompts = fresh_prompts(number, requests, prompt)
     return [("/v1/completions", {**common, "prompt": ids, "seed": i}) for i, ids in enumerate(prompts)]
 
@@ -90,7 +97,7 @@ def chat_bodies(number: int, requests: int, prompt: int, completion: int, stream
     prompts = fresh_prompts(number, requests, prompt)
     tokenizer = peers.embedded_chat().tokenizer
     generation = json.dumps({"max_new_tokens": completion, "min_new_tokens": completion, "do_sample": True})
-    common = {"model": str(locate.EMBEDDED), "stream": True, "generation_config": generation}
+    common = {"model": str(locate.EMBEDDED), "stream": stream, "generation_config": generation}
     common |= {"max_tokens": completion}
     contents = [tokenizer.decode(ids[: prompt - 8], skip_special_tokens=True) for ids in prompts]
     return [
@@ -164,8 +171,9 @@ def bare(receive, send, shape: tuple[int, int], requests: int, prompt: int, comp
         prompts = fresh_prompts(number := receive(), requests, prompt)
         began = time.perf_counter()
         asked = [Request(str(i), ids, str(i), 1) for i, ids in enumerate(prompts)]
-        actor.act(params, asked, jax.random.key(number))
-        send({"seconds": time.perf_counter() - began})
+        drawn = actor.act(params, asked, jax.random.key(number))
+        seconds = time.perf_counter() - began
+        send({"seconds": seconds, "tokens": sum(len(c.token_ids) for one in drawn for c in one)})
 
 
 def speed(options) -> dict:
@@ -173,7 +181,7 @@ def speed(options) -> dict:
     page = {}
     for count in options.clients:
         requests = count * options.rounds
-        sizes, tokens = (requests, options.prompt, options.completion), requests * options.completion
+        sizes = requests, options.prompt, options.completion
         shapes = [(r, s) for r, s in SHAPES if r * s == 64] if count > 8 else [(count, 1)]
         rows, slots = shapes[0]
         with contextlib.ExitStack() as stack:
@@ -186,15 +194,16 @@ def speed(options) -> dict:
             sides["ours, streamed"] = peers.Side(clients, port, our_bodies, count, *sizes, True)
             if options.peer:
                 peer = stack.enter_context(peers_server(options.peer))
-                sides["transformers serve"] = peers.Side(clients, peer, chat_bodies, count, *sizes, True)
+                sides["transformers serve"] = peers.Side(clients, peer, chat_bodies, count, *sizes, False)
             times = peers.take_turns(sides, options.runs)
             for side in sides.values():
                 side.close()
         found = {name: peers.medians(t) for name, t in times.items()}
-        best = min((f["seconds"] for name, f in found.items() if name.startswith("sampler")))
+        rates = {name: f["tokens"] / f["seconds"] for name, f in found.items()}
+        best = max(rate for name, rate in rates.items() if name.startswith("sampler"))
         page[count] = {
-            "tokens_per_second": {name: tokens / f["seconds"] for name, f in found.items()},
-            "share_of_sampler": best / found["ours"]["seconds"],
+            "tokens_per_second": rates,
+            "share_of_sampler": rates["ours"] / best,
             "seconds_to_first": {name: f["first"] for name, f in found.items() if "first" in f},
         }
     return page

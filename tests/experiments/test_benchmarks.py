@@ -90,3 +90,13 @@ def test_candidates_take_the_room_of_their_trajectories():
     page = json.loads(done.stdout)
     assert page["said"].startswith("2000 candidates in")
     assert page["output_to_input"] < 1.1 and page["peak_mib"] < 500
+
+
+@needs("starlette", "uvicorn")
+def test_the_server_beside_the_sampler():
+    page = page_of("serve", "--clients 2 --rounds=1 --prompt=32 --completion=8 --runs=1")
+    found = page["clients"]["2"]
+    assert set(found["tokens_per_second"]) == {"sampler 2 x 1", "ours", "ours, streamed"}
+    assert found["share_of_sampler"] > 0 and set(found["seconds_to_first"]) == {"ours", "ours, streamed"}
+    page = page_of("serve", "--memory=20 --runs=1")
+    assert page["requests"] == 20 and len(page["resident_mib"]) == 10
