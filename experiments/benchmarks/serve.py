@@ -20,6 +20,7 @@ import json
 import os
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def peers_server(python: str):
     try:
         while True:
             with contextlib.suppress(OSError):
-                asyncio.run(asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), 1))[1].close()
+                socket.create_connection(("127.0.0.1", port), 1).close()
                 break
             if process.poll() is not None:
                 raise RuntimeError("transformers serve has ended")
