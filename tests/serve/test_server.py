@@ -241,8 +241,9 @@ SIZES = ("--context=256", "--completion_tokens=48", "--rows=2", "--slots=4")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_a_line_and_status_0(number):
+def test_a_signal_ends_it_with_a_line_and_status_0(number, request):
     process = run_program(*SIZES, "--grace=20", "--api_key_env=MY_KEY", environment={"MY_KEY": KEY})
+    request.addfinalizer(process.kill)
     line = process.stdout.readline()
     found = re.fullmatch(r"serving embedded at http://127\.0\.0\.1:(\d+)/v1, with an API key; .*\n", line)
     assert found, line + process.stderr.read()
