@@ -1,5 +1,6 @@
 """OpenAI's replies, whole and as events, with vLLM's `token_ids` and `prompt_token_ids` where asked for."""
 
+import abc
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +27,7 @@ def _event(page: dict) -> bytes:
     return b"data: " + encode(page) + b"\n\n"
 
 
-class _Replies:
+class _Replies(abc.ABC):
     """What both kinds of replies share. Choice i belongs to prompt i // n."""
 
     prefix = kind = chunk = ""
@@ -77,8 +78,9 @@ class _Replies:
         self._told[i] = len(self.choices[i].tokens)
         return told
 
+    @abc.abstractmethod
     def log_probs(self, i: int, first: int = 0) -> dict:
-        raise NotImplementedError
+        """The log-probs of a choice's tokens from `first` on, in the form of this kind of reply."""
 
     def last_events(self) -> list[bytes]:
         usage = [self.page([], usage=self.usage()) | {"object": self.chunk}] if self.ask.include_usage else []
