@@ -1,11 +1,13 @@
 """BFCL's tasks: found without downloading, replayed exactly, and never split across a scenario."""
 
 import importlib.util
+import subprocess
 import sys
 from collections import Counter
 
 import pytest
 from support.bfcl_reference import ast_checker, bfcl_outputs, bfcl_passes, need_bfcl
+from support.paths import ROOT
 
 from pivotrl_jax.environments import find_task
 from pivotrl_jax.environments.bfcl import demonstrations, tasks
@@ -100,10 +102,17 @@ def test_response_schemas_are_left_out(installed):
 
 
 def test_no_vendor_module_and_no_network_backend_is_imported(installed):
-    for category in tasks.MULTI_TURN:
-        replay(tasks.tasks(category)[0])
-    banned = ("web_search", "memory_vector", "memory_kv", "eval_config", "bfcl_eval.utils")
-    assert not [name for name in sys.modules if name.startswith("bfcl_eval") and name.endswith(banned)]
+    code = """
+import sys
+from pivotrl_jax.environments.bfcl import tasks
+from pivotrl_jax.environments.episode import replay
+for category in tasks.MULTI_TURN:
+    replay(tasks.tasks(category)[0])
+banned = ("web_search", "memory_vector", "memory_kv", "eval_config", "bfcl_eval.utils")
+print([name for name in sys.modules if name.startswith("bfcl_eval") and name.endswith(banned)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def test_worlds_do_not_leak_into_each_other(installed):

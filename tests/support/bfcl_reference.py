@@ -1,9 +1,10 @@
 """BFCL's own multi-turn checker and executor, for comparison. They `eval`: feed them our own calls."""
 
+import copy
 import functools
 import itertools
-import os
 import sys
+import types
 
 import pytest
 
@@ -73,20 +74,27 @@ def _forget(utils):
         del vars(utils)[name]
 
 
+class _NoDots(dict):
+    """BFCL's table of models, in which none of them writes "_" for the dots of a name."""
+
+    def __missing__(self, key):
+        return types.SimpleNamespace(underscore_to_dot=False)
+
+
 def ast_checker():
     """BFCL's single-turn checker as f(docs, calls, possible_answer, category) -> bool."""
     tasks.root()
-    module = type(os)("bfcl_eval.constants.model_config")  # the real one imports every vendor's SDK
-
-    class NoDots(dict):
-        def __missing__(self, key):
-            return type("Model", (), {"underscore_to_dot": False})
-
-    module.MODEL_CONFIG_MAPPING = NoDots()
-    sys.modules.setdefault(module.__name__, module)
+    models = types.ModuleType("bfcl_eval.constants.model_config")  # the real one imports every vendor's SDK
+    models.MODEL_CONFIG_MAPPING = _NoDots()
+    sys.modules.setdefault(models.__name__, models)
     from bfcl_eval.constants.enums import Language
     from bfcl_eval.eval_checker.ast_eval import ast_checker as checker
 
-    return lambda docs, calls, answer, category: checker.ast_checker(
-        docs, calls, answer, Language.PYTHON, category, "any"
-    )["valid"]
+    checker.MODEL_CONFIG_MAPPING = _NoDots()  # it may be imported already, with another's table
+
+    def valid(docs, calls, answer, category):
+        language = next((k for k in ("javascript", "java") if k in category), "python")
+        given = copy.deepcopy((docs, calls, answer))
+        return checker.ast_checker(*given, Language[language.upper()], category, "any")["valid"]
+
+    return valid

@@ -1,16 +1,13 @@
 """bfcl_ast: BFCL's rule, quirks included."""
 
-import copy
 import json
-import os
 import random
-import sys
-import types
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.bfcl_reference import ast_checker, need_bfcl
 from support.paths import SHARED
 
 from pivotrl_jax.records import InputError
@@ -249,27 +246,6 @@ def test_no_literal_raises_or_takes_long(text, kind, inner):
 # ---- against BFCL's own checker
 
 
-def bfcl_checker():
-    """BFCL's `ast_checker`, vendor imports replaced by the one flag it reads. Skips without bfcl_eval."""
-    root = os.environ.get("BFCL_ROOT")
-    if root and root not in sys.path:
-        sys.path.insert(0, root)
-    pytest.importorskip("bfcl_eval", reason="bfcl_eval is not installed and BFCL_ROOT is not set")
-    name = "bfcl_eval.constants.model_config"
-    stub = types.ModuleType(name)
-    stub.MODEL_CONFIG_MAPPING = {"any": types.SimpleNamespace(underscore_to_dot=False)}
-    sys.modules.setdefault(name, stub)
-    from bfcl_eval.constants.enums import Language
-    from bfcl_eval.eval_checker.ast_eval.ast_checker import ast_checker
-
-    def valid(docs, calls, answers, category):
-        language = next((k for k in ("javascript", "java") if k in category), "python")
-        given = copy.deepcopy((docs, calls, answers))
-        return ast_checker(*given, Language[language.upper()], category, "any")["valid"]
-
-    return valid
-
-
 def concrete(answer, rng):
     if isinstance(answer, dict):
         return {
@@ -326,7 +302,8 @@ CATEGORIES += ["live_simple", "live_multiple", "live_parallel", "live_parallel_m
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_verdicts_equal_bfcls_on_mutated_answers_of_every_row(category):
-    valid, rng = bfcl_checker(), random.Random(category)
+    need_bfcl()
+    valid, rng = ast_checker(), random.Random(category)
     import bfcl_eval
 
     data = Path(bfcl_eval.__path__[0]) / "data"
