@@ -28,9 +28,11 @@ from pivotrl_jax.serve import programs
 from pivotrl_jax.serve.prefixes import Path, Row
 from pivotrl_jax.serve.programs import Capacity, Slots, View
 
-CHUNKS = (32, 128, 512)  # prompt tokens that a program computes; one program each
+CHUNKS = (32, 128, 256, 512)  # prompt tokens that a program computes in a row; one program each
 PREFILL = 2048  # prompt tokens between decode steps, while as many samples decode as wait for their prompt
+BESIDE = {size: min(8, PREFILL // size) for size in CHUNKS}  # rows that a program computes, if not one alone
 FEW = 4  # decode steps at a time while a client reads along or waits
+CALL = 0.15  # seconds that decode steps may take at a time while nobody does
 WIDTHS = (4, 256)  # views of a row grow by this factor, from this size on
 
 
@@ -140,6 +142,7 @@ class Engine:
         self._wake = threading.Condition()
         self._stopping = False
         self._seconds = 1.0  # of recent samples, a moving mean
+        self._step_seconds = CALL / FEW  # of a decode step
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     # ---- any thread
@@ -259,45 +262,49 @@ class Engine:
     # ---- prompts
 
     def _extend(self) -> int:
-        """Compute one chunk of prompts of one row, and let the samples decode whose prompt is complete.
-        Returns the size of the chunk, padding included.
+        """Compute one chunk of prompts in one row, or one each in several, and let the samples decode whose
+        prompt is complete. Returns the tokens computed, padding included.
 
         Prompts of a row are computed in order, so that a prompt that shares another's tokens comes after it.
         """
-        row = self._prefill[0].row
-        queue = [r for r in self._prefill if r.row == row]
-        size = _chunk(sum(len(r.path.slots) - r.computed for r in queue))
-        parts, room = [], size
-        for running in queue:
-            count = min(room, len(running.path.slots) - running.computed)
-            parts.append((running, count))
-            room -= count
-            if running.computed + count < len(running.path.slots):
-                break
-        if size > room:
-            self._compute(row, parts, size)
-            self.counts.prefilled += size - room
-        for running, count in parts:
+        queues: dict[int, list[_Running]] = {}
+        for running in self._prefill:
+            queues.setdefault(running.row, []).append(running)
+        chunks = [(row, *_fill(queue)) for row, queue in queues.items()]
+        size = chunks[0][1]
+        chunks = [chunk for chunk in chunks if chunk[1] == size][: BESIDE[size]]
+        if len(chunks) <= BESIDE[size] // 2:  # the program's padding would cost more than calls do
+            chunks = chunks[:1]
+        tokens = sum(count for _, _, parts in chunks for _, count in parts)
+        if tokens:
+            self._compute(chunks, size)
+            self.counts.prefilled += tokens
+        for running, count in (part for _, _, parts in chunks for part in parts):
             running.computed += count
             if running.computed == len(running.path.slots):
                 self._prefill.remove(running)
                 self._begin(running)
-        return size
+        return size * len(chunks)
 
-    def _compute(self, row: int, parts: list[tuple[_Running, int]], size: int) -> None:
-        width = self._width(max(int(r.path.slots.max(initial=0)) for r, _ in parts) + 1)
-        tokens, position = np.zeros(size, np.int32), np.zeros(size, np.int32)
-        slots, mask = np.full(size, self.capacity.row_tokens, np.int32), np.zeros((size, width), bool)
-        at = 0
-        for running, count in parts:
-            here, new = slice(at, at + count), slice(running.computed, running.computed + count)
-            tokens[here], position[here] = running.ids[:-1][new], np.arange(new.start, new.stop)
-            slots[here] = own = running.path.slots[new]
-            mask[here, running.path.slots[: new.start]] = True
-            mask[np.arange(at, at + count)[:, None], own] = np.tri(count, dtype=bool)
-            at += count
+    def _compute(self, chunks: list[tuple[int, int, list[tuple[_Running, int]]]], size: int) -> None:
+        """Fill the cache with chunks: (row, size, samples with the tokens to compute of each)."""
+        B = 1 if len(chunks) == 1 else BESIDE[size]
+        taken = [int(r.path.slots.max(initial=0)) for _, _, parts in chunks for r, _ in parts]
+        width = self._width(max(taken) + 1)
+        tokens, position = np.zeros((B, size), np.int32), np.zeros((B, size), np.int32)
+        slots = np.full((B, size), self.capacity.row_tokens, np.int32)
+        mask, rows = np.zeros((B, size, width), bool), np.zeros(B, np.int32)
+        for i, (row, _, parts) in enumerate(chunks):
+            rows[i], at = row, 0
+            for running, count in parts:
+                here, new = slice(at, at + count), slice(running.computed, running.computed + count)
+                tokens[i, here], position[i, here] = running.ids[:-1][new], np.arange(new.start, new.stop)
+                slots[i, here] = own = running.path.slots[new]
+                mask[i, here, running.path.slots[: new.start]] = True
+                mask[i, np.arange(at, at + count)[:, None], own] = np.tri(count, dtype=bool)
+                at += count
         filled = programs.Chunk(tokens, position, slots, mask)
-        self._cache = programs.extend(self._config, self._params, self._cache, np.int32(row), filled)
+        self._cache = programs.extend(self._config, self._params, self._cache, rows, filled)
 
     def _begin(self, running: _Running) -> None:
         """The prompt is in the row: from the next round on the sample decodes."""
@@ -325,7 +332,8 @@ class Engine:
         settings = [r.sample.settings for r in ready]
         hurry = self._waiting or self._prefill or any(s.soon for s in settings)
         left = max(int(self._slots.limit[r.row, r.slot] - self._slots.age[r.row, r.slot]) for r in ready)
-        count = min(FEW if hurry else programs.STEPS, left)
+        most = FEW if hurry else int(np.clip(CALL / self._step_seconds, FEW, programs.STEPS))
+        count = min(most, left)
         rows = {r.row for r in ready}
         size = self.capacity
         first, R = (rows.pop(), 1) if len(rows) == 1 else (0, size.rows)
@@ -373,7 +381,22 @@ class Engine:
             pieces.append((running.sample, Piece(tokens, *log_probs, top, finish)))
             self.counts.generated += count
         self.counts.steps += most
+        # rises slowly, since a call's time may hold a compilation or the prompts before it
+        self._step_seconds = min(seconds / max(most, 1), 1.5 * self._step_seconds)
         self._deliver(pieces)
+
+
+def _fill(queue: list[_Running]) -> tuple[int, list[tuple[_Running, int]]]:
+    """(the size of the next chunk of the prompts of a row, the samples in it with the tokens of each)."""
+    size = _chunk(sum(len(r.path.slots) - r.computed for r in queue))
+    parts, room = [], size
+    for running in queue:
+        count = min(room, len(running.path.slots) - running.computed)
+        parts.append((running, count))
+        room -= count
+        if running.computed + count < len(running.path.slots):
+            break
+    return size, parts
 
 
 def _chunk(tokens: int) -> int:

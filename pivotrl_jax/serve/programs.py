@@ -23,7 +23,7 @@ from pivotrl_jax.models import log_probs as log_probs_lib
 from pivotrl_jax.models.config import ModelConfig
 from pivotrl_jax.rollouts import sampler
 
-STEPS = 8  # most decode steps of a call
+STEPS = 32  # most decode steps of a call
 TOP = 20  # most likely tokens that are reported beside a sampled one, if asked for
 
 
@@ -112,26 +112,24 @@ def empty_cache(config: ModelConfig, capacity: Capacity) -> Cache:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Prompt tokens to compute, of one row."""
+    """Prompt tokens to compute, Q in each of B rows."""
 
-    tokens: np.ndarray  # int32 [Q]
-    position: np.ndarray  # int32 [Q]
-    slots: np.ndarray  # int32 [Q]: where their keys and values go; padding is past the row's end
-    mask: np.ndarray  # bool [Q T]: the slots that each one sees, its own among them
+    tokens: np.ndarray  # int32 [B Q]
+    position: np.ndarray  # int32 [B Q]
+    slots: np.ndarray  # int32 [B Q]: where their keys and values go; padding is past the row's end
+    mask: np.ndarray  # bool [B Q T]: the slots that each one sees, its own among them
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def extend(config: ModelConfig, params, cache: Cache, row, chunk: Chunk) -> Cache:
-    """The cache with a chunk in the first T slots of a row, which the chunk's mask has."""
+def extend(config: ModelConfig, params, cache: Cache, rows_B, chunk: Chunk) -> Cache:
+    """The cache with a chunk in the first T slots, which the chunk's mask has, of each of B rows."""
+    T = chunk.mask.shape[-1]
+    seen = jax.tree.map(lambda x: x[..., :T, :][:, rows_B], cache.prefix)
+    new = decoder.extend(config, params, chunk.tokens, chunk.position, seen, chunk.slots, chunk.mask)
 
-    def of_row(whole):
-        return jax.lax.dynamic_slice_in_dim(whole[..., : chunk.mask.shape[1], :], row, 1, 1)
-
-    seen, c = jax.tree.map(of_row, cache.prefix), jax.tree.map(lambda x: x[None], chunk)
-    new = decoder.extend(config, params, c.tokens, c.position, seen, c.slots, c.mask)
-
-    def written(whole, part):  # [L 1 Q N K] -> [Q L N K]
-        return whole.at[:, row, :, chunk.slots].set(part[:, 0].swapaxes(0, 1), mode="drop")
+    def written(whole, part_LBQNK):
+        at = whole.at[:, rows_B[:, None], :, chunk.slots]
+        return at.set(part_LBQNK.transpose(1, 2, 0, 3, 4), mode="drop")
 
     return dataclasses.replace(cache, prefix=jax.tree.map(written, cache.prefix, new))
 

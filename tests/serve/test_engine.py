@@ -28,8 +28,10 @@ EACH = 3
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Prompts are longer than a chunk, and a chunk holds parts of several."""
+    """Prompts are longer than a chunk, a chunk holds parts of several, and both rows are computed at once,
+    beside a row of padding."""
     monkeypatch.setattr(engine_lib, "CHUNKS", (8,))
+    monkeypatch.setattr(engine_lib, "BESIDE", {8: 3})
 
 
 class Drawn:
