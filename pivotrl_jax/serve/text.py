@@ -23,7 +23,7 @@ class Choice:
         self.tokens: list[int] = []
         self.log_probs: list[float] = []  # under the model
         self.top: list[list[tuple[int, float]]] = []
-        self.text, self.finish = "", None
+        self.text, self.finish = "", None  # the text is whole at the finish; `safe` is for before
         self._decode, self._stop, self._stop_ids = decode, stop, stop_ids
         self._shown: list[int] = []  # the tokens that are part of the text
         self._begin = self._end = 0  # tokens [_begin, _end) are the last ones whose text is known
@@ -49,11 +49,14 @@ class Choice:
                 if self._cut():
                     return
         self.finish = self.finish or piece.finish
-        self._grow(final=self.finish is not None)
-        self._cut()
+        if self.finish or self._stop:  # else nobody may ask for the text yet
+            self._grow(final=self.finish is not None)
+            self._cut()
 
     def safe(self) -> str:
         """The text that no later token can change."""
+        if not self.finish:
+            self._grow()
         if self.finish or not self._stop:
             return self.text
         return self.text[: max(0, len(self.text) - max(map(len, self._stop)) + 1)]
