@@ -89,22 +89,18 @@ def tokens_of(body: bytes) -> int:
 def our_bodies(number: int, requests: int, prompt: int, completion: int, stream: bool) -> list:
     common = {"model": "embedded", "max_tokens": completion, "ignore_eos": True, "stream": stream}
     common |= {"stream_options": {"include_usage": True}} if stream else {}
-    prompts = fresh_prompts(number, requests, prompt)
+    prompts = fresh_prompts(2 * number + stream, requests, prompt)  # both sides ask the same server
     return [("/v1/completions", {**common, "prompt": ids, "seed": i}) for i, ids in enumerate(prompts)]
 
 
-def chat_bodies(number: int, requests: int, prompt: int, completion: int, stream: bool) -> list:
-    """For `transformers serve`, which takes no token ids: chats of about as many tokens."""
-    prompts = fresh_prompts(number, requests, prompt)
+def text_bodies(number: int, requests: int, prompt: int, completion: int, stream: bool) -> list:
+    """For `transformers serve`, which takes no token ids: texts of about as many tokens."""
     tokenizer = peers.embedded_chat().tokenizer
     generation = json.dumps({"max_new_tokens": completion, "min_new_tokens": completion, "do_sample": True})
     common = {"model": str(locate.EMBEDDED), "stream": stream, "generation_config": generation}
     common |= {"max_tokens": completion}
-    contents = [tokenizer.decode(ids[: prompt - 8], skip_special_tokens=True) for ids in prompts]
-    return [
-        ("/v1/chat/completions", {**common, "messages": [{"role": "user", "content": text}]})
-        for text in contents
-    ]
+    texts = [tokenizer.decode(ids) for ids in fresh_prompts(number, requests, prompt)]
+    return [("/v1/completions", {**common, "prompt": text}) for text in texts]
 
 
 def fresh_prompts(number: int, count: int, length: int) -> list[list[int]]:
@@ -195,7 +191,7 @@ def speed(options) -> dict:
             sides["ours, streamed"] = peers.Side(clients, port, our_bodies, count, *sizes, True)
             if options.peer:
                 peer = stack.enter_context(peers_server(options.peer))
-                sides["transformers serve"] = peers.Side(clients, peer, chat_bodies, count, *sizes, False)
+                sides["transformers serve"] = peers.Side(clients, peer, text_bodies, count, *sizes, False)
             times = peers.take_turns(sides, options.runs)
             for side in sides.values():
                 side.close()
