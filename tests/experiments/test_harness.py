@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
+from scipy.stats import chi2_contingency, kstest
 from support.bfcl_reference import need_bfcl
 from support.paths import ROOT
 
@@ -148,3 +150,35 @@ def test_a_gym_servers_rewards_are_compared_row_by_row(tmp_path):
     assert same.returncode == 0 and "4 of 4 rollouts have the same reward" in same.stdout
     other = compared(lambda n: float(n == 3))
     assert other.returncode == 1 and "line 2: 0.0 there, 1.0 here" in other.stdout
+
+
+@pytest.fixture
+def profile_script():
+    spec = importlib.util.spec_from_file_location("served", ROOT / "experiments" / "harness" / "profile.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawn(rng, rates, samples: int) -> dict[str, list[float]]:
+    return {str(i): list(rng.binomial(1, rate, samples).astype(float)) for i, rate in enumerate(rates)}
+
+
+def test_profiles_are_compared_by_the_chi_square_of_their_tables(profile_script):
+    rng = np.random.default_rng(0)
+    one, other = drawn(rng, rng.uniform(size=30), 8), drawn(rng, rng.uniform(size=30), 5)
+    want = 0.0
+    for name in one:
+        table = [[sum(x), len(x) - sum(x)] for x in (one[name], other[name])]
+        if min(np.sum(table, axis=0)):
+            want += chi2_contingency(table, correction=False).statistic
+    assert profile_script.p_value(one, other, 9)[0] == pytest.approx(want)
+
+
+def test_the_p_value_is_even_for_equal_policies_and_small_for_different_ones(profile_script):
+    rng = np.random.default_rng(1)
+    rates = rng.beta(0.4, 0.4, 40)
+    ps = [profile_script.p_value(drawn(rng, rates, 8), drawn(rng, rates, 8), 199)[1] for _ in range(100)]
+    assert kstest(ps, "uniform").pvalue > 0.001
+    worse = drawn(rng, rates * 0.6, 8)
+    assert profile_script.p_value(drawn(rng, rates, 8), worse, 199)[1] < 0.02

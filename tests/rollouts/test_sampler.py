@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import tiny_run
 from support.forests import DENSE, MOE, groups_of_pieces, sharp_params, widen
+from support.frequencies import chi_square
 
 from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.models.forest import Piece
@@ -313,17 +314,6 @@ def test_a_stop_token_ends_a_sample_and_belongs_to_it():
 
 
 # ---- frequencies
-
-
-def chi_square(counts: np.ndarray, probs: np.ndarray) -> tuple[float, float]:
-    """Pearson's statistic over bins of at least 8 expected draws (the rest pooled), and a 4-sigma bound."""
-    expected = probs * counts.sum()
-    big = expected >= 8
-    observed = np.append(counts[big], counts[~big].sum())
-    expected = np.append(expected[big], expected[~big].sum())
-    observed, expected = observed[expected > 1], expected[expected > 1]
-    df = len(expected) - 1
-    return float(((observed - expected) ** 2 / expected).sum()), df + 4 * np.sqrt(2 * df)
 
 
 NUCLEUS = dataclasses.replace(PLAIN, top_p=0.8)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from support import tiny_run
 from support.forests import DENSE, MOE, sharp_params, widen
+from support.frequencies import chi_square
 
-from pivotrl_jax.models import forest
+from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.rollouts import sampler
 from pivotrl_jax.serve import engine as engine_lib
 from pivotrl_jax.serve import programs
@@ -125,6 +126,20 @@ def test_tokens_and_log_probs_are_the_samplers(config, settings):
         np.testing.assert_allclose(got[2], want[2], atol=1e-5)
         kinds.add(got[3])
     assert kinds == {"stop", "length"}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_first_tokens_of_seeds_of_their_own_follow_the_softmax(temperature):
+    """What a client's profile draws: every rollout has another seed."""
+    settings = Settings(max_tokens=1, temperature=temperature)
+    samples = [Sample(TRUNK, dataclasses.replace(settings, seed=1000 + i)) for i in range(1500)]
+    with running(max_waiting=len(samples)) as (engine, drawn):
+        engine.submit(samples)
+        tokens = [tokens[0] for tokens, *_ in drawn.wait(samples)]
+    logits = decoder.logits(MOE, params_of(MOE), jnp.asarray([TRUNK]))[0, -1]
+    probs = np.exp(scaled := np.asarray(logits, np.float64) / temperature) / np.exp(scaled).sum()
+    statistic, bound = chi_square(np.bincount(tokens, minlength=MOE.vocab_size), probs)
+    assert statistic < bound
 
 
 def test_a_sample_does_not_depend_on_what_runs_beside_it():
