@@ -22,8 +22,9 @@ import types
 from pathlib import Path
 
 from pivotrl_jax import verifiers
+from pivotrl_jax.chat import replies
 from pivotrl_jax.environments.bfcl import demonstrations, tasks
-from pivotrl_jax.records import Action, Call
+from pivotrl_jax.records import Action
 from pivotrl_jax.trajectories import extract
 
 SINGLE_TURN = (
@@ -105,17 +106,9 @@ def results(out: Path, kind: str) -> dict[str, list[dict]]:
 def action_of(reply: str | list[dict[str, str]]) -> Action:
     """What a model said, as bfcl-eval stores it: a text, or a list of {name: arguments as JSON}."""
     if isinstance(reply, str):
-        return Action(content=reply)
-    calls, malformed = [], ""
-    for call in reply or []:
-        ((name, text),) = call.items()
-        try:
-            arguments = json.loads(text)
-        except ValueError as e:
-            malformed = malformed or f"arguments of {name}: {e}"
-        else:
-            calls.append(Call(name, arguments))
-    return Action(calls=tuple(calls), malformed=malformed)
+        return replies.action_of({"content": reply})
+    calls = [{"function": {"name": n, "arguments": text}} for call in reply or [] for n, text in call.items()]
+    return replies.action_of({"content": None, "tool_calls": calls})
 
 
 def our_verdicts(category: str, lines: list[dict]) -> dict[str, tuple[bool, str]]:

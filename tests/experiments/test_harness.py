@@ -71,7 +71,9 @@ def endpoint(edit):
 
     def answer(path, body):
         seen.append(body)
-        message = {"role": "assistant", "content": "Done.", "tool_calls": edit(gold_calls(body["messages"]))}
+        calls = edit(gold_calls(body["messages"]))
+        said = {"content": calls} if isinstance(calls, str) else {"content": "Done.", "tool_calls": calls}
+        message = {"role": "assistant", **said}
         return {
             "id": "1",
             "object": "chat.completion",
@@ -124,8 +126,10 @@ def test_wrong_replies_fail_by_both_and_finished_rows_are_not_asked_again(bfcl_h
     assert again == found == {category: (0.0, 0.0, 0) for category in CATEGORIES}
 
 
-def test_an_unreadable_call_where_none_is_wanted_is_the_known_difference(bfcl_harness, tmp_path):
-    with endpoint(lambda calls: [call("f", '{"a": ')]) as (url, _):
+@pytest.mark.parametrize("said", [[call("f", '{"a": ')], '<tool_call>\n{"name": "f", "argu'])
+def test_an_unreadable_call_where_none_is_wanted_is_the_known_difference(bfcl_harness, tmp_path, said):
+    """Whether the server hands it on as a call, or leaves it in the text."""
+    with endpoint(lambda calls: said) as (url, _):
         found, printed = judged(url, tmp_path)
     expected = {category: (0.0, 0.0, 0) for category in CATEGORIES}
     assert found == expected | {"irrelevance": (1.0, 0.0, 2)}
