@@ -338,38 +338,24 @@ class Engine:
         size = self.capacity
         first, R = (rows.pop(), 1) if len(rows) == 1 else (0, size.rows)
         J = 1 if all(r.slot == 0 for r in ready) else size.slots
-        part = slice(first, first + R), slice(J)
-        mask, gathered = self._seen(self._mask[part], max(int(r.path.slots.max(initial=0)) for r in ready))
         oldest = max(int(self._slots.age[r.row, r.slot]) for r in ready)
         view = View(
             rows=R,
             slots=J,
-            row_tokens=mask.shape[-1],
+            row_tokens=self._width(max(int(r.path.slots.max(initial=0)) for r in ready) + 1),
             columns=_view(oldest + count, size.completion_tokens),
             restricted=any(s.restricted for s in settings),
             top=any(s.top for s in settings),
         )
+        part = slice(first, first + R), slice(J)
         slots = jax.tree.map(lambda x: x[part], self._slots)
+        mask = self._mask[part][..., : view.row_tokens]
         call = np.asarray([first, count], np.int32)
         self._cache, slots, out = programs.decode(
-            self._config, view, self._params, self._cache, slots, mask, gathered, self._stops, call
+            self._config, view, self._params, self._cache, slots, mask, self._stops, call
         )
         slots, out = jax.device_get((slots, out))
         self._hand_out(ready, first, slots, out, time.perf_counter() - began)
-
-    def _seen(self, mask_RJT: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(what samples see of a view of their rows, the slots that make up the view or None).
-
-        The view has the first slots of each row, up to `last`, or, if they are much fewer, only those that a
-        sample sees: most of a row may be prompts of earlier requests.
-        """
-        used_RT = mask_RJT.any(1)
-        count, width = used_RT.sum(1), self._width(last + 1)
-        if self._width(max(int(count.max()), 1)) == width:
-            return mask_RJT[..., :width], None
-        width = self._width(int(count.max()))
-        slots_RW = np.argsort(~used_RT, axis=1, kind="stable")[:, :width].astype(np.int32)
-        return np.take_along_axis(mask_RJT, slots_RW[:, None], axis=2), slots_RW
 
     def _hand_out(self, ready: list[_Running], first: int, slots: Slots, out, seconds: float) -> None:
         """Take over how far the samples are, and deliver their new tokens."""

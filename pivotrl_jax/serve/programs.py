@@ -136,24 +136,18 @@ def extend(config: ModelConfig, params, cache: Cache, rows_B, chunk: Chunk) -> C
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
 def decode(
-    config: ModelConfig, view: View, params, cache: Cache, slots: Slots, mask_RJT, gathered_RT, stops, call
+    config: ModelConfig, view: View, params, cache: Cache, slots: Slots, mask_RJT, stops, call
 ) -> tuple[Cache, Slots, Steps]:
     """Up to `call[1]` decode steps, fewer if all samples end before, for the rows from `call[0]` on.
 
-    `slots` and `mask_RJT`, what the samples see of their row's prompts, have the shape of the view. The T
-    slots of a row in the view are `gathered_RT`, or the first ones if that is None. `stops` are the stop
-    tokens.
+    `slots` and `mask_RJT`, what the samples see of their row's prompts, have the shape of the view; `stops`
+    are the stop tokens.
     """
     first_row, count = call
     v = view
-
-    def seen_of(whole):
-        if gathered_RT is None:
-            return jax.lax.dynamic_slice_in_dim(whole[..., : v.row_tokens, :], first_row, v.rows, 1)
-        rows = jax.lax.dynamic_slice_in_dim(whole, first_row, v.rows, 1)
-        return jax.vmap(lambda row, slots: row[:, :, slots], (1, 0), 1)(rows, gathered_RT)
-
-    seen = jax.tree.map(seen_of, cache.prefix)
+    seen = jax.tree.map(
+        lambda x: jax.lax.dynamic_slice_in_dim(x[..., : v.row_tokens, :], first_row, v.rows, 1), cache.prefix
+    )
     mine = jax.tree.map(
         lambda x: jax.lax.dynamic_slice_in_dim(x[:, :, : v.slots, :, : v.columns], first_row, v.rows, 1),
         cache.branch,

@@ -128,30 +128,6 @@ def test_tokens_and_log_probs_are_the_samplers(config, settings):
     assert kinds == {"stop", "length"}
 
 
-def test_steps_read_what_samples_see_and_not_the_earlier_prompts_of_a_row(monkeypatch):
-    views = []
-
-    def decode(config, view, params, cache, slots, mask, gathered, *rest):
-        views.append((view.row_tokens, gathered is not None))
-        return programs_decode(config, view, params, cache, slots, mask, gathered, *rest)
-
-    programs_decode = programs.decode
-    monkeypatch.setattr(programs, "decode", decode)
-    monkeypatch.setattr(engine_lib, "WIDTHS", (4, 8))
-    long, short = samples_of([[*range(1, 34)]], 1), samples_of([TRUNK[:7]], 2)
-    want = draw(short)
-    with running(capacity=dataclasses.replace(CAPACITY, rows=1)) as (engine, drawn):
-        engine.submit(long)
-        drawn.wait(long)
-        views.clear()
-        engine.submit(short)
-        got = drawn.wait(short)
-    assert set(views) == {(8, True)}
-    for one, other in zip(got, want, strict=True):
-        assert one[0] == other[0] and one[3] == other[3]
-        np.testing.assert_allclose(one[2], other[2], atol=1e-5)
-
-
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_first_tokens_of_seeds_of_their_own_follow_the_softmax(temperature):
     """What a client's profile draws: every rollout has another seed."""
