@@ -128,9 +128,9 @@ def _training(inputs: Inputs) -> str:
         return page.section("Training", _missing("metrics.jsonl"))
     wanted = {
         "reward_mean": "Mean reward of the batch",
-        "reward_std": "Standard deviation of the batch's rewards",
+        "group_reward_std": "Standard deviation of rewards within a group, mean over groups",
         **{f"validation/{name}": f"Validation: {words}" for name, words in _IN_DOMAIN.items()},
-        "loss": "Loss",
+        "loss": "Loss, with all its terms",
         "kl": "KL to the reference policy",
         "grad_norm": "Gradient norm",
         "clip_fraction": "Share of clipped tokens",
@@ -142,7 +142,7 @@ def _training(inputs: Inputs) -> str:
         if points:
             steps, values = zip(*points)
             values = [math.nan if v is None else v for v in values]
-            tall = name.startswith(("reward", "validation"))
+            tall = name.startswith(("reward", "group_reward", "validation"))
             drawn.append(page.figure(title, plots.curve(steps, values, title, tall, profiled)))
     body = f'<div class="plots">{"".join(drawn)}</div>'
     lead = "Thin: every training step. Thick: a moving mean over a tenth of the run."

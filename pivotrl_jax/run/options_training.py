@@ -180,7 +180,8 @@ class Reprofile:
 
     std_fraction: float = field(
         0.0,
-        "Reprofile when the reward std of a batch falls below this part of its first value; 0 is never.",
+        "Reprofile when the mean reward std within groups falls below this part of its first value; 0 is "
+        "never.",
         SHARE_OR_NONE,
         unit="share of the first std",
     )

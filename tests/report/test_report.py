@@ -92,7 +92,7 @@ def build_workdir(
     write_lines(root / "rollouts" / "profile.jsonl", rollouts)
     lines = [
         {"step": s, "reward_mean": 0.4 + 0.3 * s / steps + rng.gauss(0, 0.04),
-         "reward_std": 0.4 + rng.gauss(0, 0.02), "loss": rng.gauss(0, 0.02), "kl": 0.001 * s,
+         "group_reward_std": 0.4 + rng.gauss(0, 0.02), "loss": rng.gauss(0, 0.02), "kl": 0.001 * s,
          "grad_norm": 1 + rng.random(), "clip_fraction": 0.01 * rng.random(), "tokens": 4000, "seconds": 2.0}
         for s in range(steps)
     ]  # fmt: skip
