@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 
 Line = dict[str, float | None]  # metric -> value, None where it was not a number
-# the mean over groups, which is 0 when no group teaches: the std of the whole batch would be highest with half
-# of the groups all-pass and half all-fail
+# the mean over groups, which is 0 when no group teaches; the std of the whole batch is highest when half of
+# the groups pass and half fail
 STD, VALIDATION = "group_reward_std", "validation/turn_pass"
 REPROFILED, PIVOTS, ROLLOUTS = "reprofiled", "pivots", "profiling_rollout_turns"
 
@@ -48,8 +48,8 @@ def events(lines: Sequence[Line]) -> list[int]:
 
 
 def _collapsed(lines: Sequence[Line], rule: Rule) -> str:
-    """Compare the mean std within groups of the latest window with that of the first window since the last profile.
-    Steps without a decided reward are skipped."""
+    """Compare the std within groups, averaged over the latest window, with that of the first window since the
+    last profile. Steps without a decided reward are skipped."""
     stds = [line[STD] for line in lines if line.get(STD) is not None]
     if not rule.std_fraction or len(stds) < rule.std_window:
         return ""
