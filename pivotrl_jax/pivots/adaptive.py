@@ -16,7 +16,8 @@ Rewards are 0 or 1 here; a candidate with any other reward is profiled in full.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -45,12 +46,21 @@ def pass_rates(groups: Sequence[Sequence[float | None]]) -> np.ndarray:
     One imaginary candidate spread evenly over the grid is added, so that no rate is ever ruled out. Without
     rewards the result is that even distribution.
     """
+    return _pass_rates(_kinds(groups))
+
+
+def _kinds(groups: Iterable[Sequence[float | None]]) -> Counter[tuple[int, int]]:
+    """(successes, draws) -> number of candidates; all that an estimate needs to know of them."""
+    return Counter((int(sum(group)), len(group)) for group in groups if _plain(group))
+
+
+def _pass_rates(kinds: Counter[tuple[int, int]]) -> np.ndarray:
     even = np.full(len(GRID), 1 / len(GRID))
-    counts = [(int(sum(g)), len(g)) for g in groups if _plain(g)]
-    if not counts:
+    if not kinds:
         return even
-    kinds, times = np.unique(counts, axis=0, return_counts=True)
-    likelihood = np.stack([_binomial(int(n))[:, int(k)] for k, n in kinds])
+    pairs = sorted(kinds)
+    times = np.array([kinds[pair] for pair in pairs])
+    likelihood = np.stack([_binomial(n)[:, k] for k, n in pairs])
     weight = even
     for _ in range(EM_STEPS):
         joint = likelihood * weight
@@ -194,13 +204,13 @@ def groups(
     of each, beginning with sample `first`. `earlier` are the rewards of other candidates, from which pass
     rates are estimated, too."""
     found: list[list] = [[] for _ in range(count)]
-    live, first = list(range(count)), 0
+    before, live, first = _kinds(earlier), list(range(count)), 0
     while live:
         number = min(rule.round, rule.group_size - first)
         for i, more in zip(live, draw(live, first, number)):
             found[i] += more
         first += number
         rewards = [[rollout.reward for rollout in group] for group in found]
-        plan = rule.plan(pass_rates([*earlier, *rewards]))
+        plan = rule.plan(_pass_rates(before + _kinds(rewards)))
         live = [i for i in live if not plan.decided(rewards[i])]
     return found

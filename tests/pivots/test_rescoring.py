@@ -275,6 +275,13 @@ def test_groups_that_old_rewards_cut_short_and_new_ones_would_not_are_undecided(
     write_report(out)
 
 
+def test_a_profile_with_the_stopping_rule_of_another_version_is_refused(adaptive_whole, tmp_path):
+    run = shutil.copytree(adaptive_whole, tmp_path / "run")
+    with_old_rule = lambda settings: settings.update(stopping={"round": 2, "error": 0.02})  # noqa: E731
+    profiles.edit(run / "rollouts" / "settings.json", with_old_rule)
+    assert "stopping is the rule of another version: use that version" in refusal(run, tmp_path / "out")
+
+
 def test_an_adaptive_profile_with_the_same_rewards_stays_as_it_is(adaptive_whole, tmp_path):
     rescoring.rescore(adaptive_whole, tmp_path / "out", Flags())
     assert profile_of(tmp_path / "out") == profile_of(adaptive_whole)
