@@ -241,9 +241,13 @@ def select(profiles: Sequence[Profile], lambda_diff: float, group_size: int | No
     if early:
         if group_size is None:
             raise ValueError(f"{len(early)} groups ended early, and group_size is not given")
-        rates = adaptive.pass_rates([p.rewards for p in profiles])
+        rates = {  # of call turns and of text turns, whose pass rates differ widely
+            is_call: adaptive.pass_rates([p.rewards for p in profiles if p.is_call == is_call])
+            for is_call in (True, False)
+        }
         chances = {
-            p.candidate_id: adaptive.expected(p.rewards, group_size, lambda_diff, rates) for p in early
+            p.candidate_id: adaptive.expected(p.rewards, group_size, lambda_diff, rates[p.is_call])
+            for p in early
         }
     outcomes = {p.candidate_id: outcome(p, lambda_diff) for p in profiles}
     return Selection(list(profiles), lambda_diff, outcomes, chances)

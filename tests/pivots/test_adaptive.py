@@ -1,6 +1,7 @@
 """Adaptive profiling: chances against enumeration, certain outcomes at bound 0, the share of pivots that is
 missed over many candidates, and what a full profile is expected to find."""
 
+import dataclasses
 import itertools
 from types import SimpleNamespace
 
@@ -171,6 +172,30 @@ def test_shares_are_those_that_a_full_profile_has_not_those_of_the_rewards_that_
     assert full.counts_of_full_profile() == {} and full.expected_counts() == full.counts()
     with pytest.raises(ValueError, match="group_size is not given"):
         select(found.profiles, LAMBDA)
+
+
+def test_call_turns_say_nothing_of_what_text_turns_would_be():
+    """Nearly all text turns pass, and end as soon as a call turn of which little is known would."""
+    rng = np.random.default_rng(0)
+    is_call = np.arange(2000) % 2 == 0
+    rate = np.where(
+        is_call, rng.choice([0.0, 0.5, 0.9, 1.0], 2000), rng.choice([1.0, 0.5], 2000, p=[0.98, 0.02])
+    )
+    table = (rng.random((2000, G)) < rate[:, None]).astype(float).tolist()
+    rule = StoppingRule(G, LAMBDA, 1, 0.1)
+    seen = rewards_drawn(table, rule)
+    plan = rule.plan(adaptive.pass_rates(seen))
+
+    def profile(i, rewards):
+        early = plan.outcome(rewards) if len(rewards) < G else ""
+        made = make_profile(turn(i), rewards, "pi", "v/1", 1.0, 0, early)
+        return dataclasses.replace(made, is_call=bool(is_call[i]))
+
+    found = select([profile(i, rewards) for i, rewards in enumerate(seen)], LAMBDA, G)
+    full = select([profile(i, rewards) for i, rewards in enumerate(table)], LAMBDA)
+    for kind in (True, False):
+        assert found.uninformative(kind) == pytest.approx(full.uninformative(kind), abs=0.02)
+        assert found.mean(kind) == pytest.approx(full.mean(kind), abs=0.01)
 
 
 def test_rounds_ask_for_the_undecided_alone():
