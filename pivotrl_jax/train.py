@@ -67,7 +67,7 @@ def main() -> None:
     counts = {
         "trajectories": len(data.demonstrations),
         "candidates": len(candidates),
-        **(selection.counts() if selection else {}),
+        **(selection.counts() | selection.counts_of_full_profile() if selection else {}),
         "profiling_rollout_turns": len(rollouts) + monitor.total(lines, monitor.ROLLOUTS),
         "training_rollout_turns": totals["rollout_turns"],
         "trained_tokens": totals["trained_tokens"],

@@ -1,50 +1,90 @@
 """Rollouts saved by adaptive profiling: `python experiments/adaptive_profiling/run.py RUN_DIRECTORY...`
 
-Replays finished full profiles (rollouts/ and profiles.jsonl of a run): it hands out the same rewards in
-rounds, shard by shard, as `profiling` does. Prints and writes, per error rate and round, the share of
-rollouts used and how well the pivots agree with those of the full profile (F1). No new rollouts are sampled.
+Replays finished full profiles (candidates.jsonl and profiles.jsonl of a run): it hands out the same rewards
+in rounds, in the shuffled shards that an adaptive profile has. Prints and writes, per bound on missed pivots
+and per round, the share of rollouts used, how well the pivots agree with those of the full profile (F1,
+missed, taken), and the shares of uninformative candidates that the table shows and that the bare rewards
+would show. No new rollouts are sampled.
 """
 
 import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
-from pivotrl_jax.pivots import adaptive
-from pivotrl_jax.pivots.selection import outcome_of
+from pivotrl_jax.pivots import adaptive, profiling, selection
+from pivotrl_jax.records import Candidate, Profile, read_records
 
 HERE = Path(__file__).parent
-ROUNDS, ERRORS = (1, 2), (0.0, 0.01, 0.02, 0.05, 0.1)
+ROUNDS, ERRORS = (1, 2), (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
-def read(run: Path) -> tuple[list[list[list[float]]], int, float]:
-    """(rewards of every candidate, by shard; group size; lambda_diff)."""
-    config = json.loads((run / "run.json").read_text("utf-8"))["config"]["profile"]
-    shards = []
-    for file in sorted((run / "rollouts").glob("*.jsonl")):
-        rewards = [json.loads(line)["reward"] for line in file.read_text("utf-8").splitlines()]
-        size = config["group_size"]
-        shards.append([rewards[at : at + size] for at in range(0, len(rewards), size)])
-    return shards, config["group_size"], config["lambda_diff"]
+class Full(NamedTuple):
+    """A full profile."""
+
+    profiles: list[Profile]  # of all candidates
+    shards: list[list[int]]  # their indices, as an adaptive profile would cut them
+    group_size: int
+    lambda_diff: float
 
 
-def replay(shards, plan: adaptive.StoppingRule) -> tuple[int, np.ndarray]:
-    """(number of rollouts used, whether each candidate counts as a pivot)."""
-    seen: list[list[float]] = []
-    for shard in shards:
+def read(run: Path) -> Full:
+    config = json.loads((run / "run.json").read_text("utf-8"))["config"]
+    candidates, c = read_records(run / "candidates.jsonl", Candidate), config["profile"]
+    seed = config["seed"] if c["seed"] < 0 else c["seed"]
+    shards = profiling.shards_of(candidates, c["trajectories_per_shard"], seed)
+    return Full(read_records(run / "profiles.jsonl", Profile), shards, c["group_size"], c["lambda_diff"])
+
+
+def replay(full: Full, rule: adaptive.StoppingRule) -> selection.Selection:
+    """What adaptive profiling selects."""
+    seen: dict[int, list[float]] = {}
+    for shard in full.shards:
 
         def draw(indices, first, number, shard=shard):
-            return [[SimpleNamespace(reward=r) for r in shard[i][first : first + number]] for i in indices]
+            some = [full.profiles[shard[i]].rewards[first : first + number] for i in indices]
+            return [[SimpleNamespace(reward=r) for r in rewards] for rewards in some]
 
-        groups = adaptive.groups(draw, len(shard), plan, seen)
-        seen += [[rollout.reward for rollout in group] for group in groups]
-    rates = adaptive.pass_rates(seen)
-    outcomes = [
-        plan.outcome(r, rates) if len(r) < plan.group_size else outcome_of(r, plan.lambda_diff) for r in seen
-    ]
-    return sum(map(len, seen)), np.array([outcome == "pivot" for outcome in outcomes])
+        groups = adaptive.groups(draw, len(shard), rule, list(seen.values()))
+        seen |= zip(shard, ([rollout.reward for rollout in group] for group in groups))
+    plan = rule.plan(adaptive.pass_rates(list(seen.values())))
+    profiles = []
+    for i, profile in enumerate(full.profiles):
+        candidate = SimpleNamespace(id=profile.candidate_id, is_call=profile.is_call)
+        early = plan.outcome(seen[i]) if len(seen[i]) < full.group_size else ""
+        profiles.append(selection.make_profile(candidate, seen[i], "", "", 1.0, 0, early))
+    return selection.select(profiles, full.lambda_diff, full.group_size)
+
+
+def line(fulls: list[Full], number: int, error: float) -> dict:
+    """A row of the table, over all profiles."""
+    drawn = asked = expected = bare = equal = 0.0
+    found, want = [], []
+    for full in fulls:
+        taken = replay(full, adaptive.StoppingRule(full.group_size, full.lambda_diff, number, error))
+        whole = selection.select(full.profiles, full.lambda_diff)
+        drawn += sum(len(profile.rewards) for profile in taken.profiles)
+        asked += full.group_size * len(full.profiles)
+        equal += whole.uninformative() * len(full.profiles)
+        expected += taken.uninformative() * len(full.profiles)
+        bare += sum(profile.variance == 0 for profile in taken.profiles)
+        found += [outcome == "pivot" for outcome in taken.outcomes.values()]
+        want += [outcome == "pivot" for outcome in whole.outcomes.values()]
+    f, w = np.array(found), np.array(want)
+    counts = {"pivots": w.sum(), "missed": (w & ~f).sum(), "taken": (f & ~w).sum()}
+    shares = {"full": equal, "expected": expected, "bare": bare}
+    return {
+        "round": number,
+        "error": error,
+        "rollouts": round(drawn / asked, 3),
+        "f1": round(float(2 * (f & w).sum() / (f.sum() + w.sum())), 3),
+        **{name: int(count) for name, count in counts.items()},
+        "missed_share": round(float(counts["missed"] / w.sum()), 3),
+        "uninformative": {name: round(float(x / len(w)), 3) for name, x in shares.items()},
+    }
 
 
 def main() -> None:
@@ -54,23 +94,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
-    table = []
-    for number in ROUNDS:
-        for error in ERRORS:
-            drawn = asked = 0
-            found, want = [], []
-            for run in options.runs:
-                shards, size, limit = read(run)
-                spent, taken = replay(shards, adaptive.StoppingRule(size, limit, number, error))
-                every = [r for shard in shards for r in shard]
-                drawn, asked = drawn + spent, asked + size * len(every)
-                found.append(taken)
-                want.append(np.array([outcome_of(r, limit) == "pivot" for r in every]))
-            f, w = np.concatenate(found), np.concatenate(want)
-            line = {"round": number, "error": error, "rollouts": round(drawn / asked, 3)}
-            line["f1"] = round(float(2 * (f & w).sum() / (f.sum() + w.sum())), 3)
-            table.append(line | {"pivots": int(w.sum()), "found": int(f.sum()), "wrong": int((f != w).sum())})
-    out = {"runs": len(options.runs), "candidates": len(w), "table": table}
+    fulls = [read(run) for run in options.runs]
+    table = [line(fulls, number, error) for number in ROUNDS for error in ERRORS]
+    candidates = sum(len(full.profiles) for full in fulls)
+    out = {"runs": len(fulls), "candidates": candidates, "table": table}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(out, indent=1) + "\n", "utf-8")
     print(json.dumps(out))

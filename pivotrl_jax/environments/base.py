@@ -124,7 +124,7 @@ class Environment(abc.ABC):
         """The tasks to evaluate on. None means a share `data.held_out_share` of the training scenarios."""
         return None
 
-    def validation_tasks(self, validation: Any) -> Sequence[Task] | None:
+    def validation_tasks(self, validation: Any, data: Any) -> Sequence[Task] | None:
         """The tasks of `config.validation`. None means its `share` of the training scenarios."""
         return None
 

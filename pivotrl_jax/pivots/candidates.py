@@ -15,6 +15,7 @@ from pivotrl_jax.records import Action, Call, Candidate, InputError, write_recor
 from pivotrl_jax.run.run import Run
 from pivotrl_jax.trajectories import extract, sources, summary
 from pivotrl_jax.trajectories.extract import within_limit
+from pivotrl_jax.verifiers import exact
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.common import function_docs
 
@@ -116,10 +117,10 @@ def self_check(
     """Verify every demonstration against itself (must get 1), and an empty and a garbage action (must get 0).
 
     With a `chat` the demonstration is also verified as the policy must write it. `rewarding` names a verifier
-    that rewards rollouts at all candidates; it must pass, too, unless it is the ablation "exact". Raises
+    that rewards rollouts at all candidates; it must pass, too, unless it is an ablation of exact.py. Raises
     InputError when a candidate names a verifier that does not exist.
     """
-    others = [] if rewarding in (None, "exact") else [verifiers.get(rewarding)]
+    others = [] if rewarding in (None, *exact.NAMES) else [verifiers.get(rewarding)]
     kept, left_out = [], {}
     road = PolicyRoad(chat) if chat is not None else None
     tools: dict[str, tuple[int, int]] = {}

@@ -33,7 +33,7 @@ def merge(runs: Sequence[Path], out: Path) -> list[str]:
     first = shards[0]
     for other in shards[1:]:
         _require_same_profile(first, other)
-    files = profiling.shards_of(first.candidates, first.identity["trajectories_per_shard"])
+    files = profiling.files_of(first.identity, first.candidates)
     owners = {number: shard for shard in shards for number in shard.identity["shard"]["files"]}
     if sorted(n for shard in shards for n in shard.identity["shard"]["files"]) != list(range(len(files))):
         raise InputError(
@@ -106,7 +106,7 @@ def _write(
     rewarding = None if config.reward == "functional" else config.reward
     labels = [label_of[rewarding or candidate.verifier] for candidate in first.candidates]
     profiles = profiling.profiles_of(first.candidates, rewards, labels, identity)
-    selection = stored_lib.write_pivots(workdir, profiles, first.candidates, config.profile.lambda_diff)
+    selection = stored_lib.write_pivots(workdir, profiles, first.candidates, config)
     _join_replies(workdir, shards)
     seconds, lines, facts = collections.Counter(), selection.table(), {"shards": len(shards)}
     for shard in shards:
@@ -126,13 +126,14 @@ def _write(
 
 def _adaptive(identity: dict, rewards: Sequence[Sequence[float | None]]) -> dict[str, int]:
     """What may differ from an adaptive profile made by one job."""
-    rule, rates = adaptive.StoppingRule(**identity["stopping"]), adaptive.pass_rates(rewards)
+    rule = adaptive.StoppingRule(**identity["stopping"])
+    plan = rule.plan(adaptive.pass_rates(rewards))
     early = [group for group in rewards if len(group) < rule.group_size]
     return {
         "rollouts": sum(map(len, rewards)),
         "full": len(rewards) * rule.group_size,
         "ended_early": len(early),
-        "not_yet_decided": sum(not rule.decided(group, rates) for group in early),
+        "not_yet_decided": sum(not plan.decided(group) for group in early),
     }
 
 

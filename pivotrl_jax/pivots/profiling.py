@@ -3,12 +3,14 @@
     candidates -> prompts -> rollouts/00000.jsonl, ... -> profiles.jsonl -> pivots.jsonl
 
 Results are sharded, so that an interrupted run can resume. A shard holds the rollouts of a fixed number of
-trajectories: a resumed run then packs, samples and rounds exactly as an uninterrupted one.
+trajectories: a resumed run then packs, samples and rounds exactly as an uninterrupted one. An adaptive
+profile shuffles the trajectories, so that the first shards are a random sample, whatever the data's order.
 `rollouts/settings.json` is the identity of the profile; rollouts of another policy, seed or verifier are
 refused.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
@@ -67,17 +69,29 @@ class Settings:
         if rollouts.judge:
             identity["judge"] = rollouts.judge.settings
         if self.shard:
-            files = shares.files_of(self.shard, shards_of(candidates, self.trajectories_per_shard), prompts)
+            files = shares.files_of(self.shard, files_of(identity, candidates), prompts)
             identity["shard"] = {"name": self.shard, "files": files}
         return as_json(identity)
 
 
-def shards_of(candidates: Sequence[Candidate], trajectories: int) -> list[list[int]]:
-    """Indices of candidates, cut after every `trajectories` trajectories: each list is a file of rollouts."""
+def files_of(identity: dict, candidates: Sequence[Candidate]) -> list[list[int]]:
+    """Indices of the candidates in each file of rollouts of the profile with this identity."""
+    shuffle = identity["seed"] if identity["stopping"] else None
+    return shards_of(candidates, identity["trajectories_per_shard"], shuffle)
+
+
+def shards_of(
+    candidates: Sequence[Candidate], trajectories: int, shuffle: int | None = None
+) -> list[list[int]]:
+    """Indices of candidates, cut after every `trajectories` trajectories. `shuffle` is the seed of a random
+    order of the trajectories; leaving some out does not change the order of the others."""
     by_trajectory: dict[str, list[int]] = {}
     for i, candidate in enumerate(candidates):
         by_trajectory.setdefault(candidate.trajectory_id, []).append(i)
-    groups = list(by_trajectory.values())
+    names = list(by_trajectory)
+    if shuffle is not None:
+        names.sort(key=lambda name: hashlib.sha256(f"{shuffle} {name}".encode()).digest())
+    groups = [by_trajectory[name] for name in names]
     return [
         [i for group in groups[start : start + trajectories] for i in group]
         for start in range(0, len(groups), trajectories)
@@ -122,7 +136,7 @@ def profile_candidates(
     identity = settings.identity(rollouts, prompts)
     prepare_directory(directory, identity, resume)
     candidates = [prompt.candidate for prompt in prompts]
-    files = dict(enumerate(shards_of(candidates, settings.trajectories_per_shard)))
+    files = dict(enumerate(files_of(identity, candidates)))
     if settings.shard:
         files = {number: files[number] for number in identity["shard"]["files"]}
     groups: dict[int, list[Rollout]] = {}
@@ -203,13 +217,14 @@ def profiles_of(
     or with "undecided" for candidates of these ids, which other rewards had ended (rescoring.py).
 
     `verifiers` are labels; `identity` is that of the profile, as `Settings.identity` makes it."""
-    rule = adaptive.StoppingRule(**identity["stopping"]) if identity["stopping"] else None
-    rates = adaptive.pass_rates(rewards) if rule else None
+    stopping, plan = identity["stopping"], None
+    if stopping:
+        plan = adaptive.StoppingRule(**stopping).plan(adaptive.pass_rates(rewards))
 
     def early(candidate, group):
-        if not rule or len(group) == rule.group_size:
+        if not plan or len(group) == identity["group_size"]:
             return ""
-        return "undecided" if candidate.id in undecided else rule.outcome(group, rates)
+        return "undecided" if candidate.id in undecided else plan.outcome(group)
 
     temperature = identity["sampling"]["temperature"]
     return [
@@ -276,7 +291,7 @@ def profile_and_select(
     profiles, sampled = profile_candidates(
         rollouts, params, prompts, settings, directory / "rollouts", run.config.resume
     )
-    selection = selection_lib.select(profiles, run.config.profile.lambda_diff)
+    selection = selection_lib.select(profiles, run.config.profile.lambda_diff, settings.group_size)
     write_records(directory / "profiles.jsonl", profiles)
     write_records(directory / "pivots.jsonl", selection.pivots([prompt.candidate for prompt in prompts]))
     print("\n".join(selection.table()))

@@ -174,7 +174,7 @@ def _rescore_files(task: Task, into: Path, verdicts: changes.Verdicts) -> tuple[
     before, was = task.before, task.labels_before
     old, new, waiting = {}, {}, {}
     now = {i: position for position, i in enumerate(task.kept)}
-    files = iter(enumerate(profiling.shards_of(task.checked.kept, before.identity["trajectories_per_shard"])))
+    files = iter(enumerate(profiling.files_of(before.identity, task.checked.kept)))
     due = next(files, None)
     with progress.bar(len(before.candidates), "verifying again", "candidates") as bar:
         for number, members in before.files.items():
@@ -210,10 +210,10 @@ def _write(task: Task, into: Path) -> list[str]:
     facts = {"undecided": undecided, "verifiers_before": before.identity["verifiers"]}
     write_json(into / "rollouts" / profiling.RESCORED, facts)
     profiles = profiling.profiles_of(kept, new, labels, identity, frozenset(undecided))
-    limit = task.config.profile.lambda_diff
-    selection = stored_lib.write_pivots(into, profiles, kept, limit)
+    selection = stored_lib.write_pivots(into, profiles, kept, task.config)
     profiles = profiling.profiles_of(before.candidates, old, task.labels_before, before.identity, earlier)
-    was = selection_lib.select(profiles, limit).outcomes
+    limit = task.config.profile.lambda_diff
+    was = {profile.candidate_id: selection_lib.outcome(profile, limit) for profile in profiles}
     gained, lost = changes.gained_and_lost(was, selection.outcomes)
     lists = {"pivots gained": gained, "pivots lost": lost, "no longer decided": undecided}
     lists["left out by the self-check"] = [f"{id}: {why}" for id, why in task.checked.left_out.items()]
@@ -250,13 +250,12 @@ def _undecided(task: Task, old: Rewards, new: Rewards, identity: dict, earlier: 
     if not identity["stopping"]:
         return []
     rule = adaptive.StoppingRule(**identity["stopping"])
-    old_rates, rates = adaptive.pass_rates(old), adaptive.pass_rates(new)
+    old_plan, plan = (rule.plan(adaptive.pass_rates(rewards)) for rewards in (old, new))
     groups = zip(task.checked.kept, (old[i] for i in task.kept), new)
     return [
         candidate.id
         for candidate, before, now in groups
-        if not rule.decided(now, rates)
-        and (before != now or candidate.id in earlier or rule.decided(before, old_rates))
+        if not plan.decided(now) and (before != now or candidate.id in earlier or old_plan.decided(before))
     ]
 
 

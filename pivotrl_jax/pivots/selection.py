@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from pivotrl_jax.pivots import adaptive
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile
 
 USUAL = "3 to 15 %"  # share of candidates that are pivots, in public sets
@@ -88,19 +89,48 @@ def outcome(profile: Profile, lambda_diff: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The outcome of every profiled candidate."""
+    """The outcome of every profiled candidate.
+
+    Where adaptive profiling ended a group early, its rewards are no sample of a full profile's: sampling goes
+    on where they vary. So shares and means are those that a full profile is expected to have, given all
+    rewards.
+    """
 
     profiles: list[Profile]
     lambda_diff: float
     outcomes: dict[str, str]  # candidate id -> one of OUTCOMES
+    # id of a candidate whose group ended early -> what a full profile would find (adaptive.expected)
+    chances: dict[str, dict[str, float]]
 
     def _of(self, is_call: bool | None) -> list[Profile]:
         return [p for p in self.profiles if is_call is None or p.is_call == is_call]
 
     def counts(self, is_call: bool | None = None) -> dict[str, int]:
-        """Outcome -> number of candidates, of call turns (True), text turns (False) or all (None)."""
+        """Outcome -> number of candidates for which it was decided, of call turns (True), text turns (False)
+        or all (None)."""
         found = Counter(self.outcomes[p.candidate_id] for p in self._of(is_call))
         return {name: found[name] for name in OUTCOMES}
+
+    def expected_counts(self, is_call: bool | None = None) -> dict[str, float]:
+        """Outcome -> number of candidates that a full profile is expected to find; `counts` if no group ended
+        early."""
+        expected = dict.fromkeys(OUTCOMES, 0)
+        for p in self._of(is_call):
+            for name, chance in self._chances(p).items():
+                expected[name] += chance
+        return expected
+
+    def counts_of_full_profile(self) -> dict[str, float]:
+        """For run.json: `expected_counts`, and how many groups ended early; nothing if none did."""
+        if not self.chances:
+            return {}
+        expected = {f"expected_{name}": round(x, 2) for name, x in self.expected_counts().items()}
+        return {"ended_early": len(self.chances), **expected}
+
+    def _chances(self, profile: Profile) -> dict[str, float]:
+        """Outcome -> its chance in a full profile."""
+        found = self.chances.get(profile.candidate_id, {self.outcomes[profile.candidate_id]: 1})
+        return {name: chance for name, chance in found.items() if name in OUTCOMES}
 
     def _decided(self, is_call: bool | None) -> list[Profile]:
         return [p for p in self._of(is_call) if p.rewards]
@@ -108,12 +138,24 @@ class Selection:
     def uninformative(self, is_call: bool | None = None) -> float:
         """Share of decided candidates whose rewards are all equal; NaN when there are none."""
         group = self._decided(is_call)
-        return sum(p.variance == 0 for p in group) / len(group) if group else math.nan
+        return math.fsum(map(self._equal, group)) / len(group) if group else math.nan
+
+    def _equal(self, profile: Profile) -> float:
+        """The chance that all rewards of a full profile are equal."""
+        chances = self.chances.get(profile.candidate_id)
+        return chances["all_fail"] + chances["all_pass"] if chances else float(profile.variance == 0)
 
     def mean(self, is_call: bool | None = None) -> float:
         """Mean reward of the reference policy; NaN when there are no decided candidates."""
         group = self._decided(is_call)
-        return math.fsum(p.mean for p in group) / len(group) if group else math.nan
+        means = (self.chances.get(p.candidate_id, {"mean": p.mean})["mean"] for p in group)
+        return math.fsum(means) / len(group) if group else math.nan
+
+    def missed(self) -> float:
+        """The expected share of a full profile's pivots that were decided to be none; NaN without any."""
+        pivots = self.expected_counts()["pivot"]
+        missed = (c["pivot"] for id, c in self.chances.items() if self.outcomes[id] != "pivot")
+        return math.fsum(missed) / pivots if pivots else math.nan
 
     def pivots(self, candidates: Sequence[Candidate]) -> list[Pivot]:
         """The pivots, in the order of `candidates`. Raises ValueError when a pivot is not among these."""
@@ -128,23 +170,36 @@ class Selection:
         names = dict(OUTCOMES)
         if not self.counts()["undecided"]:  # no judge abstained on a whole group
             del names["undecided"]
-        head = ["turns", "candidates", *names.values(), "uninformative", "mean reward"]
+        kept = ["pivots kept"] if self.chances else []
+        head = ["turns", "candidates", *kept, *names.values(), "uninformative", "mean reward"]
         rows = [head]
         for label, is_call in (("call", True), ("text", False), ("all", None)):
-            counts = self.counts(is_call)
+            counts, expected = self.counts(is_call), self.expected_counts(is_call)
             total = sum(counts.values())
             shares = [
                 f"{100 * self.uninformative(is_call):.0f} %" if total > counts["undecided"] else "-",
                 f"{self.mean(is_call):.3f}" if total > counts["undecided"] else "-",
             ]
-            rows.append([label, str(total), *(str(counts[name]) for name in names), *shares])
+            shown = [str(counts["pivot"])] if self.chances else []
+            shown += [f"{expected[name]:{'.1f' if self.chances else 'd'}}" for name in names]
+            rows.append([label, str(total), *shown, *shares])
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
             for row in rows
         ]
         lines.append(f"too easy: mixed rewards, mean at or above lambda_diff = {self.lambda_diff:g}")
+        if self.chances:
+            lines.append(self.expectation())
         return [*lines, self.survival()]
+
+    def expectation(self) -> str:
+        """What the numbers are where adaptive profiling ended groups early."""
+        line = (
+            f"{len(self.chances)} of {len(self.profiles)} groups ended early: all numbers but the pivots "
+            "kept are what a full profile is expected to find"
+        )
+        return line if math.isnan(self.missed()) else f"{line}; {self.missed():.1%} of its pivots are missed"
 
     def survival(self) -> str:
         """How many candidates survive as pivots, against what is usual, and what may be wrong if none or most
@@ -177,8 +232,22 @@ class Selection:
             )
 
 
-def select(profiles: Sequence[Profile], lambda_diff: float) -> Selection:
-    """Keep `variance > 0 and mean < lambda_diff`. Raises InputError for lambda_diff outside (0, 1]."""
+def select(profiles: Sequence[Profile], lambda_diff: float, group_size: int | None = None) -> Selection:
+    """Keep `variance > 0 and mean < lambda_diff`. `group_size`, that of a full profile, is needed where
+    adaptive profiling ended groups early. Raises InputError for lambda_diff outside (0, 1]."""
     if not 0 < lambda_diff <= 1:
         raise InputError(f"lambda_diff is {lambda_diff}; want a mean reward in (0, 1]")
-    return Selection(list(profiles), lambda_diff, {p.candidate_id: outcome(p, lambda_diff) for p in profiles})
+    chances, early = {}, [p for p in profiles if p.early and p.early != "undecided"]
+    if early:
+        if group_size is None:
+            raise ValueError(f"{len(early)} groups ended early, and group_size is not given")
+        rates = {  # of call turns and of text turns, whose pass rates differ widely
+            is_call: adaptive.pass_rates([p.rewards for p in profiles if p.is_call == is_call])
+            for is_call in (True, False)
+        }
+        chances = {
+            p.candidate_id: adaptive.expected(p.rewards, group_size, lambda_diff, rates[p.is_call])
+            for p in early
+        }
+    outcomes = {p.candidate_id: outcome(p, lambda_diff) for p in profiles}
+    return Selection(list(profiles), lambda_diff, outcomes, chances)

@@ -1,7 +1,7 @@
 """Profiling in independent jobs: which files of rollouts each job makes.
 
 `config.profile.shard` is "3/16" in the third of sixteen jobs. Every job makes the same candidates and cuts
-them into the same files (`profiling.shards_of`); each file belongs to one job. What is in a file does not
+them into the same files (`profiling.files_of`); each file belongs to one job. What is in a file does not
 depend on the job that makes it, so that all files together are those of a profile made by one job.
 """
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.pivots import profiling
+from pivotrl_jax.pivots import adaptive, profiling
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
@@ -25,6 +25,7 @@ from pivotrl_jax.run import fields, stored
 SETTINGS = (
     "policy seed group_size trajectories_per_shard stopping candidates sampling verifiers"  # what is read
 ).split()
+RULE = {field.name for field in dataclasses.fields(adaptive.StoppingRule)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class StoredProfile:
     @property
     def files(self) -> dict[int, list[int]]:
         """Number of a file of rollouts -> indices of its candidates, for the files that belong here."""
-        every = profiling.shards_of(self.candidates, self.identity["trajectories_per_shard"])
+        every = profiling.files_of(self.identity, self.candidates)
         here = self.identity["shard"]["files"] if "shard" in self.identity else range(len(every))
         return {number: every[number] for number in here if number < len(every)}
 
@@ -80,6 +81,8 @@ def read(workdir: Path) -> StoredProfile:
     page = stored.read_object(workdir / "run.json")
     identity = stored.read_object(workdir / "rollouts" / "settings.json")
     wrong = [f"{name} is missing" for name in SETTINGS if name not in identity]
+    if identity.get("stopping") and set(identity["stopping"]) != RULE:
+        wrong.append("stopping is the rule of another version: use that version, or profile anew")
     if "shard" in identity and not _is_shard(identity["shard"]):
         wrong.append(f"shard is {identity['shard']!r:.80}")
     if wrong:
@@ -107,10 +110,10 @@ def require_new(out: Path) -> None:
 
 
 def write_pivots(
-    workdir: Path, profiles: Sequence[Profile], candidates: Sequence[Candidate], lambda_diff: float
+    workdir: Path, profiles: Sequence[Profile], candidates: Sequence[Candidate], config: Any
 ) -> selection_lib.Selection:
-    """Filter, and write profiles.jsonl and pivots.jsonl."""
-    selection = selection_lib.select(profiles, lambda_diff)
+    """Filter as the run's `config` says, and write profiles.jsonl and pivots.jsonl."""
+    selection = selection_lib.select(profiles, config.profile.lambda_diff, config.profile.group_size)
     write_records(workdir / "profiles.jsonl", profiles)
     write_records(workdir / "pivots.jsonl", selection.pivots(candidates))
     return selection

@@ -169,7 +169,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def stacked_bars(rows: Sequence[tuple[str, int, int]], label: str) -> str:
+def stacked_bars(rows: Sequence[tuple[str, float, float]], label: str) -> str:
     """Horizontal bars of (name, call turns, text turns), the total written at the end of each."""
 
     def draw(axes: Axes) -> None:
@@ -180,7 +180,7 @@ def stacked_bars(rows: Sequence[tuple[str, int, int]], label: str) -> str:
         axes.barh(place, [t for _, _, t in rows], 0.62, left=calls, color=TEXT, label="text turns")
         for i, (_, c, t) in enumerate(rows):
             axes.annotate(
-                f"{c + t:,} ({(c + t) / total:.0%})",
+                f"{round(c + t, 1):,} ({(c + t) / total:.0%})",
                 (c + t, i),
                 (4, 0),
                 textcoords="offset points",

@@ -51,7 +51,16 @@ def _duration(seconds: float) -> str:
 def _selection(inputs: Inputs) -> Selection | None:
     """What became of every profiled candidate; None without profiles or the run's lambda_diff."""
     lambda_diff = number(part(part(inputs.run, "config"), "profile").get("lambda_diff"))
-    return select(inputs.profiles, lambda_diff) if inputs.profiles and lambda_diff is not None else None
+    if not inputs.profiles or lambda_diff is None:
+        return None
+    return select(inputs.profiles, lambda_diff, _group_size(inputs))
+
+
+def _group_size(inputs: Inputs) -> int:
+    """Rollouts of a full profile."""
+    drawn = max(len(p.rewards) + p.abstained for p in inputs.profiles)
+    size = number(part(part(inputs.run, "config"), "profile").get("group_size"))
+    return max(drawn, round(size or 0))
 
 
 def _points(change: float) -> str:
@@ -96,7 +105,8 @@ def _tiles(inputs: Inputs) -> Iterator[tuple[str, str, str]]:
     if selection := _selection(inputs):
         share = number(selection.uninformative())
         shown = "–" if share is None else _percent(share)
-        yield "uninformative turns", shown, "all rewards of the group equal"
+        expected = ", as expected of full groups" if selection.chances else ""
+        yield "uninformative turns", shown, "all rewards of the group equal" + expected
     if count := sum(p.abstained for p in profiles or []):
         yield "undecided actions", f"{count:,}", "the judge gave no verdict"
     if pivots is not None:
@@ -128,9 +138,9 @@ def _training(inputs: Inputs) -> str:
         return page.section("Training", _missing("metrics.jsonl"))
     wanted = {
         "reward_mean": "Mean reward of the batch",
-        "reward_std": "Standard deviation of the batch's rewards",
+        "group_reward_std": "Standard deviation of rewards within a group, mean over groups",
         **{f"validation/{name}": f"Validation: {words}" for name, words in _IN_DOMAIN.items()},
-        "loss": "Loss",
+        "loss": "Loss, with all its terms",
         "kl": "KL to the reference policy",
         "grad_norm": "Gradient norm",
         "clip_fraction": "Share of clipped tokens",
@@ -142,7 +152,7 @@ def _training(inputs: Inputs) -> str:
         if points:
             steps, values = zip(*points)
             values = [math.nan if v is None else v for v in values]
-            tall = name.startswith(("reward", "validation"))
+            tall = name.startswith(("reward", "group_reward", "validation"))
             drawn.append(page.figure(title, plots.curve(steps, values, title, tall, profiled)))
     body = f'<div class="plots">{"".join(drawn)}</div>'
     lead = "Thin: every training step. Thick: a moving mean over a tenth of the run."
@@ -156,7 +166,7 @@ def _profiles(inputs: Inputs) -> str:
         return page.section(title, _missing("profiles.jsonl"))
     selection = _selection(inputs)
     lambda_diff = selection.lambda_diff if selection else None
-    group = max(len(p.rewards) + p.abstained for p in profiles)
+    group = _group_size(inputs)
     decided = [p for p in profiles if p.rewards]
     means = {kind: [p.mean for p in decided if p.is_call is kind] for kind in (True, False)}
     figures = page.figure(
@@ -167,7 +177,7 @@ def _profiles(inputs: Inputs) -> str:
     if selection is None:
         rest = '<p class="lead">Left out: run.json does not say which lambda_diff selected the pivots.</p>'
         return page.section(title, f'<div class="plots">{figures}</div>{rest}', lead)
-    calls, texts = selection.counts(is_call=True), selection.counts(is_call=False)
+    calls, texts = (selection.expected_counts(is_call) for is_call in (True, False))
     rows = [(name, calls[key], texts[key]) for key, name in OUTCOMES.items()]
     rows = [row for row in rows if row[0] != OUTCOMES["undecided"] or any(row[1:])]
     label = "What became of the candidates"
@@ -175,8 +185,9 @@ def _profiles(inputs: Inputs) -> str:
     if again := part(inputs.run, "rescored"):
         lead += f" The rollouts were scored again: {again.get('pivots gained')} pivots were gained and "
         lead += f"{again.get('pivots lost')} lost, as rescored.txt says."
-    if any(p.early for p in profiles):
-        lead += " Adaptive profiling stopped early where the outcome was decided; its decision is shown."
+    if selection.chances:
+        lead += f" Adaptive profiling: {page.text(selection.expectation())}. The means of those groups are "
+        lead += "of the actions that were sampled, and lie further apart than those of full groups."
     return page.section(title, f'<div class="plots">{figures}</div>', lead)
 
 

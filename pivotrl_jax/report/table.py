@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax.pivots.selection import Selection
+from pivotrl_jax.pivots.selection import OUTCOMES, Selection
 from pivotrl_jax.run import compilations
 from pivotrl_jax.run.run import Run
 
@@ -55,14 +55,15 @@ def table_rows(
 
 def selection_rows(selection: Selection) -> list[tuple[str, str]]:
     """What became of the candidates, as (name, text)."""
-    counts = selection.counts()
+    counts, found = selection.counts(), selection.expected_counts()
     uninformative = f"{selection.uninformative():.0%} of all"
     if any(selection.counts(True).values()):
         uninformative += f", {selection.uninformative(True):.0%} of call turns"
-    others = f"{counts['all_fail']} all fail, {counts['all_pass']} all pass, {counts['too_easy']} too easy"
-    if counts["undecided"]:
-        others += f", {counts['undecided']} undecided"
+    names = [name for name in OUTCOMES if name != "pivot" and (name != "undecided" or counts[name])]
+    others = ", ".join(f"{round(found[name], 1)} {OUTCOMES[name]}" for name in names)
+    expected = [("adaptive profile", selection.expectation())] if selection.chances else []
     return [
+        *expected,
         ("uninformative groups", uninformative),
         ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
         ("others", others),

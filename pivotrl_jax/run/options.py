@@ -43,6 +43,10 @@ from pivotrl_jax.run.options_training import (
 
 AXIS = Rule(lambda n: n == -1 or at_least(1).test(n), "a whole number from 1 up, or -1")
 FOLDS = Rule(lambda x: all(map(at_least(0).test, x)), "numbers of folds, e.g. (0, 1)")
+USER_TURNS = Rule(
+    lambda x: not x or (len(x) == 2 and all(map(at_least(2).test, x)) and x[0] <= x[1] <= 9),
+    "two numbers from 2 to 9, the lower first, e.g. (6, 8), or ()",
+)
 LENGTHS = Rule(lambda x: bool(x) and all(map(at_least(1).test, x)), "row lengths, e.g. (1024, 2048)")
 
 
@@ -117,13 +121,29 @@ class Data:
     style: str = field(
         "diverse",
         "toolbox: how the expert does what can be done in several ways.",
-        one_of(dict.fromkeys(STYLES, "")),
+        one_of(STYLES),
     )
     detours: float = field(
         0.0,
         "toolbox: how often the expert makes a slip or takes an idle look before an action.",
         number(PROBABILITY.test, "a chance from 0 to 1"),
         unit="probability per action",
+    )
+    words: str = field(
+        "split",
+        "toolbox: which names, items and titles users speak of.",
+        one_of(
+            {
+                "split": "pretraining, training and test have their own",
+                "shared": "all have those of pretraining; test still combines phrases as no other does",
+            }
+        ),
+    )
+    user_turns: tuple = field(
+        (),
+        "toolbox: how often the user speaks in a task, at least and at most; () is mostly twice, up to 5.",
+        USER_TURNS,
+        unit="user turns, e.g. (6, 8)",
     )
     held_out_tasks: int = field(200, "toolbox: tasks that are kept for the evaluation.", unit="tasks")
     held_out_seed: int = field(
@@ -319,7 +339,8 @@ class Options:
     reward: str = field(
         "functional",
         "The verifier of rollouts in profiling and training. 'functional': each candidate's own, which "
-        "scores evaluations in any case; 'exact': the demonstration's text (the paper's ablation).",
+        "scores evaluations in any case; 'exact': the demonstration's text (the paper's ablation), and "
+        "'exact_string': with the arguments in its order.",
         name_of_table("verifiers"),
         unit="'functional', or a verifier for all candidates",
     )

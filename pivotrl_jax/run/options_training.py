@@ -99,9 +99,10 @@ class Adaptive:
     )
     error: float = field(
         0.02,
-        "Stop sampling a candidate when a full profile would decide otherwise with at most this chance.",
-        number(lambda x: 0 <= x < 0.5, "a chance from 0 up and below 0.5"),
-        unit="probability",
+        "Stop sampling a candidate when its outcome is plain: of the pivots that a full profile would find, "
+        "this share is missed in expectation, and at most as many others are taken for pivots.",
+        number(lambda x: 0 <= x < 0.5, "a share from 0 up and below 0.5"),
+        unit="share of the pivots",
     )
 
 
@@ -180,7 +181,8 @@ class Reprofile:
 
     std_fraction: float = field(
         0.0,
-        "Reprofile when the reward std of a batch falls below this part of its first value; 0 is never.",
+        "Reprofile when the mean reward std within groups falls below this part of its first value; 0 is "
+        "never.",
         SHARE_OR_NONE,
         unit="share of the first std",
     )

@@ -153,7 +153,8 @@ class Learner:
             log_prob, entropy = numbers
             value, sums = objective(log_prob, entropy, batch)
             router_loss, router_sums = routers.terms(stats, batch)
-            return value + router_loss, {**sums, **router_sums}
+            loss = value + router_loss
+            return loss, {"loss": loss, **sums, **router_sums}
 
         def accumulate(params, frozen, grads, batch):
             more, sums = jax.grad(total, has_aux=True)(params, frozen, batch)
@@ -233,7 +234,8 @@ class Learner:
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, float]]:
         """One optimizer step over all rows of `batch`; `state` is donated. Returns the new state and metrics:
-        the loss, the number of trained tokens, means per trained token, and norms."""
+        the loss that is minimised (with the terms of the KL and the routers), the number of trained tokens,
+        means per trained token, and norms."""
         batch = self.routers.prepare(batch)
         with jax.set_mesh(self.mesh):
             grads, sums = self._zeros(state.params), []

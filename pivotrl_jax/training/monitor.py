@@ -1,7 +1,7 @@
 """When to profile again: a pure function of the metrics logged so far. No jax, no files.
 
-Everything it needs is in metrics.jsonl, which has one line per step: how widely the rewards of a batch
-spread, how well the policy does on validation items, and before which steps it was profiled. A run that is
+Everything it needs is in metrics.jsonl, which has one line per step: how widely rewards spread within a
+group, how well the policy does on validation items, and before which steps it was profiled. A run that is
 killed and resumed therefore decides exactly as an uninterrupted one.
 
 The first line after a profile has `reprofiled` 1 and the number of `pivots` that were found. If that is 0,
@@ -12,7 +12,9 @@ import dataclasses
 from collections.abc import Sequence
 
 Line = dict[str, float | None]  # metric -> value, None where it was not a number
-STD, VALIDATION = "reward_std", "validation/turn_pass"
+# the mean over groups, which is 0 when no group teaches; the std of the whole batch is highest when half of
+# the groups pass and half fail
+STD, VALIDATION = "group_reward_std", "validation/turn_pass"
 REPROFILED, PIVOTS, ROLLOUTS = "reprofiled", "pivots", "profiling_rollout_turns"
 
 
@@ -20,7 +22,7 @@ REPROFILED, PIVOTS, ROLLOUTS = "reprofiled", "pivots", "profiling_rollout_turns"
 class Rule:
     """When the current pivots have nothing left to teach."""
 
-    std_fraction: float  # profile when the reward std falls below this share of its first value; 0: never
+    std_fraction: float  # profile when the groups' std falls below this share of its first value; 0: never
     std_window: int  # both values are means over this many steps
     patience: int  # profile after this many validations without an improvement; 0: never
     min_gain: float  # an improvement must exceed the best score by more than this
@@ -46,15 +48,17 @@ def events(lines: Sequence[Line]) -> list[int]:
 
 
 def _collapsed(lines: Sequence[Line], rule: Rule) -> str:
-    """Compare the mean reward std of the latest window with that of the first window since the last profile.
-    Steps without a decided reward are skipped."""
+    """Compare the std within groups, averaged over the latest window, with that of the first window since the
+    last profile. Steps without a decided reward are skipped."""
     stds = [line[STD] for line in lines if line.get(STD) is not None]
     if not rule.std_fraction or len(stds) < rule.std_window:
         return ""
     start, now = (sum(part) / rule.std_window for part in (stds[: rule.std_window], stds[-rule.std_window :]))
     if now >= rule.std_fraction * start:
         return ""
-    return f"the batch's reward std fell from {start:.3f} to {now:.3f}, under {rule.std_fraction:g} of it"
+    return (
+        f"the reward std within groups fell from {start:.3f} to {now:.3f}, under {rule.std_fraction:g} of it"
+    )
 
 
 def _saturated(lines: Sequence[Line], last: int, rule: Rule) -> str:

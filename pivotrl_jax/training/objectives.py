@@ -28,13 +28,12 @@ def policy_gradient(config: Any) -> Objective:
         tokens = Tokens(log_prob, batch["behaviour_log_prob"], batch["advantage"], batch.get("sequence"))
         loss, metrics = token_loss(tokens, config)
         sums = {
-            "loss": (weight * loss).sum(),
             "tokens": trained.sum(),
             "entropy": (entropy * trained).sum(),
             "log_prob_drift": (jnp.abs(tokens.log_ratio) * trained).sum(),
             **{name: (value * trained).sum() for name, value in metrics.items()},
         }
-        total = sums["loss"]
+        total = (weight * loss).sum()
         if kl_coefficient:
             cap = config.importance_cap if config.importance == "tis" else None
             reference = batch["reference_log_prob"]
@@ -52,7 +51,7 @@ def negative_log_likelihood(
     """The objective of supervised fine-tuning: weighted negative log-likelihood of the trained tokens."""
     trained = batch["weight"] > 0
     total = (batch["weight"] * -log_prob).sum()
-    sums = {"loss": total, "tokens": trained.sum(), "nll": -(log_prob * trained).sum()}
+    sums = {"tokens": trained.sum(), "nll": -(log_prob * trained).sum()}
     return total, {**sums, "entropy": (entropy * trained).sum()}
 
 

@@ -1,6 +1,6 @@
 """Profiling again while training: new pivots under the current policy, when the old ones teach nothing more.
 
-    steps -> (monitor: batches no longer spread, or validation no longer rises) -> profile -> pivots -> steps
+    steps -> (monitor: groups no longer spread, or validation no longer rises) -> profile -> pivots -> steps
 
 Every profile has a directory of its own, reprofiled/1 and so on, with rollouts/, profiles.jsonl and
 pivots.jsonl as the work directory has them for pi_0. The metrics of earlier steps and these files decide what
@@ -61,6 +61,8 @@ def identity(config) -> dict:
     found = {}
     if rule_of(config.reprofile).on:
         found["reprofile"] = config.reprofile.to_dict()
+        if config.reprofile.std_fraction:  # earlier versions watched the std of the whole batch
+            found["reprofile"]["watches"] = monitor.STD
         if config.reprofile.patience:
             found["validation"] = {k: v for k, v in config.validation.to_dict().items() if k != "batch"}
     return found

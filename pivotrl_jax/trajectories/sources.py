@@ -58,7 +58,7 @@ def load_with_validation(config) -> tuple[Data, ValidationSet]:
         return _capped(data, config.data), ValidationSet([], [])
     if environments.is_name(config.data.source):
         environment = environments.find(config.data.source)
-        tasks = environment.validation_tasks(c)
+        tasks = environment.validation_tasks(c, config.data)
         if tasks is not None:
             return data, ValidationSet([environment.demonstrate(task) for task in tasks], tasks)
     scenarios = len({t.scenario for t in data.demonstrations})

@@ -164,7 +164,16 @@ def test_a_source_that_is_nothing_is_one_sentence(source, want):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("data.style", "slow"), ("data.demonstrations", 0), ("data.held_out_tasks", 0), ("validation.seed", 0)],
+    [
+        ("data.style", "slow"),
+        ("data.words", "all"),
+        ("data.user_turns", (8, 6)),
+        ("data.user_turns", (6, 12)),
+        ("data.user_turns", (6,)),
+        ("data.demonstrations", 0),
+        ("data.held_out_tasks", 0),
+        ("validation.seed", 0),
+    ],
 )
 def test_the_toolbox_refuses_what_does_not_fit_it(field, value):
     config = config_of("toolbox", validation__every=1)

@@ -353,7 +353,7 @@ def test_detours_end_well_and_are_actions_that_the_verifier_rejects(train_tasks)
 
 
 def test_a_demonstrator_that_does_not_exist_is_refused(train_tasks):
-    with pytest.raises(InputError, match="use one of diverse, clean"):
+    with pytest.raises(InputError, match="use one of diverse, clean, foreign"):
         demonstrate(train_tasks[0], style="slow")
     with pytest.raises(InputError, match=r"data\.detours is 1\.5"):
         demonstrate(train_tasks[0], detours=1.5)

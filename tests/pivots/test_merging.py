@@ -238,12 +238,11 @@ def test_adaptive_shards_make_a_profile_that_is_well_defined(whole, tmp_path, mo
     found = read_records(tmp_path / "all" / "profiles.jsonl", Profile)
     candidates = read_records(tmp_path / "all" / "candidates.jsonl", Candidate)
     assert [p.candidate_id for p in found] == [c.id for c in candidates]
-    rates = adaptive.pass_rates([p.rewards for p in found])
-    rule = adaptive.StoppingRule(4, 1.0, 2, 0.2)
+    plan = adaptive.StoppingRule(4, 1.0, 2, 0.2).plan(adaptive.pass_rates([p.rewards for p in found]))
     early = [p for p in found if len(p.rewards) < 4]
     assert early and len(early) == page["ended_early"]
-    assert all(p.early == rule.outcome(p.rewards, rates) for p in early)
-    assert page["not_yet_decided"] == sum(not rule.decided(p.rewards, rates) for p in early)
+    assert all(p.early == plan.outcome(p.rewards) for p in early)
+    assert page["not_yet_decided"] == sum(not plan.decided(p.rewards) for p in early)
     before = profiles.files(tmp_path / "all")
     monkeypatch.setattr(Rollouts, "sample", profiles.no_sampling)
     profiles.find_pivots(tmp_path / "all", **profiles.ADAPTIVE)

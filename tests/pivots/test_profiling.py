@@ -3,13 +3,14 @@
 import json
 import types
 
+import numpy as np
 import pytest
 from support import tiny_run
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.pivots import adaptive, profiling
 from pivotrl_jax.pivots import selection as selection_lib
-from pivotrl_jax.records import InputError, Prompt
+from pivotrl_jax.records import InputError, Prompt, Rollout, read_records
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import options
 from pivotrl_jax.trajectories import extract
@@ -119,6 +120,45 @@ def test_shards_hold_whole_trajectories_in_order():
     candidates = [tiny_run.candidate(t, i) for i, t in enumerate("abacbd")]
     assert profiling.shards_of(candidates, 2) == [[0, 2, 1, 4], [3, 5]]
     assert profiling.shards_of(candidates, 9) == [[0, 2, 1, 4, 3, 5]]
+
+
+def test_an_adaptive_profile_shuffles_trajectories_so_that_its_first_shards_are_a_random_sample():
+    candidates = [tiny_run.candidate(f"t{t}", i) for i, t in enumerate(np.repeat(np.arange(400), 2))]
+    shards = profiling.shards_of(candidates, 40, shuffle=3)
+    assert shards == profiling.shards_of(candidates, 40, shuffle=3)
+    assert sorted(i for shard in shards for i in shard) == list(range(800))
+    assert all(shard[k + 1] == shard[k] + 1 for shard in shards for k in range(0, 80, 2)), (
+        "whole trajectories"
+    )
+    assert all(300 < np.mean(shard) < 500 for shard in shards), "sorted data would give 39.5, 119.5, ..."
+    assert shards != profiling.shards_of(candidates, 40, shuffle=4)
+    order = [i for shard in shards for i in shard]
+    fewer = [candidates[i] for i in range(800) if i % 20 > 1]  # a rescoring reads old files in the new order
+    now = [fewer[i].id for shard in profiling.shards_of(fewer, 40, shuffle=3) for i in shard]
+    assert now == [candidates[i].id for i in order if i % 20 > 1]
+
+
+def test_adaptive_shards_are_cut_from_the_shuffled_order(whole, tmp_path):
+    rule = adaptive.StoppingRule(GROUP, 0.6, 1, 0.0)
+    profiles, _ = profile(tmp_path, stopping=rule, trajectories_per_shard=1)
+    assert [p.candidate_id for p in profiles] == [c.id for c in CANDIDATES]
+    read = [
+        [r.candidate_id for r in read_records(file, Rollout) if not r.sample]
+        for file in sorted(tmp_path.glob("*.jsonl"))
+    ]
+    want = [[CANDIDATES[i].id for i in shard] for shard in profiling.shards_of(CANDIDATES, 1, shuffle=0)]
+    assert read == want != [[CANDIDATES[i].id for i in s] for s in profiling.shards_of(CANDIDATES, 1)]
+
+
+def test_a_profile_with_the_stopping_rule_of_another_version_is_refused(tmp_path, monkeypatch):
+    rule = adaptive.StoppingRule(GROUP, 0.6, 1, 0.02)
+    profile(tmp_path, stopping=rule)
+    settings = json.loads((tmp_path / "settings.json").read_text("utf-8"))
+    settings["stopping"]["error"] = settings["stopping"].pop("max_missed")
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    monkeypatch.setattr(Rollouts, "sample", no_sampling)
+    with pytest.raises(InputError, match=r"rollouts of another run: stopping.max_missed is absent there"):
+        profile(tmp_path, stopping=rule)
 
 
 def test_profiles_come_in_the_order_of_the_candidates(tmp_path):

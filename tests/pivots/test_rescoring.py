@@ -258,11 +258,9 @@ def test_groups_that_old_rewards_cut_short_and_new_ones_would_not_are_undecided(
         for rollout in rollouts_in(workdir):
             groups.setdefault(rollout.candidate_id, []).append(rollout.reward)
     rule = adaptive.StoppingRule(4, 1.0, 2, 0.2)
-    old_rates, rates = (adaptive.pass_rates(list(groups.values())) for groups in (old, new))
+    old_plan, plan = (rule.plan(adaptive.pass_rates(list(groups.values()))) for groups in (old, new))
     undecided = [
-        id
-        for id in new
-        if not rule.decided(new[id], rates) and (old[id] != new[id] or rule.decided(old[id], old_rates))
+        id for id in new if not plan.decided(new[id]) and (old[id] != new[id] or old_plan.decided(old[id]))
     ]
     assert undecided, "the coin must leave some open, or this tests nothing"
     assert json.loads((out / "rollouts/rescored.json").read_text("utf-8"))["undecided"] == undecided
@@ -270,11 +268,18 @@ def test_groups_that_old_rewards_cut_short_and_new_ones_would_not_are_undecided(
     found = {p.candidate_id: p for p in read_records(out / "profiles.jsonl", Profile)}
     assert all(found[id].early == "undecided" for id in undecided)
     assert {id for id, p in found.items() if p.early == "undecided"} == set(undecided)
-    selection = selection_lib.select(list(found.values()), 1.0)
+    selection = selection_lib.select(list(found.values()), 1.0, 4)
     assert selection.counts()["undecided"] == len(undecided)
     assert not set(undecided) & {p.candidate.id for p in pivots(out)}
     goes_on(out, monkeypatch, **profiles.ADAPTIVE)
     write_report(out)
+
+
+def test_a_profile_with_the_stopping_rule_of_another_version_is_refused(adaptive_whole, tmp_path):
+    run = shutil.copytree(adaptive_whole, tmp_path / "run")
+    with_old_rule = lambda settings: settings.update(stopping={"round": 2, "error": 0.02})  # noqa: E731
+    profiles.edit(run / "rollouts" / "settings.json", with_old_rule)
+    assert "stopping is the rule of another version: use that version" in refusal(run, tmp_path / "out")
 
 
 def test_an_adaptive_profile_with_the_same_rewards_stays_as_it_is(adaptive_whole, tmp_path):

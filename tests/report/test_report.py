@@ -92,7 +92,7 @@ def build_workdir(
     write_lines(root / "rollouts" / "profile.jsonl", rollouts)
     lines = [
         {"step": s, "reward_mean": 0.4 + 0.3 * s / steps + rng.gauss(0, 0.04),
-         "reward_std": 0.4 + rng.gauss(0, 0.02), "loss": rng.gauss(0, 0.02), "kl": 0.001 * s,
+         "group_reward_std": 0.4 + rng.gauss(0, 0.02), "loss": rng.gauss(0, 0.02), "kl": 0.001 * s,
          "grad_norm": 1 + rng.random(), "clip_fraction": 0.01 * rng.random(), "tokens": 4000, "seconds": 2.0}
         for s in range(steps)
     ]  # fmt: skip
@@ -254,14 +254,29 @@ def test_every_candidate_is_counted_under_the_outcome_that_the_selection_gives_i
     profiles = [
         Profile(str(i), r, *mean_and_variance(r), True, "p", "v/1", 1.0, 0) for i, r in enumerate(rewards)
     ]
-    early = [dataclasses.replace(profiles[0], candidate_id=f"early {i}", early="too_easy") for i in range(2)]
     (tmp_path / "run.json").write_text(json.dumps({"config": {"profile": {"lambda_diff": 0.6}}}))
-    write_lines(tmp_path / "profiles.jsonl", profiles + early)
+    write_lines(tmp_path / "profiles.jsonl", profiles)
     words = Outline(report.write_report(tmp_path).read_text()).text
     names = [w for w in words if w in OUTCOMES.values()]
     counts = [w for w in words if re.fullmatch(r"\d \(\d+%\)", w)]
     assert names == ["pivots", "all fail", "all pass", "too easy"]
-    assert counts == ["1 (17%)", "1 (17%)", "1 (17%)", "3 (50%)"]
+    assert counts == ["1 (25%)"] * 4
+
+
+def test_where_groups_ended_early_the_expectation_of_a_full_profile_is_shown(tmp_path):
+    full = [[0.0] * 4] * 30 + [[1.0] * 4] * 30 + [[1.0, 0, 0, 0]] * 20
+    profiles = [
+        Profile(str(i), r, *mean_and_variance(r), True, "p", "v/1", 1.0, 0) for i, r in enumerate(full)
+    ]
+    short = Profile("short", [0.0], 0.0, 0.0, True, "p", "v/1", 1.0, 0, early="all_fail")
+    (tmp_path / "run.json").write_text(
+        json.dumps({"config": {"profile": {"lambda_diff": 0.6, "group_size": 4}}})
+    )
+    write_lines(tmp_path / "profiles.jsonl", [*profiles, short])
+    words = Outline(report.write_report(tmp_path).read_text()).text
+    counts = [float(w.split()[0]) for w in words if re.fullmatch(r"[\d.]+ \(\d+%\)", w)]
+    assert sum(counts) == pytest.approx(81, abs=0.2) and 20.2 < counts[0] < 20.8 and 30.2 < counts[1] < 30.8
+    assert any("1 of 81 groups ended early: all numbers but the pivots kept are what" in w for w in words)
 
 
 def test_counts_on_the_page_are_those_of_the_files(plain, tmp_path):

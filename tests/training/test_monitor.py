@@ -1,10 +1,12 @@
 """When to profile again, as tables of metrics: what each rule answers, and what a profile resets."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from pivotrl_jax.training import monitor
+from pivotrl_jax.training.batches import group_metrics
 from pivotrl_jax.training.monitor import Rule, why
 
 OFF = Rule(std_fraction=0.0, std_window=2, patience=0, min_gain=0.0, most=9)
@@ -13,13 +15,13 @@ WAIT = dataclasses.replace(OFF, patience=2)
 
 
 def stds(*values):
-    return [{"step": i, "reward_std": v} for i, v in enumerate(values)]
+    return [{"step": i, "group_reward_std": v} for i, v in enumerate(values)]
 
 
 def passes(*values):
     """One line a step; a step without a validation has no number."""
     line = [{} if v == "-" else {"validation/turn_pass": v} for v in values]
-    return [{"step": i, "reward_std": 0.4, **x} for i, x in enumerate(line)]
+    return [{"step": i, "group_reward_std": 0.4, **x} for i, x in enumerate(line)]
 
 
 def profiled(lines, *at, pivots=5.0):
@@ -49,6 +51,19 @@ def profiled(lines, *at, pivots=5.0):
 def test_a_std_under_its_share_of_the_first_window(lines, fires):
     assert bool(why(lines, STD)) is fires
     assert not why(lines, OFF)
+
+
+def group(*rewards):
+    return [SimpleNamespace(reward=r, token_ids=[1], finished=True, reason="ok") for r in rewards]
+
+
+def test_half_of_the_groups_all_pass_and_half_all_fail_is_a_collapse():
+    """Nothing is left to learn there, though rewards of the whole batch could not spread more widely."""
+    mixed, equal = [group(0.0, 1.0)] * 4, [group(1.0, 1.0), group(0.0, 0.0)] * 2
+    lines = [{"step": i, **group_metrics(b)} for i, b in enumerate([mixed, mixed, equal, equal])]
+    assert [line["reward_std"] for line in lines] == [0.5] * 4
+    assert why(lines, STD) == "the reward std within groups fell from 0.500 to 0.000, under 0.5 of it"
+    assert not why([lines[0]] * 4, STD)
 
 
 def test_a_window_of_one_step_is_that_step():
@@ -117,7 +132,7 @@ def test_after_a_profile_without_pivots_there_is_no_other():
 def test_either_reason_is_enough_and_says_its_numbers():
     both = dataclasses.replace(STD, patience=2)
     assert why(stds(0.4, 0.4, 0.0, 0.0), both) == (
-        "the batch's reward std fell from 0.400 to 0.000, under 0.5 of it"
+        "the reward std within groups fell from 0.400 to 0.000, under 0.5 of it"
     )
     assert why(passes(0.5, 0.5, 0.5), both) == (
         "no gain of more than 0 on a validation of 0.500, 2 times in a row"

@@ -318,7 +318,9 @@ def test_a_checkpoint_knows_what_decides_only_where_something_is_decided():
     config = CONFIGS.get_config()
     assert reprofile.identity(config) == {}
     config.reprofile.std_fraction = 0.5
-    assert reprofile.identity(config) == {"reprofile": config.reprofile.to_dict()}
+    assert reprofile.identity(config) == {
+        "reprofile": {**config.reprofile.to_dict(), "watches": "group_reward_std"}
+    }
     config.reprofile.patience = 2
     found = json.loads(json.dumps(reprofile.identity(config)))
     assert found["validation"]["every"] == 0 and "batch" not in found["validation"]

@@ -119,6 +119,14 @@ def test_equal_rewards_at_the_reference_give_no_gradient(learner, moe_params, ba
     assert means["grad_norm"] < 1e-5 and abs(means["kl"]) < 1e-9 and means["loss"] == 0
 
 
+def test_the_logged_loss_has_the_kl_that_is_minimised(learner, moe_params, batch):
+    here = learner(1).score(moe_params, batch)
+    fixed = {"advantage": np.zeros_like(here), "behaviour_log_prob": here, "reference_log_prob": here - 0.1}
+    _, means = learner(8).step(learner(8).init_state(moe_params), {**batch, **fixed})
+    want = 0.05 * batch["weight"].sum() * (np.exp(-0.1) + 0.1 - 1)  # k3 at a ratio of 1, of every token
+    np.testing.assert_allclose(means["loss"], want, rtol=1e-4)
+
+
 def test_loss_falls_under_sft_with_adamw(moe, moe_params, batch):
     optimizer = make_optimizer(3e-2, 0, 0.0, 0.9, 0.95, 1.0)
     run = learner_lib.Learner(

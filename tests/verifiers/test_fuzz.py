@@ -206,7 +206,7 @@ def test_possible_answers_of_bfcl():
 # ---- any text in any argument
 
 
-@pytest.mark.parametrize("name", ["tool_call", "tau2", "search", "exact"])
+@pytest.mark.parametrize("name", ["tool_call", "tau2", "search", "exact", "exact_string"])
 def test_no_text_raises_and_each_equals_itself(name):
     signs = [
         *"aB7 _-/\\'\"`$(){}[]<>=&|;:.,!?%#@*+~^\n\t\u00a0“’é\u0301ß\u2028\x00\ud800",

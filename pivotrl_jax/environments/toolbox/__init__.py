@@ -2,7 +2,8 @@
 
 `tasks("train", 200, seed=0)` generates tasks; `find_task(id)` generates one again from its id. The splits
 "pretrain", "train" and "test" share functions and closed sets (days, rooms) but no value words, and "test"
-combines verb phrases and sentence frames that the others never combine.
+combines verb phrases and sentence frames that the others never combine. A `Variant` of the tasks shares the
+words, too, or has longer episodes.
 """
 
 import re
@@ -14,7 +15,7 @@ from pivotrl_jax.environments.toolbox import phrases, values
 from pivotrl_jax.environments.toolbox.demonstrations import STYLES, demonstrate
 from pivotrl_jax.environments.toolbox.docs import DOCS
 from pivotrl_jax.environments.toolbox.services import BACKENDS
-from pivotrl_jax.environments.toolbox.users import find_task, tasks
+from pivotrl_jax.environments.toolbox.users import Variant, find_task, tasks
 from pivotrl_jax.records import InputError, Trajectory
 
 
@@ -29,13 +30,13 @@ class Toolbox(Environment):
 
     def train_tasks(self, data: Any, seed: int) -> list[ScriptedTask]:
         count = min(data.demonstrations, data.limit) if data.limit else data.demonstrations
-        return tasks("train", count, seed)
+        return tasks("train", count, seed, _variant(data))
 
     def held_out_tasks(self, data: Any, seed: int) -> list[ScriptedTask]:
-        return tasks("test", data.held_out_tasks, data.held_out_seed)
+        return tasks("test", data.held_out_tasks, data.held_out_seed, _variant(data))
 
-    def validation_tasks(self, validation: Any) -> list[ScriptedTask]:
-        return tasks("test", validation.tasks, validation.seed)
+    def validation_tasks(self, validation: Any, data: Any) -> list[ScriptedTask]:
+        return tasks("test", validation.tasks, validation.seed, _variant(data))
 
     def find_task(self, task_id: str) -> ScriptedTask:
         return find_task(task_id)
@@ -55,6 +56,10 @@ class Toolbox(Environment):
                 f"config.validation.seed is {validation.seed}, the same as config.data.held_out_seed, so "
                 "validation would use the held-out tasks; take another number"
             )
+
+
+def _variant(data: Any) -> Variant:
+    return Variant(data.words == "shared", tuple(data.user_turns) or None)
 
 
 environment = Toolbox()

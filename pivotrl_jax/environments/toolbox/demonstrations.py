@@ -1,4 +1,4 @@
-"""How the expert demonstrates a task: with one habit or many, with or without detours.
+"""How the expert demonstrates a task: with one habit, many or foreign ones, with or without detours.
 
 Every demonstration succeeds: it does what the ground truth does, so filters by success keep it. A detour is
 an action that makes no progress: a slip (a wrong value, answered by an error and then corrected) or a look at
@@ -6,6 +6,7 @@ something that nobody asked about. It leaves the state as it was. The functional
 progress, rejects detours; imitation learns them.
 """
 
+import dataclasses
 import random
 from collections.abc import Iterator
 
@@ -13,25 +14,30 @@ from pivotrl_jax.environments.episode import Step, expert_of, replay
 from pivotrl_jax.environments.tasks import ScriptedTask
 from pivotrl_jax.environments.toolbox.docs import DEFAULTS
 from pivotrl_jax.environments.toolbox.intents import KINDS
+from pivotrl_jax.environments.toolbox.users import foreign_task
 from pivotrl_jax.environments.world import World
 from pivotrl_jax.records import Call, InputError, Trajectory
 
-STYLES = ("diverse", "clean")
+STYLES = {
+    "diverse": "habits that differ from task to task, and are those of pretraining",
+    "clean": "one habit for all tasks: a call per action, no defaults, arguments in the docs' order",
+    "foreign": "habits that pretraining never showed: every default written out, arguments the other way "
+    "round, a call per action, the last of several wishes first, other words; as right as the others",
+}
 
 
 def demonstrate(task: ScriptedTask, style: str = "diverse", detours: float = 0.0) -> Trajectory:
     """The expert's trajectory through a task.
 
-    style: "diverse" uses the habits of the task's expert (calls bundled or not, defaults spelled out or not,
-    arguments in either order); "clean" is one habit for all tasks: a call per action, no defaults, arguments
-    in the docs' order. detours: the chance that a detour precedes an action with calls. Raises InputError for
-    other values.
+    style: one of STYLES. detours: the chance that a detour precedes an action with calls. Raises InputError
+    for other values.
     """
     if style not in STYLES:
         raise InputError(f"data.style is {style!r}; use one of {', '.join(STYLES)}")
     if not 0 <= detours <= 1:
         raise InputError(f"data.detours is {detours}; it is a chance, from 0 to 1")
     chance = random.Random(f"{task.id} detours").random  # the same stream in every Python version
+    shown = foreign_task(task) if style == "foreign" else task
 
     def rewrite(turn: int, steps: list[Step]) -> list[Step]:
         if style == "clean":
@@ -39,11 +45,12 @@ def demonstrate(task: ScriptedTask, style: str = "diverse", detours: float = 0.0
         rewritten = []
         for step in steps:
             if chance() < detours:
-                rewritten += _detour(task, turn, step, chance)
+                rewritten += _detour(shown, turn, step, chance)
             rewritten.append(step)
         return rewritten
 
-    return replay(task, "toolbox", rewrite=rewrite)
+    trajectory = replay(shown, "toolbox", rewrite=rewrite)
+    return dataclasses.replace(trajectory, id=task.id, origin=task.id)
 
 
 def clean_step(step: Step, i: int) -> Step:

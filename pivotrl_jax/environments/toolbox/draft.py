@@ -16,9 +16,10 @@ class Draft:
     All randomness comes from `random.Random(text).random()`, whose stream no Python version changes.
     """
 
-    def __init__(self, seed: str, split: str):
+    def __init__(self, seed: str, vocabulary: str):
+        """`vocabulary` is the split whose words are used."""
         self._random = random.Random(seed).random
-        self._pools = {kind: list(splits[split]) for kind, splits in WORDS.items()}
+        self._pools = {kind: list(splits[vocabulary]) for kind, splits in WORDS.items()}
         self.world: dict[str, Any] = {}
         self.config: dict[str, dict] = {}
         self.focus: tuple[str, str] | None = None  # (kind, name) that "it" refers to
@@ -44,7 +45,7 @@ class Draft:
         return options[int(self._random() * len(options))]
 
     def word(self, kind: str) -> str:
-        """A value of the split that this task has not used yet."""
+        """A value of the vocabulary that this task has not used yet."""
         pool = self._pools[kind]
         i = int(self._random() * len(pool))
         pool[i], pool[-1] = pool[-1], pool[i]
@@ -225,6 +226,8 @@ class Draft:
         and the results of the last plan's calls merged into one dict.
 
         With `style["bundle"]`, the look-ups of all plans come first; otherwise each comes when it is needed.
+        With `style["last_first"]`, the calls of the last plan come first; plans of one turn are independent.
+        They are executed in the users' order all the same, since later draws depend on it.
         """
         act = _Turn(self, style)
         if style["bundle"]:
@@ -232,12 +235,15 @@ class Draft:
                 for _, arguments in plan[1]:
                     act.look_up(arguments)
         results: dict = {}
+        made: list[list[str]] = []  # calls of each plan
         for plan in plans:
-            results = {}
+            start, results = len(act.truth), {}
             for function, arguments in plan[1]:
                 act.look_up(arguments)
                 results |= act.call(function, arguments)
-        return act.truth, act.groups, results
+            made.append(act.truth[start:])
+        truth = [text for calls in made[::-1] for text in calls] if style["last_first"] else act.truth
+        return truth, act.groups, results
 
     def learn(self, function: str, arguments: dict, result: dict) -> None:
         """Remember the ids that the result shows, so that nothing is looked up twice."""

@@ -3,9 +3,11 @@
 A task is written turn by turn against live services, so every ground truth is executable by construction.
 """
 
+import dataclasses
 import re
 
 from pivotrl_jax.environments.tasks import ScriptedTask
+from pivotrl_jax.environments.toolbox import foreign
 from pivotrl_jax.environments.toolbox.docs import DOCS
 from pivotrl_jax.environments.toolbox.draft import Draft
 from pivotrl_jax.environments.toolbox.intents import INTENTS, Plan
@@ -37,13 +39,43 @@ _MISSING_CLAUSES = {
 _SERVICES = tuple(DOCS)
 
 
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """How tasks differ from the usual ones. It is a part of their ids."""
+
+    shared_words: bool = False  # values are words of "pretrain" in every split
+    user_turns: tuple[int, int] | None = None  # the fewest and the most; None: mostly 2, up to 5
+    foreign: bool = False  # the same tasks, done by an expert of another school
+
+    @property
+    def world(self) -> str:
+        """The part of the id that says what users want."""
+        turns = f"_{self.user_turns[0]}to{self.user_turns[1]}" if self.user_turns else ""
+        return ("_shared" if self.shared_words else "") + turns
+
+    @property
+    def suffix(self) -> str:
+        return self.world + ("_foreign" if self.foreign else "")
+
+
+USUAL = Variant()
+
+
 class _Writer:
     """Writes one task."""
 
-    def __init__(self, task_id: str, split: str):
-        self.draft, self.side = Draft(task_id, split), _SIDES[split]
+    def __init__(self, task_id: str, split: str, variant: Variant):
+        vocabulary = "pretrain" if variant.shared_words else split
+        self.draft, self.side, self.variant = Draft(task_id, vocabulary), _SIDES[split], variant
         chance = self.draft.chance
         self.style = {"bundle": chance(BUNDLES), "defaults": chance(DEFAULTS), "reversed": chance(REVERSED)}
+        self.style["last_first"] = False
+        if variant.foreign:
+            self.style = {"bundle": False, "defaults": True, "reversed": True, "last_first": True}
+        self.replies_of = {name: phrase.reply for name, phrase in PHRASES.items()}
+        self.questions_of = {name: phrase.ask for name, phrase in PHRASES.items()}
+        if variant.foreign:
+            self.replies_of, self.questions_of = foreign.REPLIES, foreign.QUESTIONS
         first = self.draft.pick(_SERVICES)
         self.services = [first, self.draft.pick(_SERVICES, but=first)]
         for service in self.services:
@@ -102,7 +134,7 @@ class _Writer:
         truth, groups, results = self.draft.perform(plans, self.style)
         if "tasks" in results:
             results["found"] = " and ".join(results["tasks"])
-        reply = PHRASES[names[-1]].reply.format(**(results | plans[-1][0]))
+        reply = self.replies_of[names[-1]].format(**(results | plans[-1][0]))
         self.add(user, reply, truth, groups)
         self.draft.focus = plans[0][0].get("focus") if len(plans) == 1 else None
 
@@ -116,7 +148,7 @@ class _Writer:
         elif name == "add_product":
             plan = plan[0], [(f, a | {"count": plan[0]["count"]}) for f, a in plan[1]]
         user = self.sentence(self.clause(name, plan, _MISSING_CLAUSES))
-        self.add(user, phrase.ask.format(**plan[0]), [], [])
+        self.add(user, self.questions_of[name].format(**plan[0]), [], [])
         value = phrase.answer.format(**plan[0])
         answer = self.draft.pick(_CLAUSES[self.side, "answer"]).format(value=value)
         self.finish(self.sentence(answer, bare=True) or answer, [name], [plan])
@@ -124,13 +156,15 @@ class _Writer:
     def talk_turn(self) -> None:
         name = self.draft.pick(("talk", "wait"))
         text = self.draft.pick(_CLAUSES[self.side, name])
-        self.add(text, PHRASES[name].reply, [], [])
+        self.add(text, self.replies_of[name], [], [])
         self.draft.focus = None
 
     def write(self) -> str:
         """Write all turns. Returns the category."""
         draft = self.draft
-        turns, missing = draft.pick(TURNS), draft.chance(MISSING)
+        fixed = self.variant.user_turns
+        turns = draft.between(*fixed) if fixed else draft.pick(TURNS)
+        missing = draft.chance(MISSING)
         at = draft.between(0, turns - 2)
         while len(self.users) < turns:
             if missing and len(self.users) >= at:
@@ -151,37 +185,47 @@ class _Writer:
         return [doc for doc in docs if doc["name"] not in spare]
 
 
-def _write(split: str, seed: int, index: int) -> ScriptedTask:
-    task_id = f"toolbox_{split}_{seed}_{index}"
-    writer = _Writer(task_id, split)
+def _write(split: str, seed: int, index: int, variant: Variant) -> ScriptedTask:
+    name = f"toolbox_{split}_{seed}_{index}"
+    scenario = name + variant.world
+    writer = _Writer(scenario, split, variant)
     category = writer.write()
     return ScriptedTask(
-        id=task_id,
+        id=name + variant.suffix,
         category=category,
         user_turns=[[{"role": "user", "content": text}] for text in writer.users],
         initial_config=writer.draft.config,
         involved_classes=writer.services,
         ground_truth=writer.truth,
         docs=writer.docs(),
-        scenario=task_id,
+        scenario=scenario,
         replies=writer.replies,
         bundles=writer.bundles,
     )
 
 
-def tasks(split: str, count: int, seed: int) -> list[ScriptedTask]:
+def tasks(split: str, count: int, seed: int, variant: Variant = USUAL) -> list[ScriptedTask]:
     """The first `count` tasks of a split under a seed: the same on every machine.
 
     Raises InputError for an unknown split.
     """
     if split not in SPLITS:
         raise InputError(f"toolbox split {split!r} does not exist; use one of {', '.join(SPLITS)}")
-    return [_write(split, seed, index) for index in range(count)]
+    return [_write(split, seed, index, variant) for index in range(count)]
+
+
+_ID = re.compile(r"toolbox_([a-z]+)_(\d+)_(\d+)(_shared)?(?:_(\d)to(\d))?(_foreign)?")
 
 
 def find_task(task_id: str) -> ScriptedTask:
     """The task of an id such as "toolbox_train_0_17", generated again. Raises InputError for any other id."""
-    match = re.fullmatch(r"toolbox_([a-z]+)_(\d+)_(\d+)", task_id)
-    if not match or match[1] not in SPLITS:
+    match = _ID.fullmatch(task_id)
+    turns = (int(match[5]), int(match[6])) if match and match[5] else None
+    if not match or match[1] not in SPLITS or (turns and not 2 <= turns[0] <= turns[1]):
         raise InputError(f"task id {task_id!r} is not of the toolbox; ids look like toolbox_train_0_17")
-    return _write(match[1], int(match[2]), int(match[3]))
+    return _write(match[1], int(match[2]), int(match[3]), Variant(bool(match[4]), turns, bool(match[7])))
+
+
+def foreign_task(task: ScriptedTask) -> ScriptedTask:
+    """The same task, done by an expert of another school."""
+    return task if task.id.endswith("_foreign") else find_task(f"{task.id}_foreign")

@@ -1,0 +1,56 @@
+"""What an expert of another school says: other templates of the same words, for `data.style="foreign"`.
+
+They use the slots of the intents' own replies and questions (phrases.py), and no word that those do not use.
+"""
+
+REPLIES: dict[str, str] = {
+    "add_event": "done the calendar has {title} on {day}",
+    "move_event": "right {day} it is for {title}",
+    "cancel_event": "done and {title} is out of the calendar",
+    "add_guest": "done event {title} has {person} as guest",
+    "find_event": "{day} is the day of {title}",
+    "make_file": "done folder {folder} has file {title}",
+    "move_file": "done folder {folder} has {title} now",
+    "lock_file": "done and {title} is safe now",
+    "unlock_file": "done and {title} is free for changes",
+    "delete_file": "done and {title} is out for good",
+    "find_file": "look in folder {folder} for {title}",
+    "add_product": "done the cart has {title} now",
+    "drop_product": "done and {title} is out of the cart",
+    "cart_total": "you pay {total} for the cart",
+    "pay_cart": "done you paid {paid} in all",
+    "find_product": "you pay {price} for {title}",
+    "send_message": "done and {name} has the word {text}",
+    "read_message": "{text} is the word from {name}",
+    "forward": "done and {other} has the word {text}",
+    "mute_person": "done and {name} is muted now",
+    "add_person": "done the phone of {name} is saved",
+    "set_heat": "done it is {degrees} degrees in the {room}",
+    "copy_heat": "done it is {degrees} degrees in the {room}",
+    "read_heat": "it is {degrees} degrees in the {room}",
+    "light_on": "done the {room} has light now",
+    "light_off": "done the {room} has no light now",
+    "play_song": "done the music is {title} now",
+    "set_alarm": "done the hour of the alarm is {hour}",
+    "add_tasks": "done board {board} has task {title}",
+    "move_task": "done board {board} has {title} now",
+    "finish_task": "done and {title} is off the list",
+    "list_tasks": "{found} are the tasks of board {board}",
+    "find_task": "look on board {board} for {title}",
+    "talk": "it was good to work with you",
+    "wait": "right you can think about it some more",
+}
+
+QUESTIONS: dict[str, str] = {
+    "add_event": "tell me the day for event {title}",
+    "move_event": "which day should {title} be on",
+    "add_guest": "tell me the guest for {title}",
+    "move_file": "tell me the folder for {title}",
+    "add_product": "tell me the item for the cart please",
+    "drop_product": "tell me which item to drop",
+    "send_message": "tell me the word for {name}",
+    "add_person": "tell me the phone of {name}",
+    "set_heat": "tell me the degrees for the {room}",
+    "set_alarm": "tell me the hour for the alarm",
+    "move_task": "tell me the board for {title}",
+}
