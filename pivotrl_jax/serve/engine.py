@@ -24,13 +24,11 @@ import jax
 import numpy as np
 
 from pivotrl_jax.models.config import ModelConfig
+from pivotrl_jax.serve import chunks as chunks_lib
 from pivotrl_jax.serve import programs
 from pivotrl_jax.serve.prefixes import Path, Row
 from pivotrl_jax.serve.programs import Capacity, Slots, View
 
-CHUNKS = (32, 128, 256, 512)  # prompt tokens that a program computes in a row; one program each
-PREFILL = 2048  # prompt tokens between decode steps, while as many samples decode as wait for their prompt
-BESIDE = {size: min(8, PREFILL // size) for size in CHUNKS}  # rows that a program computes, if not one alone
 FEW = 4  # decode steps at a time while a client reads along or waits
 CALL = 0.15  # seconds that decode steps may take at a time while nobody does
 WIDTHS = (4, 256)  # views of a row grow by this factor, from this size on
@@ -216,7 +214,7 @@ class Engine:
         self._admit()
         # the more samples wait for their prompt, the longer may those wait that decode
         decoding = len(self._running) - len(self._prefill)
-        tokens = PREFILL * (1 + len(self._prefill) // max(decoding, 1))
+        tokens = chunks_lib.PREFILL * (1 + len(self._prefill) // max(decoding, 1))
         while self._prefill and tokens > 0:
             tokens -= self._extend()
         self._decode()
@@ -242,7 +240,11 @@ class Engine:
         free = [row for row in range(self.capacity.rows) if busy[row] < self.capacity.slots]
 
         def worth(row: int):  # a few shared tokens are no reason to crowd a row
-            return -(self._rows[row].shared(prefix) // CHUNKS[0]), busy[row], self._rows[row].held()
+            return (
+                -(self._rows[row].shared(prefix) // chunks_lib.CHUNKS[0]),
+                busy[row],
+                self._rows[row].held(),
+            )
 
         for row in sorted(free, key=worth):
             path = self._rows[row].take(prefix)
@@ -267,44 +269,19 @@ class Engine:
 
         Prompts of a row are computed in order, so that a prompt that shares another's tokens comes after it.
         """
-        queues: dict[int, list[_Running]] = {}
-        for running in self._prefill:
-            queues.setdefault(running.row, []).append(running)
-        chunks = [(row, *_fill(queue)) for row, queue in queues.items()]
-        size = chunks[0][1]
-        chunks = [chunk for chunk in chunks if chunk[1] == size][: BESIDE[size]]
-        if len(chunks) <= BESIDE[size] // 2:  # the program's padding would cost more than calls do
-            chunks = chunks[:1]
-        tokens = sum(count for _, _, parts in chunks for _, count in parts)
-        if tokens:
-            self._compute(chunks, size)
+        size, chunks = chunks_lib.next_chunks(self._prefill)
+        parts = [part for chunk in chunks for part in chunk.parts]
+        if tokens := sum(part.count for part in parts):
+            width = self._width(max(int(p.prompt.path.slots.max(initial=0)) for p in parts) + 1)
+            call = chunks_lib.arrays(chunks, size, width, self.capacity.row_tokens)
+            self._cache = programs.extend(self._config, self._params, self._cache, *call)
             self.counts.prefilled += tokens
-        for running, count in (part for _, _, parts in chunks for part in parts):
+        for running, count in parts:
             running.computed += count
             if running.computed == len(running.path.slots):
                 self._prefill.remove(running)
                 self._begin(running)
         return size * len(chunks)
-
-    def _compute(self, chunks: list[tuple[int, int, list[tuple[_Running, int]]]], size: int) -> None:
-        """Fill the cache with chunks: (row, size, samples with the tokens to compute of each)."""
-        B = 1 if len(chunks) == 1 else BESIDE[size]
-        taken = [int(r.path.slots.max(initial=0)) for _, _, parts in chunks for r, _ in parts]
-        width = self._width(max(taken) + 1)
-        tokens, position = np.zeros((B, size), np.int32), np.zeros((B, size), np.int32)
-        slots = np.full((B, size), self.capacity.row_tokens, np.int32)
-        mask, rows = np.zeros((B, size, width), bool), np.zeros(B, np.int32)
-        for i, (row, _, parts) in enumerate(chunks):
-            rows[i], at = row, 0
-            for running, count in parts:
-                here, new = slice(at, at + count), slice(running.computed, running.computed + count)
-                tokens[i, here], position[i, here] = running.ids[:-1][new], np.arange(new.start, new.stop)
-                slots[i, here] = own = running.path.slots[new]
-                mask[i, here, running.path.slots[: new.start]] = True
-                mask[i, np.arange(at, at + count)[:, None], own] = np.tri(count, dtype=bool)
-                at += count
-        filled = programs.Chunk(tokens, position, slots, mask)
-        self._cache = programs.extend(self._config, self._params, self._cache, rows, filled)
 
     def _begin(self, running: _Running) -> None:
         """The prompt is in the row: from the next round on the sample decodes."""
@@ -384,27 +361,6 @@ class Engine:
         # rises slowly, since a call's time may hold a compilation or the prompts before it
         self._step_seconds = min(seconds / max(most, 1), 1.5 * self._step_seconds)
         self._deliver(pieces)
-
-
-def _fill(queue: list[_Running]) -> tuple[int, list[tuple[_Running, int]]]:
-    """(the size of the next chunk of the prompts of a row, the samples in it with the tokens of each)."""
-    size = _chunk(sum(len(r.path.slots) - r.computed for r in queue))
-    parts, room = [], size
-    for running in queue:
-        count = min(room, len(running.path.slots) - running.computed)
-        parts.append((running, count))
-        room -= count
-        if running.computed + count < len(running.path.slots):
-            break
-    return size, parts
-
-
-def _chunk(tokens: int) -> int:
-    """The size of the chunk to compute next of so many tokens. No more than half of it is padding, unless it
-    is the smallest."""
-    padded = next((size for size in CHUNKS if size >= tokens), CHUNKS[-1])
-    smaller = [size for size in CHUNKS if size <= tokens]
-    return smaller[-1] if smaller and tokens <= padded // 2 else padded
 
 
 def _view(needed: int, whole: int) -> int:

@@ -15,8 +15,8 @@ from support.frequencies import chi_square
 
 from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.rollouts import sampler
+from pivotrl_jax.serve import chunks, programs
 from pivotrl_jax.serve import engine as engine_lib
-from pivotrl_jax.serve import programs
 from pivotrl_jax.serve.engine import Engine, Failed, Full, Sample, Settings
 from pivotrl_jax.serve.programs import Capacity
 
@@ -31,8 +31,8 @@ EACH = 3
 def small_chunks(monkeypatch):
     """Prompts are longer than a chunk, a chunk holds parts of several, and both rows are computed at once,
     beside a row of padding."""
-    monkeypatch.setattr(engine_lib, "CHUNKS", (8,))
-    monkeypatch.setattr(engine_lib, "BESIDE", {8: 3})
+    monkeypatch.setattr(chunks, "CHUNKS", (8,))
+    monkeypatch.setattr(chunks, "BESIDE", {8: 3})
 
 
 class Drawn:
