@@ -14,6 +14,7 @@ E2E_ALLOWED = {
     "aggregation": ("token_mean",),
     "kl_coefficient": (0.0,),
     "dynamic_rounds": (0,),
+    "skip_below": (0.0,),
     "malformed_advantage": (0.0,),
     "advantage_clip": (0.0,),
     "mask_unfinished": (False,),

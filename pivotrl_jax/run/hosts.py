@@ -88,7 +88,7 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 TOKEN = ".shared"
-RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run resumes from
+RESUMED = "run.json rollouts reprofiled evaluations metrics.jsonl trained_rewards.jsonl".split()  # by a resume
 
 
 def own_directory(workdir: Path) -> Path:

@@ -17,6 +17,7 @@ from pivotrl_jax.run.fields import (
     number,
     one_of,
 )
+from pivotrl_jax.run.options_beyond import SkipList
 
 DTYPES = one_of({"float32": "four bytes", "bfloat16": "two bytes"})
 section = dataclasses.dataclass(frozen=True)
@@ -238,7 +239,7 @@ class Updates:
 
 
 @section
-class Grpo(Updates):
+class Grpo(SkipList, Updates):
     """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns". "e2e_rl" also uses these
     fields, beside those of section e2e."""
 
