@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pivotrl_jax.run.fields import ABOVE_ZERO, PROBABILITY, SHARE_OR_NONE, field, number
+from pivotrl_jax.run.fields import ABOVE_ZERO, SHARE_OR_NONE, field
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ can read, and the choice needs no stream of random numbers. Rewards lose half th
 
 Rewards are 0 or 1 here; a candidate with any other reward is never skipped.
 
-The rewards are in trained_rewards.jsonl, a line per step. A killed run drops the lines past its checkpoint and
-decides as one that was never killed.
+The rewards are in trained_rewards.jsonl, a line per step. A killed run drops the lines past its checkpoint
+and decides as one that was never killed.
 """
 
 import dataclasses
@@ -105,8 +105,8 @@ class SkipList:
                 ) from None
         if len(found) < step:
             raise InputError(
-                f"{self._file}: holds {len(found)} of the {step} steps before the checkpoint, and all of them "
-                "decide which candidates are skipped; put the file back, or start over with "
+                f"{self._file}: holds {len(found)} of the {step} steps before the checkpoint, and all of "
+                "them decide which candidates are skipped; put the file back, or start over with "
                 "--config.resume=False"
             )
         temporary = self._file.with_name(f"{FILE}.tmp")

@@ -1,6 +1,7 @@
 """The skip list: what rewards say about a candidate, when it comes back, and that a kill changes nothing."""
 
 import dataclasses
+import itertools
 import json
 import math
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ def a_list(directory, below=0.5, half_life=20.0) -> SkipList:
 
 
 def test_the_chance_of_a_mixed_group_by_hand():
-    """Two rates, one half each: 0.5, where a group of 2 is mixed with chance 1/2, and 1, where it never is."""
+    """Two rates, equally likely: one half, where every other group of 2 is mixed, and 1, where none is."""
     prior = np.where(np.isin(adaptive.GRID, [adaptive.GRID[50], 1.0]), 0.5, 0.0)
     p = float(adaptive.GRID[50])
     mixed = 2 * p * (1 - p)
@@ -91,7 +92,7 @@ def test_a_skipped_candidate_comes_back(tmp_path):
         waits.append(skip_list.skipped(step, ["hopeless 3", "easy 3"]))
         skip_list.add(step, [])
     assert waits[0] == {0, 1} and waits[-1] == set()
-    assert all(later <= earlier for earlier, later in zip(waits, waits[1:])), "nobody leaves twice"
+    assert all(later <= earlier for earlier, later in itertools.pairwise(waits)), "nobody leaves twice"
     quick = a_list(tmp_path, half_life=1.0)
     assert quick.skipped(10, ["hopeless 3", "easy 3"]) == set() != waits[6]
 
@@ -197,7 +198,7 @@ def test_hopeless_candidates_are_sampled_less_often(whole):
 
 @pytest.mark.parametrize("last", [3, 4])
 def test_a_killed_run_is_the_same_run(whole, tmp_path, last):
-    """After 3 steps the latest checkpoint is of step 2, so that a line too many is on disk; a torn one, too."""
+    """After 3 steps the latest checkpoint is of step 2, so a line too many is on disk; a torn one, too."""
 
     def kill(step):
         if step == last:
@@ -216,8 +217,8 @@ def test_a_killed_run_is_the_same_run(whole, tmp_path, last):
     "damage, sentence",
     [
         (lambda text: "", "holds 0 of the 2 steps before the checkpoint"),
-        (lambda text: text.replace('"step": 1', '"step": 7'), "trained_rewards.jsonl:2: .*step 7 stands where"),
-        (lambda text: text.replace("[", "{", 1), "trained_rewards.jsonl:1: not the rewards of a step"),
+        (lambda text: text.replace('"step": 1', '"step": 7'), ":2: .*step 7 stands where"),
+        (lambda text: text.replace("[", "{", 1), ":1: not the rewards of a step"),
     ],
 )
 def test_without_the_rewards_of_earlier_steps_it_stops(tmp_path, damage, sentence):
