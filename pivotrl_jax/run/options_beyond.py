@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pivotrl_jax.run.fields import ABOVE_ZERO, SHARE_OR_NONE, field
+from pivotrl_jax.run.fields import ABOVE_ZERO, PROBABILITY, SHARE_OR_NONE, field, number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,4 +25,29 @@ class SkipList:
     )
 
 
-OFF = {f.name: f.default for f in dataclasses.fields(SkipList)}  # values that change nothing
+@dataclasses.dataclass(frozen=True)
+class Guided(SkipList):
+    """Part of section grpo: what else training learns from, and how far it may go."""
+
+    demonstration_in_failed_groups: bool = field(
+        False, "Where all rewards of a group are 0, the demonstration takes the place of the last sample."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Screen:
+    """Sort out plainly easy candidates before anything is sampled."""
+
+    probability: float = field(
+        0.0,
+        "Sort out a candidate if the policy writes its demonstration, token for token, with at least this "
+        "chance: its pass rate is no lower. 0 sorts out none.",
+        number(PROBABILITY.test, "a chance from 0 to 1"),
+        unit="probability",
+    )
+    text_turns: bool = field(
+        False, "Sort out every candidate whose demonstration only talks, without scoring it."
+    )
+
+
+OFF = {f.name: f.default for f in dataclasses.fields(Guided)}  # values that change nothing

@@ -32,7 +32,10 @@ FREE = (
     *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )
 
-FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validation.", "reprofile.")
+FREE_BEFORE_TRAINING = (
+    *("grpo.", "model.lora.", "validation.", "reprofile."),
+    *("profile.lambda_diff", "profile.keep_all_fail"),
+)
 
 KEPT = ("skipped", "counts", "table", "merged", "rescored")  # facts of run.json that outlast a resume
 

@@ -16,11 +16,11 @@ import jax
 import numpy as np
 
 from pivotrl_jax.models import decoder
-from pivotrl_jax.records import Candidate, Rollout
+from pivotrl_jax.records import Candidate, Prompt, Rollout
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
-from pivotrl_jax.training import loop, method, recipe, reprofile, served_rollouts
+from pivotrl_jax.training import demonstrations, loop, losses, method, recipe, reprofile, served_rollouts
 from pivotrl_jax.training import skip_list as skip_list_lib
 from pivotrl_jax.training.advantages import (
     advantages_of,
@@ -79,45 +79,54 @@ def batches_of(
     """
     c = config.grpo
     stream = jax.random.fold_in(jax.random.key(config.seed), 3)
+    guide = demonstrations.Demonstrations(rollouts) if c.demonstration_in_failed_groups else None
 
     def make_batch(step: int, params: decoder.Params) -> method.StepBatch:
         phase, phase_metrics = phases.at(step, params)
         actor_params, prompts = rollouts.actor.place(params), phase.prompts
+        drawn: list[list[Rollout]] = []  # as sampled; a demonstration may replace one in what is trained on
 
         def draw(pivots: list[int], key: jax.Array) -> list[list[Rollout]]:
-            return rollouts.sample(actor_params, [prompts[i] for i in pivots], c.group_size, key)
+            chosen = [prompts[i] for i in pivots]
+            drawn.extend(groups := rollouts.sample(actor_params, chosen, c.group_size, key))
+            return guide.put_in(chosen, groups) if guide else groups
 
         key = jax.random.fold_in(stream, step)
         skipped = skip_list.skipped(step, [p.candidate.id for p in prompts]) if skip_list else ()
-        pivots, groups, sampled = sample_groups(
+        pivots, groups, _ = sample_groups(
             draw, step - phase.first, len(prompts), c, config.seed, key, skipped
         )
-        lengths = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
-        weights = token_weights(lengths * trained_of(groups, c), c.aggregation, config.sampling.max_tokens)
-        batch = grpo_batch(
-            [prompts[i] for i in pivots],
-            groups,
-            advantages_of(groups, c),
-            weights,
-            config.compute.row_lengths,
-            learner.rows,
-        )
+        batch = pack([prompts[i] for i in pivots], groups, config, learner)
         verifiers = {p.candidate.id: rollouts.verifier or p.candidate.verifier for p in prompts}
-        metrics = phase_metrics | group_metrics(sampled) | domain_metrics(sampled, verifiers)
+        metrics = phase_metrics | group_metrics(drawn) | domain_metrics(drawn, verifiers)
         if c.dynamic_rounds:
-            metrics |= {"sampled_groups": len(sampled), "trained_groups": len(groups)}
+            metrics |= {"sampled_groups": len(drawn), "trained_groups": len(groups)}
         if skip_list:
-            skip_list.add(step, sampled)
+            skip_list.add(step, drawn)
             metrics["skipped_candidates"] = len(skipped)
         if c.dynamic_rounds or skip_list:
-            metrics["rollouts_per_mixed_group"] = rollouts_per_mixed_group(groups, sampled)
+            metrics["rollouts_per_mixed_group"] = rollouts_per_mixed_group(groups, drawn)
+        if guide:
+            metrics["demonstrated_groups"] = demonstrations.demonstrated(groups)
+            demonstrations.score(batch, learner, params)
         if c.kl_coefficient:
             batch["reference_log_prob"] = learner.score(reference, batch)
         if c.kl_coefficient and c.kl_in == "reward":
             metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
-        return method.StepBatch(batch, metrics, sum(map(len, sampled)))
+        return method.StepBatch(batch, metrics, sum(map(len, drawn)))
 
     return make_batch
+
+
+def pack(
+    prompts: Sequence[Prompt], groups: Sequence[Sequence[Rollout]], config: Any, learner: Learner
+) -> losses.Batch:
+    """The groups of these prompts as a packed forest, with the advantages and weights of `config.grpo`."""
+    c = config.grpo
+    lengths = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
+    weights = token_weights(lengths * trained_of(groups, c), c.aggregation, config.sampling.max_tokens)
+    row_lengths = config.compute.row_lengths
+    return grpo_batch(prompts, groups, advantages_of(groups, c), weights, row_lengths, learner.rows)
 
 
 def reference_params(run: run_lib.Run, learner: Learner) -> decoder.Params:
