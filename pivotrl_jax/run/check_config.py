@@ -16,6 +16,7 @@ E2E_ALLOWED = {
     "dynamic_rounds": (0,),
     "skip_below": (0.0,),
     "demonstration_in_failed_groups": (False,),
+    "kl_budget": (0.0,),
     "malformed_advantage": (0.0,),
     "advantage_clip": (0.0,),
     "mask_unfinished": (False,),
@@ -107,6 +108,11 @@ def _check_reprofiling(config: Any) -> None:
         raise InputError(
             f"{' and '.join(on)}, which config.method {config.method!r} does not do: it has no pivots to "
             "find anew; set both to 0, or take method 'pivotrl'"
+        )
+    if on and config.grpo.kl_budget:
+        raise InputError(
+            f"{' and '.join(on)}, and config.grpo.kl_budget is {config.grpo.kl_budget}: a run that stops by "
+            "its KL is not profiled again; set one of them to 0"
         )
     if c.patience and not config.validation.every:
         raise InputError(

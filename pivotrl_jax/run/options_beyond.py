@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pivotrl_jax.run.fields import ABOVE_ZERO, PROBABILITY, SHARE_OR_NONE, field, number
+from pivotrl_jax.run.fields import ABOVE_ZERO, NOT_NEGATIVE, PROBABILITY, SHARE_OR_NONE, field, number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,13 @@ class Guided(SkipList):
 
     demonstration_in_failed_groups: bool = field(
         False, "Where all rewards of a group are 0, the demonstration takes the place of the last sample."
+    )
+    kl_budget: float = field(
+        0.0,
+        "Training stops before the KL to the reference, measured on its rollouts, exceeds this; 0 sets no "
+        "bound.",
+        NOT_NEGATIVE,
+        unit="nats per turn",
     )
 
 

@@ -20,7 +20,16 @@ from pivotrl_jax.records import Candidate, Prompt, Rollout
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
-from pivotrl_jax.training import demonstrations, loop, losses, method, recipe, reprofile, served_rollouts
+from pivotrl_jax.training import (
+    demonstrations,
+    kl_budget,
+    loop,
+    losses,
+    method,
+    recipe,
+    reprofile,
+    served_rollouts,
+)
 from pivotrl_jax.training import skip_list as skip_list_lib
 from pivotrl_jax.training.advantages import (
     advantages_of,
@@ -58,9 +67,11 @@ def train(run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Ca
         **({"rollouts": rollouts.actor.identity} if config.rollouts.train else {}),
         **reprofile.identity(config),
     )
-    reference = reference_params(run, learner) if c.kl_coefficient else None
+    reference = reference_params(run, learner) if c.kl_coefficient or c.kl_budget else None
     make_batch = batches_of(config, rollouts, learner, phases, reference, skip_list_of(run))
-    job = method.Job("GRPO at pivots", c.steps, learner, make_batch, identity, c, save_before=phases.due)
+    job = method.Job(
+        "GRPO at pivots", c.steps, learner, make_batch, identity, c, phases.due, stops=bool(c.kl_budget)
+    )
     return loop.train(run, job, validate)
 
 
@@ -108,14 +119,28 @@ def batches_of(
             metrics["rollouts_per_mixed_group"] = rollouts_per_mixed_group(groups, drawn)
         if guide:
             metrics["demonstrated_groups"] = demonstrations.demonstrated(groups)
-            demonstrations.score(batch, learner, params)
-        if c.kl_coefficient:
-            batch["reference_log_prob"] = learner.score(reference, batch)
-        if c.kl_coefficient and c.kl_in == "reward":
-            metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
-        return method.StepBatch(batch, metrics, sum(map(len, drawn)))
+        metrics |= add_log_probs(batch, learner, params, reference, c)
+        stop = kl_budget.why_stop(step, metrics["kl_per_turn"], c.kl_budget) if c.kl_budget else ""
+        return method.StepBatch(batch, metrics, sum(map(len, drawn)), stop)
 
     return make_batch
+
+
+def add_log_probs(
+    batch: losses.Batch, learner: Learner, params: decoder.Params, reference: decoder.Params | None, c: Any
+) -> dict[str, float]:
+    """Add what the loss needs beyond the sampler's log-probs, those of demonstrations and of the reference,
+    as `c`, which is `config.grpo`, says. Returns metrics of the KL."""
+    metrics, demonstrated = {}, demonstrations.score(batch, learner, params)
+    if c.kl_coefficient or c.kl_budget:
+        batch["reference_log_prob"] = learner.score(reference, batch)
+    if c.kl_budget:
+        metrics["kl_per_turn"] = kl_budget.per_turn(batch, ~demonstrated)
+    if c.kl_coefficient and c.kl_in == "reward":
+        metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
+    elif not c.kl_coefficient:
+        batch.pop("reference_log_prob", None)
+    return metrics
 
 
 def pack(

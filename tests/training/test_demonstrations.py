@@ -9,55 +9,24 @@ import numpy as np
 import pytest
 from support import tiny_run
 from support.configs import CONFIGS
+from support.demonstrated import DEMONSTRATED, PROMPTS, Chat, only_demonstrations, rollouts, sampled
 from support.forests import MOE
 from support.learning import config_of, equal, learn, metrics
 
-from pivotrl_jax import verifiers
 from pivotrl_jax.models import decoder
 from pivotrl_jax.pivots.selection import make_profile, select
-from pivotrl_jax.records import InputError, Verdict
+from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import demonstrations as demonstration_lib
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import check_config
 from pivotrl_jax.training import advantages, demonstrations, pivotrl
 
-PROMPTS = tiny_run.conversations(3)
-DEMONSTRATED = [7, 9, tiny_run.STOPS[0]]
 ON = {"demonstration_in_failed_groups": True}
-
-
-class Chat(tiny_run.Numbers):
-    """Numbers; every demonstration has the same token ids."""
-
-    def completion_ids(self, messages, tools, demonstration):
-        return DEMONSTRATED
-
-
-def only_demonstrations(patch, reward=1.0):
-    """At first turns the demonstration alone passes; at second turns, half of what the policy draws does."""
-    half = tiny_run.verifier(tiny_run.odd_first)
-
-    def verify(candidate, action):
-        if candidate.turn:
-            return half.verify(candidate, action)
-        demonstrated = action.text.split() == [str(i) for i in DEMONSTRATED]
-        return Verdict(reward if demonstrated else 0.0, "toy")
-
-    patch.setitem(verifiers.VERIFIERS, "toy", dataclasses.replace(half, verify=verify))
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     only_demonstrations(monkeypatch)
-
-
-def rollouts() -> Rollouts:
-    return Rollouts(tiny_run.actor(), Chat())
-
-
-def sampled(count=4):
-    actor = tiny_run.actor()
-    return rollouts().sample(actor.place(tiny_run.policy()), PROMPTS, count, jax.random.key(3))
 
 
 # ---- where they stand
