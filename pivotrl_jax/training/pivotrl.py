@@ -223,5 +223,6 @@ def skip_list_of(run: run_lib.Run) -> skip_list_lib.SkipList | None:
     c = run.config.grpo
     if not c.skip_below:
         return None
-    rule = skip_list_lib.SkipRule(c.skip_below, c.skip_half_life, c.group_size)
+    guided = c.demonstration_in_failed_groups
+    rule = skip_list_lib.SkipRule(c.skip_below, c.skip_half_life, c.group_size, guided)
     return skip_list_lib.SkipList(rule, run.workdir)

@@ -4,7 +4,8 @@ Every group that training draws says something about its candidate's pass rate. 
 
     sum over rates p of P(p | rewards so far) (1 - p^G - (1 - p)^G)
 
-with a prior over rates from all candidates' latest groups (`adaptive.pass_rates`). Candidates whose chance is
+where the last term is left out if demonstrations make all-fail groups teach, too (demonstrations.py), with a
+prior over rates from all candidates' latest groups (`adaptive.pass_rates`). Candidates whose chance is
 below a share of an unseen candidate's are skipped. This is a plain threshold, not a Thompson sample: what a
 random draw would spend on finding out whether a candidate has changed, forgetting spends at a pace that one
 can read, and the choice needs no stream of random numbers. Rewards lose half their weight every half-life
@@ -38,15 +39,15 @@ class SkipRule:
     below: float  # share of an unseen candidate's chance of a mixed group
     half_life: float  # steps after which a reward counts half
     group_size: int
+    failures_teach: bool = False  # a demonstration is put into all-fail groups
 
-
-def chances(k: np.ndarray, n: np.ndarray, group_size: int, prior: np.ndarray) -> np.ndarray:
-    """The chance that `group_size` rewards are mixed: float64 [N]. `k` and `n`, [N], are weighted counts of
-    successes and rewards seen; `prior` is a distribution over `adaptive.GRID`."""
-    p = adaptive.GRID
-    posterior = prior * p ** k[:, None] * (1 - p) ** (n - k)[:, None]
-    mixed = 1 - p**group_size - (1 - p) ** group_size
-    return posterior @ mixed / posterior.sum(axis=1)
+    def chances(self, k: np.ndarray, n: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """The chance that a group teaches: float64 [N]. `k` and `n`, [N], are weighted counts of successes
+        and rewards seen; `prior` is a distribution over `adaptive.GRID`."""
+        p = adaptive.GRID
+        posterior = prior * p ** k[:, None] * (1 - p) ** (n - k)[:, None]
+        teaches = 1 - p**self.group_size - (not self.failures_teach) * (1 - p) ** self.group_size
+        return posterior @ teaches / posterior.sum(axis=1)
 
 
 class SkipList:
@@ -73,7 +74,7 @@ class SkipList:
             return set()
         prior = adaptive.pass_rates(list(latest.values()))
         k, n = np.array([np.zeros(2), *(counts[candidate_ids[i]] for i in seen)]).T
-        unseen, *known = chances(k, n, self._rule.group_size, prior)
+        unseen, *known = self._rule.chances(k, n, prior)
         return {i for i, chance in zip(seen, known) if chance < self._rule.below * unseen}
 
     def add(self, step: int, groups: Sequence[Sequence[Rollout]]) -> None:

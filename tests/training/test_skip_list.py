@@ -19,7 +19,7 @@ from pivotrl_jax.records import InputError, Rollout, Verdict
 from pivotrl_jax.run import check_config
 from pivotrl_jax.training import pivotrl, recipe
 from pivotrl_jax.training.method import items_of_step
-from pivotrl_jax.training.skip_list import FILE, SkipList, SkipRule, chances
+from pivotrl_jax.training.skip_list import FILE, SkipList, SkipRule
 
 G = 8
 EVEN = np.full(len(adaptive.GRID), 1 / len(adaptive.GRID))
@@ -41,10 +41,13 @@ def test_the_chance_of_a_mixed_group_by_hand():
     prior = np.where(np.isin(adaptive.GRID, [adaptive.GRID[50], 1.0]), 0.5, 0.0)
     p = float(adaptive.GRID[50])
     mixed = 2 * p * (1 - p)
-    nothing, success, failure, half = chances(np.array([0, 1, 0, 0.5]), np.array([0, 1, 1, 0.5]), 2, prior)
+    seen = np.array([0, 1, 0, 0.5]), np.array([0, 1, 1, 0.5])
+    nothing, success, failure, half = SkipRule(0.5, 20.0, 2).chances(*seen, prior)
     assert nothing == pytest.approx(mixed / 2)
     assert success == pytest.approx(mixed * p / (1 + p))
     assert failure == pytest.approx(mixed), "a failure rules out the rate of 1"
+    guided = SkipRule(0.5, 20.0, 2, failures_teach=True).chances(*seen, prior)
+    assert guided[2] == pytest.approx(1 - p**2), "with a demonstration, two failures teach as well"
     assert half == pytest.approx(mixed * p**0.5 / (1 + p**0.5)), "half a success counts half"
 
 
@@ -55,7 +58,7 @@ def test_the_chance_is_the_share_of_mixed_groups_of_a_simulation(k, n):
     rates = rates[rng.binomial(n, rates) == k]
     successes = rng.binomial(G, rates)
     share = np.mean((successes > 0) & (successes < G))
-    got = chances(np.array([float(k)]), np.array([float(n)]), G, EVEN)[0]
+    got = SkipRule(0.5, 20.0, G).chances(np.array([float(k)]), np.array([float(n)]), EVEN)[0]
     assert got == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(rates)) + 1e-3)
 
 
@@ -81,6 +84,12 @@ def test_equal_groups_are_skipped_and_mixed_and_unseen_ones_are_not(tmp_path):
     ids = ["hopeless 3", "unseen", "easy 2", "mixed 1", "never 0"]
     assert skip_list.skipped(4, ids) == {0, 2, 4}
     assert a_list(tmp_path, below=0.0001).skipped(4, ids) == set()
+
+
+def test_where_demonstrations_teach_only_the_easy_are_skipped(tmp_path):
+    skip_list = SkipList(SkipRule(0.5, 20.0, G, failures_teach=True), tmp_path)
+    some_steps(skip_list)
+    assert skip_list.skipped(4, ["hopeless 3", "unseen", "easy 2", "mixed 1", "never 0"]) == {2}
 
 
 def test_a_skipped_candidate_comes_back(tmp_path):
