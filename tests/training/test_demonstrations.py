@@ -6,20 +6,23 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from support import tiny_run
+from support import tiny_run, update
 from support.configs import CONFIGS
 from support.demonstrated import DEMONSTRATED, PROMPTS, Chat, only_demonstrations, rollouts, sampled
-from support.forests import MOE
+from support.forests import MOE, sharp_params
 from support.learning import config_of, equal, learn, metrics
+from support.lora_step import CONFIG as LORA
 
-from pivotrl_jax.models import decoder
+from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.pivots.selection import make_profile, select
-from pivotrl_jax.records import InputError
+from pivotrl_jax.records import InputError, Rollout
 from pivotrl_jax.rollouts import demonstrations as demonstration_lib
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import check_config
 from pivotrl_jax.training import advantages, demonstrations, pivotrl
+from pivotrl_jax.training import learner as learner_lib
 
 ON = {"demonstration_in_failed_groups": True}
 
@@ -132,6 +135,27 @@ def test_one_demonstration_among_failures_has_the_advantage_of_a_lone_success():
     groups = demonstrations.Demonstrations(rollouts()).put_in(PROMPTS[:1], sampled()[:1])
     got = advantages.advantages_of(groups, config_of().grpo)
     np.testing.assert_allclose(got, [[-(3**-0.5)] * 3 + [3**0.5]], rtol=1e-5)
+
+
+def test_under_lora_adapters_are_scored_beside_their_base():
+    """The loop hands over the base and its adapters joined."""
+    params = jax.tree.map(np.asarray, sharp_params(LORA))
+    compute = dataclasses.replace(update.COMPUTE, attention_chunk=16, rows=2, mesh=tiny_run.mesh())
+    base = learner_lib.Learner(LORA, compute, optax.sgd(1.0), update.LOSS, 1.0, frozen=lora.base(params))
+    state = base.init_state(lora.trained(LORA, params))
+    rng = np.random.default_rng(0)
+
+    def rollout(g, log_probs):
+        ids = rng.integers(1, 60, len(log_probs)).tolist()
+        return Rollout("c", g, ids, log_probs, log_probs, True, "", float(g == 3), "ok")
+
+    groups = [[rollout(g, [-1.0] * 4 if g < 3 else [math.nan] * 4) for g in range(4)] for _ in PROMPTS]
+    batch = pivotrl.pack(PROMPTS, groups, config_of(), base)
+    want = base.score(state.params, batch)
+    where = demonstrations.score(batch, base, lora.join(base.frozen, state.params))
+    assert where.sum() == 4 * len(PROMPTS)
+    np.testing.assert_allclose(batch["behaviour_log_prob"][where], want[where], atol=1e-6)
+    assert (batch["behaviour_log_prob"][~where & (batch["weight"] > 0)] == -1).all()
 
 
 # ---- a run
