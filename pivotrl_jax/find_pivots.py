@@ -43,7 +43,7 @@ def main() -> None:
         candidates = candidates_lib.make_candidates(run, data)
     with run.stage("profiling"):
         selection, _ = profiling.find_pivots(run, candidates)
-    print(f"{selection.counts()['pivot']} pivots: {run.workdir / 'pivots.jsonl'}")
+    print(f"{len(selection.kept)} pivots: {run.workdir / 'pivots.jsonl'}")
     if config.profile.shard:
         print(f"this was shard {config.profile.shard}; merge_profiles makes one profile of all of them")
 

@@ -78,7 +78,7 @@ def main() -> None:
     reprofilings = []
     if selection:
         rule = reprofile.rule_of(config.reprofile)
-        reprofilings = monitor.story(lines, rule, selection.counts()["pivot"])
+        reprofilings = monitor.story(lines, rule, len(selection.kept))
     run.facts |= {"counts": counts, "table": table_rows(run, selection, result, counts, reprofilings)}
     run.write()
     page = report.write_report(run.workdir)

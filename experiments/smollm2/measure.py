@@ -21,6 +21,7 @@ from pivotrl_jax.evaluation.language import items as language_items
 from pivotrl_jax.evaluation.language import scores
 from pivotrl_jax.models import forest
 from pivotrl_jax.records import Prompt, write_json
+from pivotrl_jax.rollouts.scoring import Scorer
 from pivotrl_jax.run import export
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract, sources
@@ -60,7 +61,7 @@ def kl_per_turn(run, rollouts, params, reference, prompts, key) -> list[float]:
     pieces = [
         forest.Piece(i, p.ids, [group[0].token_ids]) for i, (p, group) in enumerate(zip(prompts, groups))
     ]
-    under_pi_0 = scores.log_probs(run, run.model_config, reference, pieces)
+    under_pi_0 = Scorer(run.model_config, run.config.compute, run.mesh)(reference, [[p] for p in pieces])
     return [sum(group[0].model_log_probs) - total for group, (total,) in zip(groups, under_pi_0)]
 
 

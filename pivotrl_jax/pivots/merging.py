@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pivotrl_jax.checkpoints.hf_files import appearing
 from pivotrl_jax.checkpoints.identity import differences
-from pivotrl_jax.pivots import adaptive, profiling, shares
+from pivotrl_jax.pivots import adaptive, profiling, screening, shares
 from pivotrl_jax.pivots import stored as stored_lib
 from pivotrl_jax.pivots.stored import StoredProfile
 from pivotrl_jax.records import InputError, write_json
@@ -47,6 +47,8 @@ def merge(runs: Sequence[Path], out: Path) -> list[str]:
             groups = owners[number].groups(number, members)
             rewards |= zip(members, ([rollout.reward for rollout in group] for group in groups))
             shutil.copyfile(owners[number].path(number), profiling.file_of(temporary / "rollouts", number))
+            if (screened := screening.path_of(owners[number].path(number))).is_file():
+                shutil.copyfile(screened, temporary / "rollouts" / screened.name)
         lines = _write(temporary, shards, [rewards[i] for i in range(len(first.candidates))], out)
     return [f"{len(shards)} shards with {len(files)} files of rollouts are merged into {out}", *lines]
 
@@ -128,7 +130,7 @@ def _adaptive(identity: dict, rewards: Sequence[Sequence[float | None]]) -> dict
     """What may differ from an adaptive profile made by one job."""
     rule = adaptive.StoppingRule(**identity["stopping"])
     plan = rule.plan(adaptive.pass_rates(rewards))
-    early = [group for group in rewards if len(group) < rule.group_size]
+    early = [group for group in rewards if 0 < len(group) < rule.group_size]
     return {
         "rollouts": sum(map(len, rewards)),
         "full": len(rewards) * rule.group_size,

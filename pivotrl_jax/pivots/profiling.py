@@ -18,8 +18,8 @@ from pathlib import Path
 import jax
 
 from pivotrl_jax.checkpoints.identity import as_json, require_same
-from pivotrl_jax.models import decoder
-from pivotrl_jax.pivots import adaptive, served_profile, shares
+from pivotrl_jax.models import decoder, lora
+from pivotrl_jax.pivots import adaptive, screening, served_profile, shares
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
@@ -32,6 +32,7 @@ from pivotrl_jax.records import (
 )
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
+from pivotrl_jax.rollouts.scoring import Scorer
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract
 
@@ -50,6 +51,7 @@ class Settings:
     stopping: adaptive.StoppingRule | None = None  # None: every candidate gets the whole group
     repetition: int = 0  # number of this profile in its run; each draws other samples
     shard: str = ""  # "3/16": profile this share of the candidates; "": all of them
+    screen: screening.Rule | None = None  # None: every candidate is sampled
 
     @property
     def key(self) -> jax.Array:
@@ -61,13 +63,15 @@ class Settings:
         """Everything that decides the rollouts, as JSON."""
         sampling, candidates = rollouts.actor.sampling, [prompt.candidate for prompt in prompts]
         identity = {
-            **{name: value for name, value in dataclasses.asdict(self).items() if name != "shard"},
+            **{name: x for name, x in dataclasses.asdict(self).items() if name not in ("shard", "screen")},
             "candidates": extract.digest(prompts),
             "sampling": {**vars(sampling), "stop_ids": list(sampling.stop_ids)},
             "verifiers": sorted({rollouts.verifier_of(candidate).label for candidate in candidates}),
         }
         if rollouts.judge:
             identity["judge"] = rollouts.judge.settings
+        if self.screen:
+            identity["screen"] = dataclasses.asdict(self.screen)
         if self.shard:
             files = shares.files_of(self.shard, files_of(identity, candidates), prompts)
             identity["shard"] = {"name": self.shard, "files": files}
@@ -111,8 +115,9 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "settings.json"
     if not resume or not file.is_file():
-        for old in (*directory.glob("*.jsonl"), *directory.glob(f"*{served_profile.PARTIAL}")):
-            old.unlink()
+        for pattern in ("*.jsonl", f"*{screening.SUFFIX}", f"*{served_profile.PARTIAL}"):
+            for old in directory.glob(pattern):
+                old.unlink()
         (directory / RESCORED).unlink(missing_ok=True)
     else:
         require_same(directory, "rollouts", json.loads(file.read_text("utf-8")), identity)
@@ -126,12 +131,14 @@ def profile_candidates(
     settings: Settings,
     directory: Path,
     resume: bool,
+    screen: screening.Screen | None = None,
 ) -> tuple[list[Profile], list[Rollout]]:
     """Profiles and rollouts of every prompt, in order; finished shards are read back from `directory`.
 
     With a stopping rule, a candidate is sampled until its outcome is decided, at most G times; its samples
-    are the first ones of a full profile. With `settings.shard`, only the candidates of that share are
-    profiled. Raises InputError as `prepare_directory` and `shares.files_of` do.
+    are the first ones of a full profile. What the `screen` sorts out is not sampled at all. With
+    `settings.shard`, only the candidates of that share are profiled. Raises InputError as
+    `prepare_directory`, `shares.files_of` and `screening.read` do.
     """
     identity = settings.identity(rollouts, prompts)
     prepare_directory(directory, identity, resume)
@@ -149,20 +156,23 @@ def profile_candidates(
             bar.update(done)
 
         for number, members in files.items():
-            file = file_of(directory, number)
+            file, sampled = file_of(directory, number), members
+            if screen:
+                sampled = screening.kept(screen.decide([prompts[i] for i in members], file), members)
+                groups |= {i: [] for i in members}
             if file.is_file():
                 shard = read_records(file, Rollout)
                 bar.update(len(members) * settings.group_size)
             else:
                 params = rollouts.actor.place(params)
-                here = [prompts[i] for i in members]
+                here = [prompts[i] for i in sampled]
                 with rollouts.actor.saved_in(file.with_suffix(served_profile.PARTIAL)):
                     shard = _sample_shard(rollouts, params, here, settings, earlier, advance)
                     write_records(file, shard)
-                bar.update(len(here) * settings.group_size - len(shard))
-            groups |= zip(members, groups_of(shard))
+                bar.update(len(members) * settings.group_size - len(shard))
+            groups |= zip(sampled, groups_of(shard))
             if settings.stopping:
-                earlier += [[rollout.reward for rollout in groups[i]] for i in members]
+                earlier += [[rollout.reward for rollout in groups[i]] for i in sampled]
     profiled = sorted(groups)
     profiles = profiles_of(
         [candidates[i] for i in profiled],
@@ -214,7 +224,8 @@ def profiles_of(
     undecided: Container[str] = (),
 ) -> list[Profile]:
     """The profile of every candidate; where the stopping rule ended sampling early, with the likely outcome,
-    or with "undecided" for candidates of these ids, which other rewards had ended (rescoring.py).
+    or with "undecided" for candidates of these ids, which other rewards had ended (rescoring.py). Those
+    without any reward were screened.
 
     `verifiers` are labels; `identity` is that of the profile, as `Settings.identity` makes it."""
     stopping, plan = identity["stopping"], None
@@ -222,9 +233,11 @@ def profiles_of(
         plan = adaptive.StoppingRule(**stopping).plan(adaptive.pass_rates(rewards))
 
     def early(candidate, group):
-        if not plan or len(group) == identity["group_size"]:
+        if group and (not plan or len(group) == identity["group_size"]):
             return ""
-        return "undecided" if candidate.id in undecided else plan.outcome(group)
+        if candidate.id in undecided:
+            return "undecided"
+        return plan.outcome(group) if group else "screened"
 
     temperature = identity["sampling"]["temperature"]
     return [
@@ -266,6 +279,7 @@ def settings_of(
     stopping = None
     if c.adaptive.round:
         stopping = adaptive.StoppingRule(c.group_size, c.lambda_diff, c.adaptive.round, c.adaptive.error)
+    screen = screening.Rule(c.screen.probability, c.screen.text_turns)
     return Settings(
         policy=policy,
         model=model,
@@ -275,7 +289,21 @@ def settings_of(
         stopping=stopping,
         repetition=repetition,
         shard=c.shard,
+        screen=screen if screen.on else None,
     )
+
+
+def screen_of(
+    run: run_lib.Run, rollouts: Rollouts, params: decoder.Params, settings: Settings
+) -> screening.Screen | None:
+    """The screen that goes before a profile; None if it is off."""
+    if not settings.screen:
+        return None
+    if not settings.screen.probability:
+        return screening.Screen(settings.screen, rollouts, None, None)
+    config = run.trained_config if lora.has_adapters(params) else run.model_config
+    scorer = Scorer(config, run.config.compute, run.mesh, run.config.sampling.temperature)
+    return screening.Screen(settings.screen, rollouts, scorer, params)
 
 
 def profile_and_select(
@@ -288,13 +316,17 @@ def profile_and_select(
 ) -> tuple[selection_lib.Selection, list[Rollout]]:
     """Profile under a policy and filter; writes rollouts/, profiles.jsonl and pivots.jsonl into `directory`
     and prints the table of outcomes. Raises InputError when rollouts of another profile are there."""
+    screen = screen_of(run, rollouts, params, settings)
     profiles, sampled = profile_candidates(
-        rollouts, params, prompts, settings, directory / "rollouts", run.config.resume
+        rollouts, params, prompts, settings, directory / "rollouts", run.config.resume, screen
     )
-    selection = selection_lib.select(profiles, run.config.profile.lambda_diff, settings.group_size)
+    c = run.config.profile
+    selection = selection_lib.select(profiles, c.lambda_diff, settings.group_size, c.keep_all_fail)
     write_records(directory / "profiles.jsonl", profiles)
     write_records(directory / "pivots.jsonl", selection.pivots([prompt.candidate for prompt in prompts]))
     print("\n".join(selection.table()))
+    if count := selection.counts()["screened"]:
+        print(f"the screen sorted out {count} of {len(profiles)} candidates before anything was sampled")
     if settings.stopping:
         full = len(profiles) * settings.group_size
         print(f"adaptive profiling drew {len(sampled)} of {full} rollouts ({len(sampled) / full:.0%})")

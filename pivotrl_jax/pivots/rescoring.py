@@ -21,7 +21,7 @@ from typing import Any
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.checkpoints.hf_files import appearing
-from pivotrl_jax.pivots import adaptive, changes, profiling
+from pivotrl_jax.pivots import adaptive, changes, profiling, screening
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.pivots import stored as stored_lib
 from pivotrl_jax.pivots.candidates import SelfCheck, self_check
@@ -172,7 +172,7 @@ def _rescore_files(task: Task, into: Path, verdicts: changes.Verdicts) -> tuple[
     """Write the rollouts of the kept candidates, which may be grouped into other files, since a file holds a
     fixed number of trajectories. Returns the rewards of before, of all candidates, and those of now."""
     before, was = task.before, task.labels_before
-    old, new, waiting = {}, {}, {}
+    old, new, waiting, screens = {}, {}, {}, {}
     now = {i: position for position, i in enumerate(task.kept)}
     files = iter(enumerate(profiling.files_of(before.identity, task.checked.kept)))
     due = next(files, None)
@@ -180,6 +180,7 @@ def _rescore_files(task: Task, into: Path, verdicts: changes.Verdicts) -> tuple[
         for number, members in before.files.items():
             groups = dict(zip(members, before.groups(number, members)))
             old |= {i: [rollout.reward for rollout in group] for i, group in groups.items()}
+            screens |= zip(members, before.screened(number, members))
             here = [i for i in members if i in now]
             again = _again(task.scoring, [(before.candidates[i], groups[i]) for i in here])
             for i, group in zip(here, again):
@@ -192,6 +193,8 @@ def _rescore_files(task: Task, into: Path, verdicts: changes.Verdicts) -> tuple[
                 new |= {position: [r.reward for r in group] for position, group in some.items()}
                 file = profiling.file_of(into / "rollouts", due[0])
                 write_records(file, itertools.chain.from_iterable(some.values()))
+                if "screen" in before.identity:
+                    screening.write(file, [screens[task.kept[position]] for position in due[1]])
                 due = next(files, None)
             bar.update(len(members))
     return [old[i] for i in range(len(old))], [new[i] for i in range(len(new))]
@@ -246,27 +249,39 @@ def _identity(task: Task, labels: Sequence[str]) -> dict:
 def _undecided(task: Task, old: Rewards, new: Rewards, identity: dict, earlier: Container[str]) -> list[str]:
     """Ids of candidates whose group was cut short when it was decided, and is so no longer: its own rewards
     have changed, or the pass rates of all. `earlier` are those of an earlier re-scoring. Groups that even the
-    old pass rates of all, which were not known when they were cut, leave open stay as they were."""
+    old pass rates of all, which were not known when they were cut, leave open stay as they were. So are
+    screened candidates whose demonstration the rules no longer accept without a judge."""
     if not identity["stopping"]:
-        return []
+        return _no_longer_screened(task, new)
     rule = adaptive.StoppingRule(**identity["stopping"])
     old_plan, plan = (rule.plan(adaptive.pass_rates(rewards)) for rewards in (old, new))
     groups = zip(task.checked.kept, (old[i] for i in task.kept), new)
-    return [
+    return _no_longer_screened(task, new) + [
         candidate.id
         for candidate, before, now in groups
-        if not plan.decided(now) and (before != now or candidate.id in earlier or old_plan.decided(before))
+        if now
+        and not plan.decided(now)
+        and (before != now or candidate.id in earlier or old_plan.decided(before))
     ]
+
+
+def _no_longer_screened(task: Task, new: Rewards) -> list[str]:
+    """Ids of screened candidates, which have no rewards, whose demonstration now is a judge's to decide. One
+    that is rejected has not passed the self-check."""
+    by_kind = task.before.identity.get("screen", {}).get("text_turns")
+    empty = [c for c, group in zip(task.checked.kept, new) if not group and (c.is_call or not by_kind)]
+    return [c.id for c in empty if not screening.accepts(task.scoring, c)]
 
 
 def _remarks(task: Task, new: Rewards, undecided: Sequence[str]) -> list[str]:
     """What a reader of the tables should know besides."""
     lines, stopping = [], task.before.identity["stopping"]
     if stopping:
-        short = sum(len(group) < stopping["group_size"] for group in new)
+        short = {c.id for c, group in zip(task.checked.kept, new) if 0 < len(group) < stopping["group_size"]}
         lines.append(
-            f"adaptive profiling had ended {short} groups early, by the rewards of then; with the rewards of "
-            f"now {len(undecided)} of them would have gone on: they count as undecided, and are no pivots"
+            f"adaptive profiling had ended {len(short)} groups early, by the rewards of then; with the "
+            f"rewards of now {len(short & {*undecided})} of them would have gone on: they count as "
+            "undecided, and are no pivots"
         )
     count = task.before.page.get("skipped", {}).get("self_check", 0)
     labels = {verifiers.get(c.verifier).label for c in task.before.candidates}

@@ -19,7 +19,9 @@ OUTCOMES = {  # outcome of a candidate -> its name in tables and plots
     "all_pass": "all pass",
     "too_easy": "too easy",
     "undecided": "undecided",
+    "screened": "screened",  # plainly easy by the log-prob of the demonstration, so not sampled
 }
+RARE = ("undecided", "screened")  # left out of tables where there is none
 
 
 def mean_and_variance(rewards: Sequence[float]) -> tuple[float, float]:
@@ -44,11 +46,11 @@ def make_profile(
     """The profile of one candidate's G rewards.
 
     Rewards that nobody could decide (None) are counted in `abstained` and otherwise left out. `verifier` is
-    its label; `early` is the outcome where adaptive profiling did not sample all G. Raises ValueError for no
-    rewards at all and for one that is not finite.
+    its label; `early` is the outcome where not all G were sampled. Raises ValueError for no rewards at all
+    without such an outcome, and for one that is not finite.
     """
     decided = [r for r in rewards if r is not None]
-    if not rewards or not all(math.isfinite(r) for r in decided):
+    if not (rewards or early) or not all(math.isfinite(r) for r in decided):
         raise ValueError(f"{candidate.id}: rewards {list(rewards)}, want at least one and all finite")
     mean, variance = mean_and_variance(decided)
     return Profile(
@@ -101,6 +103,13 @@ class Selection:
     outcomes: dict[str, str]  # candidate id -> one of OUTCOMES
     # id of a candidate whose group ended early -> what a full profile would find (adaptive.expected)
     chances: dict[str, dict[str, float]]
+    keep_all_fail: bool = False  # candidates whose rewards are all 0 are trained on, too
+
+    @property
+    def kept(self) -> list[Profile]:
+        """The profiles of the candidates that are trained on."""
+        outcomes = ("pivot", "all_fail") if self.keep_all_fail else ("pivot",)
+        return [p for p in self.profiles if self.outcomes[p.candidate_id] in outcomes]
 
     def _of(self, is_call: bool | None) -> list[Profile]:
         return [p for p in self.profiles if is_call is None or p.is_call == is_call]
@@ -158,8 +167,9 @@ class Selection:
         return math.fsum(missed) / pivots if pivots else math.nan
 
     def pivots(self, candidates: Sequence[Candidate]) -> list[Pivot]:
-        """The pivots, in the order of `candidates`. Raises ValueError when a pivot is not among these."""
-        chosen = {p.candidate_id: p for p in self.profiles if self.outcomes[p.candidate_id] == "pivot"}
+        """The pivots, with `keep_all_fail` the other kept candidates too, in the order of `candidates`.
+        Raises ValueError when one is not among these."""
+        chosen = {p.candidate_id: p for p in self.kept}
         pivots = [Pivot(c, chosen[c.id]) for c in candidates if c.id in chosen]
         if len(pivots) != len(chosen):
             raise ValueError(f"{len(chosen)} pivots, but {len(pivots)} of their candidates were given")
@@ -167,18 +177,18 @@ class Selection:
 
     def table(self) -> list[str]:
         """Lines for the terminal: the outcomes of call turns, text turns and all turns."""
-        names = dict(OUTCOMES)
-        if not self.counts()["undecided"]:  # no judge abstained on a whole group
-            del names["undecided"]
+        every = self.counts()
+        names = {key: name for key, name in OUTCOMES.items() if key not in RARE or every[key]}
         kept = ["pivots kept"] if self.chances else []
         head = ["turns", "candidates", *kept, *names.values(), "uninformative", "mean reward"]
         rows = [head]
         for label, is_call in (("call", True), ("text", False), ("all", None)):
             counts, expected = self.counts(is_call), self.expected_counts(is_call)
             total = sum(counts.values())
+            decided = total - sum(counts[key] for key in RARE)
             shares = [
-                f"{100 * self.uninformative(is_call):.0f} %" if total > counts["undecided"] else "-",
-                f"{self.mean(is_call):.3f}" if total > counts["undecided"] else "-",
+                f"{100 * self.uninformative(is_call):.0f} %" if decided else "-",
+                f"{self.mean(is_call):.3f}" if decided else "-",
             ]
             shown = [str(counts["pivot"])] if self.chances else []
             shown += [f"{expected[name]:{'.1f' if self.chances else 'd'}}" for name in names]
@@ -189,6 +199,8 @@ class Selection:
             for row in rows
         ]
         lines.append(f"too easy: mixed rewards, mean at or above lambda_diff = {self.lambda_diff:g}")
+        if self.keep_all_fail:
+            lines.append(f"candidates that all fail are kept, too: {len(self.kept)} are trained on")
         if self.chances:
             lines.append(self.expectation())
         return [*lines, self.survival()]
@@ -224,7 +236,7 @@ class Selection:
 
     def require_pivots(self) -> None:
         """Raises InputError with the table when no candidate is a pivot."""
-        if not self.counts()["pivot"]:
+        if not self.kept:
             raise InputError(
                 f"no pivot among {len(self.profiles)} candidates, so there is nothing to train on; "
                 "see what became of them, and give other data, another reference policy or another "
@@ -232,12 +244,18 @@ class Selection:
             )
 
 
-def select(profiles: Sequence[Profile], lambda_diff: float, group_size: int | None = None) -> Selection:
-    """Keep `variance > 0 and mean < lambda_diff`. `group_size`, that of a full profile, is needed where
-    adaptive profiling ended groups early. Raises InputError for lambda_diff outside (0, 1]."""
+def select(
+    profiles: Sequence[Profile],
+    lambda_diff: float,
+    group_size: int | None = None,
+    keep_all_fail: bool = False,
+) -> Selection:
+    """Keep `variance > 0 and mean < lambda_diff`, and what all fails if `keep_all_fail`. `group_size`, that
+    of a full profile, is needed where adaptive profiling ended groups early. Raises InputError for
+    lambda_diff outside (0, 1]."""
     if not 0 < lambda_diff <= 1:
         raise InputError(f"lambda_diff is {lambda_diff}; want a mean reward in (0, 1]")
-    chances, early = {}, [p for p in profiles if p.early and p.early != "undecided"]
+    chances, early = {}, [p for p in profiles if p.early and p.early not in RARE]
     if early:
         if group_size is None:
             raise ValueError(f"{len(early)} groups ended early, and group_size is not given")
@@ -250,4 +268,4 @@ def select(profiles: Sequence[Profile], lambda_diff: float, group_size: int | No
             for p in early
         }
     outcomes = {p.candidate_id: outcome(p, lambda_diff) for p in profiles}
-    return Selection(list(profiles), lambda_diff, outcomes, chances)
+    return Selection(list(profiles), lambda_diff, outcomes, chances, keep_all_fail)

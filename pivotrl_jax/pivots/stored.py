@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.pivots import adaptive, profiling
+from pivotrl_jax.pivots import adaptive, profiling, screening
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
@@ -59,21 +59,31 @@ class StoredProfile:
             )
 
     def groups(self, number: int, members: Sequence[int]) -> list[list[Rollout]]:
-        """The rollouts of a file, candidate by candidate. Raises InputError if they are not those of its
-        candidates, whose indices are `members`."""
+        """The rollouts of a file, candidate by candidate; [] of one that was screened. Raises InputError if
+        they are not those of its candidates, whose indices are `members`."""
         file, whole, early = self.path(number), self.identity["group_size"], self.identity["stopping"]
+        sampled = screening.kept(self.screened(number, members), members)
         groups = profiling.groups_of(read_records(file, Rollout))
-        good = len(groups) == len(members)
-        for i, group in zip(members, groups):
+        good = len(groups) == len(sampled)
+        for i, group in zip(sampled, groups):
             want = [(self.candidates[i].id, sample) for sample in range(len(group))]
             good &= [(r.candidate_id, r.sample) for r in group] == want
             good &= len(group) == whole or (bool(early) and len(group) < whole)
         if not good:
             raise InputError(
-                f"{file}: does not hold {whole} rollouts of each of its {len(members)} candidates; put back "
+                f"{file}: does not hold {whole} rollouts of each of its {len(sampled)} candidates; put back "
                 "what the run wrote, or remove the file and start its program again"
             )
-        return groups
+        found = dict(zip(sampled, groups))
+        return [found.get(i, []) for i in members]
+
+    def screened(self, number: int, members: Sequence[int]) -> list[screening.Decision]:
+        """What the screen decided on the candidates of a file, whose indices are `members`. Raises
+        InputError."""
+        candidates = [self.candidates[i] for i in members]
+        if "screen" not in self.identity:
+            return [screening.Decision(c.id, False, None) for c in candidates]
+        return screening.read(self.path(number), candidates)
 
 
 def read(workdir: Path) -> StoredProfile:
@@ -113,7 +123,8 @@ def write_pivots(
     workdir: Path, profiles: Sequence[Profile], candidates: Sequence[Candidate], config: Any
 ) -> selection_lib.Selection:
     """Filter as the run's `config` says, and write profiles.jsonl and pivots.jsonl."""
-    selection = selection_lib.select(profiles, config.profile.lambda_diff, config.profile.group_size)
+    c = config.profile
+    selection = selection_lib.select(profiles, c.lambda_diff, c.group_size, c.keep_all_fail)
     write_records(workdir / "profiles.jsonl", profiles)
     write_records(workdir / "pivots.jsonl", selection.pivots(candidates))
     return selection

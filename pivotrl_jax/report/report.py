@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pivotrl_jax.pivots.selection import OUTCOMES, Selection, select
+from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection, select
 from pivotrl_jax.records import InputError
 from pivotrl_jax.report import page, plots
 from pivotrl_jax.report.inputs import Inputs, estimate, number, part, read_inputs
@@ -142,6 +142,8 @@ def _training(inputs: Inputs) -> str:
         **{f"validation/{name}": f"Validation: {words}" for name, words in _IN_DOMAIN.items()},
         "loss": "Loss, with all its terms",
         "kl": "KL to the reference policy",
+        "kl_per_turn": "KL to the reference policy, nats per turn",
+        "rollouts_per_mixed_group": "Rollouts per mixed group",
         "grad_norm": "Gradient norm",
         "clip_fraction": "Share of clipped tokens",
     }
@@ -179,12 +181,15 @@ def _profiles(inputs: Inputs) -> str:
         return page.section(title, f'<div class="plots">{figures}</div>{rest}', lead)
     calls, texts = (selection.expected_counts(is_call) for is_call in (True, False))
     rows = [(name, calls[key], texts[key]) for key, name in OUTCOMES.items()]
-    rows = [row for row in rows if row[0] != OUTCOMES["undecided"] or any(row[1:])]
+    rows = [row for row in rows if row[0] not in RARE or any(row[1:])]
     label = "What became of the candidates"
     figures += page.figure(label, plots.stacked_bars(rows, label))
     if again := part(inputs.run, "rescored"):
         lead += f" The rollouts were scored again: {again.get('pivots gained')} pivots were gained and "
         lead += f"{again.get('pivots lost')} lost, as rescored.txt says."
+    if screened := calls["screened"] + texts["screened"]:
+        lead += f" {screened:g} candidates were screened, so that nothing was sampled there: plainly easy by "
+        lead += "the log-prob of the demonstration, or turns that only talk."
     if selection.chances:
         lead += f" Adaptive profiling: {page.text(selection.expectation())}. The means of those groups are "
         lead += "of the actions that were sampled, and lie further apart than those of full groups."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from pivotrl_jax.pivots.selection import OUTCOMES, Selection
+from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection
 from pivotrl_jax.run import compilations
 from pivotrl_jax.run.run import Run
 
@@ -32,6 +32,8 @@ def table_rows(
         rows += [("profile of", run.facts["profiled"])]
     rows += selection_rows(selection) if selection else []
     rows += [("re-profiled", sentence) for sentence in reprofiled]
+    if "stopped" in run.facts:
+        rows += [("stopped early", run.facts["stopped"])]
     rows += [(name, change(result, key)) for key, name in NAMES.items() if key in result["before"]]
     # several verifiers scored the held-out turns
     by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
@@ -59,13 +61,16 @@ def selection_rows(selection: Selection) -> list[tuple[str, str]]:
     uninformative = f"{selection.uninformative():.0%} of all"
     if any(selection.counts(True).values()):
         uninformative += f", {selection.uninformative(True):.0%} of call turns"
-    names = [name for name in OUTCOMES if name != "pivot" and (name != "undecided" or counts[name])]
+    names = [name for name in OUTCOMES if name != "pivot" and (name not in RARE or counts[name])]
     others = ", ".join(f"{round(found[name], 1)} {OUTCOMES[name]}" for name in names)
+    kept = f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"
+    if selection.keep_all_fail:
+        kept += f", and {counts['all_fail']} that all fail"
     expected = [("adaptive profile", selection.expectation())] if selection.chances else []
     return [
         *expected,
         ("uninformative groups", uninformative),
-        ("pivots kept", f"{counts['pivot']} (mixed rewards, mean below {selection.lambda_diff:g})"),
+        ("pivots kept", kept),
         ("others", others),
     ]
 

@@ -14,6 +14,9 @@ E2E_ALLOWED = {
     "aggregation": ("token_mean",),
     "kl_coefficient": (0.0,),
     "dynamic_rounds": (0,),
+    "skip_below": (0.0,),
+    "demonstration_in_failed_groups": (False,),
+    "kl_budget": (0.0,),
     "malformed_advantage": (0.0,),
     "advantage_clip": (0.0,),
     "mask_unfinished": (False,),
@@ -46,6 +49,7 @@ def check(config: Any) -> None:
             f"{config.data.max_pass_rate}; no row could be kept"
         )
     _check_folds(config.data)
+    _check_screen(config)
     if environments.is_name(config.data.source):
         environments.find(config.data.source).check_config(config)
 
@@ -77,6 +81,25 @@ def _check_folds(data: Any) -> None:
         )
 
 
+def _check_screen(config: Any) -> None:
+    """What must hold for demonstrations to be scored before a profile."""
+    c, sampling = config.profile.screen, config.sampling
+    if c.probability and config.rollouts.base_url:
+        raise InputError(
+            f"config.profile.screen.probability is {c.probability}, which needs the weights, and "
+            f"config.rollouts.base_url is {config.rollouts.base_url!r}: a served model gives no log-prob of "
+            "a demonstration; set the probability to 0, or profile with the own sampler"
+        )
+    cut = sampling.top_p < 1 or sampling.top_k or sampling.min_p
+    if c.probability and (sampling.temperature <= 0 or cut):
+        raise InputError(
+            f"config.profile.screen.probability is {c.probability}, a chance under the whole distribution, "
+            f"and config.sampling.temperature is {sampling.temperature}, top_p {sampling.top_p}, top_k "
+            f"{sampling.top_k} and min_p {sampling.min_p}; set the probability to 0, or sample with a "
+            "temperature above 0, top_p=1, top_k=0 and min_p=0"
+        )
+
+
 def _check_reprofiling(config: Any) -> None:
     """What must hold for the policy to be profiled again while training."""
     c = config.reprofile
@@ -85,6 +108,11 @@ def _check_reprofiling(config: Any) -> None:
         raise InputError(
             f"{' and '.join(on)}, which config.method {config.method!r} does not do: it has no pivots to "
             "find anew; set both to 0, or take method 'pivotrl'"
+        )
+    if on and config.grpo.kl_budget:
+        raise InputError(
+            f"{' and '.join(on)}, and config.grpo.kl_budget is {config.grpo.kl_budget}: a run that stops by "
+            "its KL is not profiled again; set one of them to 0"
         )
     if c.patience and not config.validation.every:
         raise InputError(
@@ -146,6 +174,12 @@ def check_training(config: Any) -> None:
                     f"config.grpo.{name} is {grpo[name]!r}, which config.method 'e2e_rl' does not do; want "
                     f"{' or '.join(map(repr, values))}, or another method"
                 )
+    if grpo.demonstration_in_failed_groups and (grpo.router == "replay" or grpo.routing_agreement):
+        raise InputError(
+            "config.grpo.demonstration_in_failed_groups is True, and config.grpo.router 'replay' and "
+            "config.grpo.routing_agreement need the experts that a sampler chose, which no demonstration "
+            "has: take another router, and routing_agreement=False"
+        )
     if grpo.kl_coefficient and grpo.kl_in == "reward" and grpo.kl_estimator != "k1":
         raise InputError(
             f"config.grpo.kl_estimator is {grpo.kl_estimator!r} with kl_in 'reward'; as a reward only k1 has "

@@ -88,7 +88,8 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 
 TOKEN = ".shared"
-RESUMED = ("run.json", "rollouts", "reprofiled", "evaluations", "metrics.jsonl")  # what a run resumes from
+# what a run resumes from
+RESUMED = "run.json rollouts reprofiled evaluations metrics.jsonl trained_rewards.jsonl".split()
 
 
 def own_directory(workdir: Path) -> Path:

@@ -17,6 +17,7 @@ from pivotrl_jax.run.fields import (
     number,
     one_of,
 )
+from pivotrl_jax.run.options_beyond import Guided, Screen
 
 DTYPES = one_of({"float32": "four bytes", "bfloat16": "two bytes"})
 section = dataclasses.dataclass(frozen=True)
@@ -117,7 +118,9 @@ class Profile:
         SHARE,
         unit="mean reward",
     )
+    keep_all_fail: bool = field(False, "Candidates whose rewards are all 0 are trained on, too.")
     adaptive: Adaptive = Adaptive()
+    screen: Screen = Screen()
     seed: int = field(
         -1,
         "Seed of the samples; -1 takes the run's. A profile with a seed of its own can be shared: copy its "
@@ -238,7 +241,7 @@ class Updates:
 
 
 @section
-class Grpo(Updates):
+class Grpo(Guided, Updates):
     """Policy gradients on groups of rollouts: methods "pivotrl" and "random_turns". "e2e_rl" also uses these
     fields, beside those of section e2e."""
 

@@ -9,7 +9,8 @@ from pivotrl_jax.run.run import Run
 
 RESULTS = (  # what the stages write into a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
-    "metrics.jsonl tensorboard evaluations evaluation.json hf adapter served report.html rescored.txt"
+    "metrics.jsonl trained_rewards.jsonl tensorboard evaluations evaluation.json hf adapter served "
+    "report.html rescored.txt"
 ).split()
 
 
@@ -31,7 +32,10 @@ FREE = (
     *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )
 
-FREE_BEFORE_TRAINING = ("grpo.", "profile.lambda_diff", "model.lora.", "validation.", "reprofile.")
+FREE_BEFORE_TRAINING = (
+    *("grpo.", "model.lora.", "validation.", "reprofile."),
+    *("profile.lambda_diff", "profile.keep_all_fail"),
+)
 
 KEPT = ("skipped", "counts", "table", "merged", "rescored")  # facts of run.json that outlast a resume
 

@@ -16,6 +16,7 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import MetricsWriter, Validate
+from pivotrl_jax.training import saving as saving_lib
 from pivotrl_jax.training.learner import TrainState
 from pivotrl_jax.training.method import Job
 
@@ -40,6 +41,9 @@ def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Param
         if not run.trained_config.lora:
             run.params = None  # pi_0 need not stay in memory beside the state
         state, totals = loop(job, state, totals, io)
+    if "stopped" in totals:
+        run.facts["stopped"] = totals["stopped"]
+        print(totals["stopped"])
     return lora.join(job.learner.frozen, state.params), totals
 
 
@@ -72,21 +76,31 @@ def start(job: Job, initial: decoder.Params, io: LoopIO) -> tuple[TrainState, di
 
 
 def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainState, dict]:
-    """Train from the state that `start` returns up to the job's number of steps. Returns the state and totals
-    ("rollout_turns", "trained_tokens", "seconds"), which add up over resumes."""
-    learner, first, save_every = job.learner, int(state.step), job.section.save_every
+    """Train from the state that `start` returns up to the job's number of steps, or until a batch says stop.
+    Returns the state and totals ("rollout_turns", "trained_tokens", "seconds"), which add up over resumes;
+    "stopped" says why training ended early. If batches may say stop, one more is drawn at the end, so that
+    the last state is judged, too."""
+    learner, first, saving = job.learner, int(state.step), saving_lib.of(job, io.checkpoints)
+    end = job.steps + 1 if job.stops and first < job.steps else job.steps
     with MetricsWriter(io.workdir, first) as writer, progress.bar(job.steps, job.title, "steps") as bar:
         bar.update(first)
-        for step in range(first, job.steps):
+        for step in range(first, end):
             step_start = time.perf_counter()
             if job.save_before(step):
-                io.checkpoints.save(step, state, {"step": step, "totals": totals})
+                saving.save(step, state, totals)
             try:
                 step_batch = job.make_batch(step, lora.join(learner.frozen, state.params))
             except InputError:  # such as a judge that is down: save the steps so far
-                if step > first and step % save_every:
-                    io.checkpoints.save(step, state, {"step": step, "totals": totals})
+                if step > first:
+                    saving.interrupted(step, state, totals)
                 raise
+            if step_batch.stop or step == job.steps:  # drawn, but not trained on
+                totals["rollout_turns"] += step_batch.rollout_turns
+            if step_batch.stop:
+                return saving.stopped(state), {**totals, "stopped": step_batch.stop}
+            saving.drawn(step, state, totals)
+            if step == job.steps:
+                break
             rollout_end = time.perf_counter()
             state, values = learner.step(state, step_batch.batch)
             _require_finite(step, values)
@@ -103,7 +117,6 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
             rewards = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
             bar.set_postfix(rewards or {"loss": f"{values['loss']:.3f}"}, refresh=False)
             bar.update(1)
-            if (step + 1) % save_every == 0 or step + 1 == job.steps:
-                io.checkpoints.save(step + 1, state, {"step": step + 1, "totals": totals})
+            saving.updated(step + 1, state, totals)
             io.on_step(step + 1)
     return state, totals

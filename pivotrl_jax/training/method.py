@@ -27,6 +27,7 @@ class StepBatch:
     batch: losses.Batch
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     rollout_turns: int = 0
+    stop: str = ""  # why training must end with an earlier state; "" goes on
 
 
 MakeBatch = Callable[[int, decoder.Params], StepBatch]
@@ -39,7 +40,7 @@ class Job:
     `make_batch(step, params)` gets the current parameters, adapters joined, to sample with; it must not keep
     them, since the update reuses their memory. `section` is the method's section of the config, whose
     `save_every` and `keep_checkpoints` are read. `save_before(step)` tells whether a step begins with long
-    work, so that a checkpoint is written first.
+    work, so that a checkpoint is written first. `stops` tells whether a batch may say `stop`.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Job:
     identity: dict  # what must be equal for a checkpoint to be continued
     section: Any
     save_before: Callable[[int], bool] = lambda step: False
+    stops: bool = False
 
 
 def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:

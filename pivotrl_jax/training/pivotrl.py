@@ -8,18 +8,29 @@ training (reprofile.py), the metrics of earlier steps say when; each profile beg
 `config.method` "random_turns" is the same method on unfiltered candidates.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from pivotrl_jax.models import decoder
-from pivotrl_jax.records import Candidate, Rollout
+from pivotrl_jax.records import Candidate, Prompt, Rollout
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
-from pivotrl_jax.training import loop, method, recipe, reprofile, served_rollouts
+from pivotrl_jax.training import (
+    demonstrations,
+    kl_budget,
+    loop,
+    losses,
+    method,
+    recipe,
+    reprofile,
+    served_rollouts,
+)
+from pivotrl_jax.training import skip_list as skip_list_lib
 from pivotrl_jax.training.advantages import (
     advantages_of,
     mixed_groups,
@@ -56,9 +67,11 @@ def train(run: run_lib.Run, pivots: Sequence[Candidate], candidates: Sequence[Ca
         **({"rollouts": rollouts.actor.identity} if config.rollouts.train else {}),
         **reprofile.identity(config),
     )
-    reference = reference_params(run, learner) if c.kl_coefficient else None
-    make_batch = batches_of(config, rollouts, learner, phases, reference)
-    job = method.Job("GRPO at pivots", c.steps, learner, make_batch, identity, c, save_before=phases.due)
+    reference = reference_params(run, learner) if c.kl_coefficient or c.kl_budget else None
+    make_batch = batches_of(config, rollouts, learner, phases, reference, skip_list_of(run))
+    job = method.Job(
+        "GRPO at pivots", c.steps, learner, make_batch, identity, c, phases.due, stops=bool(c.kl_budget)
+    )
     return loop.train(run, job, validate)
 
 
@@ -68,44 +81,77 @@ def batches_of(
     learner: Learner,
     phases: reprofile.OnePhase,
     reference: decoder.Params | None,
+    skip_list: skip_list_lib.SkipList | None = None,
 ) -> method.MakeBatch:
     """The `make_batch` of a job: samples and packs what a step trains on.
 
-    `config` is the run's; `reference` is what `reference_params` returns, None without a KL.
+    `config` is the run's; `reference` is what `reference_params` returns, None without a KL; `skip_list` is
+    what `skip_list_of` returns.
     """
     c = config.grpo
     stream = jax.random.fold_in(jax.random.key(config.seed), 3)
+    guide = demonstrations.Demonstrations(rollouts) if c.demonstration_in_failed_groups else None
 
     def make_batch(step: int, params: decoder.Params) -> method.StepBatch:
         phase, phase_metrics = phases.at(step, params)
         actor_params, prompts = rollouts.actor.place(params), phase.prompts
+        drawn: list[list[Rollout]] = []  # as sampled; a demonstration may replace one in what is trained on
 
         def draw(pivots: list[int], key: jax.Array) -> list[list[Rollout]]:
-            return rollouts.sample(actor_params, [prompts[i] for i in pivots], c.group_size, key)
+            chosen = [prompts[i] for i in pivots]
+            drawn.extend(groups := rollouts.sample(actor_params, chosen, c.group_size, key))
+            return guide.put_in(chosen, groups) if guide else groups
 
         key = jax.random.fold_in(stream, step)
-        pivots, groups, sampled = sample_groups(draw, step - phase.first, len(prompts), c, config.seed, key)
-        lengths = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
-        weights = token_weights(lengths * trained_of(groups, c), c.aggregation, config.sampling.max_tokens)
-        batch = grpo_batch(
-            [prompts[i] for i in pivots],
-            groups,
-            advantages_of(groups, c),
-            weights,
-            config.compute.row_lengths,
-            learner.rows,
+        skipped = skip_list.skipped(step, [p.candidate.id for p in prompts]) if skip_list else ()
+        pivots, groups, _ = sample_groups(
+            draw, step - phase.first, len(prompts), c, config.seed, key, skipped
         )
+        batch = pack([prompts[i] for i in pivots], groups, config, learner)
         verifiers = {p.candidate.id: rollouts.verifier or p.candidate.verifier for p in prompts}
-        metrics = phase_metrics | group_metrics(sampled) | domain_metrics(sampled, verifiers)
+        metrics = phase_metrics | group_metrics(drawn) | domain_metrics(drawn, verifiers)
         if c.dynamic_rounds:
-            metrics |= {"sampled_groups": len(sampled), "trained_groups": len(groups)}
-        if c.kl_coefficient:
-            batch["reference_log_prob"] = learner.score(reference, batch)
-        if c.kl_coefficient and c.kl_in == "reward":
-            metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
-        return method.StepBatch(batch, metrics, sum(map(len, sampled)))
+            metrics |= {"sampled_groups": len(drawn), "trained_groups": len(groups)}
+        if skip_list:
+            skip_list.add(step, drawn)
+            metrics["skipped_candidates"] = len(skipped)
+        if c.dynamic_rounds or skip_list:
+            metrics["rollouts_per_mixed_group"] = rollouts_per_mixed_group(groups, drawn)
+        if guide:
+            metrics["demonstrated_groups"] = demonstrations.demonstrated(groups)
+        metrics |= add_log_probs(batch, learner, params, reference, c)
+        stop = kl_budget.why_stop(step, metrics["kl_per_turn"], c.kl_budget) if c.kl_budget else ""
+        return method.StepBatch(batch, metrics, sum(map(len, drawn)), stop)
 
     return make_batch
+
+
+def add_log_probs(
+    batch: losses.Batch, learner: Learner, params: decoder.Params, reference: decoder.Params | None, c: Any
+) -> dict[str, float]:
+    """Add what the loss needs beyond the sampler's log-probs, those of demonstrations and of the reference,
+    as `c`, which is `config.grpo`, says. Returns metrics of the KL."""
+    metrics, demonstrated = {}, demonstrations.score(batch, learner, params)
+    if c.kl_coefficient or c.kl_budget:
+        batch["reference_log_prob"] = learner.score(reference, batch)
+    if c.kl_budget:
+        metrics["kl_per_turn"] = kl_budget.per_turn(batch, ~demonstrated)
+    if c.kl_coefficient and c.kl_in == "reward":
+        metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
+    elif not c.kl_coefficient:
+        batch.pop("reference_log_prob", None)
+    return metrics
+
+
+def pack(
+    prompts: Sequence[Prompt], groups: Sequence[Sequence[Rollout]], config: Any, learner: Learner
+) -> losses.Batch:
+    """The groups of these prompts as a packed forest, with the advantages and weights of `config.grpo`."""
+    c = config.grpo
+    lengths = np.array([[len(rollout.token_ids) for rollout in group] for group in groups])
+    weights = token_weights(lengths * trained_of(groups, c), c.aggregation, config.sampling.max_tokens)
+    row_lengths = config.compute.row_lengths
+    return grpo_batch(prompts, groups, advantages_of(groups, c), weights, row_lengths, learner.rows)
 
 
 def reference_params(run: run_lib.Run, learner: Learner) -> decoder.Params:
@@ -122,9 +168,11 @@ def sample_groups(
     config: Any,
     seed: int,
     key: jax.Array,
+    skipped: Container[int] = (),
 ) -> tuple[list[int], list[list[Rollout]], list[list[Rollout]]]:
     """(pivots, their groups, all sampled groups) of a step. There are `count` pivots to choose from;
-    `draw(pivots, key)` samples their groups; `config` is the run's `config.grpo`.
+    `draw(pivots, key)` samples their groups; `config` is the run's `config.grpo`. Others are chosen in place
+    of the `skipped`, unless there are too few others.
 
     With `config.dynamic_rounds`, groups of equal rewards are left out and others are drawn in their place, in
     at most that many rounds, until `pivots_per_step` are mixed (DAPO's dynamic sampling, arXiv 2503.14476,
@@ -132,6 +180,9 @@ def sample_groups(
     batch, and its gradient is zero.
     """
     pivots = method.items_of_step(step, count, config.pivots_per_step, seed)
+    if missing := sum(i in skipped for i in pivots):
+        pivots = [i for i in pivots if i not in skipped]
+        pivots += pivots_of_round([seed, step, 0], count, missing, pivots, skipped)
     groups = draw(pivots, key)
     if not config.dynamic_rounds:
         return pivots, groups, groups
@@ -139,16 +190,39 @@ def sample_groups(
         missing = config.pivots_per_step - int(mixed_groups(rewards_of(groups)).sum())
         if not missing:
             break
-        more = pivots_of_round([seed, step, round_], count, missing, pivots)
+        more = pivots_of_round([seed, step, round_], count, missing, pivots, skipped)
         pivots, groups = pivots + more, groups + draw(more, jax.random.fold_in(key, round_))
     mixed = np.flatnonzero(mixed_groups(rewards_of(groups)))
     chosen = mixed if len(mixed) else range(config.pivots_per_step)
     return [pivots[i] for i in chosen], [groups[i] for i in chosen], groups
 
 
-def pivots_of_round(seed: Sequence[int], count: int, missing: int, sampled: Sequence[int]) -> list[int]:
+def pivots_of_round(
+    seed: Sequence[int], count: int, missing: int, sampled: Sequence[int], skipped: Container[int] = ()
+) -> list[int]:
     """Indices of `missing` pivots for a further round: in a random order, but those not yet sampled in this
-    step first. If there are too few of them, pivots are sampled again, with other keys."""
+    step first, and the skipped last. If there are too few of them, pivots are sampled again, with other
+    keys."""
     order = np.random.default_rng(list(seed)).permutation(count).tolist()
-    order.sort(key=set(sampled).__contains__)
+    before = set(sampled)
+    order.sort(key=lambda i: (i in skipped, i in before))
     return [order[i % count] for i in range(missing)]
+
+
+def rollouts_per_mixed_group(
+    groups: Sequence[Sequence[Rollout]], sampled: Sequence[Sequence[Rollout]]
+) -> float:
+    """What a step's mixed groups cost: rollouts sampled per trained group of mixed rewards; NaN without
+    one."""
+    mixed = int(mixed_groups(rewards_of(groups)).sum())
+    return sum(map(len, sampled)) / mixed if mixed else math.nan
+
+
+def skip_list_of(run: run_lib.Run) -> skip_list_lib.SkipList | None:
+    """The skip list of `config.grpo`; None if it is off."""
+    c = run.config.grpo
+    if not c.skip_below:
+        return None
+    guided = c.demonstration_in_failed_groups
+    rule = skip_list_lib.SkipRule(c.skip_below, c.skip_half_life, c.group_size, guided)
+    return skip_list_lib.SkipList(rule, run.workdir)

@@ -9,6 +9,7 @@ from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import InputError
 from pivotrl_jax.run import fields, resume
 from pivotrl_jax.run.options import OPTIONS
+from pivotrl_jax.run.options_beyond import OFF
 from pivotrl_jax.training import objectives
 from pivotrl_jax.training.learner import Compute, Learner, Routers
 from pivotrl_jax.training.optimizer import make_optimizer, without
@@ -79,6 +80,8 @@ def routers_of(c: Any) -> Routers:
 
 def fixed(c: Any) -> dict:
     """The fields of `config.grpo` that must be equal to continue a checkpoint; the number of steps may grow.
-    The load-balance loss is computed per microbatch, so with it `microbatch_rows` must be equal too."""
+    The load-balance loss is computed per microbatch, so with it `microbatch_rows` must be equal too. Options
+    that are off are left out, so that checkpoints of a time without them are continued."""
     free = set(resume.FREE_GRPO) - ({"microbatch_rows"} if c.balance_coefficient else set())
-    return {name: value for name, value in c.to_dict().items() if name not in free}
+    fields = {name: value for name, value in c.to_dict().items() if name not in free}
+    return {name: value for name, value in fields.items() if OFF.get(name, ...) != value}

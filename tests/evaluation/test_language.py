@@ -21,6 +21,7 @@ from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts.actor import Completion
 from pivotrl_jax.rollouts.rollout import Rollouts
+from pivotrl_jax.rollouts.scoring import Scorer
 from pivotrl_jax.run import run as run_lib
 
 ALL = [item for family in items.families() for item in items.items(family)]
@@ -246,7 +247,7 @@ def test_log_probs_are_those_of_the_plain_model(run):
         forest.Piece(0, [5, 6, 7], [[8, 9], [10]]),
         forest.Piece(1, [11, 12], [[13, 14, 15]]),
     ]
-    found = scores.log_probs(run, run.model_config, run.params, pieces)
+    found = Scorer(run.model_config, run.config.compute, run.mesh)(run.params, [[p] for p in pieces])
     for piece, totals in zip(pieces, found):
         for branch, total in zip(piece.branches, totals):
             ids = [*piece.prompt, *branch]
@@ -272,6 +273,6 @@ def test_bits_per_byte_by_hand(run, monkeypatch):
     """Half a bit for each byte, as natural log-probs."""
     passage = items.items("text", 1)[0]
     bits = 0.5 * len(passage.rest.encode())
-    monkeypatch.setattr(scores, "log_probs", lambda *_: [[-bits * math.log(2)]])
+    monkeypatch.setattr(scores, "Scorer", lambda *_: lambda *_: [[-bits * math.log(2)]])
     (found,) = scores.score(run, run.params, [passage], jax.random.key(0))
     assert found["bits_per_byte"] == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import pytest
 
 from pivotrl_jax.pivots import adaptive, profiling
 from pivotrl_jax.pivots.adaptive import GRID, StoppingRule
-from pivotrl_jax.pivots.selection import OUTCOMES, make_profile, outcome_of, select
+from pivotrl_jax.pivots.selection import OUTCOMES, RARE, make_profile, outcome_of, select
 from pivotrl_jax.records import Candidate
 
 G, LAMBDA = 8, 0.6
@@ -66,7 +66,7 @@ def test_what_a_full_profile_would_find_is_that_of_enumerating_what_may_follow(k
             rewards = [1] * k + [0] * (n - k) + list(rest)
             found[outcome_of(rewards, LAMBDA)] += chance
             found["mean"] += chance * np.mean(rewards)
-    want = {name: x / bottom for name, x in found.items() if name != "undecided"}
+    want = {name: x / bottom for name, x in found.items() if name not in RARE}
     got = adaptive.expected([1.0] * k + [0.0] * (n - k), G, LAMBDA, rates)
     assert got == pytest.approx(want, abs=1e-12)
     plan = StoppingRule(G, LAMBDA, 1, 0.02).plan(rates)

@@ -139,9 +139,9 @@ def test_the_outcome_of_every_candidate():
         "e": "all_pass",
         "g": "pivot",
     }
-    assert selection.counts() == dict(zip(OUTCOMES, (3, 1, 1, 1, 0)))
-    assert selection.counts(is_call=True) == dict(zip(OUTCOMES, (2, 1, 0, 1, 0)))
-    assert selection.counts(is_call=False) == dict(zip(OUTCOMES, (1, 0, 1, 0, 0)))
+    assert selection.counts() == dict(zip(OUTCOMES, (3, 1, 1, 1, 0, 0)))
+    assert selection.counts(is_call=True) == dict(zip(OUTCOMES, (2, 1, 0, 1, 0, 0)))
+    assert selection.counts(is_call=False) == dict(zip(OUTCOMES, (1, 0, 1, 0, 0, 0)))
     assert (selection.uninformative(True), selection.uninformative(False)) == (0.25, 0.5)
     assert selection.mean(True) == pytest.approx(0.375)
 

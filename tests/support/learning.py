@@ -42,10 +42,12 @@ class Killed(BaseException):
 def fit(config, rollouts, learner, phases, io: loop.LoopIO, save_every: int = 2):
     """(state, totals) of GRPO at pivots from the tiny policy on."""
     reference = tiny_run.policy()
-    kept = reference if config.grpo.kl_coefficient else None
-    make_batch = pivotrl.batches_of(config, rollouts, learner, phases, kept)
+    kept = reference if config.grpo.kl_coefficient or config.grpo.kl_budget else None
+    skip_list = pivotrl.skip_list_of(SimpleNamespace(config=config, workdir=io.workdir))
+    make_batch = pivotrl.batches_of(config, rollouts, learner, phases, kept, skip_list)
     section = SimpleNamespace(save_every=save_every)
-    job = method.Job("GRPO", config.grpo.steps, learner, make_batch, {}, section, phases.due)
+    stops = bool(config.grpo.kl_budget)
+    job = method.Job("GRPO", config.grpo.steps, learner, make_batch, {}, section, phases.due, stops)
     state, totals = loop.start(job, reference, io)
     return loop.loop(job, state, totals, io)
 

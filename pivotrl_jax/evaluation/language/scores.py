@@ -8,14 +8,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from pivotrl_jax.evaluation.language.items import Choice, Item, Passage, Question
-from pivotrl_jax.models import decoder, forest, lora, sharding
-from pivotrl_jax.models import log_probs as log_probs_lib
+from pivotrl_jax.models import decoder, forest, lora
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.rollouts.actor import Request, make_actor
 from pivotrl_jax.rollouts.rollout import Rollouts
+from pivotrl_jax.rollouts.scoring import Scorer
 from pivotrl_jax.run.run import Run
 
 REPLY_TOKENS = 64
@@ -79,7 +78,9 @@ def _continue(run: Run, config, params: decoder.Params, known: Sequence[Choice |
         forest.Piece(i, encode(prompt), [encode(end) for end in group])
         for i, (prompt, group) in enumerate(zip(prompts, ends))
     ]
-    totals = log_probs(run, config, params, pieces) if pieces else []
+    if not pieces:
+        return {}
+    totals = Scorer(config, run.config.compute, run.mesh)(params, [[piece] for piece in pieces])
     results = {}
     for item, group, total in zip(known, ends, totals):
         per_byte = [log_prob / len(end.encode()) for log_prob, end in zip(total, group)]
@@ -88,38 +89,3 @@ def _continue(run: Run, config, params: decoder.Params, known: Sequence[Choice |
         else:
             results[item.id] = {"bits_per_byte": -per_byte[0] / float(np.log(2))}
     return results
-
-
-def log_probs(run: Run, config, params: decoder.Params, pieces: Sequence[forest.Piece]) -> list[list[float]]:
-    """The natural log-prob of every branch of every piece, given the piece's prompt: sums over tokens, at
-    temperature 1. Pieces are keyed by their index. Raises InputError for a piece longer than any row."""
-    compute = run.config.compute
-    rows = sharding.row_shards(run.mesh)
-
-    def compute_rows(params, batch):
-        packed = decoder.Rows(batch["tokens"], batch["position"], batch["subtree_end"])
-        hidden = decoder.hidden_states(config, params, packed, compute.attention_chunk, "nothing")
-        arrays = hidden, batch["tokens"], batch["parent"], batch["wanted"]
-        return log_probs_lib.token_log_probs(config, params, *arrays, 1.0, compute.log_prob_chunk)[0]
-
-    program = jax.jit(compute_rows, out_shardings=NamedSharding(run.mesh, PartitionSpec()))
-    packed = forest.pack_shortest([[piece] for piece in pieces], compute.row_lengths, rows)
-    batch = {**packed.arrays(), "wanted": np.zeros(packed.tokens.shape, bool)}
-    spans = [
-        (placed, i, len(pieces[placed.key].branches[placed.first + i]))
-        for placed in packed.placed
-        for i in range(len(placed.branch_slots))
-    ]
-    for placed, i, count in spans:
-        packed.write(batch["wanted"], placed, i, np.ones(count, bool))
-    place = sharding.batch_sharding(run.mesh, rows)
-    with jax.set_mesh(run.mesh):
-        found = [
-            program(params, {k: sharding.put(x[start : start + rows], place) for k, x in batch.items()})
-            for start in range(0, len(packed.tokens), rows)
-        ]
-    log_prob = np.concatenate([np.asarray(x, np.float64) for x in found])
-    totals = [[0.0] * len(piece.branches) for piece in pieces]
-    for placed, i, count in spans:
-        totals[placed.key][placed.first + i] = float(packed.read(log_prob, placed, i, count).sum())
-    return totals
