@@ -3,15 +3,21 @@
 
 One reply at temperature 0 to 300 held-out rows of each group of BFCL's categories, the suite of
 pivotrl_jax/evaluation/language, and the KL to pi_0 per turn. What a reply was, its reward and the verdict's
-reason are kept, so that BFCL's own scorer can read them (agreement.py). With `--state` the policy is
+reason are kept, so that BFCL's own scorer can read them (agreement.py). Parts that are done are in FILE.parts
+until all are, so that a killed measurement goes on. With `--state` the policy is
 CHECKPOINT with the adapters of a training checkpoint, exported and read back.
 """
 
 import argparse
+import functools
 import hashlib
 import importlib.util
+import json
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +34,7 @@ from pivotrl_jax.trajectories import extract, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 PER_GROUP, KL_TURNS = 300, 128
+PART = 150  # turns; about two whole batches
 GROUPS = {
     "irrelevance": ("irrelevance", "live_irrelevance"),
     "live": ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple"),
@@ -72,6 +79,28 @@ def exported(run, state: Path):
     return export.read_back(run)
 
 
+class Parts:
+    """What is measured piece by piece, kept in a folder of its own; `identity` says of what."""
+
+    def __init__(self, folder: Path, identity: dict):
+        self._folder = folder
+        if self.of("identity", lambda: identity)[0] != identity:
+            raise SystemExit(f"error: {folder} holds parts of another measurement; remove it")
+
+    def of(self, name: str, compute: Callable[[], Any]) -> tuple[Any, float]:
+        """(a part, the seconds that it took), from its file if it has one."""
+        file, began = self._folder / f"{name}.json", time.perf_counter()
+        if not file.is_file():
+            value = compute()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, [value, time.perf_counter() - began])
+        value, seconds = json.loads(file.read_text("utf-8"))
+        return value, seconds
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -87,7 +116,6 @@ def main() -> None:
     config = module.get_config("smollm2")
     config.workdir = str(options.out.parent / "measuring")
     config.model.checkpoint = str(options.checkpoint)
-    began = time.perf_counter()
     run = run_lib.open_run(config)
     run, params = exported(run, options.state) if options.state else (run, run.params)
     data = sources.load(config.data, 0)
@@ -97,32 +125,41 @@ def main() -> None:
     config.sampling.temperature = 0.0
     greedy = evaluation.evaluation_rollouts(run, config.evaluate.batch, False)
     key = jax.random.key(0)
-    turns = evaluation.score_turns(greedy, greedy.actor.place(params), prompts, 1, key)
+    identity = {"policy": run.policy, "state": str(options.state or ""), "pi_0": str(options.pi_0)}
+    parts = Parts(options.out.with_suffix(".parts"), identity)
+    placed, found, spent = greedy.actor.place(params), [], 0.0
+    for start in range(0, len(prompts), PART):
+        some = prompts[start : start + PART]
+        score = functools.partial(evaluation.score_turns, greedy, placed, some, 1, key)
+        turns, seconds = parts.of(f"turns_{start}", score)
+        found, spent = found + turns, spent + seconds
     families = language_items.families()
     suite = [
         item for family in families for item in language_items.items(family, config.evaluate.skill_items)
     ]
-    skills = scores.score(run, params, suite, key)
-    nats = [0.0] * KL_TURNS
+    skills, seconds = parts.of("skills", lambda: scores.score(run, params, suite, key))
+    spent, nats = spent + seconds, [0.0] * KL_TURNS
     if options.pi_0 != options.checkpoint or options.state:
         config.model.checkpoint = str(options.pi_0)
         reference = run_lib.open_run(config).params
         some = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id[::-1].encode()).digest())[
             :KL_TURNS
         ]
-        nats = kl_per_turn(run, sampled, params, reference, some, key)
+        nats, seconds = parts.of("kl", lambda: kl_per_turn(run, sampled, params, reference, some, key))
+        spent += seconds
     write_json(
         options.out,
         {
-            "turns": {t["id"]: t["replies"][0] for t in turns},
+            "turns": {t["id"]: t["replies"][0] for t in found},
             "skills": skills,
             "kl": nats,
-            "measuring_seconds": time.perf_counter() - began,
+            "measuring_seconds": spent,
         },
     )
+    parts.remove()
     for group in GROUPS:
-        print(group, np.mean([t["mean"] for t in turns if group_of(t["id"]) == group]).round(3))
-    print("KL per turn", np.mean(nats).round(3), "seconds", round(time.perf_counter() - began))
+        print(group, np.mean([t["mean"] for t in found if group_of(t["id"]) == group]).round(3))
+    print("KL per turn", np.mean(nats).round(3), "seconds", round(spent))
 
 
 if __name__ == "__main__":

@@ -74,3 +74,22 @@ def test_changes_are_paired_row_by_row(monkeypatch):
     )
     assert len(lines) == 3, "a measure without items has no row"
     json.dumps(change)
+
+
+def test_a_killed_measurement_goes_on_and_another_policys_parts_are_refused(tmp_path):
+    import measure
+
+    computed = []
+
+    def compute(name):
+        return lambda: computed.append(name) or {"of": name}
+
+    for _ in range(2):
+        parts = measure.Parts(tmp_path / "m.parts", {"policy": "a"})
+        found = [parts.of(name, compute(name))[0] for name in ("turns_0", "skills")]
+        assert found == [{"of": "turns_0"}, {"of": "skills"}]
+    assert computed == ["turns_0", "skills"]
+    with pytest.raises(SystemExit, match="another measurement"):
+        measure.Parts(tmp_path / "m.parts", {"policy": "b"})
+    parts.remove()
+    assert not (tmp_path / "m.parts").exists()
