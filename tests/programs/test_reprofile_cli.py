@@ -8,7 +8,7 @@ import signal
 import pytest
 from support.hosts import free_port
 from support.paths import TESTS
-from support.train_cli import micro
+from support.train_cli import lines_of, micro, whole_run
 
 from pivotrl_jax.records import Pivot, read_records
 
@@ -42,18 +42,9 @@ cli.start(train.main)
 CODE = WRAPPER.format(tests=str(TESTS), signal=int(signal.SIGKILL))
 
 
-def lines_of(workdir):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
-
-
 @pytest.fixture(scope="module")
 def whole(checkpoint, tmp_path_factory):  # noqa: F811, RUF100
-    """(workdir, stdout) of a run in one go."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    code, out, err = micro(workdir, checkpoint, *AGAIN, code=CODE)
-    assert code == 0, err
-    return workdir, out
+    return whole_run(tmp_path_factory, checkpoint, AGAIN, CODE)
 
 
 def test_it_leaves_its_pivots_and_says_so(whole):

@@ -53,3 +53,17 @@ def subprocess_of(name, *overrides, code=None, env=None):
 def micro(workdir, checkpoint, *overrides, code=None, env=None):
     fixed = [f"--config={CONFIG}", f"workdir={workdir}", f"model.checkpoint={checkpoint}"]
     return subprocess_of("train", *fixed, *MICRO, *overrides, code=code, env=env)
+
+
+def whole_run(tmp_path_factory, checkpoint, options, code):
+    """(workdir, stdout) of a run in one go."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    status, out, err = micro(workdir, checkpoint, *options, code=code)
+    assert status == 0, err
+    return workdir, out
+
+
+def lines_of(workdir):
+    """The lines of metrics.jsonl without what a clock says."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
