@@ -38,7 +38,22 @@ class Rule:
 
 
 def number(test: Callable[[float], bool], want: str) -> Rule:
-    return Rule(lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and test(x), want)
+    """A finite number that passes the `test`."""
+
+    def passes(x: Any) -> bool:
+        is_number = isinstance(x, (int, float)) and not isinstance(x, bool)
+        return is_number and math.isfinite(x) and test(x)
+
+    return Rule(passes, want)
+
+
+def tuple_of(test: Callable[[tuple], bool], want: str) -> Rule:
+    """A tuple or list of whole numbers that passes the `test`."""
+
+    def passes(x: Any) -> bool:
+        return isinstance(x, (tuple, list)) and all(type(n) is int for n in x) and test(tuple(x))
+
+    return Rule(passes, want)
 
 
 def at_least(low: int) -> Rule:
@@ -49,7 +64,7 @@ def at_least(low: int) -> Rule:
 
 def one_of(choices: Mapping[Any, str]) -> Rule:
     """`choices`: value -> its meaning."""
-    return Rule(lambda x: x in choices, " or ".join(map(repr, choices)), choices)
+    return Rule(lambda x: x in tuple(choices), " or ".join(map(repr, choices)), choices)
 
 
 def name_of_table(kind: str = "") -> Rule:
@@ -75,7 +90,7 @@ JSON_OBJECT = Rule(_is_json_object, "the text of a JSON object")
 SHARD = Rule(_is_shard, "'' or a shard and their number, from '1/16' to '16/16'")
 SWITCH = Rule(lambda x: isinstance(x, bool), "True or False")
 ANYTHING = Rule(lambda x: True, "anything")
-FINITE = number(math.isfinite, "a finite number")
+FINITE = number(lambda x: True, "a finite number")
 NOT_NEGATIVE = number(lambda x: x >= 0, "a number from 0 up")
 NOT_POSITIVE = number(lambda x: x <= 0, "a number from 0 down")
 ABOVE_ZERO = number(lambda x: x > 0, "a number above 0")

@@ -18,6 +18,7 @@ from pivotrl_jax.run.fields import (
     PROBABILITY,
     SHARE,
     SHARE_OR_NONE,
+    TEXT,
     Rule,
     at_least,
     config_of,
@@ -27,6 +28,7 @@ from pivotrl_jax.run.fields import (
     one_of,
     options_of,
     sections_of,
+    tuple_of,
 )
 from pivotrl_jax.run.options_training import (
     DTYPES,
@@ -42,12 +44,13 @@ from pivotrl_jax.run.options_training import (
 )
 
 AXIS = Rule(lambda n: n == -1 or at_least(1).test(n), "a whole number from 1 up, or -1")
-FOLDS = Rule(lambda x: all(map(at_least(0).test, x)), "numbers of folds, e.g. (0, 1)")
-USER_TURNS = Rule(
-    lambda x: not x or (len(x) == 2 and all(map(at_least(2).test, x)) and x[0] <= x[1] <= 9),
+FOLDS = tuple_of(lambda x: min(x, default=0) >= 0, "numbers of folds, e.g. (0, 1)")
+USER_TURNS = tuple_of(
+    lambda x: not x or (len(x) == 2 and 2 <= x[0] <= x[1] <= 9),
     "two numbers from 2 to 9, the lower first, e.g. (6, 8), or ()",
 )
-LENGTHS = Rule(lambda x: bool(x) and all(map(at_least(1).test, x)), "row lengths, e.g. (1024, 2048)")
+NAMES = Rule(lambda x: isinstance(x, (tuple, list)) and all(map(TEXT.test, x)), "a tuple of names")
+LENGTHS = tuple_of(lambda x: min(x, default=0) >= 1, "row lengths, e.g. (1024, 2048)")
 
 
 @section
@@ -117,7 +120,9 @@ class Data:
         unit="'toolbox' (the embedded world), 'bfcl' (BFCL's rows), your own environment as "
         "'package.module:name', or paths of trajectories, separated by commas: files, folders, hf:owner/name",
     )
-    demonstrations: int = field(64, "toolbox: how many episodes the expert plays.", unit="episodes")
+    demonstrations: int = field(
+        64, "toolbox: how many episodes the expert plays.", at_least(1), unit="episodes"
+    )
     style: str = field(
         "diverse",
         "toolbox: how the expert does what can be done in several ways.",
@@ -145,7 +150,9 @@ class Data:
         USER_TURNS,
         unit="user turns, e.g. (6, 8)",
     )
-    held_out_tasks: int = field(200, "toolbox: tasks that are kept for the evaluation.", unit="tasks")
+    held_out_tasks: int = field(
+        200, "toolbox: tasks that are kept for the evaluation.", at_least(1), unit="tasks"
+    )
     held_out_seed: int = field(
         0,
         "toolbox: which tasks are held out. Choose a recipe on another number than the one you report.",
@@ -155,6 +162,7 @@ class Data:
     categories: tuple = field(
         ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context"),
         "bfcl: which categories are read. Single-turn ones, e.g. 'simple_python', are scored by bfcl_ast.",
+        NAMES,
         unit="names of BFCL's categories",
     )
     format: str = field(

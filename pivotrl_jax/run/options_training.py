@@ -229,8 +229,8 @@ class Updates:
         NOT_NEGATIVE,
         unit="per unit of learning rate",
     )
-    b1: float = field(0.9, "Decay of Adam's mean of gradients.", unit="per step")
-    b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", unit="per step")
+    b1: float = field(0.9, "Decay of Adam's mean of gradients.", SHARE_OR_NONE, unit="per step")
+    b2: float = field(0.95, "Decay of Adam's mean of squared gradients.", SHARE_OR_NONE, unit="per step")
     max_grad_norm: float = field(
         1.0, "Gradients with a larger norm are scaled down to it.", ABOVE_ZERO, unit="norm"
     )

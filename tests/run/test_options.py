@@ -1,5 +1,7 @@
 """The fields of a config are declared once: each has its documentation, its check and its default there."""
 
+import math
+
 import pytest
 from ml_collections import ConfigDict
 from support.configs import CONFIGS, paths
@@ -30,6 +32,25 @@ def test_every_default_passes_its_own_check():
     config = options.defaults()
     fields.check_values(config, OPTIONS.values())
     fields.check_names(config, OPTIONS.values(), TABLES)
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIONS) - {"data.verifier_options"}))
+def test_every_option_has_a_rule_and_no_number_may_be_infinite(name):
+    test, default = OPTIONS[name].rule.test, OPTIONS[name].default
+    assert not any(map(test, (math.inf, -math.inf, math.nan, None, {}))), OPTIONS[name].rule.want
+    if not isinstance(default, tuple):
+        assert not test([1]) and not test((1,))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("b1", 1.0), ("b2", 1.5), ("b1", -0.1), ("learning_rate", math.inf), ("kl_coefficient", math.inf)],
+)
+def test_what_no_optimizer_can_use_is_refused(name, value):
+    config = options.defaults()
+    config.grpo[name] = value
+    with pytest.raises(InputError, match=rf"config\.grpo\.{name} is {value}; want a number"):
+        fields.check_values(config, OPTIONS.values())
 
 
 def test_a_config_without_a_field_is_refused_by_the_fields_name():

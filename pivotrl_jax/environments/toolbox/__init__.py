@@ -48,9 +48,6 @@ class Toolbox(Environment):
         data, validation = config.data, config.validation
         if data.style not in STYLES:
             raise InputError(f"config.data.style is {data.style!r}; want {' or '.join(map(repr, STYLES))}")
-        for field in ("demonstrations", "held_out_tasks"):
-            if data[field] < 1:
-                raise InputError(f"config.data.{field} is {data[field]}; it must be positive")
         if validation.every and validation.seed == data.held_out_seed:
             raise InputError(
                 f"config.validation.seed is {validation.seed}, the same as config.data.held_out_seed, so "
