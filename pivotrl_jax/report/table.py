@@ -34,6 +34,7 @@ def table_rows(
     rows += [("re-profiled", sentence) for sentence in reprofiled]
     if "stopped" in run.facts:
         rows += [("stopped early", run.facts["stopped"])]
+    rows += [("warning", sentence) for sentence in run.facts.get("warnings", ())]
     rows += [(name, change(result, key)) for key, name in NAMES.items() if key in result["before"]]
     # several verifiers scored the held-out turns
     by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}

@@ -10,6 +10,8 @@ from typing import Any
 from pivotrl_jax.records import InputError
 
 FILE = "metrics.jsonl"
+# what a step took, which is not the same when a run is repeated
+MEASURED = ("seconds", "rollout_seconds", "profiling_seconds", "tokens_per_second", "memory_gib")
 # (steps taken, parameters with adapters joined) -> metrics; a function of (seed, steps, parameters) alone
 Validate = Callable[[int, dict], dict[str, float]]
 
@@ -37,8 +39,9 @@ class MetricsWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """One line `{"step": step, **values}`. NaN and infinities become null, since JSON has neither."""
+    def write(self, step: int, values: Mapping[str, Any]) -> dict[str, float | None]:
+        """Write and return a line `{"step": step, **values}`. NaN and infinities become null, since JSON has
+        neither."""
         if "step" in values:
             raise ValueError(f"'step' is not a metric's name: {dict(values)}")
         numbers = {name: float(value) for name, value in values.items()}
@@ -47,6 +50,7 @@ class MetricsWriter:
         self._file.flush()
         for name, value in numbers.items():
             self._board.add_scalar(name, value, step)
+        return line
 
     def close(self) -> None:
         self._file.close()

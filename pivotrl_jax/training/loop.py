@@ -4,21 +4,23 @@ A method supplies a Job (method.py).
 """
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.run import run as run_lib
-from pivotrl_jax.run.metrics import MetricsWriter, Validate
+from pivotrl_jax.run.memory import peak_gib
+from pivotrl_jax.run.metrics import MetricsWriter, Validate, read_metrics
 from pivotrl_jax.training import saving as saving_lib
+from pivotrl_jax.training import symptoms
 from pivotrl_jax.training.learner import TrainState
-from pivotrl_jax.training.method import Job
+from pivotrl_jax.training.method import Job, StepBatch
+from pivotrl_jax.training.nonfinite import require_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +46,8 @@ def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Param
     if "stopped" in totals:
         run.facts["stopped"] = totals["stopped"]
         print(totals["stopped"])
+    run.facts["warnings"] = symptoms.story(read_metrics(run.workdir))
     return lora.join(job.learner.frozen, state.params), totals
-
-
-def _require_finite(step: int, values: dict[str, float]) -> None:
-    """Raises InputError when a step's loss or gradient norm is not finite, so that the step is not saved."""
-    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-        raise InputError(
-            f"step {step}: the loss is {values['loss']} and the gradient norm {values['grad_norm']}; "
-            "training stops here and the latest checkpoint is intact; lower the learning rate"
-        )
 
 
 def start(job: Job, initial: decoder.Params, io: LoopIO) -> tuple[TrainState, dict]:
@@ -84,6 +78,7 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
     end = job.steps + 1 if job.stops and first < job.steps else job.steps
     with MetricsWriter(io.workdir, first) as writer, progress.bar(job.steps, job.title, "steps") as bar:
         bar.update(first)
+        watch = symptoms.Watch(read_metrics(io.workdir))
         for step in range(first, end):
             step_start = time.perf_counter()
             if job.save_before(step):
@@ -103,16 +98,17 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
                 break
             rollout_end = time.perf_counter()
             state, values = learner.step(state, step_batch.batch)
-            _require_finite(step, values)
+            require_finite(step, values, step_batch.batch, io.checkpoints, io.workdir)
             seconds = time.perf_counter() - step_start
             totals["rollout_turns"] += step_batch.rollout_turns
             totals["trained_tokens"] += int(values["tokens"])
             totals["seconds"] += seconds
-            fill = float((step_batch.batch["subtree_end"] > 0).mean())
-            timing = {"fill": fill, "seconds": seconds, "rollout_seconds": rollout_end - step_start}
+            measured = _measured(step_batch, seconds, rollout_end - step_start)
             # if the judge is down here, the steps since the last checkpoint are lost; its replies are kept
             validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
-            writer.write(step, {**step_batch.metrics, **values, **timing, **validated})
+            line = writer.write(step, {**step_batch.metrics, **values, **measured, **validated})
+            for sentence in () if bar.disable else watch.see(line):  # the first process speaks for all
+                bar.write(f"warning, step {step}: {sentence}", sys.stderr)
             names = [n for n in ("reward_mean", "group_reward_std") if n in step_batch.metrics]
             rewards = {name: f"{step_batch.metrics[name]:.2f}" for name in names}
             bar.set_postfix(rewards or {"loss": f"{values['loss']:.3f}"}, refresh=False)
@@ -120,3 +116,16 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
             saving.updated(step + 1, state, totals)
             io.on_step(step + 1)
     return state, totals
+
+
+def _measured(step_batch: StepBatch, seconds: float, rollout_seconds: float) -> dict[str, float]:
+    """Metrics of a step's speed and memory. `tokens_per_second` counts every computed token of the update,
+    prompts included, once."""
+    real = step_batch.batch["subtree_end"] > 0
+    return {
+        "fill": float(real.mean()),
+        "seconds": seconds,
+        "rollout_seconds": rollout_seconds,
+        "tokens_per_second": float(real.sum()) / max(seconds - rollout_seconds, 1e-9),
+        "memory_gib": peak_gib(),
+    }

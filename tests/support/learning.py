@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
+from pivotrl_jax.run.metrics import MEASURED
 from pivotrl_jax.training import loop, method, pivotrl, reprofile
 from support import tiny_run
 from support.configs import CONFIGS
@@ -28,7 +29,7 @@ def config_of(**changes) -> ConfigDict:
 
 def metrics(workdir) -> list[dict]:
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
 
 
 def equal(a, b) -> bool:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pivotrl_jax.run.metrics import MEASURED
 from support import tiny_run
 from support.paths import ROOT
 
@@ -66,4 +67,4 @@ def whole_run(tmp_path_factory, checkpoint, options, code):
 def lines_of(workdir):
     """The lines of metrics.jsonl without what a clock says."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]

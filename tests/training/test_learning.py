@@ -3,10 +3,12 @@ rise."""
 
 import jax
 import numpy as np
+import optax
 import pytest
 from support import tiny_run
 from support.forests import MOE
 from support.learning import PROMPTS, Killed, config_of, equal, learn, metrics
+from support.objectives import policy_gradient
 
 from pivotrl_jax import verifiers as verifiers_lib
 from pivotrl_jax.models import decoder
@@ -261,13 +263,36 @@ def test_fewer_steps_than_the_checkpoint_has_are_refused(tmp_path, toy):
         learn(tmp_path, PROMPTS, steps=1)
 
 
-def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(tmp_path, toy, monkeypatch):
+@pytest.mark.parametrize("bad", ["loss", "grad_norm", "update_norm"])
+def test_a_number_that_is_not_finite_stops_before_it_is_saved(tmp_path, monkeypatch, bad):
+    step = learner_lib.Learner.step
+
     def broken(self, state, batch):
-        return state, {"loss": float("nan"), "grad_norm": 1.0, "tokens": 1.0}
+        state, values = step(self, state, batch)
+        return state, {**values, bad: float("inf" if int(state.step) == 4 else values[bad])}
 
     monkeypatch.setattr(learner_lib.Learner, "step", broken)
-    with pytest.raises(
-        InputError, match=r"step 0: the loss is nan and the gradient norm 1\.0; training stops"
-    ):
-        learn(tmp_path, PROMPTS, steps=2)
+    words = {"loss": "the loss", "grad_norm": "the gradient's norm", "update_norm": "the update's norm"}
+    sentence = rf"step 3: {words[bad]} is inf; training stops before .* latest checkpoint is of step 2; what"
+    with pytest.raises(InputError, match=sentence):
+        learn(tmp_path, PROMPTS)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").glob("[0-9]*")) == ["2"]
+    assert [line["step"] for line in metrics(tmp_path)] == [0, 1, 2]
+    with np.load(tmp_path / "nonfinite_step_3.npz") as batch:  # it can be trained on again
+        state = tiny_run.learner().init_state(tiny_run.policy())
+        assert np.isfinite(step(tiny_run.learner(), state, dict(batch))[1]["loss"])
+
+
+def test_an_update_that_is_not_finite_is_seen_where_it_happens(tmp_path):
+    """Loss and gradient of that step are finite: the optimizer makes the NaN."""
+    wrong = optax.stateless(lambda updates, params: jax.tree.map(lambda x: x * np.nan, updates))
+    learner = learner_lib.Learner(
+        MOE,
+        learner_lib.Compute(tiny_run.CHUNK, 16, "nothing", rows=tiny_run.ROWS, mesh=tiny_run.mesh()),
+        wrong,
+        policy_gradient(0.2, 0.28, 0.0),
+        1.0,
+    )
+    with pytest.raises(InputError, match=r"step 0: the update's norm is nan; .* no checkpoint is there yet"):
+        learn(tmp_path, learner=learner)
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
