@@ -56,6 +56,7 @@ setup(
         "matplotlib>=3.8",
         "tensorboardX>=2.6",
         "jsonschema>=4.20",
+        "regex>=2024.4",  # patterns of a tool's schema, with a time limit
         "rapidfuzz>=3",
         "openai>=2",
         "pyyaml>=6",

@@ -73,7 +73,7 @@ class Chat:
                 add_generation_prompt=add_generation_prompt,
                 **self.template_arguments,
             )
-        except (jinja2.TemplateError, TypeError, ValueError) as e:
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
             raise InputError(
                 f"the chat template refuses these messages ({e}); check their roles and contents"
             ) from None

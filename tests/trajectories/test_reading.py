@@ -10,6 +10,7 @@ from support.reader_samples import MINI, OPENAI, SAMPLES, TERMINUS, only, read
 
 from pivotrl_jax.records import InputError
 from pivotrl_jax.trajectories import extract, filters, reading
+from pivotrl_jax.trajectories.readers import files
 
 # ---- files, folders, hub datasets
 
@@ -28,6 +29,18 @@ def test_parquet(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match="no readable parquet file"):
         reading.read(tmp_path / "bad.parquet")
+
+
+def test_a_small_parquet_file_that_unpacks_to_more_than_the_memory_is_refused(tmp_path, monkeypatch):
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    file = tmp_path / "bomb.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a" * 2**22, "b" * 2**22]}), file, use_dictionary=False)
+    assert file.stat().st_size < 2**20
+    monkeypatch.setattr(files, "LARGEST_ROW_GROUP", 2**22)
+    with pytest.raises(
+        InputError, match=r"bomb\.parquet: a row group takes .* once unpacked, .* smaller row"
+    ):
+        reading.read(file)
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):

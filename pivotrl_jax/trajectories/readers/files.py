@@ -15,6 +15,7 @@ Document = tuple[str, Any]
 
 CUT = "cut"  # ends the events of `joined` in the place of one that could not be read
 
+LARGEST_ROW_GROUP = 4 * 2**30  # bytes; a file of a few kilobytes may unpack to more than the memory holds
 EXTRA = "pip install -e '.[datasets]'"
 
 
@@ -104,14 +105,28 @@ def _parquet(path: Path) -> Iterator[Document]:
         import pyarrow.parquet
     except ImportError:
         raise InputError(f"{path}: parquet files need pyarrow; install it with {EXTRA}") from None
+    number = 0
     try:
-        number = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=64):
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_size(path, file.metadata)
+        for batch in file.iter_batches(batch_size=16):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}:{number}", without_nulls(row)
+    except InputError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as e:
         raise InputError(f"{path}: no readable parquet file ({str(e).splitlines()[0]})") from None
+
+
+def _check_size(path: Path, metadata: Any) -> None:
+    """Raises InputError when a row group is too large once unpacked; `metadata` is the file's."""
+    sizes = (metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    if (largest := max(sizes, default=0)) > LARGEST_ROW_GROUP:
+        raise InputError(
+            f"{path}: a row group takes {largest / 2**30:.1f} GiB once unpacked, more than "
+            f"{LARGEST_ROW_GROUP / 2**30:.0f} GiB; write the file with smaller row groups"
+        )
 
 
 def without_nulls(value: Any) -> Any:

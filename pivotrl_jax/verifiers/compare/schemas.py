@@ -1,11 +1,18 @@
-"""JSON schemas: of the arguments of declared tools, and of the answers of the Terminus harnesses."""
+"""JSON schemas: of the arguments of declared tools, and of the answers of the Terminus harnesses.
 
+A tool's schema comes with the data, and its patterns meet what a model wrote, so both may be hostile: a
+pattern may need exponential time, and references to references may double without end. A check is therefore
+given up after `SECONDS` in one pattern or `REFERENCES` followed references; a schema of real tools needs
+microseconds and a few dozen.
+"""
+
+import contextvars
 import json
-import re
 from typing import Any
 
 import jsonschema
-from jsonschema import Draft202012Validator
+import regex
+from jsonschema import Draft202012Validator, ValidationError
 from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
@@ -13,6 +20,7 @@ from pivotrl_jax.chat.json_text import loads
 
 # raised on too deep nesting, on integers of thousands of digits, and on values that are no JSON
 UNSAFE = (RecursionError, ArithmeticError, ValueError, TypeError)
+SECONDS, REFERENCES = 0.25, 10_000
 
 
 # ---- declared tools
@@ -51,14 +59,71 @@ def coerced(arguments: dict, schema: dict) -> dict:
 
 
 def satisfies(arguments: dict, schema: dict) -> bool:
-    """Whether arguments satisfy a declared schema. No `$ref` is fetched; an invalid schema is satisfied by
-    nothing, as in the released code.
+    """Whether arguments satisfy a declared schema. No `$ref` is fetched. An invalid schema is satisfied by
+    nothing, as in the released code, and neither is one that takes too long.
     """
+    _references_left.set(REFERENCES)
     try:
         Draft202012Validator.check_schema(schema)
-        return Draft202012Validator(schema, registry=REGISTRY).is_valid(arguments)
-    except (jsonschema.SchemaError, Unresolvable, re.error, *UNSAFE):
+        return _Bounded(schema, registry=REGISTRY).is_valid(arguments)
+    except (jsonschema.SchemaError, Unresolvable, regex.error, TimeoutError, *UNSAFE):
         return False
+
+
+_references_left = contextvars.ContextVar("references left", default=0)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return regex.search(pattern, text, timeout=SECONDS) is not None
+
+
+# Keywords of a schema that use patterns or references, as jsonschema calls them: they yield what is wrong.
+
+
+def _pattern(validator, pattern, instance, schema):
+    if validator.is_type(instance, "string") and not _matches(pattern, instance):
+        yield ValidationError("does not match the pattern")
+
+
+def _pattern_properties(validator, patterns, instance, schema):
+    if validator.is_type(instance, "object"):
+        for pattern, inner in patterns.items():
+            for name in filter(lambda name: _matches(pattern, name), instance):
+                yield from validator.descend(instance[name], inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator, inner, instance, schema):
+    if validator.is_type(instance, "object"):
+        declared, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        others = (k for k in instance if k not in declared and not any(_matches(p, k) for p in patterns))
+        for name in others:
+            yield from validator.descend(instance[name], inner, path=name)
+
+
+def _unevaluated_properties(validator, inner, instance, schema):
+    if '"patternProperties"' in json.dumps(schema):  # jsonschema would match them without a limit
+        raise ValueError("unevaluatedProperties beside patternProperties")
+    yield from Draft202012Validator.VALIDATORS["unevaluatedProperties"](validator, inner, instance, schema)
+
+
+def _reference(validator, reference, instance, schema):
+    _references_left.set(_references_left.get() - 1)
+    if _references_left.get() < 0:
+        raise ValueError(f"more than {REFERENCES} references")
+    yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+
+
+_Bounded = jsonschema.validators.extend(
+    Draft202012Validator,
+    {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "unevaluatedProperties": _unevaluated_properties,
+        "$ref": _reference,
+        "$dynamicRef": _reference,
+    },
+)
 
 
 # ---- answers of a Terminus harness
