@@ -34,7 +34,7 @@ from pivotrl_jax.trajectories import extract, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 PER_GROUP, KL_TURNS = 300, 128
-PART = 150  # turns; about two whole batches
+PART = 450  # turns; about six whole batches, so that the last one, which is not full, costs little
 GROUPS = {
     "irrelevance": ("irrelevance", "live_irrelevance"),
     "live": ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple"),
@@ -131,7 +131,7 @@ def main() -> None:
     for start in range(0, len(prompts), PART):
         some = prompts[start : start + PART]
         score = functools.partial(evaluation.score_turns, greedy, placed, some, 1, key)
-        turns, seconds = parts.of(f"turns_{start}", score)
+        turns, seconds = parts.of(f"turns_{start}_{start + len(some)}", score)
         found, spent = found + turns, spent + seconds
     families = language_items.families()
     suite = [
