@@ -70,6 +70,7 @@ setup(
         "parity": ["torch==2.13.0", "peft>=0.21", "accelerate>=1"],
         "gguf": ["gguf>=0.17"],  # checkpoints in GGUF files
         "serve": SERVE,
+        "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],  # the site: mkdocs build
         "datasets": ["datasets>=4", "pyarrow>=17"],  # parquet files and datasets on the hub
         "bench": ["torch==2.13.0", "trl>=1.16,<2", "accelerate>=1", "datasets>=5"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
