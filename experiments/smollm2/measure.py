@@ -22,10 +22,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from pivotrl_jax.evaluation import evaluation
+from pivotrl_jax.evaluation import evaluation, kl
 from pivotrl_jax.evaluation.language import items as language_items
 from pivotrl_jax.evaluation.language import scores
-from pivotrl_jax.models import forest
 from pivotrl_jax.records import Prompt, write_json
 from pivotrl_jax.rollouts.scoring import Scorer
 from pivotrl_jax.run import export
@@ -60,16 +59,6 @@ def chosen(prompts: list[Prompt]) -> list[Prompt]:
     for group in GROUPS:
         out += [p for p in in_order if group_of(p.candidate.id) == group][:PER_GROUP]
     return out
-
-
-def kl_per_turn(run, rollouts, params, reference, prompts, key) -> list[float]:
-    """Per prompt log pi(y) - log pi_0(y) of one y sampled from pi at temperature 1: its mean is the KL."""
-    groups = rollouts.sample(rollouts.actor.place(params), prompts, 1, key)
-    pieces = [
-        forest.Piece(i, p.ids, [group[0].token_ids]) for i, (p, group) in enumerate(zip(prompts, groups))
-    ]
-    under_pi_0 = Scorer(run.model_config, run.config.compute, run.mesh)(reference, [[p] for p in pieces])
-    return [sum(group[0].model_log_probs) - total for group, (total,) in zip(groups, under_pi_0)]
 
 
 def exported(run, state: Path):
@@ -145,7 +134,8 @@ def main() -> None:
         some = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id[::-1].encode()).digest())[
             :KL_TURNS
         ]
-        nats, seconds = parts.of("kl", lambda: kl_per_turn(run, sampled, params, reference, some, key))
+        scorer = Scorer(run.model_config, config.compute, run.mesh)
+        nats, seconds = parts.of("kl", lambda: kl.log_ratios(sampled, scorer, params, reference, some, key))
         spent += seconds
     write_json(
         options.out,

@@ -1,0 +1,175 @@
+"""The runs behind experiments/regime: `python experiments/regime/runs.py --tests=T1 --jobs=2`
+
+Each test is a world and a set of arms; an arm is `python -m pivotrl_jax.train --config=configs/bfcl.py` with
+the overrides below, in runs/regime/{test}/{arm}/seed{n}. Arms of a seed share the evaluation of pi_0, and
+those with the same rollouts share the profile. measure.py scores the checkpoints of a finished arm. Finished
+runs are left as they are, and a killed one goes on where it was.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import queue
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = (5, 10, 20, 40)  # whose checkpoints are measured
+
+EVALUATION = ["data.held_out_tasks=300", "evaluate.tasks=300", "evaluate.attempts=2"]
+EVALUATION += ["evaluate.turn_trajectories=200", "evaluate.samples=2", "evaluate.skill_items=20"]
+KEEP = ["grpo.save_every=5", "grpo.keep_checkpoints=20"]
+ADAPTIVE = ["profile.adaptive.round=2"]
+RANDOM, SLOW = ["method=random_turns"], ["grpo.learning_rate=1e-4"]
+
+# test -> overrides of all its arms
+WORLDS = {
+    # the paper's regime in this world: 5,700 candidates, each pivot visited about once
+    "T1": ["data.demonstrations=832", *EVALUATION, *KEEP, *ADAPTIVE],
+    # an expert whose habits pi_0 does not have; the verifier accepts both
+    "T2": ["data.demonstrations=832", "data.style=foreign", *EVALUATION, *KEEP, *ADAPTIVE],
+    # long episodes of known words, where credit is what is hard
+    "T3": [
+        "data.demonstrations=256",
+        "data.words=shared",
+        "data.user_turns=(6, 8)",
+        *EVALUATION,
+        *KEEP,
+        *ADAPTIVE,
+    ]
+    + ["data.max_prompt_tokens=1900", "compute.row_lengths=(1024, 2048)"],
+}
+
+
+def _sft(epochs: int, rate: str) -> list[str]:
+    return ["method=sft", f"sft.epochs={epochs}", f"sft.learning_rate={rate}"]
+
+
+# test -> arm -> overrides
+ARMS: dict[str, dict[str, list[str]]] = {
+    "T1": {
+        "pivotrl": [],
+        "random_turns": RANDOM,
+        "mixed": ["profile.lambda_diff=1.0"],
+        "all_fail_kept": ["profile.keep_all_fail=True"],
+        "exact": ["reward=exact"],
+        "random_exact": [*RANDOM, "reward=exact"],
+        "online": [*RANDOM, "grpo.dynamic_rounds=4"],
+        "guided": ["profile.keep_all_fail=True", "grpo.demonstration_in_failed_groups=True"],
+        "pivotrl_slow": SLOW,
+        "random_slow": [*RANDOM, *SLOW],
+        **{
+            f"sft_{epochs}_{rate}": _sft(epochs, rate)
+            for epochs in (1, 4)
+            for rate in ("1e-4", "3e-4", "1e-3")
+        },
+        "e2e_rl": ["method=e2e_rl"],
+        # controls of the visits per pivot
+        **{f"pivotrl_{n}": [f"data.demonstrations={n}"] for n in (64, 256)},
+        **{f"random_{n}": [*RANDOM, f"data.demonstrations={n}"] for n in (64, 256)},
+    },
+    "T2": {
+        "pivotrl": [],
+        "exact_string": ["reward=exact_string"],
+        **{f"sft_1_{rate}": _sft(1, rate) for rate in ("1e-4", "3e-4", "1e-3")},
+    },
+    "T3": {"pivotrl": [], "e2e_rl": ["method=e2e_rl"]},
+}
+# arms that draw and reward the same rollouts in their profile as "pivotrl"
+SHARED = ("mixed", "all_fail_kept", "guided", "pivotrl_slow")
+
+QUICK = [
+    "data.demonstrations=16",
+    "data.held_out_tasks=8",
+    "evaluate.tasks=8",
+    "evaluate.turn_trajectories=4",
+]
+QUICK += ["evaluate.skill_items=2", "grpo.steps=5", "e2e.tasks_per_step=2", "grpo.pivots_per_step=4"]
+
+
+def workdir_of(base: Path, test: str, arm: str, seed: int) -> Path:
+    return base / test / arm / f"seed{seed}"
+
+
+def command(test: str, arm: str, seed: int, workdir: Path, quick: bool) -> list[str]:
+    """The command line of one run."""
+    overrides = [
+        f"seed={seed}",
+        f"workdir={workdir}",
+        *WORLDS[test],
+        *ARMS[test][arm],
+        *(QUICK if quick else []),
+    ]
+    flags = [f"--config.{override}" for override in overrides]
+    return [sys.executable, "-m", "pivotrl_jax.train", "--config=configs/bfcl.py", *flags]
+
+
+def share(base: Path, test: str, arm: str, seed: int) -> None:
+    """Copy what another arm of the seed has already: pi_0's evaluation, and the rollouts of the profile."""
+    workdir = workdir_of(base, test, arm, seed)
+    target = workdir / "evaluations" / "before.json"
+    found = next(iter(sorted(base.glob(f"{test}/*/seed{seed}/evaluations/before.json"))), None)
+    if found and not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found, target)
+    pivotrl = workdir_of(base, test, "pivotrl", seed)
+    if arm in SHARED and (pivotrl / "profiles.jsonl").is_file() and not (workdir / "rollouts").is_dir():
+        shutil.copytree(pivotrl / "rollouts", workdir / "rollouts")
+
+
+def run(base: Path, test: str, arm: str, seed: int, quick: bool, core: int | None) -> None:
+    """Train and measure one arm with one seed, unless that is done."""
+    workdir = workdir_of(base, test, arm, seed)
+    if (workdir / "measured.json").is_file():
+        return
+    share(base, test, arm, seed)
+    workdir.mkdir(parents=True, exist_ok=True)
+    pin = ["taskset", "-c", str(core)] if core is not None else []
+    steps = ",".join(map(str, (5,) if quick else STEPS))
+    measure = [sys.executable, "experiments/regime/measure.py", str(workdir), f"--steps={steps}"]
+    measure += ["--items=4"] if quick else []
+    with (workdir / "log.txt").open("a") as log:
+        for words in (command(test, arm, seed, workdir, quick), measure):
+            subprocess.run([*pin, *words], check=True, cwd=ROOT, stdout=log, stderr=log)
+    print(f"{test} {arm}, seed {seed}: done", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tests", default=",".join(ARMS))
+    parser.add_argument("--arms", help="names; all of a test without it")
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--base", type=Path, default=ROOT / "runs" / "regime")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    cores: queue.Queue[int | None] = queue.Queue()
+    for core in sorted(os.sched_getaffinity(0))[: options.jobs] if options.jobs > 1 else [None]:
+        cores.put(core)
+
+    def one(test: str, arm: str, seed: int) -> None:
+        core = cores.get()
+        try:
+            run(options.base.resolve(), test, arm, seed, options.quick, core)
+        finally:
+            cores.put(core)
+
+    # seed by seed, so that at any time all arms have about equally many; "pivotrl" comes first, since its
+    # profile is shared
+    with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+        jobs = [
+            pool.submit(one, test, arm, int(seed))
+            for seed in options.seeds.split(",")
+            for test in options.tests.split(",")
+            for arm in (options.arms.split(",") if options.arms else ARMS[test])
+        ]
+        for job in jobs:
+            job.result()
+
+
+if __name__ == "__main__":
+    main()
