@@ -9,7 +9,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pivotrl_jax.records import Message, Pivot, Rollout
@@ -177,8 +177,8 @@ def _pivot(pivot: Pivot, rollouts: Sequence[Rollout], order: int, room: int) -> 
     )
 
 
-def pivot_browser(pivots: Sequence[Pivot], rollouts: Mapping[str, Sequence[Rollout]]) -> str:
-    """Search box, sort order and one expandable row per pivot; `rollouts` is keyed by candidate id.
+def pivot_browser(pivots: Sequence[Pivot], rollouts_of: Callable[[str], Sequence[Rollout]]) -> str:
+    """Search box, sort order and one expandable row per pivot; `rollouts_of` takes a candidate id.
 
     At most MAX_PIVOTS are shown, spread evenly over the file, and the page says how many were left out.
     """
@@ -190,7 +190,7 @@ def pivot_browser(pivots: Sequence[Pivot], rollouts: Mapping[str, Sequence[Rollo
             f"{len(pivots) - len(shown):,} left out.</p>"
         )
     room = min(_PIVOT_ROOM, _PAGE_ROOM // max(1, len(shown)))
-    rows = "".join(_pivot(p, rollouts.get(p.candidate.id, ()), i, room) for i, p in enumerate(shown))
+    rows = "".join(_pivot(p, rollouts_of(p.candidate.id), i, room) for i, p in enumerate(shown))
     return (
         f'{note}<form id="controls" hidden><label>Filter <input type="search" id="filter" '
         'placeholder="any text: a function, a reason, an id"></label>'

@@ -271,7 +271,7 @@ def _pivots(inputs: Inputs) -> str:
     lead = (
         "The turns that teach: open one for what was asked, what the expert did, and what the policy tried."
     )
-    return page.section("Pivots", page.pivot_browser(inputs.pivots, inputs.rollouts), lead)
+    return page.section("Pivots", page.pivot_browser(inputs.pivots, inputs.samples.of), lead)
 
 
 def render(inputs: Inputs, name: str) -> str:

@@ -298,7 +298,7 @@ def test_equal_actions_are_merged_and_each_keeps_its_reason(tmp_path):
         Rollout(pivot.candidate.id, k, [1], [0.0], [0.0], True, f"said {r}", r, "ok" if r else "state")
         for k, r in enumerate(rewards)
     ]
-    shown = page.pivot_browser([pivot], {pivot.candidate.id: rollouts})
+    shown = page.pivot_browser([pivot], {pivot.candidate.id: rollouts}.get)
     assert shown.count('<div class="action ') == 2
     assert re.search(
         r'action pass"><div><b class="reward">1</b>.*?<code>ok</code></div><pre dir="auto">said 1.0', shown
@@ -313,7 +313,7 @@ def test_a_rollout_of_another_stage_is_not_shown_as_the_profiles(tmp_path):
         pivot.candidate.id, 0, [1], [0.0], [0.0], True, "later", 1 - pivot.profile.rewards[0], "ok"
     )
     write_lines(tmp_path / "rollouts" / "a_train.jsonl", [other])
-    found = inputs.read_inputs(tmp_path).rollouts[pivot.candidate.id]
+    found = inputs.read_inputs(tmp_path).samples.of(pivot.candidate.id)
     assert [r.reward for r in found] == pivot.profile.rewards
     assert "later" not in [r.text for r in found]
 
