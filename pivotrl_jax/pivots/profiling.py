@@ -26,7 +26,6 @@ from pivotrl_jax.records import (
     Candidate,
     Profile,
     Prompt,
-    Rollout,
     write_json,
     write_records,
 )
@@ -156,16 +155,14 @@ def profile_candidates(
                 sampled = screening.kept(screen.decide([prompts[i] for i in members], file), members)
                 rewards |= {i: [] for i in members}
             if file.is_file():
-                shard = list(rollout_files.summaries(file))
+                groups = rollout_files.rewards(file)
                 bar.update(len(members) * settings.group_size)
             else:
                 params = rollouts.actor.place(params)
                 here = [prompts[i] for i in sampled]
                 with rollouts.actor.saved_in(file.with_suffix(served_profile.PARTIAL)):
-                    shard = _sample_shard(rollouts, params, here, settings, earlier, advance)
-                    rollout_files.write(file, shard)
-                bar.update(len(members) * settings.group_size - len(shard))
-            groups = [[rollout.reward for rollout in group] for group in rollout_files.groups_of(shard)]
+                    groups = _sample_shard(rollouts, params, here, settings, earlier, advance, file)
+                bar.update(len(members) * settings.group_size - sum(map(len, groups)))
             rewards |= zip(sampled, groups)
             if settings.stopping:
                 earlier += groups
@@ -192,8 +189,10 @@ def _sample_shard(
     settings: Settings,
     earlier: Sequence[Sequence[float | None]],
     on_batch: Callable[[int], None],
-) -> list[Rollout]:
-    """The rollouts of a shard's prompts, in the prompts' order. `params` must be placed by the actor."""
+    file: Path,
+) -> list[list[float | None]]:
+    """Write the rollouts of a shard's prompts, in the prompts' order, and return their rewards. `params` must
+    be placed by the actor."""
 
     def draw(indices, first, count):
         return rollouts.sample(params, [prompts[i] for i in indices], count, settings.key, first, on_batch)
@@ -202,7 +201,8 @@ def _sample_shard(
         groups = adaptive.groups(draw, len(prompts), settings.stopping, earlier)
     else:
         groups = draw(range(len(prompts)), 0, settings.group_size)
-    return [rollout for group in groups for rollout in group]
+    rollout_files.write(file, [rollout for group in groups for rollout in group])
+    return [[rollout.reward for rollout in group] for group in groups]
 
 
 def profiles_of(
