@@ -76,12 +76,13 @@ def make_prompts(candidates: list[Candidate]) -> list[Prompt]:
 class Synthetic(Rollouts):
     """Rollouts without a policy: about one candidate in six has mixed rewards."""
 
-    seconds = [0.0]  # spent on making rollouts up
+    seconds = [0.0, 0.0]  # spent on making rollouts up: of the clock, of the processor
 
     def sample(self, params, prompts, group_size, key, first=0, on_batch=lambda done: None):
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         groups = [self._group(prompt.candidate.id, group_size) for prompt in prompts]
-        self.seconds[0] += time.perf_counter() - began
+        self.seconds[0] += time.perf_counter() - began[0]
+        self.seconds[1] += time.process_time() - began[1]
         return groups
 
     def _group(self, name: str, size: int) -> list[Rollout]:
@@ -190,24 +191,27 @@ def formats(rollouts: list[Rollout]) -> dict:
 
 def measured(stage: str, count: int, workdir: Path) -> dict:
     """Run a stage in this process."""
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(sys.stderr):
         STAGES[stage](count, workdir)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    made_up, made_up_cpu = Synthetic.seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "seconds": round(seconds - Synthetic.seconds[0], 2),
-        "making_rollouts_up": round(Synthetic.seconds[0], 2),
+        "seconds": round(seconds - made_up, 2),
+        "cpu_seconds": round(cpu - made_up_cpu, 2),
+        "making_rollouts_up": round(made_up, 2),
         "peak_mib": round(peak),
     }
 
 
 def exponents(sizes: dict[str, dict]) -> dict[str, dict[str, float]]:
-    """Stage -> log ratio of seconds by log ratio of candidates, from each size to the next; 1 is linear."""
+    """Stage -> log ratio of processor seconds by log ratio of candidates, from each size to the next; 1 is
+    linear."""
     found: dict[str, dict[str, float]] = {}
     for small, large in zip(list(sizes), list(sizes)[1:]):
         for stage in sizes[small].keys() & sizes[large].keys() & STAGES.keys():
-            ratio = sizes[large][stage]["seconds"] / max(sizes[small][stage]["seconds"], 1e-9)
+            ratio = sizes[large][stage]["cpu_seconds"] / sizes[small][stage]["cpu_seconds"]
             name, exponent = f"{small} to {large}", math.log(ratio) / math.log(int(large) / int(small))
             found.setdefault(stage, {})[name] = round(exponent, 2)
     return found
@@ -218,8 +222,8 @@ def size_of(folder: Path) -> float:
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
 
 
-def run_size(count: int, top: Path, results: dict, save) -> None:
-    """The stages of one size that are not measured yet."""
+def run_size(count: int, stages: list[str], top: Path, results: dict, save) -> None:
+    """Those of the `stages` of one size that are not measured yet."""
     workdir, here = top / str(count), results["sizes"].setdefault(str(count), {})
     if all(stage in here for stage in STAGES):
         return
@@ -229,15 +233,16 @@ def run_size(count: int, top: Path, results: dict, save) -> None:
     free, needed = shutil.disk_usage(top).free, count * GROUP * BYTES
     if not here and free < 1.2 * needed:
         sys.exit(f"{top}: {free / 1e9:.0f} GB are free, and {count} candidates need {1.2 * needed / 1e9:.0f}")
-    for stage in STAGES:
+    for stage in stages:
         if stage not in here:
             command = [sys.executable, __file__, f"--stage={stage}", f"--sizes={count}", f"--runs={top}"]
             here[stage] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
             save()
             print(count, stage, here[stage], flush=True)
-    here["rollouts_mb"] = size_of(workdir / "rollouts")
-    save()
-    shutil.rmtree(workdir)
+    if all(stage in here for stage in STAGES):
+        here["rollouts_mb"] = size_of(workdir / "rollouts")
+        save()
+        shutil.rmtree(workdir)
 
 
 def main() -> None:
@@ -245,6 +250,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="10000,30000,100000")
+    parser.add_argument("--stages", default=",".join(STAGES), help="do these now, and the others later")
     parser.add_argument("--stage", choices=STAGES, help="one stage in this process; for this script itself")
     parser.add_argument("--runs", type=Path, default=Path("runs/scale"), help="where the files go")
     parser.add_argument("--real", type=Path, help="a run whose rollouts are written in both formats, too")
@@ -273,7 +279,7 @@ def main() -> None:
         results["formats"]["real"] = formats(real)
     print(json.dumps(results["formats"], indent=1))
     for count in sizes:
-        run_size(count, flags.runs, results, save)
+        run_size(count, flags.stages.split(","), flags.runs, results, save)
     save()
 
 

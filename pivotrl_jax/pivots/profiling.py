@@ -201,7 +201,8 @@ def _sample_shard(
         groups = adaptive.groups(draw, len(prompts), settings.stopping, earlier)
     else:
         groups = draw(range(len(prompts)), 0, settings.group_size)
-    rollout_files.write(file, [rollout for group in groups for rollout in group])
+    if not jax.process_index():  # the other processes need the rewards alone
+        rollout_files.write(file, [rollout for group in groups for rollout in group])
     return [[rollout.reward for rollout in group] for group in groups]
 
 

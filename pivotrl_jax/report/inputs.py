@@ -46,12 +46,13 @@ class Samples:
         stage and is left out. Raises InputError."""
         by_sample: dict[int, Rollout] = {}
         for rollout in self._index.read(candidate_id):
-            if _is_of(rollout, self._profiles[candidate_id]):
+            if belongs(rollout, self._profiles[candidate_id]):
                 by_sample.setdefault(rollout.sample, rollout)
         return [by_sample[k] for k in sorted(by_sample)]
 
 
-def _is_of(rollout: Rollout, profile: Profile) -> bool:
+def belongs(rollout: Rollout, profile: Profile) -> bool:
+    """Whether a rollout can be one of those behind a profile of its candidate."""
     rewards, sample = profile.rewards, rollout.sample
     if not 0 <= sample < len(rewards) + profile.abstained:
         return False

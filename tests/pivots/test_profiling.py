@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pytest
 from support import tiny_run
@@ -93,6 +94,12 @@ def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatc
     assert profile(tmp_path) == whole[1:]
     (tmp_path / "00001.jsonl.tmp").unlink(missing_ok=True)
     assert files(tmp_path) == files(whole[0])
+
+
+def test_processes_but_the_first_find_the_same_and_keep_no_rollouts(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert profile(tmp_path) == (whole[1], [])
+    assert sorted(files(tmp_path)) == ["settings.json"]
 
 
 @pytest.mark.parametrize(
