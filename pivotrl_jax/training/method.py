@@ -8,6 +8,7 @@ run/options.py and the call to train.py.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,5 +60,10 @@ def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
     chosen = []
     for position in range(step * per_step, (step + 1) * per_step):
         epoch, at = divmod(position, count)
-        chosen.append(int(np.random.default_rng([seed, epoch]).permutation(count)[at]))
+        chosen.append(int(_order(seed, epoch, count)[at]))
     return chosen
+
+
+@functools.lru_cache(maxsize=2)  # a step takes many from one
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
