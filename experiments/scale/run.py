@@ -41,7 +41,8 @@ WORDS = (
     'the <tool_call>\n{"name": "find_flight", "arguments": {"from": "Zürich", "day": 7}}\n</tool_call> and '
 )
 TEXT = WORDS * 120
-TOOLS = [{"name": "find_flight", "parameters": {"type": "object", "properties": {}}}]
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
+TOOLS = [{"name": f"tool_{i}", "description": "", "parameters": SCHEMA} for i in range(7)]
 
 
 def make_candidates(count: int) -> list[Candidate]:
