@@ -117,17 +117,25 @@ def _float32_if_exact(values: np.ndarray) -> np.ndarray:
 # ---- reading
 
 
-def rewards(file: Path) -> list[list[float | None]]:
-    """The rewards of a shard, candidate by candidate. Raises InputError naming file and line."""
+def rewards(file: Path, candidate_ids: Sequence[str]) -> list[list[float | None]]:
+    """The rewards of a shard, candidate by candidate. Raises InputError naming file and line, also if it is
+    not a shard of these candidates in this order."""
     groups: list[list[float | None]] = []
+    names: list[str] = []
     for number, _, raw in _lines(file):
         head = _head(file, number, raw)
         try:
             if head["sample"] == 0:
+                names.append(head["candidate_id"])
                 groups.append([])
             groups[-1].append(head["reward"])
         except LookupError as e:
             raise InputError(f"{file}:{number}: not a Rollout ({e}); remove the line or the file") from None
+    if names != list(candidate_ids):
+        raise InputError(
+            f"{file}: does not hold rollouts of its {len(candidate_ids)} candidates in their order; put back "
+            "what the run wrote, or remove the file and start the program again"
+        )
     return groups
 
 

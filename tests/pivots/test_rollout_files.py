@@ -100,13 +100,17 @@ def test_rewards_are_read_without_the_texts_whatever_is_in_these(tmp_path, write
     rollouts[1] = dataclasses.replace(rollouts[1], reward=None)
     file = tmp_path / "00000.jsonl"
     write(file, rollouts)
-    assert rollout_files.rewards(file) == [[0.0, None, 0.0], [0.0, 1.0, 0.0]]
+    names = [hostile + "a", hostile + "b"]
+    assert rollout_files.rewards(file, names) == [[0.0, None, 0.0], [0.0, 1.0, 0.0]]
+    for others in (names[:1], names[::-1], [*names, "c"]):
+        with pytest.raises(InputError, match=r"00000\.jsonl: does not hold rollouts of its \d candidates"):
+            rollout_files.rewards(file, others)
     assert [r.reward for r in rollout_files.rollouts_of(tmp_path, {hostile + "a"})] == [0.0, None, 0.0]
     assert rollout_files.read(file) == rollouts
     for line in ('{"sample": 0}', '{"sample": 1, "reward": 0.0}'):
         file.write_text("\n" + line + "\n", "utf-8")
         with pytest.raises(InputError, match=r"00000\.jsonl:2: not a Rollout"):
-            rollout_files.rewards(file)
+            rollout_files.rewards(file, ["a"])
 
 
 def test_a_shard_is_whole_or_absent(tmp_path, monkeypatch):
