@@ -8,7 +8,6 @@ run/options.py and the call to train.py.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,13 +56,9 @@ class Job:
 def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
     """Indices, below `count`, of the items (pivots, tasks, trajectories) of a step. Every epoch is a fresh
     permutation of all items."""
-    chosen = []
-    for position in range(step * per_step, (step + 1) * per_step):
-        epoch, at = divmod(position, count)
-        chosen.append(int(_order(seed, epoch, count)[at]))
-    return chosen
-
-
-@functools.lru_cache(maxsize=2)  # a step takes many from one
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+    positions = range(step * per_step, (step + 1) * per_step)
+    orders = {
+        epoch: np.random.default_rng([seed, epoch]).permutation(count)
+        for epoch in {position // count for position in positions}
+    }
+    return [int(orders[position // count][position % count]) for position in positions]
