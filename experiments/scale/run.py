@@ -34,8 +34,8 @@ from pivotrl_jax.rollouts.sampler import Sampling
 from pivotrl_jax.run import options
 
 HERE = Path(__file__).resolve().parent
-TURNS, GROUP, TOKENS, VOCABULARY = 10, 8, 1024, 151_936
-BYTES = 14_000  # on disk per rollout, at most
+TURNS, GROUP, TOKENS, VOCABULARY = 10, 8, 1024, 151_936  # tokens: of a rollout; `--tokens` replaces them
+BYTES = 13  # on disk per token of a rollout, at most
 STEPS = 20  # of training whose batches are made
 WORDS = (
     'the <tool_call>\n{"name": "find_flight", "arguments": {"from": "Zürich", "day": 7}}\n</tool_call> and '
@@ -94,7 +94,7 @@ class Synthetic(Rollouts):
         rewards = (rng.random(size) < passes).astype(float).tolist()
         starts = rng.integers(0, 1000, size).tolist()
         return [
-            Rollout(name, g, ids[g], log_probs[g], log_probs[g], True, TEXT[at : at + 4096], r, "ok")
+            Rollout(name, g, ids[g], log_probs[g], log_probs[g], True, TEXT[at : at + 4 * TOKENS], r, "ok")
             for g, (at, r) in enumerate(zip(starts, rewards))
         ]
 
@@ -231,12 +231,13 @@ def run_size(count: int, stages: list[str], top: Path, results: dict, save) -> N
     if not (workdir / "pivots.jsonl").is_file():
         here.clear()
     top.mkdir(parents=True, exist_ok=True)
-    free, needed = shutil.disk_usage(top).free, count * GROUP * BYTES
+    free, needed = shutil.disk_usage(top).free, count * GROUP * (TOKENS * BYTES + 300)
     if not here and free < 1.2 * needed:
         sys.exit(f"{top}: {free / 1e9:.0f} GB are free, and {count} candidates need {1.2 * needed / 1e9:.0f}")
     for stage in stages:
         if stage not in here:
             command = [sys.executable, __file__, f"--stage={stage}", f"--sizes={count}", f"--runs={top}"]
+            command += [f"--tokens={TOKENS}"]
             here[stage] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
             save()
             print(count, stage, here[stage], flush=True)
@@ -247,23 +248,26 @@ def run_size(count: int, stages: list[str], top: Path, results: dict, save) -> N
 
 
 def main() -> None:
+    global TOKENS
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="10000,30000,100000")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of a rollout")
     parser.add_argument("--stages", default=",".join(STAGES), help="do these now, and the others later")
     parser.add_argument("--stage", choices=STAGES, help="one stage in this process; for this script itself")
     parser.add_argument("--runs", type=Path, default=Path("runs/scale"), help="where the files go")
     parser.add_argument("--real", type=Path, help="a run whose rollouts are written in both formats, too")
     parser.add_argument("--out", type=Path, default=HERE)
     flags = parser.parse_args()
+    TOKENS = flags.tokens
     sizes = [int(size) for size in flags.sizes.split(",")]
     if flags.stage:
         (flags.runs / flags.sizes).mkdir(parents=True, exist_ok=True)
         print(json.dumps(measured(flags.stage, sizes[0], flags.runs / flags.sizes)))
         return
     os.nice(19)
-    file = flags.out / "results.json"
+    file = flags.out / ("results.json" if TOKENS == 1024 else f"results_{TOKENS}_tokens.json")
     results = json.loads(file.read_text("utf-8")) if file.is_file() else {"formats": {}, "sizes": {}}
 
     def save() -> None:
