@@ -42,7 +42,7 @@ def main() -> None:
         data, _ = sources.load_with_validation(config)
         candidates = candidates_lib.make_candidates(run, data)
     with run.stage("profiling"):
-        selection, _ = profiling.find_pivots(run, candidates)
+        selection = profiling.find_pivots(run, candidates)
     print(f"{len(selection.kept)} pivots: {run.workdir / 'pivots.jsonl'}")
     if config.profile.shard:
         print(f"this was shard {config.profile.shard}; merge_profiles makes one profile of all of them")

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -310,18 +310,24 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
         raise InputError(f"{path}: no such file; check the path")
     with path.open("rb") as f:
         for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8")
-                if not line.strip():
-                    continue
-                value = json.loads(line)
-            except (ValueError, RecursionError) as e:
-                raise InputError(f"{path}:{number}: not valid JSON ({e}); fix or remove the line") from None
-            if not isinstance(value, dict):
-                raise InputError(
-                    f"{path}:{number}: a JSON {type(value).__name__}, want an object; fix or remove the line"
-                )
-            yield number, value
+            if (value := parse_line(path, number, raw)) is not None:
+                yield number, value
+
+
+def parse_line(path: Path, number: int, raw: bytes) -> dict | None:
+    """The object in a line of a JSONL file; None for a blank line. Raises InputError naming file and line."""
+    try:
+        line = raw.decode("utf-8")
+        if not line.strip():
+            return None
+        value = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}:{number}: not valid JSON ({e}); fix or remove the line") from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}:{number}: a JSON {type(value).__name__}, want an object; fix or remove the line"
+        )
+    return value
 
 
 def read_records(path: str | Path, kind: type) -> list:
@@ -338,26 +344,6 @@ def read_records(path: str | Path, kind: type) -> list:
 def count_candidates(path: str | Path) -> int:
     """How many candidates a file holds. Raises InputError as `read_jsonl` does."""
     return sum(len(value.get("candidates", [value])) for _, value in read_jsonl(path))
-
-
-def read_rollouts(folder: str | Path, candidate_ids: Container[str]) -> Iterator[Rollout]:
-    """The rollouts of some candidates, from a folder of JSONL files, in the order of files and lines.
-
-    Token ids and log-probs, which are long, are left empty. A missing folder gives no rollouts. Raises
-    InputError naming file and line.
-    """
-    for path in sorted(Path(folder).glob("*.jsonl")):
-        for number, value in read_jsonl(path):
-            if value.get("candidate_id") not in candidate_ids:
-                continue
-            try:
-                rollout = Rollout(**{**value, "token_ids": [], "log_probs": [], "model_log_probs": []})
-                rollout = dataclasses.replace(rollout, sample=int(rollout.sample))
-            except (TypeError, ValueError) as e:
-                raise InputError(
-                    f"{path}:{number}: not a Rollout ({e}); remove the line or the file"
-                ) from None
-            yield rollout
 
 
 def write_records(path: str | Path, records: Iterable[Any]) -> None:
@@ -384,11 +370,12 @@ def write_json(path: str | Path, value: Any) -> None:
     write_lines(Path(path), [json.dumps(value, ensure_ascii=False, indent=1)])
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file line by line, atomically."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write a text file line by line, atomically. Returns the number of lines."""
+    count, temporary = 0, path.with_name(path.name + ".tmp")
     # a lone surrogate, which JSON can hold and UTF-8 cannot, is written as the JSON escape it is read from
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:
-        for line in lines:
+        for count, line in enumerate(lines, 1):  # noqa: B007
             f.write(line + "\n")
     os.replace(temporary, path)
+    return count

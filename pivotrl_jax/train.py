@@ -33,11 +33,10 @@ def main() -> None:
         data, validation_set = sources.load_with_validation(config)
         candidates = candidates_lib.make_candidates(run, data)
         held_out = evaluation.make_held_out(run, data)
-    selection, rollouts = None, []
+    selection = None
     if config.method == "pivotrl":
         with run.stage("profiling"):
-            selection, rollouts = profiling.find_pivots(run, candidates)
-            selection.require_pivots()
+            (selection := profiling.find_pivots(run, candidates)).require_pivots()
     with run.stage("evaluation before"):
         before = evaluation.evaluate_run(run, run.params, held_out, "before", run.policy)
     with run.stage("training"):
@@ -64,11 +63,12 @@ def main() -> None:
         "difference": measures.compare(before, after),
     }
     records.write_json(run.workdir / "evaluation.json", result)
+    drawn = selection.rollouts if selection else 0
     counts = {
         "trajectories": len(data.demonstrations),
         "candidates": len(candidates),
         **(selection.counts() | selection.counts_of_full_profile() if selection else {}),
-        "profiling_rollout_turns": len(rollouts) + monitor.total(lines, monitor.ROLLOUTS),
+        "profiling_rollout_turns": drawn + monitor.total(lines, monitor.ROLLOUTS),
         "training_rollout_turns": totals["rollout_turns"],
         "trained_tokens": totals["trained_tokens"],
         "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),

@@ -16,7 +16,6 @@ from pivotrl_jax.records import (
     count_candidates,
     read_jsonl,
     read_records,
-    read_rollouts,
     write_json,
     write_records,
 )
@@ -224,15 +223,3 @@ def test_json_keeps_text(tmp_path):
 def test_call_turns_are_told_from_text_turns():
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     assert not CANDIDATE.is_call and dataclasses.replace(CANDIDATE, demonstration=call).is_call
-
-
-def test_rollouts_of_some_candidates_are_read_in_order_without_their_tokens(tmp_path):
-    rollouts = [Rollout(c, i, [1], [0.0], [0.0], True, "hi", 1.0, "ok") for c in "ab" for i in (1, 0)]
-    write_records(tmp_path / "1.jsonl", rollouts[2:])
-    write_records(tmp_path / "0.jsonl", rollouts[:2])
-    read = list(read_rollouts(tmp_path, {"b"}))
-    assert [(r.candidate_id, r.sample, r.token_ids) for r in read] == [("b", 1, []), ("b", 0, [])]
-    assert list(read_rollouts(tmp_path / "none", {"b"})) == []
-    (tmp_path / "2.jsonl").write_text('{"candidate_id": "b", "sample": "x"}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"2\.jsonl:1: not a Rollout"):
-        list(read_rollouts(tmp_path, {"b"}))

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pivotrl_jax.records import Pivot, Rollout, read_records
+from pivotrl_jax.pivots import rollout_files
+from pivotrl_jax.records import Pivot, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {  # name -> overrides
@@ -53,7 +54,7 @@ def p_value(one: dict[str, list[float]], other: dict[str, list[float]], deals: i
 def rewards(workdir: Path) -> dict[str, list[float]]:
     found = collections.defaultdict(list)
     for file in sorted((workdir / "rollouts").glob("*.jsonl")):
-        for rollout in read_records(file, Rollout):
+        for rollout in rollout_files.summaries(file):
             found[rollout.candidate_id].append(rollout.reward)
     return found
 

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from pivotrl_jax.models import forest
 from pivotrl_jax.pivots import candidates as candidates_lib
-from pivotrl_jax.pivots import profiling
+from pivotrl_jax.pivots import profiling, rollout_files
 from pivotrl_jax.records import Rollout
 from pivotrl_jax.rollouts.rollout import make_rollouts
 from pivotrl_jax.run import resume
@@ -199,9 +199,12 @@ def measure(quick: bool, seed: int) -> tuple[list[dict], dict]:
         resume.prepare_workdir(run)
         data = sources.load(config.data, seed)
         candidates = candidates_lib.make_candidates(run, data)[: 40 if quick else None]
-        _, flat = profiling.find_pivots(run, candidates)
+        profiling.find_pivots(run, candidates)
+    files = sorted((run.workdir / "rollouts").glob("*.jsonl"))
+    groups = [group for file in files for group in rollout_files.groups_of(rollout_files.read(file))]
+    group_of = {group[0].candidate_id: group for group in groups}
+    profiled = [group_of[candidate.id] for candidate in candidates]
     prompts, size = extract.render(run.chat, candidates), config.profile.group_size
-    profiled = [flat[i * size : (i + 1) * size] for i in range(len(candidates))]
     rollouts, key = make_rollouts(run, config.profile.batch), jax.random.fold_in(jax.random.key(seed), 32)
     drawn = rollouts.sample(rollouts.actor.place(run.params), prompts, size, key)
     sampled = time.perf_counter()

@@ -26,15 +26,14 @@ from absl import flags
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.exchange import contract
 from pivotrl_jax.exchange import rows as rows_lib
+from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.pivots.selection import outcome
 from pivotrl_jax.records import (
     Candidate,
     InputError,
     Pivot,
     Profile,
-    Rollout,
     read_records,
-    read_rollouts,
     write_lines,
     write_records,
 )
@@ -93,33 +92,36 @@ def export(workdir: Path, out: Path) -> None:
         paths[agent] = out / f"pivots_nemo_gym{f'_{number}' if number > 1 else ''}.jsonl"
         write_lines(paths[agent], (json.dumps(row, ensure_ascii=False) for *_, row in group))
         print(f"{len(group)} rows in {paths[agent]}, for the agent {agent.name}")
-    sampled = _rollout_rows(workdir, good, left_out)
-    write_lines(out / "rollouts_nemo_gym.jsonl", sampled)
+    sampled = write_lines(out / "rollouts_nemo_gym.jsonl", _rollout_rows(workdir, good, left_out))
     data = [(agent, str(path.resolve())) for agent, path in paths.items()]
     (out / "config.yaml").write_text(contract.yaml_config(data), encoding="utf-8")
     _report_left_out(left_out)
-    print(f"{len(sampled)} rollouts in {out / 'rollouts_nemo_gym.jsonl'}; agents in {out / 'config.yaml'}")
+    print(f"{sampled} rollouts in {out / 'rollouts_nemo_gym.jsonl'}; agents in {out / 'config.yaml'}")
 
 
-def _rollout_rows(workdir: Path, good: dict, left_out: list[str]) -> list[str]:
-    """The rollouts behind the rows' profiles, as lines; those with other rewards are left out."""
+def _rollout_rows(workdir: Path, good: dict, left_out: list[str]) -> Iterator[str]:
+    """The rollouts behind the rows' profiles, as lines; those with other rewards are left out. They are read
+    twice, since what the first pass says of all texts decides how each is parsed."""
     tasks = [(agent, *task) for agent, group in good.items() for task in group]
-    rollouts: dict[str, list[Rollout]] = collections.defaultdict(list)
-    for rollout in read_rollouts(workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks}):
-        rollouts[rollout.candidate_id].append(rollout)
+    folder, ids = workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks}
     # a completion that closes a think block which it never opened began inside one
-    texts = [r.text for group in rollouts.values() for r in group]
-    dialect = dialects.most_used(texts)
-    thinking_open = any("</think>" in t and not t.lstrip().startswith("<think>") for t in texts)
-    lines = []
+    thinking_open = False
+
+    def texts() -> Iterator[str]:
+        nonlocal thinking_open
+        for rollout in rollout_files.rollouts_of(folder, ids):
+            text = rollout.text
+            thinking_open |= "</think>" in text and not text.lstrip().startswith("<think>")
+            yield text
+
+    dialect, stored = dialects.most_used(texts()), rollout_files.Index(folder, ids)
     for index, (agent, candidate, profile, _) in enumerate(tasks):
-        samples = sorted(rollouts[candidate.id], key=lambda r: r.sample)
+        samples = sorted(stored.read(candidate.id), key=lambda r: r.sample)
         if profile is None or [r.reward for r in samples if r.reward is not None] != profile.rewards:
             left_out.append(f"the rollouts of {candidate.id}: their rewards are not the profile's")
             continue
         rows = rows_lib.rollout_rows(candidate, samples, index, agent.name, thinking_open, dialect)
-        lines += [json.dumps(row, ensure_ascii=False) for row in rows]
-    return lines
+        yield from (json.dumps(row, ensure_ascii=False) for row in rows)
 
 
 # ---- import

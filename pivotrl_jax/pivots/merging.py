@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pivotrl_jax.checkpoints.hf_files import appearing
 from pivotrl_jax.checkpoints.identity import differences
-from pivotrl_jax.pivots import adaptive, profiling, screening, shares
+from pivotrl_jax.pivots import adaptive, profiling, rollout_files, screening, shares
 from pivotrl_jax.pivots import stored as stored_lib
 from pivotrl_jax.pivots.stored import StoredProfile
 from pivotrl_jax.records import InputError, write_json
@@ -46,9 +46,10 @@ def merge(runs: Sequence[Path], out: Path) -> list[str]:
         for number, members in enumerate(files):
             groups = owners[number].groups(number, members)
             rewards |= zip(members, ([rollout.reward for rollout in group] for group in groups))
-            shutil.copyfile(owners[number].path(number), profiling.file_of(temporary / "rollouts", number))
-            if (screened := screening.path_of(owners[number].path(number))).is_file():
-                shutil.copyfile(screened, temporary / "rollouts" / screened.name)
+            file = owners[number].path(number)
+            for path in (rollout_files.arrays_of(file), file, screening.path_of(file)):
+                if path.is_file():
+                    shutil.copyfile(path, temporary / "rollouts" / path.name)
         lines = _write(temporary, shards, [rewards[i] for i in range(len(first.candidates))], out)
     return [f"{len(shards)} shards with {len(files)} files of rollouts are merged into {out}", *lines]
 

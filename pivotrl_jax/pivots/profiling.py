@@ -2,7 +2,8 @@
 
     candidates -> prompts -> rollouts/00000.jsonl, ... -> profiles.jsonl -> pivots.jsonl
 
-Results are sharded, so that an interrupted run can resume. A shard holds the rollouts of a fixed number of
+Results are sharded, so that an interrupted run can resume. Of shards that are on disk (rollout_files.py) only
+the rewards stay in memory. A shard holds the rollouts of a fixed number of
 trajectories: a resumed run then packs, samples and rounds exactly as an uninterrupted one. An adaptive
 profile shuffles the trajectories, so that the first shards are a random sample, whatever the data's order.
 `rollouts/settings.json` is the identity of the profile; rollouts of another policy, seed or verifier are
@@ -19,14 +20,12 @@ import jax
 
 from pivotrl_jax.checkpoints.identity import as_json, require_same
 from pivotrl_jax.models import decoder, lora
-from pivotrl_jax.pivots import adaptive, screening, served_profile, shares
+from pivotrl_jax.pivots import adaptive, rollout_files, screening, served_profile, shares
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
     Profile,
     Prompt,
-    Rollout,
-    read_records,
     write_json,
     write_records,
 )
@@ -102,11 +101,6 @@ def shards_of(
     ]
 
 
-def file_of(directory: Path, number: int) -> Path:
-    """The file of rollouts with this number."""
-    return directory / f"{number:05d}.jsonl"
-
-
 def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     """Make `directory` ready for shards of this identity; older ones are deleted when `resume` is off.
 
@@ -115,8 +109,8 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "settings.json"
     if not resume or not file.is_file():
-        for pattern in ("*.jsonl", f"*{screening.SUFFIX}", f"*{served_profile.PARTIAL}"):
-            for old in directory.glob(pattern):
+        for suffix in (".jsonl", rollout_files.ARRAYS, screening.SUFFIX, served_profile.PARTIAL):
+            for old in directory.glob(f"*{suffix}"):
                 old.unlink()
         (directory / RESCORED).unlink(missing_ok=True)
     else:
@@ -132,8 +126,8 @@ def profile_candidates(
     directory: Path,
     resume: bool,
     screen: screening.Screen | None = None,
-) -> tuple[list[Profile], list[Rollout]]:
-    """Profiles and rollouts of every prompt, in order; finished shards are read back from `directory`.
+) -> list[Profile]:
+    """The profile of every prompt, in order; finished shards are read back from `directory`.
 
     With a stopping rule, a candidate is sampled until its outcome is decided, at most G times; its samples
     are the first ones of a full profile. What the `screen` sorts out is not sampled at all. With
@@ -146,7 +140,7 @@ def profile_candidates(
     files = dict(enumerate(files_of(identity, candidates)))
     if settings.shard:
         files = {number: files[number] for number in identity["shard"]["files"]}
-    groups: dict[int, list[Rollout]] = {}
+    rewards: dict[int, list[float | None]] = {}
     earlier: list[list[float | None]] = []  # rewards of earlier shards, to estimate pass rates from
     title = "profiling again" if settings.repetition else "profiling pi_0"
     with progress.bar(sum(map(len, files.values())) * settings.group_size, title, "rollouts") as bar:
@@ -156,38 +150,30 @@ def profile_candidates(
             bar.update(done)
 
         for number, members in files.items():
-            file, sampled = file_of(directory, number), members
+            file, sampled = rollout_files.file_of(directory, number), members
             if screen:
                 sampled = screening.kept(screen.decide([prompts[i] for i in members], file), members)
-                groups |= {i: [] for i in members}
+                rewards |= {i: [] for i in members}
             if file.is_file():
-                shard = read_records(file, Rollout)
+                groups = rollout_files.rewards(file, [candidates[i].id for i in sampled])
                 bar.update(len(members) * settings.group_size)
             else:
                 params = rollouts.actor.place(params)
                 here = [prompts[i] for i in sampled]
                 with rollouts.actor.saved_in(file.with_suffix(served_profile.PARTIAL)):
-                    shard = _sample_shard(rollouts, params, here, settings, earlier, advance)
-                    write_records(file, shard)
-                bar.update(len(members) * settings.group_size - len(shard))
-            groups |= zip(sampled, groups_of(shard))
+                    groups = _sample_shard(rollouts, params, here, settings, earlier, advance, file)
+                bar.update(len(members) * settings.group_size - sum(map(len, groups)))
+            rewards |= zip(sampled, groups)
             if settings.stopping:
-                earlier += [[rollout.reward for rollout in groups[i]] for i in sampled]
-    profiled = sorted(groups)
-    profiles = profiles_of(
+                earlier += groups
+    profiled = sorted(rewards)
+    return profiles_of(
         [candidates[i] for i in profiled],
-        [[rollout.reward for rollout in groups[i]] for i in profiled],
+        [rewards[i] for i in profiled],
         [rollouts.verifier_of(candidates[i]).label for i in profiled],
         identity,
         undecided_in(directory),
     )
-    return profiles, [rollout for i in profiled for rollout in groups[i]]
-
-
-def groups_of(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-    """The rollouts of a file, candidate by candidate."""
-    starts = [at for at, rollout in enumerate(rollouts) if rollout.sample == 0]
-    return [list(rollouts[start:end]) for start, end in zip(starts, [*starts[1:], len(rollouts)])]
 
 
 def undecided_in(directory: Path) -> frozenset[str]:
@@ -203,8 +189,10 @@ def _sample_shard(
     settings: Settings,
     earlier: Sequence[Sequence[float | None]],
     on_batch: Callable[[int], None],
-) -> list[Rollout]:
-    """The rollouts of a shard's prompts, in the prompts' order. `params` must be placed by the actor."""
+    file: Path,
+) -> list[list[float | None]]:
+    """Write the rollouts of a shard's prompts, in the prompts' order, and return their rewards. `params` must
+    be placed by the actor."""
 
     def draw(indices, first, count):
         return rollouts.sample(params, [prompts[i] for i in indices], count, settings.key, first, on_batch)
@@ -213,7 +201,9 @@ def _sample_shard(
         groups = adaptive.groups(draw, len(prompts), settings.stopping, earlier)
     else:
         groups = draw(range(len(prompts)), 0, settings.group_size)
-    return [rollout for group in groups for rollout in group]
+    if not jax.process_index():  # the other processes need the rewards alone
+        rollout_files.write(file, [rollout for group in groups for rollout in group])
+    return [[rollout.reward for rollout in group] for group in groups]
 
 
 def profiles_of(
@@ -251,9 +241,7 @@ def profiles_of(
 # ---- the stage of a run
 
 
-def find_pivots(
-    run: run_lib.Run, candidates: Sequence[Candidate]
-) -> tuple[selection_lib.Selection, list[Rollout]]:
+def find_pivots(run: run_lib.Run, candidates: Sequence[Candidate]) -> selection_lib.Selection:
     """Profile a run's candidates under pi_0 and filter; see `profile_and_select`."""
     prompts = extract.render(run.chat, candidates)
     if run.config.rollouts.base_url:
@@ -313,11 +301,11 @@ def profile_and_select(
     prompts: Sequence[Prompt],
     settings: Settings,
     directory: Path,
-) -> tuple[selection_lib.Selection, list[Rollout]]:
+) -> selection_lib.Selection:
     """Profile under a policy and filter; writes rollouts/, profiles.jsonl and pivots.jsonl into `directory`
     and prints the table of outcomes. Raises InputError when rollouts of another profile are there."""
     screen = screen_of(run, rollouts, params, settings)
-    profiles, sampled = profile_candidates(
+    profiles = profile_candidates(
         rollouts, params, prompts, settings, directory / "rollouts", run.config.resume, screen
     )
     c = run.config.profile
@@ -329,5 +317,6 @@ def profile_and_select(
         print(f"the screen sorted out {count} of {len(profiles)} candidates before anything was sampled")
     if settings.stopping:
         full = len(profiles) * settings.group_size
-        print(f"adaptive profiling drew {len(sampled)} of {full} rollouts ({len(sampled) / full:.0%})")
-    return selection, sampled
+        drawn = selection.rollouts
+        print(f"adaptive profiling drew {drawn} of {full} rollouts ({drawn / full:.0%})")
+    return selection

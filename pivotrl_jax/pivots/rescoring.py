@@ -21,7 +21,7 @@ from typing import Any
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.checkpoints.hf_files import appearing
-from pivotrl_jax.pivots import adaptive, changes, profiling, screening
+from pivotrl_jax.pivots import adaptive, changes, profiling, rollout_files, screening
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.pivots import stored as stored_lib
 from pivotrl_jax.pivots.candidates import SelfCheck, self_check
@@ -191,8 +191,8 @@ def _rescore_files(task: Task, into: Path, verdicts: changes.Verdicts) -> tuple[
             while due and all(position in waiting for position in due[1]):
                 some = {position: waiting.pop(position) for position in due[1]}
                 new |= {position: [r.reward for r in group] for position, group in some.items()}
-                file = profiling.file_of(into / "rollouts", due[0])
-                write_records(file, itertools.chain.from_iterable(some.values()))
+                file = rollout_files.file_of(into / "rollouts", due[0])
+                rollout_files.write(file, list(itertools.chain.from_iterable(some.values())))
                 if "screen" in before.identity:
                     screening.write(file, [screens[task.kept[position]] for position in due[1]])
                 due = next(files, None)

@@ -111,6 +111,11 @@ class Selection:
         outcomes = ("pivot", "all_fail") if self.keep_all_fail else ("pivot",)
         return [p for p in self.profiles if self.outcomes[p.candidate_id] in outcomes]
 
+    @property
+    def rollouts(self) -> int:
+        """How many rollouts the profiles are made of."""
+        return sum(len(p.rewards) + p.abstained for p in self.profiles)
+
     def _of(self, is_call: bool | None) -> list[Profile]:
         return [p for p in self.profiles if is_call is None or p.is_call == is_call]
 

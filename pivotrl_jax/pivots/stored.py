@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.pivots import adaptive, profiling, screening
+from pivotrl_jax.pivots import adaptive, profiling, rollout_files, screening
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
@@ -45,7 +45,7 @@ class StoredProfile:
         return {number: every[number] for number in here if number < len(every)}
 
     def path(self, number: int) -> Path:
-        return profiling.file_of(self.workdir / "rollouts", number)
+        return rollout_files.file_of(self.workdir / "rollouts", number)
 
     def require_finished(self) -> None:
         """Raises InputError that names the files which are not there."""
@@ -63,7 +63,7 @@ class StoredProfile:
         they are not those of its candidates, whose indices are `members`."""
         file, whole, early = self.path(number), self.identity["group_size"], self.identity["stopping"]
         sampled = screening.kept(self.screened(number, members), members)
-        groups = profiling.groups_of(read_records(file, Rollout))
+        groups = rollout_files.groups_of(rollout_files.read(file))
         good = len(groups) == len(sampled)
         for i, group in zip(sampled, groups):
             want = [(self.candidates[i].id, sample) for sample in range(len(group))]

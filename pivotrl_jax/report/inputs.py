@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.records import (
     InputError,
     Pivot,
@@ -14,24 +15,10 @@ from pivotrl_jax.records import (
     Rollout,
     count_candidates,
     read_records,
-    read_rollouts,
 )
 from pivotrl_jax.run import metrics
 
 Estimate = tuple[float, float, float]  # value, low, high
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What the stages left behind; None where the file is missing."""
-
-    run: dict
-    candidates: int | None
-    profiles: list[Profile] | None
-    pivots: list[Pivot] | None
-    rollouts: dict[str, list[Rollout]]  # candidate id -> the profile's samples, pivots only
-    metrics: list[dict] | None  # one per train step, in order
-    evaluation: dict | None
 
 
 def _read_object(path: Path) -> dict:
@@ -46,24 +33,45 @@ def _read_object(path: Path) -> dict:
     return value
 
 
-def _read_rollouts(folder: Path, pivots: Sequence[Pivot]) -> dict[str, list[Rollout]]:
-    """The samples behind each pivot's profile, in order. A rollout whose reward is not the one in the profile
-    belongs to another stage and is left out."""
-    profiles = {p.candidate.id: p.profile for p in pivots}
-    found: dict[str, dict[int, Rollout]] = {}
-    for rollout in read_rollouts(folder, profiles):
-        if _is_of(rollout, profiles[rollout.candidate_id]):
-            found.setdefault(rollout.candidate_id, {}).setdefault(rollout.sample, rollout)
-    return {name: [by_sample[k] for k in sorted(by_sample)] for name, by_sample in found.items()}
+class Samples:
+    """The samples behind each pivot's profile. They are read when they are asked for, so that memory does not
+    grow with them."""
+
+    def __init__(self, folder: Path, pivots: Sequence[Pivot]):
+        self._profiles = {p.candidate.id: p.profile for p in pivots}
+        self._index = rollout_files.Index(folder, self._profiles)
+
+    def of(self, candidate_id: str) -> list[Rollout]:
+        """Those of a pivot, in order. A rollout whose reward is not the one in the profile belongs to another
+        stage and is left out. Raises InputError."""
+        by_sample: dict[int, Rollout] = {}
+        for rollout in self._index.read(candidate_id):
+            if belongs(rollout, self._profiles[candidate_id]):
+                by_sample.setdefault(rollout.sample, rollout)
+        return [by_sample[k] for k in sorted(by_sample)]
 
 
-def _is_of(rollout: Rollout, profile: Profile) -> bool:
+def belongs(rollout: Rollout, profile: Profile) -> bool:
+    """Whether a rollout can be one of those behind a profile of its candidate."""
     rewards, sample = profile.rewards, rollout.sample
     if not 0 <= sample < len(rewards) + profile.abstained:
         return False
     if profile.abstained:  # abstentions are not in the rewards, so a reward's index is not its sample
         return rollout.reward is None or rollout.reward in rewards
     return rollout.reward == rewards[sample]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What the stages left behind; None where the file is missing."""
+
+    run: dict
+    candidates: int | None
+    profiles: list[Profile] | None
+    pivots: list[Pivot] | None
+    samples: Samples  # of the pivots
+    metrics: list[dict] | None  # one per train step, in order
+    evaluation: dict | None
 
 
 def read_inputs(workdir: Path) -> Inputs:
@@ -85,7 +93,7 @@ def read_inputs(workdir: Path) -> Inputs:
         candidates=optional("candidates.jsonl", count_candidates),
         profiles=optional("profiles.jsonl", lambda p: read_records(p, Profile)),
         pivots=pivots,
-        rollouts=_read_rollouts(workdir / "rollouts", pivots or []),
+        samples=Samples(workdir / "rollouts", pivots or []),
         metrics=optional(metrics.FILE, lambda p: metrics.read_metrics(p.parent)),
         evaluation=optional("evaluation.json", _read_object),
     )

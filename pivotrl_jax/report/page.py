@@ -1,7 +1,8 @@
 """The report's HTML: safe text, the page around the sections, and the pivot browser.
 
 Everything that came from data passes through `text` (or `clip`) and lands between tags, never inside one. The
-page's script is constant and holds no data; the page's own security policy allows that script and no other.
+page's script is constant and holds no data; the page's own security policy allows that script and what it
+adds itself, the files of candidates.py, and no other.
 """
 
 import base64
@@ -9,15 +10,15 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pivotrl_jax.records import Message, Pivot, Rollout
 from pivotrl_jax.report.style import SCRIPT, STYLE
 
 MAX_PIVOTS = 300
-_MAX_ACTIONS = 16  # distinct actions shown per pivot
-_TAIL_MESSAGES = 6
+MAX_ACTIONS = 16  # distinct actions shown per pivot
+TAIL_MESSAGES = 6
 
 # Bytes of escaped text from data, for all pivots; with markup and plots the page stays under 3 MB.
 _PAGE_ROOM = 1_200_000
@@ -97,7 +98,7 @@ def _marks(rewards: Sequence[float]) -> str:
     return "".join("●" if r >= 1 else "○" if r <= 0 else "◐" for r in rewards[:64])
 
 
-def _grade(reward: float | None) -> str:
+def grade(reward: float | None) -> str:
     if reward is None:
         return "open"
     return "pass" if reward >= 1 else "part" if reward > 0 else "fail"
@@ -106,7 +107,12 @@ def _grade(reward: float | None) -> str:
 def _level(strings: Iterable[str], room: int) -> int:
     """The most bytes each string may take so that all take at most `room`; what short ones do not need goes
     to the long ones."""
-    sizes = sorted(len(text(s[:room]).encode()) for s in strings)
+    return level_of((len(text(s[:room]).encode()) for s in strings), room)
+
+
+def level_of(lengths: Iterable[int], room: int) -> int:
+    """The same for strings of these lengths."""
+    sizes = sorted(lengths)
     for i, size in enumerate(sizes):
         if size * (len(sizes) - i) > room:
             return room // (len(sizes) - i)
@@ -114,7 +120,7 @@ def _level(strings: Iterable[str], room: int) -> int:
     return max(sizes, default=0)
 
 
-def _merge(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+def merge(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
     """Groups of equal actions: the best reward first, and common actions before rare ones."""
     same: dict[tuple, list[Rollout]] = {}
     for rollout in rollouts:
@@ -135,7 +141,7 @@ def _action(group: Sequence[Rollout], level: int) -> str:
     reward = "–" if first.reward is None else f"{first.reward:g}"
     details = f'<div class="why">{clip(first.details, level)}</div>' if first.details else ""
     return (
-        f'<div class="action {_grade(first.reward)}"><div><b class="reward">{reward}</b>{times} '
+        f'<div class="action {grade(first.reward)}"><div><b class="reward">{reward}</b>{times} '
         f"<code>{clip(first.reason, 40)}</code>{cut}{details}</div>"
         f'<pre dir="auto">{clip(first.text, level)}</pre></div>'
     )
@@ -144,10 +150,10 @@ def _action(group: Sequence[Rollout], level: int) -> str:
 def _pivot(pivot: Pivot, rollouts: Sequence[Rollout], order: int, room: int) -> str:
     candidate, profile = pivot.candidate, pivot.profile
     kind = "call" if candidate.is_call else "text"
-    tail = [(m.get("role", "?"), message_text(m)) for m in candidate.messages[-_TAIL_MESSAGES:]]
+    tail = [(m.get("role", "?"), message_text(m)) for m in candidate.messages[-TAIL_MESSAGES:]]
     gold = message_text(candidate.demonstration)
-    merged = _merge(rollouts)
-    groups, left_out = merged[:_MAX_ACTIONS], merged[_MAX_ACTIONS:]
+    merged = merge(rollouts)
+    groups, left_out = merged[:MAX_ACTIONS], merged[MAX_ACTIONS:]
     words = [said for _, said in tail] + [gold] + [s for g in groups for s in (g[0].text, g[0].details)]
     level = _level(words, room)
 
@@ -177,8 +183,8 @@ def _pivot(pivot: Pivot, rollouts: Sequence[Rollout], order: int, room: int) -> 
     )
 
 
-def pivot_browser(pivots: Sequence[Pivot], rollouts: Mapping[str, Sequence[Rollout]]) -> str:
-    """Search box, sort order and one expandable row per pivot; `rollouts` is keyed by candidate id.
+def pivot_browser(pivots: Sequence[Pivot], rollouts_of: Callable[[str], Sequence[Rollout]]) -> str:
+    """Search box, sort order and one expandable row per pivot; `rollouts_of` takes a candidate id.
 
     At most MAX_PIVOTS are shown, spread evenly over the file, and the page says how many were left out.
     """
@@ -190,7 +196,7 @@ def pivot_browser(pivots: Sequence[Pivot], rollouts: Mapping[str, Sequence[Rollo
             f"{len(pivots) - len(shown):,} left out.</p>"
         )
     room = min(_PIVOT_ROOM, _PAGE_ROOM // max(1, len(shown)))
-    rows = "".join(_pivot(p, rollouts.get(p.candidate.id, ()), i, room) for i, p in enumerate(shown))
+    rows = "".join(_pivot(p, rollouts_of(p.candidate.id), i, room) for i, p in enumerate(shown))
     return (
         f'{note}<form id="controls" hidden><label>Filter <input type="search" id="filter" '
         'placeholder="any text: a function, a reason, an id"></label>'
@@ -222,7 +228,8 @@ def page(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'\">"
+        f"style-src 'unsafe-inline'; script-src 'sha256-{digest}' 'strict-dynamic'; base-uri 'none'; "
+        "form-action 'none'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{text(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body><main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"

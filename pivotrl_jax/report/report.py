@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page about a run.
+"""The report: one self-contained HTML page about a run; of more than 300 candidates, with files beside it.
 
     python -m pivotrl_jax.report --workdir=runs/bfcl
 
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection, select
-from pivotrl_jax.records import InputError
-from pivotrl_jax.report import page, plots
+from pivotrl_jax.records import Candidate, InputError, read_records
+from pivotrl_jax.report import candidates, page, plots
 from pivotrl_jax.report.inputs import Inputs, estimate, number, part, read_inputs
 
 _IN_DOMAIN = {
@@ -271,7 +271,16 @@ def _pivots(inputs: Inputs) -> str:
     lead = (
         "The turns that teach: open one for what was asked, what the expert did, and what the policy tried."
     )
-    return page.section("Pivots", page.pivot_browser(inputs.pivots, inputs.rollouts), lead)
+    return page.section("Pivots", page.pivot_browser(inputs.pivots, inputs.samples.of), lead)
+
+
+def _candidates(inputs: Inputs) -> str:
+    return candidates.section(inputs.candidates) if _is_large(inputs) else ""
+
+
+def _is_large(inputs: Inputs) -> bool:
+    """Whether there are more candidates than the page shows pivots, so that they get files of their own."""
+    return (inputs.candidates or 0) > page.MAX_PIVOTS
 
 
 def render(inputs: Inputs, name: str) -> str:
@@ -295,17 +304,23 @@ def render(inputs: Inputs, name: str) -> str:
         f'<p class="what">{page.clip(" · ".join(filter(None, what)), 2000)}</p>'
         f'<p class="verdict {state}">{page.text(sentence)}</p></header><div class="tiles">{tiles}</div>'
     )
-    sections = (_evaluation, _training, _profiles, _pivots, _run)
+    sections = (_evaluation, _training, _profiles, _pivots, _candidates, _run)
     return page.page(title, header + "".join(make(inputs) for make in sections))
 
 
 def write_report(workdir: Path) -> Path:
-    """Write `report.html` into a run's working directory, whole or not at all, and return its path.
+    """Write `report.html`, and for many candidates `report_data/`, into a run's working directory, each whole
+    or not at all, and return the path of the page.
 
     Raises InputError for a missing directory or run.json, and for a file that is not what its stage writes.
     """
     workdir = Path(workdir)
-    html = render(read_inputs(workdir), workdir.resolve().name)
+    inputs = read_inputs(workdir)
+    html = render(inputs, workdir.resolve().name)
+    if _is_large(inputs):
+        profiles = {profile.candidate_id: profile for profile in inputs.profiles or ()}
+        records = read_records(workdir / "candidates.jsonl", Candidate)
+        candidates.write(workdir, candidates.Table(records, profiles, _selection(inputs)))
     path = workdir / "report.html"
     temporary = workdir / "report.html.tmp"
     temporary.write_text(html, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The report's style sheet and its one script (filter and sort of the pivots)."""
+"""The report's style sheet and its one script: filter and sort of the pivots, search in all candidates."""
 
 SCRIPT = """
 (() => {
@@ -29,6 +29,89 @@ SCRIPT = """
   at("controls").addEventListener("submit", event => event.preventDefault());
   at("controls").hidden = false;
   narrow();
+})();
+(() => {
+  const at = id => document.getElementById(id);
+  const list = at("candidates");
+  if (!list) return;
+  const STEP = 100, waiting = new Map();
+  let rows = [], hits = [], shown = 0;
+  const add = (parent, tag, name, words) => {
+    const node = document.createElement(tag);
+    if (name) node.className = name;
+    if (words !== undefined) node.textContent = words;
+    parent.append(node);
+    return node;
+  };
+  window.pivotrlData = (name, value) => {
+    for (const then of waiting.get(name) ?? []) then(value);
+    waiting.delete(name);
+  };
+  const load = (name, then) => {
+    if (waiting.has(name)) { waiting.get(name).push(then); return; }
+    waiting.set(name, [then]);
+    const script = document.createElement("script");
+    script.src = "report_data/" + name + ".js";
+    script.onerror = () => { waiting.delete(name); at("no-data").hidden = false; };
+    script.onload = () => script.remove();
+    document.head.append(script);
+  };
+  const fill = (place, detail) => {
+    add(place, "p", "note", detail.about);
+    add(place, "h4", "", "End of the prompt");
+    if (detail.earlier) add(place, "p", "note", detail.earlier + " earlier messages left out.");
+    for (const [role, said] of detail.messages) {
+      const message = add(place, "div", "message");
+      add(message, "b", "", role);
+      add(message, "pre", "", said).dir = "auto";
+    }
+    add(place, "h4", "", "Demonstration");
+    add(place, "pre", "gold", detail.gold).dir = "auto";
+    add(place, "h4", "", "Sampled actions");
+    if (!detail.actions.length) add(place, "p", "note", "No rollouts of this candidate.");
+    for (const [grade, reward, times, reason, cut, said, why] of detail.actions) {
+      const action = add(place, "div", "action " + grade), left = add(action, "div");
+      add(left, "b", "reward", reward === null ? "–" : String(reward));
+      add(left, "b", "", times > 1 ? " ×" + times + " " : " ");
+      add(left, "code", "", reason);
+      if (cut) add(left, "span", "", " (" + cut + ")");
+      if (why) add(left, "div", "why", why);
+      add(action, "pre", "", said).dir = "auto";
+    }
+    if (detail.others) add(place, "p", "note", detail.others + " further actions left out.");
+  };
+  const more = () => {
+    for (const [id, tool, outcome, mean, file, place] of hits.slice(shown, shown + STEP)) {
+      const node = add(list, "details", "candidate"), head = add(node, "summary");
+      add(head, "span", "mean", mean === null ? "–" : mean.toFixed(2));
+      add(head, "span", "kind", outcome);
+      add(head, "span", "gist", id + "  " + tool);
+      node.addEventListener("toggle", () => load(String(file).padStart(5, "0"),
+        details => fill(add(node, "div", "inside"), details[place])), {once: true});
+    }
+    shown = Math.min(hits.length, shown + STEP);
+    at("found").textContent = shown + " shown, " + hits.length + " found of " + rows.length;
+    at("more").hidden = shown === hits.length;
+  };
+  const search = () => {
+    const wanted = at("words").value.toLowerCase().split(/\\s+/).filter(Boolean);
+    const outcome = at("outcome").value;
+    hits = rows.filter(row => (!outcome || row[2] === outcome) && wanted.every(w => row[6].includes(w)));
+    shown = 0;
+    list.replaceChildren();
+    more();
+  };
+  at("words").addEventListener("input", search);
+  at("outcome").addEventListener("change", search);
+  at("more").addEventListener("click", more);
+  at("search").addEventListener("submit", event => event.preventDefault());
+  load("index", value => {
+    for (const row of value) row.push((row[0] + " " + row[1] + " " + row[2]).toLowerCase());
+    rows = value;
+    at("no-data").hidden = true;
+    at("search").hidden = false;
+    search();
+  });
 })();
 """
 
@@ -89,12 +172,17 @@ input, select { font: inherit; font-size: .95rem; color: var(--ink); background:
   border: 1px solid var(--line); border-radius: 7px; padding: .4rem .55rem; }
 output { font-size: .85rem; color: var(--muted); padding-bottom: .5rem; }
 :focus-visible { outline: 2px solid var(--call); outline-offset: 1px; }
-#pivots { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; background: var(--card); }
-.pivot + .pivot { border-top: 1px solid var(--line); }
+#pivots, #candidates:not(:empty) { border: 1px solid var(--line); border-radius: 10px; overflow: hidden;
+  background: var(--card); }
+.pivot + .pivot, .candidate + .candidate { border-top: 1px solid var(--line); }
 .pivot > summary { display: grid; grid-template-columns: 3rem 3.2rem minmax(8.5ch, 9.5rem) 1fr; gap: .75rem;
   align-items: baseline; padding: .5rem .9rem; cursor: pointer; list-style: none; }
 .pivot > summary::-webkit-details-marker { display: none; }
 .pivot > summary:hover, .pivot[open] > summary { background: var(--ground); }
+.candidate > summary { display: grid; grid-template-columns: 3rem 7rem 1fr; gap: .75rem;
+  align-items: baseline; padding: .4rem .9rem; cursor: pointer; }
+button { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line);
+  border-radius: 7px; padding: .4rem .9rem; cursor: pointer; }
 .mean { font-variant-numeric: tabular-nums; font-weight: 640; }
 .kind { font-size: .78rem; font-weight: 600; } .kind.call { color: var(--call); }
   .kind.text { color: var(--text); }

@@ -94,8 +94,9 @@ RESUMED = "run.json rollouts reprofiled evaluations metrics.jsonl trained_reward
 
 def own_directory(workdir: Path) -> Path:
     """The directory in which this process works: `workdir` itself for process 0; for the others a temporary
-    copy of the files that a run resumes from. All processes must call it, and it blocks until every one has
-    copied its files. Raises InputError where they see different files."""
+    copy of the files that a run resumes from, with links to the shards of rollouts. All processes must call
+    it, and it blocks until every one has copied its files. Raises InputError where they see different
+    files."""
     if jax.process_count() == 1:
         return workdir
     found = [workdir / name for name in RESUMED]
@@ -122,7 +123,10 @@ def own_directory(workdir: Path) -> Path:
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         for name in names:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(workdir / name, directory / name)
+            # shards of rollouts are large, and a whole one is only read
+            shard = Path(name).parent.name == "rollouts" and name.endswith((".jsonl", ".npz"))
+            place = os.symlink if shard else shutil.copyfile
+            place((workdir / name).absolute(), directory / name)
     multihost_utils.sync_global_devices("work directory copied")
     return directory
 

@@ -10,7 +10,7 @@ from pivotrl_jax.run.run import Run
 RESULTS = (  # what the stages write into a work directory
     "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
     "metrics.jsonl trained_rewards.jsonl tensorboard evaluations evaluation.json hf adapter served "
-    "report.html rescored.txt"
+    "report.html report_data rescored.txt"
 ).split()
 
 

@@ -1,6 +1,6 @@
 """What the programs share: a run's directory, policy, mesh and stages, built from its config.
 
-Stages, each reading the files of the one before: candidates.jsonl -> rollouts/*.jsonl, profiles.jsonl ->
+Stages, each reading the files of the one before: candidates.jsonl -> rollouts/, profiles.jsonl ->
 pivots.jsonl -> checkpoints/ + metrics.jsonl -> evaluation.json, hf/, report.html.
 """
 

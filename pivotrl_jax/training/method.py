@@ -56,8 +56,9 @@ class Job:
 def items_of_step(step: int, count: int, per_step: int, seed: int) -> list[int]:
     """Indices, below `count`, of the items (pivots, tasks, trajectories) of a step. Every epoch is a fresh
     permutation of all items."""
-    chosen = []
-    for position in range(step * per_step, (step + 1) * per_step):
-        epoch, at = divmod(position, count)
-        chosen.append(int(np.random.default_rng([seed, epoch]).permutation(count)[at]))
-    return chosen
+    positions = range(step * per_step, (step + 1) * per_step)
+    orders = {
+        epoch: np.random.default_rng([seed, epoch]).permutation(count)
+        for epoch in {position // count for position in positions}
+    }
+    return [int(orders[position // count][position % count]) for position in positions]

@@ -127,7 +127,7 @@ class Phases(OnePhase):
         directory = self._directory(number)
         policy = f"{run.policy}@{step}:{params_fingerprint(params, run.mesh)}"
         _forget_others(directory, policy)
-        selection, sampled = profiling.profile_and_select(
+        selection = profiling.profile_and_select(
             run,
             self._rollouts,
             params,
@@ -143,7 +143,7 @@ class Phases(OnePhase):
         phase_metrics = {
             monitor.REPROFILED: 1,
             monitor.PIVOTS: len(pivots),
-            monitor.ROLLOUTS: len(sampled),
+            monitor.ROLLOUTS: selection.rollouts,
             "profiling_seconds": time.perf_counter() - start,
         }
         return self._phase, phase_metrics

@@ -3,14 +3,16 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pytest
 from support import tiny_run
+from support.profiles import rollouts_in
 
 from pivotrl_jax import verifiers
-from pivotrl_jax.pivots import adaptive, profiling
+from pivotrl_jax.pivots import adaptive, profiling, rollout_files
 from pivotrl_jax.pivots import selection as selection_lib
-from pivotrl_jax.records import InputError, Prompt, Rollout, read_records
+from pivotrl_jax.records import InputError, Prompt
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.run import options
 from pivotrl_jax.trajectories import extract
@@ -29,7 +31,9 @@ def profile(directory, prompts=PROMPTS, resume=True, verifier=None, **changes):
     numbers = {"group_size": GROUP, "seed": 0, "trajectories_per_shard": 2, **changes}
     settings = profiling.Settings(**{"policy": "pi", "model": {"dtype": "float32"}, **numbers})
     rollouts = tiny_run.rollouts(verifier=verifier)
-    return profiling.profile_candidates(rollouts, tiny_run.policy(), prompts, settings, directory, resume)
+    found = profiling.profile_candidates(rollouts, tiny_run.policy(), prompts, settings, directory, resume)
+    place = {prompt.candidate.id: i for i, prompt in enumerate(prompts)}
+    return found, sorted(rollouts_in(directory), key=lambda r: (place[r.candidate_id], r.sample))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,8 @@ def no_sampling(*_, **__):
 
 def test_every_candidate_has_its_profile(whole):
     directory, profiles, rollouts = whole
-    assert sorted(files(directory)) == ["00000.jsonl", "00001.jsonl", "00002.jsonl", "settings.json"]
+    names = [f"0000{i}.{suffix}" for i in range(3) for suffix in ("jsonl", "npz")]
+    assert sorted(files(directory)) == [*names, "settings.json"]
     assert [p.candidate_id for p in profiles] == [c.id for c in CANDIDATES]
     assert len(rollouts) == len(CANDIDATES) * GROUP
     for i, p in enumerate(profiles):
@@ -83,11 +88,18 @@ def test_a_killed_profiling_ends_as_one_that_was_not(whole, tmp_path, monkeypatc
         patch.setattr(Rollouts, "sample", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
             profile(tmp_path)
-    assert sorted(files(tmp_path)) == ["00000.jsonl", "settings.json"]
+    assert sorted(files(tmp_path)) == ["00000.jsonl", "00000.npz", "settings.json"]
     (tmp_path / "00001.jsonl.tmp").write_text('{"torn')  # what a kill in the middle of writing leaves
+    (tmp_path / "00001.npz").write_bytes(b"of other rollouts")
     assert profile(tmp_path) == whole[1:]
     (tmp_path / "00001.jsonl.tmp").unlink(missing_ok=True)
     assert files(tmp_path) == files(whole[0])
+
+
+def test_processes_but_the_first_find_the_same_and_keep_no_rollouts(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert profile(tmp_path) == (whole[1], [])
+    assert sorted(files(tmp_path)) == ["settings.json"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,8 @@ def test_other_settings_are_refused_by_name(whole, change, difference, monkeypat
 
 def test_without_resume_it_starts_over(whole, tmp_path):
     profiling.prepare_directory(tmp_path, {"seed": 7}, True)
-    (tmp_path / "00009.jsonl").write_text("of another run\n")
+    for name in ("00009.jsonl", "00009.npz"):
+        (tmp_path / name).write_text("of another run\n")
     assert profile(tmp_path, resume=False) == whole[1:]
     assert files(tmp_path) == files(whole[0])
 
@@ -143,7 +156,7 @@ def test_adaptive_shards_are_cut_from_the_shuffled_order(whole, tmp_path):
     profiles, _ = profile(tmp_path, stopping=rule, trajectories_per_shard=1)
     assert [p.candidate_id for p in profiles] == [c.id for c in CANDIDATES]
     read = [
-        [r.candidate_id for r in read_records(file, Rollout) if not r.sample]
+        [r.candidate_id for r in rollout_files.summaries(file) if not r.sample]
         for file in sorted(tmp_path.glob("*.jsonl"))
     ]
     want = [[CANDIDATES[i].id for i in shard] for shard in profiling.shards_of(CANDIDATES, 1, shuffle=0)]
@@ -164,9 +177,8 @@ def test_a_profile_with_the_stopping_rule_of_another_version_is_refused(tmp_path
 def test_profiles_come_in_the_order_of_the_candidates(tmp_path):
     """Also when trajectories are interleaved and a shard's order is another."""
     order = [0, 2, 1, 4, 3, 5]
-    found, rollouts = profile(tmp_path, [PROMPTS[i] for i in order], group_size=2)
+    found, _ = profile(tmp_path, [PROMPTS[i] for i in order], group_size=2)
     assert [p.candidate_id for p in found] == [CANDIDATES[i].id for i in order]
-    assert [r.candidate_id for r in rollouts[::2]] == [p.candidate_id for p in found]
 
 
 def test_the_digest_sees_every_word():

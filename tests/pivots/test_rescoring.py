@@ -13,7 +13,7 @@ from support import endpoint, profiles, tiny_run
 from support.paths import ROOT
 
 from pivotrl_jax import verifiers
-from pivotrl_jax.pivots import adaptive, candidates, changes, profiling, rescoring
+from pivotrl_jax.pivots import adaptive, candidates, changes, profiling, rescoring, rollout_files
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.pivots.rescoring import Flags
 from pivotrl_jax.records import (
@@ -45,11 +45,6 @@ def profile_of(workdir) -> dict[str, bytes]:
 
 def summary_of(workdir) -> dict:
     return json.loads((workdir / "run.json").read_text("utf-8"))["rescored"]
-
-
-def rollouts_in(workdir) -> list[Rollout]:
-    files = sorted((workdir / "rollouts").glob("*.jsonl"))
-    return [rollout for file in files for rollout in read_records(file, Rollout)]
 
 
 def goes_on(workdir, monkeypatch, **changes) -> None:
@@ -109,7 +104,12 @@ def test_another_reward_is_that_of_a_fresh_profile(whole, tmp_path, monkeypatch)
     assert found["pivots lost"] == len(before - after) > 0
     text = (out / "rescored.txt").read_text("utf-8")
     assert all(id in text for id in after ^ before), "all are named in the file"
-    changed = sum(a.reward != b.reward for a, b in zip(rollouts_in(whole), rollouts_in(fresh), strict=True))
+    changed = sum(
+        a.reward != b.reward
+        for a, b in zip(
+            profiles.rollouts_in(whole / "rollouts"), profiles.rollouts_in(fresh / "rollouts"), strict=True
+        )
+    )
     assert f"{changed} of 148 rewards changed" in text and found["rollouts"]["pass -> fail"] == changed
     assert "bfcl_multi_turn/1 -> exact/2" in text and "want 'task crisis is done now'" in text
     # and back
@@ -124,13 +124,12 @@ def pivots(workdir):
 def test_what_did_not_finish_stays_0_and_unknown_ids_stay_malformed(whole, tmp_path, monkeypatch):
     run = shutil.copytree(whole, tmp_path / "run")
     file = run / "rollouts" / "00000.jsonl"
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    lines[0]["finished"] = False
-    lines[1]["token_ids"].insert(0, 1_000_000)
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    first, second, *others = rollout_files.read(file)
+    second.token_ids.insert(0, 1_000_000)
+    rollout_files.write(file, [dataclasses.replace(first, finished=False), second, *others])
     tiny_run.flip_coins()
     rescoring.rescore(run, tmp_path / "out", Flags())
-    found = rollouts_in(tmp_path / "out")
+    found = profiles.rollouts_in(tmp_path / "out" / "rollouts")
     assert (found[0].reward, found[0].reason) == (0.0, "unfinished")
     assert (found[1].reward, found[1].reason) == (0.0, "malformed") and "1000000" in found[1].details
     assert {r.reason for r in found if r.finished} == {"coin", "malformed"}
@@ -149,8 +148,8 @@ def test_a_new_version_of_the_verifiers_is_recorded_and_the_run_goes_on(whole, t
     ]
     assert {p.verifier for p in read_records(out / "profiles.jsonl", Profile)} == {"bfcl_multi_turn/coin"}
     kept = {c.id for c in read_records(out / "candidates.jsonl", Candidate)}
-    stayed = [rollout for rollout in rollouts_in(whole) if rollout.candidate_id in kept]
-    for old, new in zip(stayed, rollouts_in(out), strict=True):
+    stayed = [rollout for rollout in profiles.rollouts_in(whole / "rollouts") if rollout.candidate_id in kept]
+    for old, new in zip(stayed, profiles.rollouts_in(out / "rollouts"), strict=True):
         assert dataclasses.replace(new, reward=old.reward, reason=old.reason, details=old.details) == old
     goes_on(out, monkeypatch)
     assert "The rollouts were scored again: " in write_report(out).read_text("utf-8")
@@ -179,8 +178,8 @@ def test_candidates_that_fail_the_self_check_now_are_left_out_as_train_would(who
     ]
     assert "rejects the demonstration itself" in (out / "skipped.jsonl").read_text("utf-8")
     assert len(list((out / "rollouts").glob("*.jsonl"))) == 5
-    kept = [r for r in rollouts_in(whole) if r.candidate_id not in gone]
-    assert rollouts_in(out) == kept
+    kept = [r for r in profiles.rollouts_in(whole / "rollouts") if r.candidate_id not in gone]
+    assert profiles.rollouts_in(out / "rollouts") == kept
     page = json.loads((out / "run.json").read_text("utf-8"))
     assert page["skipped"]["self_check"] == len(gone)
     goes_on(out, monkeypatch)
@@ -204,7 +203,9 @@ def test_a_verifier_of_the_users_own(whole, tmp_path, monkeypatch):
     name, out = "rescoring_pkg:strict", tmp_path / "out"
     rescoring.rescore(whole, out, Flags(name))
     assert {p.verifier for p in read_records(out / "profiles.jsonl", Profile)} == {f"{name}/0"}
-    before, after = ({r.candidate_id: r.reward for r in rollouts_in(x)} for x in (whole, out))
+    before, after = (
+        {r.candidate_id: r.reward for r in profiles.rollouts_in(x / "rollouts")} for x in (whole, out)
+    )
     talk = {c.id for c in read_records(out / "candidates.jsonl", Candidate) if not c.is_call}
     assert {id for id in after if before[id] != after[id]} <= talk
     goes_on(out, monkeypatch, reward=name)
@@ -230,7 +231,7 @@ def test_a_judge_decides_what_the_rules_leave_open_and_is_asked_once(whole, tmp_
         rescoring.rescore(run, tmp_path / "out", Flags(judge_url=url, judge_model="m"))
         count = len(heard.requests)
         assert count > 0
-        found = rollouts_in(tmp_path / "out")
+        found = profiles.rollouts_in(tmp_path / "out" / "rollouts")
         assert {r.reward for r in found if r.reason == "judge_equal"} == {1.0}
         settings = json.loads((tmp_path / "out/rollouts/settings.json").read_text("utf-8"))
         assert settings["judge"]["model"] == "m"
@@ -240,7 +241,7 @@ def test_a_judge_decides_what_the_rules_leave_open_and_is_asked_once(whole, tmp_
         goes_on(tmp_path / "out", monkeypatch, judge__base_url=url, judge__model="m")
         # without flags, the run's own judge
         rescoring.rescore(tmp_path / "out", tmp_path / "third", Flags())
-        assert rollouts_in(tmp_path / "third") == found and len(heard.requests) == count
+        assert profiles.rollouts_in(tmp_path / "third" / "rollouts") == found and len(heard.requests) == count
     assert "needs --judge_url" in refusal(whole, tmp_path / "x", "", "", "m")
 
 
@@ -255,7 +256,7 @@ def test_groups_that_old_rewards_cut_short_and_new_ones_would_not_are_undecided(
     lines = rescoring.rescore(adaptive_whole, out, Flags())
     old, new = ({}, {})
     for workdir, groups in ((adaptive_whole, old), (out, new)):
-        for rollout in rollouts_in(workdir):
+        for rollout in profiles.rollouts_in(workdir / "rollouts"):
             groups.setdefault(rollout.candidate_id, []).append(rollout.reward)
     rule = adaptive.StoppingRule(4, 1.0, 2, 0.2)
     old_plan, plan = (rule.plan(adaptive.pass_rates(list(groups.values()))) for groups in (old, new))

@@ -13,7 +13,7 @@ from support.configs import CONFIGS
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.models import decoder
-from pivotrl_jax.pivots import adaptive, merging, profiling, rescoring, screening
+from pivotrl_jax.pivots import adaptive, merging, profiling, rescoring, rollout_files, screening
 from pivotrl_jax.pivots.rescoring import Flags
 from pivotrl_jax.records import Candidate, InputError, Profile, Rollout, Verdict, read_records
 from pivotrl_jax.report.report import write_report
@@ -41,7 +41,7 @@ def decisions_in(workdir) -> dict[str, screening.Decision]:
 
 def rollouts_in(workdir) -> dict[str, list[Rollout]]:
     files = sorted((workdir / "rollouts").glob("*.jsonl"))
-    groups = [group for file in files for group in profiling.groups_of(read_records(file, Rollout))]
+    groups = [group for file in files for group in rollout_files.groups_of(rollout_files.read(file))]
     return {group[0].candidate_id: group for group in groups}
 
 

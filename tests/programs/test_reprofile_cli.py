@@ -28,15 +28,15 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from support import tiny_run
 from pivotrl_jax import train
-from pivotrl_jax.pivots import profiling
+from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.run import cli
 tiny_run.flip_coins()
-write = profiling.write_records
-def write_and_die(path, records):
-    write(path, records)
+write = rollout_files.write
+def write_and_die(path, rollouts):
+    write(path, rollouts)
     if os.environ.get("DIE_AT") and str(path).endswith(os.environ["DIE_AT"]):
         os.kill(os.getpid(), {signal})
-profiling.write_records = write_and_die
+rollout_files.write = write_and_die
 cli.start(train.main)
 """
 CODE = WRAPPER.format(tests=str(TESTS), signal=int(signal.SIGKILL))

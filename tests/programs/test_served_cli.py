@@ -8,6 +8,7 @@ import pytest
 from support import tiny_run
 from support.faulty_server import FaultyServer, number_of
 from support.paths import TESTS
+from support.profiles import rollouts_in
 from support.train_cli import CONFIG, MICRO, micro, subprocess_of
 
 from pivotrl_jax.chat import template
@@ -15,7 +16,7 @@ from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.replies import action_of
 from pivotrl_jax.checkpoints import hf, hf_config
 from pivotrl_jax.models import decoder, sharding
-from pivotrl_jax.records import Candidate, Pivot, Profile, Rollout, read_records
+from pivotrl_jax.records import Candidate, Pivot, Profile, read_records
 from pivotrl_jax.rollouts.actor import Actor, BatchShape, Request
 from pivotrl_jax.rollouts.sampler import Sampling
 
@@ -79,7 +80,7 @@ def test_a_profile_of_a_served_model_needs_no_weights(chat_profile):
     assert re.search(
         r"m gave \d+ rollouts in .* prompt and [\d,]+ completion tokens; \d+ requests failed", out
     )
-    rollouts = [r for f in (workdir / "rollouts").glob("*.jsonl") for r in read_records(f, Rollout)]
+    rollouts = rollouts_in(workdir / "rollouts")
     candidates = {c.id: c for c in read_records(workdir / "candidates.jsonl", Candidate)}
     assert len(rollouts) == 4 * len(candidates)
     good = [r for r in rollouts if r.text != "I do not know."]

@@ -24,6 +24,7 @@ from support.train_cli import CONFIG, MICRO, micro, subprocess_of
 from pivotrl_jax import evaluate, find_pivots, train
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
+from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.run import cli
 
 PROGRAMS = {"train": train.main, "find_pivots": find_pivots.main, "evaluate": evaluate.main}
@@ -318,8 +319,9 @@ def whole(checkpoint, tmp_path_factory):
 def test_the_main_job_leaves_every_file_and_a_table(whole):
     workdir, out = whole
     for name in (
-        "candidates.jsonl", "rollouts/00001.jsonl", "profiles.jsonl", "pivots.jsonl", "checkpoints/2",
-        "metrics.jsonl", "evaluations/before.json", "evaluations/after.json", "evaluation.json",
+        "candidates.jsonl", "rollouts/00001.jsonl", "rollouts/00001.npz", "profiles.jsonl", "pivots.jsonl",
+        "checkpoints/2", "metrics.jsonl", "evaluations/before.json", "evaluations/after.json",
+        "evaluation.json",
         "hf/model.safetensors", "hf/tokenizer.json", "report.html", "run.json",
     ):  # fmt: skip
         assert (workdir / name).exists(), name
@@ -416,8 +418,8 @@ def test_two_processes_end_as_one(whole, checkpoint, tmp_path):
     (code, out, err), (other, quiet, more) = together()
     assert (code, other) == (0, 0), err + more
     assert "pivots kept" in out and "pivots kept" not in quiet
-    drawn = [(w / "rollouts/00000.jsonl").read_text("utf-8") for w in (workdir, whole[0])]
-    ids = [[json.loads(line)["token_ids"] for line in text.splitlines()] for text in drawn]
+    drawn = [rollout_files.read(w / "rollouts/00000.jsonl") for w in (workdir, whole[0])]
+    ids = [[rollout.token_ids for rollout in rollouts] for rollouts in drawn]
     assert ids[0] == ids[1]  # the same samples as one device draws
     losses = [
         [json.loads(line)["loss"] for line in (w / "metrics.jsonl").read_text("utf-8").splitlines()]

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pivotrl_jax import records
+from pivotrl_jax.pivots import changes
 from pivotrl_jax.pivots.selection import OUTCOMES, mean_and_variance
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile, Rollout
-from pivotrl_jax.report import inputs, page, plots, report
+from pivotrl_jax.report import candidates, inputs, page, plots, report, style
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -298,7 +300,7 @@ def test_equal_actions_are_merged_and_each_keeps_its_reason(tmp_path):
         Rollout(pivot.candidate.id, k, [1], [0.0], [0.0], True, f"said {r}", r, "ok" if r else "state")
         for k, r in enumerate(rewards)
     ]
-    shown = page.pivot_browser([pivot], {pivot.candidate.id: rollouts})
+    shown = page.pivot_browser([pivot], {pivot.candidate.id: rollouts}.get)
     assert shown.count('<div class="action ') == 2
     assert re.search(
         r'action pass"><div><b class="reward">1</b>.*?<code>ok</code></div><pre dir="auto">said 1.0', shown
@@ -313,7 +315,7 @@ def test_a_rollout_of_another_stage_is_not_shown_as_the_profiles(tmp_path):
         pivot.candidate.id, 0, [1], [0.0], [0.0], True, "later", 1 - pivot.profile.rewards[0], "ok"
     )
     write_lines(tmp_path / "rollouts" / "a_train.jsonl", [other])
-    found = inputs.read_inputs(tmp_path).rollouts[pivot.candidate.id]
+    found = inputs.read_inputs(tmp_path).samples.of(pivot.candidate.id)
     assert [r.reward for r in found] == pivot.profile.rewards
     assert "later" not in [r.text for r in found]
 
@@ -328,6 +330,76 @@ def test_three_hundred_long_pivots_stay_under_three_megabytes(tmp_path, word):
     assert "300 of 310 pivots, spread evenly over the file; 10 left out." in source
     assert source.count('<div class="action ') == 300 * 16
     assert Outline(source).outside[-1] == ("/html", [])
+
+
+def data_of(workdir: Path, name: str):
+    """What the page is given by a file of report_data/."""
+    raw = (workdir / "report_data" / f"{name}.js").read_bytes()
+    assert raw.isascii() and raw.count(b"\n") == 1, "one call, whatever is in the data"
+    return json.loads(raw.decode().removeprefix(f'pivotrlData("{name}", ').removesuffix(");\n"))
+
+
+def test_every_candidate_of_a_large_run_is_in_the_files_beside_the_page(tmp_path):
+    build_workdir(tmp_path, candidates=320, group=4)
+    source = report.write_report(tmp_path).read_text("utf-8")
+    assert "320 candidates are in report_data/, which must be beside this page" in source
+    made = records.read_records(tmp_path / "candidates.jsonl", Candidate)
+    profiles = {p.candidate_id: p for p in records.read_records(tmp_path / "profiles.jsonl", Profile)}
+    rows = data_of(tmp_path, "index")
+    assert [row[0] for row in rows] == [candidate.id for candidate in made]
+    assert {row[1] for row in rows} == {changes.tool_of(candidate) for candidate in made}
+    assert {row[2] for row in rows} == set(OUTCOMES.values()) - {"undecided", "screened"}
+    files = sorted(path.name for path in (tmp_path / "report_data").iterdir())
+    assert files == [*(f"0000{i}.js" for i in range(4)), "index.js"]
+    data = [data_of(tmp_path, f"0000{i}") for i in range(4)]
+    assert [len(some) for some in data] == [100, 100, 100, 20]
+    for id, _, outcome, mean, file, place in rows:
+        profile, detail = profiles[id], data[file][place]
+        assert mean == round(profile.mean, 3)
+        assert (outcome == "all pass") == (profile.mean == 1)
+        assert f"rewards {' '.join(f'{r:g}' for r in profile.rewards)}" in detail["about"]
+        assert sum(action[2] for action in detail["actions"]) == 4 and not detail["others"]
+        assert {action[1] for action in detail["actions"]} == set(profile.rewards)
+
+
+def test_candidates_without_rollouts_or_profile_are_there_too(tmp_path):
+    build_workdir(tmp_path, candidates=301, group=2)
+    lines = (tmp_path / "profiles.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "profiles.jsonl").write_text("".join(lines[1:]))
+    lost = json.loads(lines[1])["candidate_id"]
+    rollouts = (tmp_path / "rollouts" / "profile.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in rollouts if json.loads(line)["candidate_id"] != lost]
+    (tmp_path / "rollouts" / "profile.jsonl").write_text("".join(kept))
+    (tmp_path / "report_data").mkdir()
+    (tmp_path / "report_data" / "00009.js").write_text("of an earlier report")
+    report.write_report(tmp_path)
+    assert not (tmp_path / "report_data" / "00009.js").exists()
+    first, second, *_ = data_of(tmp_path, "index")
+    assert first[2:4] == ["not profiled", None] and second[2] != "not profiled"
+    for row in (first, second):
+        detail = data_of(tmp_path, f"{row[4]:05d}")[row[5]]
+        assert detail["actions"] == [] and detail["gold"].startswith("add_event")
+
+
+def test_hostile_text_in_the_files_beside_the_page_stays_text(tmp_path):
+    build_workdir(tmp_path, candidates=310, group=2, word=lambda i: HOSTILE[i % len(HOSTILE)] + "x" * 2000)
+    report.write_report(tmp_path)
+    shown = json.dumps(data_of(tmp_path, "index"), ensure_ascii=False)
+    details = [detail for i in range(4) for detail in data_of(tmp_path, f"{i:05d}")]
+    shown += json.dumps(details, ensure_ascii=False)
+    assert not re.search("[\x00\x07\u202e\ud800]", shown) and r"lone\\ud800" in shown
+    room = candidates.PIVOT_ROOM + 5000  # and what says how much was cut
+    assert max(len(json.dumps(detail, ensure_ascii=False)) for detail in details) < room
+    assert re.search(r" … \d+,\d+ more characters", shown)
+    # the script makes text nodes alone, and a page that is opened as a file may add these scripts alone
+    script = style.SCRIPT
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(", script)
+    assert script.count("script.src") == 1 and "'strict-dynamic'" in (tmp_path / "report.html").read_text()
+
+
+def test_a_small_run_is_one_page(plain, tmp_path):
+    report.write_report(build_workdir(tmp_path))
+    assert not (tmp_path / "report_data").exists() and "All candidates" not in plain
 
 
 def test_clip_keeps_to_its_room_and_says_what_it_left_out():

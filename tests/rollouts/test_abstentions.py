@@ -16,6 +16,7 @@ from support import endpoint, tiny_run
 from support.endpoint import OTHER, SAME, TEMPLATES, serve
 from support.learning import config_of, fit
 from support.paths import ROOT
+from support.profiles import rollouts_in
 
 from pivotrl_jax import records, verifiers
 from pivotrl_jax.checkpoints.orbax import Checkpoints
@@ -213,12 +214,12 @@ def test_profiles_say_who_judged_and_take_no_other_judge(monkeypatch, tmp_path):
 
     with serve(by_first_token) as (_, url):
         asks = Judge(url, "m", TEMPLATES, cache=tmp_path / "judge")
-        profiles, rollouts = profile(tmp_path / "with", asks)
+        profiles, rollouts = profile(tmp_path / "with", asks), rollouts_in(tmp_path / "with")
         assert {r.reason for r in rollouts if r.finished} <= {"judge_equal", "judge_different"}
         said = settings(tmp_path / "with")
         assert said["judge"] == asks.settings and "model" in said["judge"] and url not in json.dumps(said)
         moved = dataclasses.replace(asks, base_url="http://127.0.0.1:9/v1", concurrency=1, retries=0)
-        assert profile(tmp_path / "with", moved)[0] == profiles, "another place and pace is the same judge"
+        assert profile(tmp_path / "with", moved) == profiles, "another place and pace is the same judge"
         for other in (None, dataclasses.replace(asks, model="m2"), dataclasses.replace(asks, swap=False)):
             with pytest.raises(InputError, match=r"holds rollouts of another run: judge\."):
                 profile(tmp_path / "with", other)

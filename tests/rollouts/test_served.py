@@ -13,10 +13,11 @@ import pytest
 from support import served_profile, tiny_run
 from support.faulty_server import BAD_DAY, FaultyServer, token_choice
 from support.paths import ROOT
+from support.profiles import rollouts_in
 
 from pivotrl_jax import endpoints, verifiers
 from pivotrl_jax.pivots import adaptive
-from pivotrl_jax.records import InputError, Rollout, read_records
+from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import served
 from pivotrl_jax.rollouts.replies import CHAT, COMPLETIONS
 
@@ -43,10 +44,6 @@ def keys(rollouts):
     return collections.Counter((r.candidate_id, r.sample) for r in rollouts)
 
 
-def written(directory):
-    return [r for file in sorted(directory.glob("*.jsonl")) for r in read_records(file, Rollout)]
-
-
 # ---- faults
 
 
@@ -59,7 +56,7 @@ def test_a_bad_day_ends_as_a_calm_one(mode, tmp_path):
     assert bad.did["restart"] >= 2 and sum(bad.did.values()) > COUNT / 10, "this was no bad day"
     assert set(keys(rollouts).values()) == {1} and len(rollouts) == COUNT
     assert rollouts == expected and found == profiles
-    assert written(tmp_path / "bad") == rollouts
+    assert rollouts_in(tmp_path / "bad") == rollouts
     assert {r.reward for r in rollouts} == {0.0, 1.0}
     assert not list((tmp_path / "bad").glob("*.partial"))
     assert f"gave {COUNT} rollouts" in actor.summary()
@@ -84,11 +81,13 @@ def test_a_killed_client_goes_on_where_it_was(tmp_path):
         with partial.open("ab") as f:
             f.write(b'{"name": "t1@0", "sample": 3, "tok')  # what a kill in the middle of a write leaves
         saved = [json.loads(line) for line in partial.read_bytes().splitlines()[:-1]]
-        known = keys(written(tmp_path / "cut")) + collections.Counter((x["name"], x["sample"]) for x in saved)
+        known = keys(rollouts_in(tmp_path / "cut")) + collections.Counter(
+            (x["name"], x["sample"]) for x in saved
+        )
         assert set(known.values()) == {1}
         server.requests.clear()
         _, rollouts, actor = served_profile.profile(tmp_path / "cut", server.url, COUNT)
-    assert rollouts == expected and written(tmp_path / "cut") == expected
+    assert rollouts == expected and rollouts_in(tmp_path / "cut") == expected
     assert set(keys(rollouts).values()) == {1}
     assert actor.drawn == COUNT - len(known), "what was on disk is not asked for again"
 

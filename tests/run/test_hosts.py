@@ -86,6 +86,35 @@ def test_work_directories_that_are_not_shared_stop_all_processes(tmp_path):
         assert "processes [1] see other files there than process 0; name a directory that all" in err
 
 
+COPIED = """
+import json
+own = hosts.own_directory(directory)
+files = [p for p in own.rglob("*") if p.is_file()]
+found = {str(p.relative_to(own)): [p.is_symlink(), p.read_text()] for p in files}
+print(json.dumps(found), file=sys.stderr)
+hosts.leave()
+"""
+
+
+def test_rollouts_are_not_copied_to_every_process(tmp_path):
+    workdir = tmp_path / "run"
+    for name in ("run.json", "rollouts/00000.jsonl", "rollouts/00000.npz", "rollouts/settings.json"):
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / name).write_text(f"this is {name}")
+    program = APART[: APART.index("try:")] + COPIED
+    shared = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+    processes = [start(["-c", program, *shared, f"--process_id={i}", str(workdir)], 1) for i in (0, 1)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    first, second = (json.loads(next(x for x in err.splitlines() if x[:1] == "{")) for _, err in said)
+    assert {name: text for name, (_, text) in first.items()} == {
+        name: text for name, (_, text) in second.items()
+    }
+    assert not any(linked for linked, _ in first.values())
+    linked = {name for name, (linked, _) in second.items() if linked}
+    assert linked == {"rollouts/00000.jsonl", "rollouts/00000.npz"}
+
+
 @pytest.mark.parametrize(
     ("more", "variables", "sentence"),
     [

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from pivotrl_jax.pivots import candidates as candidates_lib
-from pivotrl_jax.pivots import profiling
+from pivotrl_jax.pivots import profiling, rollout_files
+from pivotrl_jax.records import Rollout
 from pivotrl_jax.run import resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import sources
@@ -44,8 +45,12 @@ def find_pivots(workdir: Path, **changes):
         data, _ = sources.load_with_validation(run.config)
         candidates = candidates_lib.make_candidates(run, data)
     with run.stage("profiling"):
-        selection, _ = profiling.find_pivots(run, candidates)
-    return selection
+        return profiling.find_pivots(run, candidates)
+
+
+def rollouts_in(folder: Path) -> list[Rollout]:
+    """All rollouts of a folder, in the order of its files."""
+    return [r for file in sorted(folder.glob("*.jsonl")) for r in rollout_files.read(file)]
 
 
 def files(workdir: Path) -> dict[str, bytes]:

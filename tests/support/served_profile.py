@@ -13,6 +13,7 @@ from pivotrl_jax.rollouts.replies import COMPLETIONS
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.rollouts.served import Served, ServedActor
 from support import tiny_run
+from support.profiles import rollouts_in
 
 GROUP = 8
 PER_SHARD = 25  # trajectories
@@ -34,7 +35,7 @@ def profile(directory, url, count, mode=COMPLETIONS, resume=True, stopping=None,
     settings = profiling.Settings("served:m", drawn.identity, GROUP, 0, PER_SHARD, stopping)
     rollouts = Rollouts(drawn, drawn.served.chat)
     found = profiling.profile_candidates(rollouts, {}, prompts, settings, Path(directory), resume)
-    return *found, drawn
+    return found, rollouts_in(Path(directory)), drawn
 
 
 if __name__ == "__main__":

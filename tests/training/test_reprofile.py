@@ -11,12 +11,13 @@ from support import tiny_run
 from support.configs import CONFIGS
 from support.forests import MOE
 from support.learning import Killed, config_of, equal, fit, metrics
+from support.profiles import rollouts_in
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.checkpoints import fingerprint
 from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.pivots import profiling
-from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, read_records
+from pivotrl_jax.records import InputError, Pivot, Profile, read_records
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.training import loop, method, reprofile
 
@@ -286,7 +287,7 @@ def test_where_none_is_found_the_old_pivots_stay_for_good(tmp_path, capsys):
 def test_it_may_profile_adaptively(tmp_path):
     """Draws end where a full profile could not decide otherwise; the metrics count what was drawn."""
     train(tmp_path, steps=4, profile={"adaptive": {"round": 1, "error": 0.0}})
-    drawn = sum(len(read_records(f, Rollout)) for f in (tmp_path / "reprofiled/1/rollouts").glob("*.jsonl"))
+    drawn = len(rollouts_in(tmp_path / "reprofiled/1/rollouts"))
     (line,) = [line for line in metrics(tmp_path) if "reprofiled" in line]
     assert line["profiling_rollout_turns"] == drawn < 4 * len(CANDIDATES)
     assert len(pivots_of(tmp_path, 1)) == line["pivots"] > 0
