@@ -24,6 +24,7 @@ from support.train_cli import CONFIG, MICRO, micro, subprocess_of
 from pivotrl_jax import evaluate, find_pivots, train
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
+from pivotrl_jax.pivots import profiling
 from pivotrl_jax.run import cli
 
 PROGRAMS = {"train": train.main, "find_pivots": find_pivots.main, "evaluate": evaluate.main}
@@ -76,7 +77,7 @@ def sentence(found) -> str:
 @pytest.mark.parametrize(
     ("overrides", "config", "words"),
     [
-        ([], "nosuch.py", r"the config file cannot be read \(.*'nosuch.py'\); check the path"),
+        ([], "nosuch.py", r"^the config file cannot be read \(.*'nosuch.py'\); check the path"),
         ([], f"{CONFIG}:nosuch", "no size 'nosuch'; choose one of tiny, real"),
         (
             ["data.limt=4"],
@@ -225,7 +226,7 @@ def test_bad_rows_are_skipped_counted_and_named(program, tmp_path, monkeypatch):
     def stop(run, candidates):
         raise Reached([c.id for c in candidates])
 
-    monkeypatch.setattr(find_pivots.profiling, "find_pivots", stop)
+    monkeypatch.setattr(profiling, "find_pivots", stop)
     rows = [GOOD, *(row for row, _ in BAD_ROWS.values()), {**GOOD, "scenario": "b"}]
     data = write_jsonl(tmp_path / "data.jsonl", *rows)
     candidates, out, _ = program("find_pivots", f"data.source={data}")

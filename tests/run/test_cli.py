@@ -8,7 +8,7 @@ from support.paths import ROOT
 
 from pivotrl_jax import __main__ as command
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import cli
+from pivotrl_jax.run import configs
 from pivotrl_jax.run.options import OPTIONS
 
 
@@ -53,12 +53,12 @@ def test_explain_prints_the_value_of_this_config_and_ends():
 
 @pytest.mark.parametrize("value", ["nosuch.py", "configs/bfcl.py:real", "/home/me/mine.py"])
 def test_a_path_of_a_config_stays_as_it_is(value):
-    assert cli.find_config(value) == value
+    assert configs.find_config(value) == value
 
 
 def test_a_name_is_one_of_the_packages_configs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert cli.find_config("bfcl:real") == f"{ROOT / 'configs' / 'bfcl.py'}:real"
-    assert cli.find_config("swe") == str(ROOT / "configs" / "swe.py")
+    assert configs.find_config("bfcl:real") == f"{ROOT / 'configs' / 'bfcl.py'}:real"
+    assert configs.find_config("swe") == str(ROOT / "configs" / "swe.py")
     with pytest.raises(InputError, match="no config is called 'bfgl'; known are bfcl, browsecomp, swe"):
-        cli.find_config("bfgl")
+        configs.find_config("bfgl")
