@@ -108,7 +108,7 @@ def _turn(turn: "Turn") -> dict[str, Any]:
         "number": candidate.turn,
         "kind": "call" if candidate.is_call else "text",
         "verifier": profile.verifier if profile else candidate.verifier,
-        "outcome": OUTCOMES.get(turn.outcome, turn.outcome or "not profiled"),
+        "outcome": turn.outcome.replace("_", " ") or "not profiled",
         "mean": f"{profile.mean:.2f}" if profile and profile.rewards else "–",
         "marks": "".join(_mark(r) for r in profile.rewards[:64]) if profile else "",
         "gist": " ".join(demonstration[:400].split())[:140],

@@ -40,9 +40,10 @@ TURN = """
 <h4>Demonstration</h4><pre dir="auto" class="gold">{{ turn.demonstration|shown }}</pre>
 <h4>Samples</h4>
 {% for s in turn.samples %}
-<p class="note"><b>{{ s.reward }}</b>{% if s.times > 1 %} ×{{ s.times }}{% endif %}
-<code>{{ s.reason|shown }}</code>{% if not s.finished %} (cut at the token limit){% endif %}
-{{ s.details|shown }}</p><pre dir="auto" class="{{ s.grade }}">{{ s.text|shown }}</pre>
+<p class="note"><b>{{ s.reward }}</b>{% if s.times > 1 %} ×{{ s.times }}{% endif %} ·
+<code>{{ s.reason|shown }}</code>{% if not s.finished %} · cut at the token limit{% endif %}
+{% if s.details %} · {{ s.details|shown }}{% endif %}</p>
+<pre dir="auto" class="{{ s.grade }}">{{ s.text|shown }}</pre>
 {% else %}<p class="note">Nothing was sampled here.</p>{% endfor %}
 </details>
 """
