@@ -37,10 +37,7 @@ def harmless(page: str, shown: bool = True) -> str:
     assert not [name for name in found.attributes if name.startswith("on") or name in ("src", "href")]
     assert "49" not in found.text and "\u202e" not in found.text
     if shown:
-        assert (
-            "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\\u202e{{ 7*7 }}{% raw %}"
-            in found.text
-        )
+        assert EVIL.replace("\u202e", "\\u202e") in found.text
     return found.text
 
 
@@ -51,11 +48,17 @@ def candidate(id: str, words: str = "hello", call: bool = True) -> Candidate:
     if call:
         demonstration["tool_calls"] = [{"id": words, "type": "function", "function": function}]
     history = [{"role": "user", "content": words}, {"role": "tool", "content": words, "name": words}]
-    trajectory = [*history, demonstration]
     return Candidate(
-        id=id, trajectory_id=id, turn=3, messages=Prefix(trajectory, 2), tools=[], demonstration=demonstration,
-        verifier=words, case={}, scenario=words,
-    )  # fmt: skip
+        id=id,
+        trajectory_id=id,
+        turn=3,
+        messages=Prefix([*history, demonstration], 2),
+        tools=[],
+        demonstration=demonstration,
+        verifier=words,
+        case={},
+        scenario=words,
+    )
 
 
 def profile(id: str, rewards: list[float], words: str = "exact/1") -> Profile:
