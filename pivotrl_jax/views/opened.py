@@ -30,12 +30,19 @@ class Turn:
     def id(self) -> str:
         return self.candidate.id
 
+    def __repr__(self) -> str:
+        rewards = self.profile.rewards if self.profile else []
+        return f"Turn({self.id!r}, {self.outcome or 'not profiled'}, rewards={rewards})"
+
     def _repr_html_(self) -> str:
         return pages.turn(self)
 
 
 class Turns(list[Turn]):
     """Turns that a notebook shows as a list to open one by one."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} turns>"
 
     def _repr_html_(self) -> str:
         return pages.turns(self)
@@ -50,6 +57,9 @@ class Selection(selection_lib.Selection):
 
     def __str__(self) -> str:
         return "\n".join(self.table())
+
+    def __repr__(self) -> str:
+        return f"<Selection: {len(self.kept)} pivots kept of {len(self.profiles)} candidates>"
 
     def _repr_html_(self) -> str:
         return pages.selection(self)
@@ -205,6 +215,9 @@ class Trajectories(list):
     def __init__(self, trajectories: Iterable[Any], left_out: dict[str, str]):
         super().__init__(trajectories)
         self.left_out = left_out
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} trajectories, {len(self.left_out)} left out>"
 
     def _repr_html_(self) -> str:
         return pages.trajectories(self)
