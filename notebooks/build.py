@@ -40,6 +40,7 @@ import sys
 if importlib.util.find_spec("pivotrl_jax") is None:
     subprocess.run(["git", "clone", "--depth=1", "https://github.com/{repository}"], check=True)
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./pivotrl_jax{extras}"], check=True){data}
+    importlib.invalidate_caches()
 """
 
 # BFCL's own package pins libraries that it does not need here

@@ -9,13 +9,14 @@ from tqdm import tqdm
 class _Lines:
     """Standard error as a file in which every state of a bar is a line of its own."""
 
-    last = ""
+    count = ""  # what the last line said, without times and rates
 
     def write(self, text: str) -> None:
         text = text.strip()
-        if text and text != self.last:
+        count = text.partition(" [")[0]
+        if text and count != self.count:
             sys.stderr.write(f"{text}\n")
-            self.last = text
+            self.count = count
 
     def flush(self) -> None:
         sys.stderr.flush()
