@@ -152,10 +152,10 @@ def test_a_reader_that_leaves_a_run_is_one_line():
     """Nothing of it is lost, so it says how to go on."""
     read, write = os.pipe()
     os.close(read)
-    data = "--config.data.demonstrations=1"
+    data = ["--config.data.demonstrations=1", "--config.data.held_out_tasks=1"]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pivotrl_jax", "find_pivots", "--config=bfcl", "--self_check", data],
+            [sys.executable, "-m", "pivotrl_jax", "find_pivots", "--config=bfcl", "--self_check", *data],
             cwd=ROOT,
             stdout=write,
             stderr=subprocess.PIPE,
