@@ -41,8 +41,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
             flags.FLAGS["explain"],
             *flags.FLAGS.get_key_flags_for_module(module),
         ]
-        with terminal.ending("error"):
-            print(explain.help_text(module, program_flags, tables))
+        _print(explain.help_text(module, program_flags, tables))
         sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
@@ -53,26 +52,34 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
         try:
             config = CONFIG.value
             if EXPLAIN.value:
-                with terminal.ending("error"):
-                    print(explain.explain(EXPLAIN.value, config, tables))
+                _print(explain.explain(EXPLAIN.value, config, tables))
                 return
             if config is None:
                 _fail("no config; name one, e.g. --config=configs/bfcl.py")
             fields.check_names(config, OPTIONS.values(), tables)
             hosts.join()
             main()
-            sys.stdout.flush()
             hosts.leave()
         except InputError as e:
             _fail(str(e))
-        except BrokenPipeError:  # the reader closed the pipe (`| head`)
-            terminal.forget_output()
-            _fail("whoever read the output has left; the same command goes on from here")
+
+    def flushed(argv: list[str]) -> None:
+        guarded(argv)
+        sys.stdout.flush()  # a pipe that was closed fails here rather than at the exit
 
     try:
-        app.run(guarded, flags_parser=_parse)
+        app.run(flushed, flags_parser=_parse)
     except InputError as e:
         _fail(str(e))
+    except BrokenPipeError:  # the reader closed the pipe (`| head`)
+        terminal.forget_output()
+        _fail("whoever read the output has left; the same command goes on from here")
+
+
+def _print(text: str) -> None:
+    """Print, even if the reader stops before the end (`| head`)."""
+    with terminal.ending("error"):
+        print(text)
 
 
 def _with_path(argv: list[str]) -> list[str]:

@@ -62,7 +62,7 @@ def load(name: str, overrides: Mapping[str, Any]) -> ConfigDict:
         raise InputError(str(e)) from None
     for field, value in overrides.items():
         _set(config, field, value)
-    return config
+    return config.lock()  # a field that does not exist cannot be set by mistake
 
 
 def _set(config: ConfigDict, name: str, value: Any) -> None:

@@ -53,6 +53,8 @@ def test_a_config_has_a_name_a_size_and_other_values():
     assert config == api.load_config(
         ROOT / "configs" / "bfcl.py:real", seed=3, data={"limit": 5}, grpo={"batch": {"rows": 2}, "steps": 7}
     )
+    with pytest.raises(AttributeError, match="stepz"):
+        config.grpo.stepz = 3
     assert api.load_config("swe", data={"verifier_options": {"level": "exact"}}).data.verifier_options.level
 
 

@@ -11,7 +11,7 @@ from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import Candidate, InputError, Prefix, Profile, Rollout, Trajectory, write_records
 from pivotrl_jax.views.opened import Evaluation, Selection, Trajectories
 
-EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\u202e{{ 7*7 }}{% raw %}"
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\u202e{{ 7*77777 }}{% raw %}"
 
 
 class Markup(html.parser.HTMLParser):
@@ -35,7 +35,7 @@ def harmless(page: str, shown: bool = True) -> str:
     found = Markup(page)
     assert not {"script", "img", "iframe", "link", "object"} & found.tags
     assert not [name for name in found.attributes if name.startswith("on") or name in ("src", "href")]
-    assert "49" not in found.text and "\u202e" not in found.text
+    assert "544439" not in found.text and "\u202e" not in found.text
     if shown:
         assert EVIL.replace("\u202e", "\\u202e") in found.text
     return found.text
