@@ -19,7 +19,7 @@ from absl import flags
 from safetensors.numpy import load_file
 from support.hosts import free_port
 from support.paths import TESTS
-from support.train_cli import CONFIG, MICRO, micro, subprocess_of
+from support.train_cli import CONFIG, MICRO, lines_of, micro, subprocess_of
 
 from pivotrl_jax import evaluate, find_pivots, train
 from pivotrl_jax.checkpoints.locate import EMBEDDED
@@ -343,12 +343,7 @@ def test_a_killed_run_ends_bit_identical(whole, checkpoint, tmp_path):
     assert code == 0, err
     for name in ("hf/model.safetensors", "pivots.jsonl", "profiles.jsonl", "evaluation.json"):
         assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes(), name
-    drop = ("seconds", "rollout_seconds")
-    steps = [
-        [{k: v for k, v in json.loads(line).items() if k not in drop} for line in lines]
-        for lines in ((w / "metrics.jsonl").read_text("utf-8").splitlines() for w in (workdir, whole[0]))
-    ]
-    assert steps[0] == steps[1]
+    assert lines_of(workdir) == lines_of(whole[0])
 
 
 @pytest.mark.slow
