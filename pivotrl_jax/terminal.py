@@ -1,7 +1,9 @@
 """How a program ends at a terminal: with one sentence for bad input, and quietly when its reader leaves.
 
-terminal.run("verify", main)                   a program with flags of its own
-with terminal.ending("rescore"): ...           a program that parses its arguments itself
+    terminal.run("verify", main)              a program with absl's flags
+    with terminal.ending("rescore"): ...      a program that parses its arguments itself
+
+Programs with a config start with `run.cli`.
 """
 
 import contextlib
@@ -52,9 +54,9 @@ def print_table(rows: list[tuple[str, str]], title: str) -> None:
     Console(soft_wrap=False).print(table)
 
 
-def run(program: str, main: Callable[[list[str]], None], doc: str | None = None) -> None:
+def run(program: str, main: Callable[[list[str]], None]) -> None:
     """Parse the flags that `main`'s module defines and call main(arguments). --help prints the module's
-    docstring (or `doc`) and its flags."""
+    docstring and its flags."""
     module = sys.modules[main.__module__]
 
     def parse(argv: list[str]) -> list[str]:
@@ -65,14 +67,14 @@ def run(program: str, main: Callable[[list[str]], None], doc: str | None = None)
 
     with ending(program):
         if set(HELP) & set(sys.argv[1:]):
-            print(help_text(doc or module.__doc__, module))
+            print(help_text(module))
             return
         app.run(lambda argv: main(argv[1:]), flags_parser=parse)
 
 
-def help_text(doc: str, module: object) -> str:
-    """A docstring and the flags that a module defines, with their defaults."""
-    lines = [doc.strip(), "", "Flags:"]
+def help_text(module: object) -> str:
+    """The docstring of a module and the flags that it defines, with their defaults."""
+    lines = [module.__doc__.strip(), "", "Flags:"]
     for flag in flags.FLAGS.get_key_flags_for_module(module):
         default = "" if flag.default in (None, "", False) else f" Default: {flag.default}"
         lines += [f"  --{flag.name}", *textwrap.wrap(f"{flag.help}{default}", 104, **INDENT)]
