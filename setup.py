@@ -72,6 +72,14 @@ setup(
         "serve": SERVE,
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],  # the site: mkdocs build
         "datasets": ["datasets>=4", "pyarrow>=17"],  # parquet files and datasets on the hub
+        # notebooks/build.py: builds and runs the notebooks
+        "notebooks": [
+            "jupytext>=1.16",
+            "nbformat>=5.10",
+            "nbclient>=0.10",
+            "nbconvert>=7.16",
+            "ipykernel>=6",
+        ],
         "bench": ["torch==2.13.0", "trl>=1.16,<2", "accelerate>=1", "datasets>=5"],
         # what BFCL's own backends import; the data comes from `pip install --no-deps bfcl-eval`
         "bfcl": ["mpmath==1.3.0"],

@@ -4,6 +4,8 @@ import difflib
 import runpy
 import sys
 
+import pivotrl_jax
+
 PROGRAMS = {
     "train": "trajectories -> pivots -> GRPO -> evaluation, export and report: everything",
     "find_pivots": "trajectories -> pivots.jsonl: the offline half alone",
@@ -23,15 +25,25 @@ PROGRAMS = {
 
 def usage() -> str:
     width = max(map(len, PROGRAMS))
-    lines = ["usage: pivotrl PROGRAM [--help] ...", "", "e.g. pivotrl train --config=bfcl", ""]
+    lines = ["usage: pivotrl PROGRAM [--help] ...", "       pivotrl --version", ""]
+    lines += ["e.g. pivotrl train --config=bfcl", ""]
     return "\n".join([*lines, *(f"  {name:{width}}  {what}" for name, what in PROGRAMS.items())])
 
 
 def main() -> None:
     """Run the program that the first argument names."""
-    name, *rest = sys.argv[1:] or ["--help"]
+    from pivotrl_jax import terminal
+
+    with terminal.ending("pivotrl"):
+        _run(*sys.argv[1:])
+
+
+def _run(name: str = "--help", *rest: str) -> None:
     if name in ("--help", "-h", "help"):
         print(usage())
+        return
+    if name in ("--version", "version"):
+        print(f"pivotrl_jax {pivotrl_jax.__version__}")
         return
     if name not in PROGRAMS:
         close = difflib.get_close_matches(name, PROGRAMS, n=1)

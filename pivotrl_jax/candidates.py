@@ -16,14 +16,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
-from pivotrl_jax import verifiers
+from pivotrl_jax import terminal, verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
@@ -278,20 +278,5 @@ def run(paths: Sequence[str]) -> None:
     print(f"{len(candidates)} candidates in {OUT.value}")
 
 
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as e:
-        sys.exit(f"candidates: {str(e).splitlines()[0]}")
-
-
-def main(argv: list[str]) -> None:
-    """Exit status 1 and one sentence for bad input."""
-    try:
-        run(argv[1:])
-    except InputError as e:
-        sys.exit(f"candidates: {e}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    terminal.run("candidates", run)

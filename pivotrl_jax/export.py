@@ -11,11 +11,11 @@ hf/ is read back and compared bit by bit. It may be used while the run is still 
 import argparse
 import dataclasses
 import os
-import sys
 from pathlib import Path
 
 from absl import logging
 
+from pivotrl_jax import terminal
 from pivotrl_jax.checkpoints import orbax
 from pivotrl_jax.pivots.stored import require_new
 from pivotrl_jax.records import InputError, write_json
@@ -76,7 +76,7 @@ def export_step(workdir: Path, wanted: str, out: Path, checkpoint: str = "") -> 
 
 
 def main() -> None:
-    """Exit status 1, with a sentence, when the checkpoint cannot be exported."""
+    """Raises InputError when the checkpoint cannot be exported."""
     parser = argparse.ArgumentParser(
         prog="pivotrl export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,11 +87,9 @@ def main() -> None:
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.WARNING)
-    try:
-        print("\n".join(export_step(flags.workdir, flags.step, flags.out, flags.checkpoint)))
-    except InputError as e:
-        sys.exit(f"export: {e}")
+    print("\n".join(export_step(flags.workdir, flags.step, flags.out, flags.checkpoint)))
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.ending("export"):
+        main()

@@ -13,12 +13,9 @@ garbage action must fail it.
 
 from absl import flags
 
-from pivotrl_jax.pivots import candidates as candidates_lib
-from pivotrl_jax.pivots import profiling
-from pivotrl_jax.run import check_config, cli, resume
-from pivotrl_jax.run import run as run_lib
+from pivotrl_jax import api
+from pivotrl_jax.run import cli
 from pivotrl_jax.training.tables import TABLES
-from pivotrl_jax.trajectories import extract, sources
 
 SELF_CHECK = flags.DEFINE_bool(
     "self_check", False, "Only check that verifiers accept gold and reject garbage."
@@ -28,22 +25,15 @@ SELF_CHECK = flags.DEFINE_bool(
 def main() -> None:
     config = cli.CONFIG.value
     if SELF_CHECK.value:
-        check_config.check(config)
-        data = sources.load(config.data, config.seed)
-        for where, why in data.skipped.items():
+        from pivotrl_jax import pipeline
+
+        checked, skipped = pipeline.self_check(config)
+        for where, why in skipped.items():
             print(f"left out {where}: {why}")
-        chat = run_lib.load_chat(config)
-        result = candidates_lib.self_check(extract.extract([*data.demonstrations, *data.held_out]), chat)
-        print("\n".join(result.table()))
+        print("\n".join(checked.table()))
         return
-    run = run_lib.open_run(config, weights=not config.rollouts.base_url)
-    resume.prepare_workdir(run)
-    with run.stage("candidates"):
-        data, _ = sources.load_with_validation(config)
-        candidates = candidates_lib.make_candidates(run, data)
-    with run.stage("profiling"):
-        selection = profiling.find_pivots(run, candidates)
-    print(f"{len(selection.kept)} pivots: {run.workdir / 'pivots.jsonl'}")
+    run = api.find_pivots(config)
+    print(f"{len(run.selection.kept)} pivots: {run.path / 'pivots.jsonl'}")
     if config.profile.shard:
         print(f"this was shard {config.profile.shard}; merge_profiles makes one profile of all of them")
 

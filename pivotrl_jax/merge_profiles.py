@@ -11,15 +11,14 @@ or config, and names those that are missing, doubled or unfinished.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from pivotrl_jax import terminal
 from pivotrl_jax.pivots import merging
-from pivotrl_jax.records import InputError
 
 
 def main() -> None:
-    """Exit status 1, with a sentence, when the shards do not make one profile."""
+    """Raises InputError when the shards do not make one profile."""
     parser = argparse.ArgumentParser(
         prog="pivotrl merge_profiles",
         description=__doc__,
@@ -28,11 +27,9 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="the shards' work directories")
     parser.add_argument("--out", type=Path, required=True, help="a new work directory, for the whole profile")
     options = parser.parse_args()
-    try:
-        print("\n".join(merging.merge(options.runs, options.out)))
-    except InputError as e:
-        sys.exit(f"merge_profiles: {e}")
+    print("\n".join(merging.merge(options.runs, options.out)))
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.ending("merge_profiles"):
+        main()

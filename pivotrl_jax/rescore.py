@@ -10,15 +10,14 @@ were gained and lost, and examples.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from pivotrl_jax import terminal
 from pivotrl_jax.pivots import rescoring
-from pivotrl_jax.records import InputError
 
 
 def main() -> None:
-    """Exit status 1, with a sentence, when the rollouts cannot be scored again."""
+    """Raises InputError when the rollouts cannot be scored again."""
     parser = argparse.ArgumentParser(
         prog="pivotrl rescore", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,11 +41,9 @@ def main() -> None:
     if not out and not options.in_place:
         out = workdir.resolve().with_name(f"{workdir.resolve().name}-rescored")
     flags = rescoring.Flags(options.verifier, options.judge_url, options.judge_model, options.checkpoint)
-    try:
-        print("\n".join(rescoring.rescore(workdir, out, flags)))
-    except InputError as e:
-        sys.exit(f"rescore: {e}")
+    print("\n".join(rescoring.rescore(workdir, out, flags)))
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.ending("rescore"):
+        main()

@@ -18,8 +18,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 
+from pivotrl_jax import terminal
 from pivotrl_jax.chat import template
 from pivotrl_jax.chat.json_text import read_object
 from pivotrl_jax.chat.messages import read_messages
@@ -131,21 +132,18 @@ def batches(lines, scorer: Scorer, chat, refuse) -> Iterator[list[tuple[str, lis
         yield good
 
 
-def main(argv: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Exit status 1 if a line was bad or the checkpoint cannot be read."""
-    try:
-        if len(argv) > 1:
-            raise InputError(f"unexpected argument {argv[1]!r}; give the lines on standard input")
-        hosts.refuse()
-        if MODEL.value is None:
-            raise InputError("no model; name one, e.g. --model=runs/bfcl/hf")
-        run_lib.use_compilation_cache()
-        # float32 is computed in full precision on TPUs and GPUs too
-        jax.config.update("jax_default_matmul_precision", "highest")
-        checkpoint = locate.locate(MODEL.value, "--model")
-        scorer = Scorer(checkpoint, DTYPE.value)
-    except InputError as e:
-        sys.exit(f"score: {e}")
+    if arguments:
+        raise InputError(f"unexpected argument {arguments[0]!r}; give the lines on standard input")
+    hosts.refuse()
+    if MODEL.value is None:
+        raise InputError("no model; name one, e.g. --model=runs/bfcl/hf")
+    run_lib.use_compilation_cache()
+    # float32 is computed in full precision on TPUs and GPUs too
+    jax.config.update("jax_default_matmul_precision", "highest")
+    checkpoint = locate.locate(MODEL.value, "--model")
+    scorer = Scorer(checkpoint, DTYPE.value)
     cache: list = []
 
     def chat():  # a checkpoint without a tokenizer can still score token ids
@@ -170,4 +168,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    terminal.run("score", main)

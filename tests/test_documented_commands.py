@@ -12,7 +12,7 @@ import pytest
 from support.documented import PAGES, commands, flags_of, program_of
 from support.paths import ROOT
 
-from pivotrl_jax.run import check_config, cli, fields
+from pivotrl_jax.run import check_config, configs, fields
 from pivotrl_jax.run.options import OPTIONS
 
 CASES = [(page, words) for page in PAGES for words in commands(page)]
@@ -30,7 +30,7 @@ def declared(file: str) -> set[str]:
 
 def config_of(flags: dict[str, str]):
     """The config that a command names, with its overrides."""
-    path, _, size = cli.find_config(flags["config"]).partition(":")
+    path, _, size = configs.find_config(flags["config"]).partition(":")
     spec = importlib.util.spec_from_file_location("documented_config", ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

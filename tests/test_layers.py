@@ -12,6 +12,7 @@ PACKAGE = ROOT / "pivotrl_jax"
 # folder -> the folders it may import, bottom up; programs and __main__ may import anything but a program
 ALLOWED: dict[str, str] = {
     "records": "",
+    "terminal": "records",
     "plugins": "records",
     "endpoints": "records",
     "chat": "records",
@@ -21,21 +22,26 @@ ALLOWED: dict[str, str] = {
     "verifiers": "records plugins endpoints chat environments",
     "trajectories": "records plugins chat environments verifiers",
     "rollouts": "records endpoints chat models environments verifiers",
-    "run": "records plugins chat models environments checkpoints verifiers",
+    "run": "records terminal plugins chat models environments checkpoints verifiers",
     "pivots": "records chat models checkpoints verifiers trajectories rollouts run",
     "evaluation": "records models environments checkpoints verifiers trajectories rollouts run",
     "training": "records plugins endpoints chat models environments checkpoints verifiers trajectories "
     "rollouts run pivots",
-    "report": "records run pivots",
+    "report": "records terminal run pivots",
     "plan": "records models checkpoints rollouts run training",
-    "exchange": "records chat verifiers trajectories pivots",
-    "serve": "records chat models checkpoints rollouts run",
+    "exchange": "records terminal chat verifiers trajectories pivots",
+    "serve": "records terminal chat models checkpoints rollouts run",
+    "views": "records run pivots report",
+    # the whole method as functions, which the programs call
+    "pipeline": "records checkpoints verifiers trajectories rollouts run pivots evaluation training report",
+    "api": "records verifiers trajectories run pivots evaluation serve views pipeline",
 }
 PROGRAMS = {"train", "find_pivots", "evaluate", "candidates", "verify", "score"}
 PROGRAMS |= {"merge_profiles", "rescore", "export"}
-PURE = {"records", "plugins", "endpoints", "chat", "environments", "verifiers", "trajectories"}  # no jax
+# run without jax
+PURE = {"records", "terminal", "plugins", "endpoints", "chat", "environments", "verifiers", "trajectories"}
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
-CONFIGURES = {"run", *PROGRAMS}  # where ml_collections may be imported
+CONFIGURES = {"run", "api", *PROGRAMS}  # where ml_collections may be imported
 
 
 def imports(source: str) -> set[str]:
@@ -108,6 +114,9 @@ def test_every_folder_says_what_it_is_for_and_where_to_start():
         ("train", "from pivotrl_jax.evaluate import main"),
         ("report", "from pivotrl_jax.training import monitor"),
         ("models", "import ml_collections"),
+        ("pipeline", "from pivotrl_jax import api"),
+        ("views", "from pivotrl_jax import pipeline"),
+        ("api", "from pivotrl_jax.train import main"),
     ],
 )
 def test_the_check_sees_what_is_forbidden(folder, line):
@@ -150,6 +159,7 @@ def test_pure_folders_run_without_loading_jax():
         for folder, path in files()
         if folder in PURE and path.name != "__main__.py"
     ]
+    modules += ["pivotrl_jax.api", "pivotrl_jax.views.opened"]  # a run is opened without jax
     code = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
     code += f"print(sorted({ACCELERATED!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

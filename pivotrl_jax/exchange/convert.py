@@ -219,18 +219,3 @@ def run(arguments: Sequence[str]) -> None:
             import_(paths, Path(OUT.value))
     except OSError as e:
         raise InputError(f"{e.filename or OUT.value}: {e.strerror}; check the path") from None
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as e:
-        sys.exit(f"exchange: {str(e).splitlines()[0]}")
-
-
-def main(argv: list[str]) -> None:
-    """Exit status 1 and one sentence for bad input."""
-    try:
-        run(argv[1:])
-    except InputError as e:
-        sys.exit(f"exchange: {e}")

@@ -1,5 +1,7 @@
 """`python -m pivotrl_jax.report --workdir=DIR`"""
 
+from pivotrl_jax import terminal
 from pivotrl_jax.report.report import main
 
-main()
+with terminal.ending("report"):
+    main()

@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
 from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection
 from pivotrl_jax.run import compilations
 from pivotrl_jax.run.run import Run
@@ -84,10 +81,3 @@ def change(result: dict, key: str) -> str:
     )
     d = result["difference"][key]
     return f"{before} -> {after}, change {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
-
-
-def print_table(rows: list[tuple[str, str]]) -> None:
-    table = Table(show_header=False, title="PivotRL", title_justify="left")
-    for name, text in rows:
-        table.add_row(name, text)
-    Console(soft_wrap=False).print(table)

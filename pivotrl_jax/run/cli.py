@@ -5,14 +5,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-import pivotrl_jax
+from pivotrl_jax import terminal
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import explain, fields, hosts
+from pivotrl_jax.run import configs, explain, fields, hosts
 from pivotrl_jax.run.fields import Tables
 from pivotrl_jax.run.options import OPTIONS
 
@@ -27,7 +26,6 @@ EXPLAIN = flags.DEFINE_string(
     None,
     "Print the documentation and the value of a field or section of the config, e.g. grpo.loss, and exit.",
 )
-HELP = ("--help", "-help", "-h")
 
 
 def start(main: Callable[[], None], tables: Tables | None = None) -> None:
@@ -36,7 +34,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
     tables: dotted name of a config's field -> the table that it names an entry of, for checks and --explain.
     """
     tables = tables or {}
-    if set(HELP) & set(sys.argv[1:]):
+    if set(terminal.HELP) & set(sys.argv[1:]):
         module = sys.modules[main.__module__]
         program_flags = [
             flags.FLAGS["config"],
@@ -65,35 +63,23 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
         except InputError as e:
             _fail(str(e))
 
+    def flushed(argv: list[str]) -> None:
+        guarded(argv)
+        sys.stdout.flush()  # a pipe that was closed fails here rather than at the exit
+
     try:
-        app.run(guarded, flags_parser=_parse)
+        app.run(flushed, flags_parser=_parse)
     except InputError as e:
         _fail(str(e))
+    except BrokenPipeError:  # the reader closed the pipe (`| head`)
+        terminal.forget_output()
+        _fail("whoever read the output has left; the same command goes on from here")
 
 
 def _print(text: str) -> None:
     """Print, even if the reader stops before the end (`| head`)."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
-
-
-def find_config(value: str) -> str:
-    """The path and size that `--config` names: "bfcl:real" is configs/bfcl.py:real of this package; a path
-    stays as it is. Raises InputError that lists the names."""
-    name, colon, size = value.partition(":")
-    if not name.isidentifier() or Path(name).exists():
-        return value
-    package = Path(pivotrl_jax.__file__).parent
-    # installed, the configs are part of the package; in a checkout they lie beside it
-    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None)
-    known = sorted(file.stem for file in folder.glob("[a-z]*.py")) if folder else []
-    if name not in known:
-        raise InputError(
-            f"--config={value}: no config is called {name!r}; known are {', '.join(known)}, or a path"
-        )
-    return f"{folder / name}.py{colon}{size}"
+    with terminal.ending("error"):
+        print(text)
 
 
 def _with_path(argv: list[str]) -> list[str]:
@@ -103,9 +89,9 @@ def _with_path(argv: list[str]) -> list[str]:
         flag, equals, value = argument.partition("=")
         if flag in ("--config", "-config"):
             if equals:
-                out[i] = f"{flag}={find_config(value)}"
+                out[i] = f"{flag}={configs.find_config(value)}"
             elif i + 1 < len(argv):
-                out[i + 1] = find_config(argv[i + 1])
+                out[i + 1] = configs.find_config(argv[i + 1])
     return out
 
 
@@ -113,15 +99,15 @@ def _parse(argv: list[str]) -> list[str]:
     """absl's parser; an error in a config file or an override becomes one sentence."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        rest = flags.FLAGS(_with_path(argv))
-        _ = CONFIG.value  # reads the config file, so that a missing one fails here
+        with configs.reading():
+            rest = flags.FLAGS(_with_path(argv))
+            if CONFIG.value is not None:
+                CONFIG.value.to_dict()  # an error of reading the file is kept until the config is used
         return rest
     except (AttributeError, KeyError) as e:  # an override of a field that does not exist
         raise InputError(_no_field(argv, str(e.args[0] if e.args else e))) from None
-    except OSError as e:
-        raise InputError(f"the config file cannot be read ({_lines(e)[-1]}); check the path") from None
-    except (SyntaxError, ImportError) as e:  # the config file is Python
-        raise InputError(f"the config file cannot be loaded ({type(e).__name__}: {e}); fix it") from None
+    except InputError:
+        raise
     except (TypeError, ValueError, flags.Error) as e:  # a value of another type; no such size or flag
         # ml_collections appends the config file's own traceback, whose last line says what was wrong
         raise InputError(_lines(e)[-1].removeprefix("ValueError: ")) from None

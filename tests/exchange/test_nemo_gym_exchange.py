@@ -394,11 +394,13 @@ def test_what_is_wrong_is_said(tmp_path):
         (["export", "--rows=x", "--out=o"], "--rows"),
     ]
     code = (
-        "import json, sys\nfrom pivotrl_jax.exchange import convert as exchange\n"
+        "import json, sys\nfrom pivotrl_jax import terminal\n"
+        "from pivotrl_jax.exchange import convert as exchange\n"
         "for arguments in json.loads(sys.argv[1]):\n"
         "    exchange.flags.FLAGS.unparse_flags()\n"
         "    for f in exchange.OUT, exchange.WORKDIR, exchange.ROWS: exchange.flags.FLAGS[f.name].unparse()\n"
-        "    try: exchange.main(exchange.parse_flags(['exchange', *arguments]))\n"
+        "    sys.argv = ['exchange', *arguments]\n"
+        "    try: terminal.run('exchange', exchange.run)\n"
         "    except SystemExit as e: print(e)\n"
     )
     listed = json.dumps([arguments for arguments, _ in cases])

@@ -204,7 +204,7 @@ def test_the_program_says_what_it_did_or_one_sentence(shards, tmp_path, monkeypa
         monkeypatch.setattr(sys, "argv", ["merge_profiles", *map(str, runs), f"--out={tmp_path / 'all'}"])
         merge_profiles.main()
 
-    with pytest.raises(SystemExit, match=r"^merge_profiles: 3 of 4 shards are missing: 2/4, 3/4, 4/4; make"):
+    with pytest.raises(InputError, match=r"^3 of 4 shards are missing: 2/4, 3/4, 4/4; make"):
         program(shards[0])
     capsys.readouterr()
     program(*shards)

@@ -1,14 +1,20 @@
 """How programs are called: the pivotrl command, names of configs, --help and --explain."""
 
+import concurrent.futures
+import json
+import os
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from support.paths import ROOT
 
+import pivotrl_jax
 from pivotrl_jax import __main__ as command
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import cli
+from pivotrl_jax.run import configs
 from pivotrl_jax.run.options import OPTIONS
 
 
@@ -37,9 +43,51 @@ def test_a_program_that_is_not_there_is_one_sentence():
     assert call("trian") == (1, "", "error: pivotrl has no program 'trian'; did you mean train?\n")
 
 
-def test_help_of_a_program_prints_its_flags_and_every_field():
-    code, out, err = call("find_pivots", "--help")
-    assert code == 0, err
+def test_the_version_is_that_of_the_package():
+    assert call("--version") == (0, f"pivotrl_jax {pivotrl_jax.__version__}\n", "")
+
+
+@pytest.fixture(scope="module")
+def helps():
+    """(exit code, stdout, stderr) of every program's --help."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return dict(zip(command.PROGRAMS, pool.map(lambda name: call(name, "--help"), command.PROGRAMS)))
+
+
+@pytest.mark.parametrize("name", command.PROGRAMS)
+def test_help_says_what_a_program_does_and_lists_its_flags(helps, name):
+    code, out, err = helps[name]
+    assert (code, err) == (0, "")
+    assert re.search(r"(?m)^ +--\w+", out) and not re.search(r"/\S+\.py:\n|--helpfull", out), out
+    assert len(out.splitlines()) > 5 and max(map(len, out.splitlines())) <= 115
+
+
+def test_help_of_verify_shows_a_case_that_it_scores(helps):
+    case = re.search(r'(?s)\{"id": "first",.*?\}\]\}', helps["verify"][1])[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "pivotrl_jax.verify", "--verifier=tool_call"],
+        input=" ".join(case.split()),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout) == {"id": "first", "reward": 1.0, "reason": "ok"}, done.stderr
+
+
+def test_help_loads_no_model_code():
+    code = (
+        "import atexit, runpy, sys\n"
+        "heavy = {'transformers', 'flax', 'orbax', 'matplotlib'}\n"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr))\n"
+        "sys.argv = ['train', '--help']\n"
+        "runpy.run_module('pivotrl_jax.train', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_help_of_a_program_with_a_config_has_every_field(helps):
+    _, out, _ = helps["find_pivots"]
     assert "--self_check" in out and "--explain" in out
     assert not [name for name, option in OPTIONS.items() if f"{name} = {option.default!r}" not in out]
 
@@ -53,12 +101,103 @@ def test_explain_prints_the_value_of_this_config_and_ends():
 
 @pytest.mark.parametrize("value", ["nosuch.py", "configs/bfcl.py:real", "/home/me/mine.py"])
 def test_a_path_of_a_config_stays_as_it_is(value):
-    assert cli.find_config(value) == value
+    assert configs.find_config(value) == value
 
 
 def test_a_name_is_one_of_the_packages_configs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert cli.find_config("bfcl:real") == f"{ROOT / 'configs' / 'bfcl.py'}:real"
-    assert cli.find_config("swe") == str(ROOT / "configs" / "swe.py")
+    assert configs.find_config("bfcl:real") == f"{ROOT / 'configs' / 'bfcl.py'}:real"
+    assert configs.find_config("swe") == str(ROOT / "configs" / "swe.py")
     with pytest.raises(InputError, match="no config is called 'bfgl'; known are bfcl, browsecomp, swe"):
-        cli.find_config("bfgl")
+        configs.find_config("bfgl")
+
+
+# ---- how programs end
+
+
+def test_a_config_file_that_is_not_there_is_one_line():
+    """Without overrides, which fail earlier."""
+    code, out, err = call("train", "--config=nosuch.py")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: the config file cannot be read") and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["verify", "--help"],
+        ["train", "--config=bfcl", "--explain=grpo"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_has_left_is_no_error(arguments):
+    read, write = os.pipe()
+    os.close(read)  # whatever is written fails
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pivotrl_jax", *arguments],
+            cwd=ROOT,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_leaves_a_run_is_one_line():
+    """Nothing of it is lost, so it says how to go on."""
+    read, write = os.pipe()
+    os.close(read)
+    data = ["--config.data.demonstrations=1", "--config.data.held_out_tasks=1"]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pivotrl_jax", "find_pivots", "--config=bfcl", "--self_check", *data],
+            cwd=ROOT,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == "error: whoever read the output has left; the same command goes on from here\n"
+
+
+def test_an_interrupt_is_one_line():
+    call = {"type": "function_call", "name": "f", "arguments": "{}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pivotrl_jax", "verify", "--verifier=tool_call"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write(json.dumps({"id": "a", "expected_action": call, "candidate": [call]}) + "\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["reward"] == 1  # it is at work, and waits for more
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "verify: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["verify"], "verify: no verifier; name one"),
+        (["verify", "--nosuch"], "verify: Unknown command line flag 'nosuch'"),
+        (["verify", "--mode=x", "--verifier=exact"], "verify: flag --mode=x: value should be one of"),
+        (["candidates"], "candidates: no input; name files"),
+        (["exchange"], "exchange: the first argument is ''"),
+        (["report", "--workdir=/nowhere"], "report: /nowhere: no such directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_flags_are_one_line(arguments, words):
+    code, out, err = call(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith(words) and err.count("\n") == 1, err

@@ -12,8 +12,8 @@ import pytest
 
 from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import locate
-from pivotrl_jax.serve import __main__ as program
 from pivotrl_jax.serve import server
+from pivotrl_jax.serve import start as program
 from pivotrl_jax.serve.app import Options, Service
 from pivotrl_jax.serve.engine import Counts, Failed, Full, Piece
 from pivotrl_jax.serve.requests import Limits

@@ -20,8 +20,8 @@ from conftest import KEY, make_service, parsed, serving
 from support.paths import ROOT
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.serve import __main__ as program
 from pivotrl_jax.serve import app, server
+from pivotrl_jax.serve import start as program
 
 ASK = {"model": "embedded", "messages": [{"role": "user", "content": "hello"}]}
 

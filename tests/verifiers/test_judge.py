@@ -312,15 +312,14 @@ def test_a_bad_template_file_is_named(tmp_path, text, sentence):
 def test_the_verify_program_asks_the_judge_it_is_given(tmp_path):
     program = (
         "import dataclasses, sys\n"
-        "from absl import app\n"
-        "from pivotrl_jax import verifiers; from pivotrl_jax import verify\n"
+        "from pivotrl_jax import terminal, verifiers, verify\n"
         "from pivotrl_jax.records import Question, Verdict\n"
         "real = verifiers.VERIFIERS['exact']\n"
         "def open_(c, a):\n"
         "    v = real.verify(c, a)\n"
         "    return v if v.reward else Verdict(0.0, 'unlike', '', Question('answer', '', 'g', c.id))\n"
         "verifiers.VERIFIERS['exact'] = dataclasses.replace(real, verify=open_)\n"
-        "app.run(verify.main)"
+        "terminal.run('verify', verify.main)"
     )
     call = {"type": "function_call", "name": "f", "arguments": '{"a": 1}'}
     cases = [

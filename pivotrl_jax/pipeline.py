@@ -1,0 +1,128 @@
+"""The stages of a run, put together: what the programs and `pivotrl_jax.api` do with a config.
+
+    train        demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO
+                 -> Hugging Face export (and PEFT adapter) -> evaluate -> report
+    find_pivots  demonstrations -> candidates (self-checked) -> profile under pi_0 -> pivots.jsonl
+    evaluate     held-out episodes, held-out turns and out-of-domain skills of one checkpoint
+
+All of them run in every process of a run on several hosts. They raise InputError for a config, data or a
+checkpoint that cannot be used.
+"""
+
+from typing import Any
+
+from pivotrl_jax import records
+from pivotrl_jax.evaluation import evaluation, measures, validation
+from pivotrl_jax.pivots import candidates as candidates_lib
+from pivotrl_jax.pivots import profiling
+from pivotrl_jax.pivots.selection import Selection
+from pivotrl_jax.report import report
+from pivotrl_jax.report.table import table_rows
+from pivotrl_jax.run import check_config, export, fields, metrics, resume
+from pivotrl_jax.run import run as run_lib
+from pivotrl_jax.run.options import OPTIONS
+from pivotrl_jax.run.run import Run
+from pivotrl_jax.training import e2e_rl, monitor, pivotrl, reprofile, sft
+from pivotrl_jax.training.tables import TABLES
+from pivotrl_jax.trajectories import extract, sources
+
+
+def check_names(config: Any) -> None:
+    """Raises InputError when a field names what no table has. Programs do this as they start."""
+    fields.check_names(config, OPTIONS.values(), TABLES)
+
+
+def train(config: Any) -> Run:
+    """The whole method, or another one that `config.method` names. Returns the finished run."""
+    check_config.check_training(config)
+    run = run_lib.open_run(config)
+    resume.prepare_workdir(run)
+    with run.stage("candidates"):
+        data, validation_set = sources.load_with_validation(config)
+        candidates = candidates_lib.make_candidates(run, data)
+        held_out = evaluation.make_held_out(run, data)
+    selection = None
+    if config.method == "pivotrl":
+        with run.stage("profiling"):
+            (selection := profiling.find_pivots(run, candidates)).require_pivots()
+    with run.stage("evaluation before"):
+        before = evaluation.evaluate_run(run, run.params, held_out, "before", run.policy)
+    with run.stage("training"):
+        validate = validation.make(run, validation_set)
+        if config.method == "sft":
+            params, totals = sft.train(run, data.demonstrations, validate)
+        elif config.method == "e2e_rl":
+            params, totals = e2e_rl.train(run, data.train_tasks, validate)
+        else:
+            turns = [p.candidate for p in selection.pivots(candidates)] if selection else candidates
+            params, totals = pivotrl.train(run, turns, candidates, validate)
+        lines = metrics.read_metrics(run.workdir)
+    with run.stage("export"):
+        fingerprint = export.write(run, params)
+    with run.stage("evaluation after"):
+        exported = run
+        if run.trained_config.lora:  # what is evaluated is what hf/ holds
+            run.params = params = None
+            exported, params = export.read_back(run)
+        after = evaluation.evaluate_run(exported, params, held_out, "after", fingerprint)
+    result = {
+        "before": measures.summarise(before),
+        "after": measures.summarise(after),
+        "difference": measures.compare(before, after),
+    }
+    records.write_json(run.workdir / "evaluation.json", result)
+    drawn = selection.rollouts if selection else 0
+    counts = {
+        "trajectories": len(data.demonstrations),
+        "candidates": len(candidates),
+        **(selection.counts() | selection.counts_of_full_profile() if selection else {}),
+        "profiling_rollout_turns": drawn + monitor.total(lines, monitor.ROLLOUTS),
+        "training_rollout_turns": totals["rollout_turns"],
+        "trained_tokens": totals["trained_tokens"],
+        "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),
+        "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
+        "evaluation_abstained": measures.abstentions(before) + measures.abstentions(after),
+    }
+    _finish(run, selection, result, counts, lines)
+    return run
+
+
+def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, lines: list[dict]) -> None:
+    """Write run.json with the closing table, and the report."""
+    reprofilings = []
+    if selection:
+        rule = reprofile.rule_of(run.config.reprofile)
+        reprofilings = monitor.story(lines, rule, len(selection.kept))
+    run.facts |= {"counts": counts, "table": table_rows(run, selection, result, counts, reprofilings)}
+    run.write()
+    report.write_report(run.workdir)
+
+
+def find_pivots(config: Any) -> tuple[Run, Selection]:
+    """The offline half. With `config.rollouts.base_url` no weights are loaded."""
+    run = run_lib.open_run(config, weights=not config.rollouts.base_url)
+    resume.prepare_workdir(run)
+    with run.stage("candidates"):
+        data, _ = sources.load_with_validation(config)
+        candidates = candidates_lib.make_candidates(run, data)
+    with run.stage("profiling"):
+        selection = profiling.find_pivots(run, candidates)
+    return run, selection
+
+
+def self_check(config: Any) -> tuple[candidates_lib.SelfCheck, dict[str, str]]:
+    """(the self-check of all turns of the source, place -> why what is there was left out of the data). There
+    is no split, and of the model only the tokenizer is needed."""
+    check_config.check(config)
+    data = sources.load(config.data, config.seed)
+    chat = run_lib.load_chat(config)
+    turns = extract.extract([*data.demonstrations, *data.held_out])
+    return candidates_lib.self_check(turns, chat), data.skipped
+
+
+def evaluate(config: Any) -> tuple[Run, evaluation.Results]:
+    """Evaluate the config's model. The results are also in config.workdir/evaluations/, named by policy."""
+    run = run_lib.open_run(config)
+    data = sources.load(config.data, config.seed)
+    held_out = evaluation.make_held_out(run, data)
+    return run, evaluation.evaluate_run(run, run.params, held_out, run.policy, run.policy)
