@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from pivotrl_jax.records import InputError
@@ -71,6 +72,15 @@ def release() -> None:
 
 
 atexit.register(release)
+
+
+@contextlib.contextmanager
+def released() -> Iterator[None]:
+    """A block, or as a decorator a function, whose locks are given back at its end: a notebook goes on."""
+    try:
+        yield
+    finally:
+        release()
 
 
 class _Lock:

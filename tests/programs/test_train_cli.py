@@ -25,7 +25,7 @@ from support.hosts import free_port
 from support.paths import TESTS
 from support.train_cli import CONFIG, MICRO, lines_of, micro, subprocess_of
 
-from pivotrl_jax import evaluate, find_pivots, train
+from pivotrl_jax import evaluate, find_pivots, pipeline, train
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
 from pivotrl_jax.pivots import profiling, rollout_files
@@ -210,7 +210,7 @@ def test_a_full_or_vanished_disk_is_one_sentence(program, tmp_path, monkeypatch)
         raise errors.pop()
 
     run, file = tmp_path / "run", str(tmp_path / "run" / "candidates.jsonl")
-    monkeypatch.setattr(train.sources, "load_with_validation", fail)
+    monkeypatch.setattr(pipeline.sources, "load_with_validation", fail)
     errors = [OSError(errno.ENOSPC, "No space left on device")]
     assert sentence(program("train")).startswith(
         f"{run}: No space left on device; free space there; what was"
@@ -226,14 +226,14 @@ def test_a_full_or_vanished_disk_is_one_sentence(program, tmp_path, monkeypatch)
         shutil.rmtree(run)
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", file)
 
-    monkeypatch.setattr(train.sources, "load_with_validation", vanish)
+    monkeypatch.setattr(pipeline.sources, "load_with_validation", vanish)
     assert sentence(program("train")).startswith(f"{run}: the work directory is gone; put it back")
 
 
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_program_with_its_status_and_how_to_go_on(program, tmp_path, monkeypatch, which):
     handlers = [signal.getsignal(number) for number in interrupts.SIGNALS]
-    monkeypatch.setattr(train.sources, "load_with_validation", lambda config: os.kill(os.getpid(), which))
+    monkeypatch.setattr(pipeline.sources, "load_with_validation", lambda config: os.kill(os.getpid(), which))
     code, _, err = program("train")
     assert code == 128 + which and "Traceback" not in err
     assert err.splitlines()[-1] == (

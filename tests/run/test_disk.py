@@ -112,7 +112,7 @@ def test_a_report_that_does_not_fit_is_one_sentence(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(report, "write_report", full)
     monkeypatch.setattr(sys, "argv", ["report", f"--workdir={tmp_path}"])
-    with pytest.raises(SystemExit, match=r"report: .*report\.html\.tmp: No space left on device; free space"):
+    with pytest.raises(InputError, match=r".*report\.html\.tmp: No space left on device; free space"):
         report.main()
     monkeypatch.setattr(sys, "argv", ["report", "--workdir=gs://bucket/run"])
     with pytest.raises(SystemExit):

@@ -38,6 +38,10 @@ def test_it_is_taken_kept_and_given_back(tmp_path):
     assert there["pid"] == os.getpid() and there["host"]
     lock.release()
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ZeroDivisionError), lock.released():
+        lock.acquire(tmp_path)
+        _ = 1 / 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_process_is_refused_by_host_process_and_time(tmp_path):
