@@ -19,7 +19,7 @@ from pivotrl_jax import terminal
 from pivotrl_jax.checkpoints import orbax
 from pivotrl_jax.pivots.stored import require_new
 from pivotrl_jax.records import InputError, write_json
-from pivotrl_jax.run import export, metrics, options, stored
+from pivotrl_jax.run import disk, export, metrics, options, paths, stored
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.training.monitor import VALIDATION
 
@@ -64,7 +64,7 @@ def export_step(workdir: Path, wanted: str, out: Path, checkpoint: str = "") -> 
     config = stored.config_of(stored.read_object(workdir / "run.json"), workdir, checkpoint)
     config.mesh = options.defaults().mesh  # the devices of this machine
     step, remark = choose_step(workdir, wanted)
-    run = dataclasses.replace(run_lib.open_run(config), shared=out)
+    run = dataclasses.replace(run_lib.open_run(config, writes=False), shared=out)
     params = export.restore(run, workdir / "checkpoints" / str(step))
     out.mkdir(parents=True, exist_ok=True)
     fingerprint = export.write(run, params)
@@ -80,14 +80,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="pivotrl export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="the work directory of a run")
+    parser.add_argument("--workdir", type=paths.argument, required=True, help="the work directory of a run")
     parser.add_argument("--step", required=True, help="a number of steps, 'best' or 'last'")
-    parser.add_argument("--out", type=Path, required=True, help="a new directory")
+    parser.add_argument("--out", type=paths.argument, required=True, help="a new directory")
     parser.add_argument("--checkpoint", default="", help="the model that the run began with, if it has moved")
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.WARNING)
-    print("\n".join(export_step(flags.workdir, flags.step, flags.out, flags.checkpoint)))
+    with disk.explained(flags.out):
+        print("\n".join(export_step(flags.workdir, flags.step, flags.out, flags.checkpoint)))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ or config, and names those that are missing, doubled or unfinished.
 """
 
 import argparse
-from pathlib import Path
 
 from pivotrl_jax import terminal
 from pivotrl_jax.pivots import merging
+from pivotrl_jax.run import disk, paths
 
 
 def main() -> None:
@@ -24,10 +24,13 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="the shards' work directories")
-    parser.add_argument("--out", type=Path, required=True, help="a new work directory, for the whole profile")
+    parser.add_argument("runs", type=paths.argument, nargs="+", help="the shards' work directories")
+    parser.add_argument(
+        "--out", type=paths.argument, required=True, help="a new work directory, for the whole profile"
+    )
     options = parser.parse_args()
-    print("\n".join(merging.merge(options.runs, options.out)))
+    with disk.explained(options.out):
+        print("\n".join(merging.merge(options.runs, options.out)))
 
 
 if __name__ == "__main__":

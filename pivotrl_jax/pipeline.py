@@ -18,7 +18,7 @@ from pivotrl_jax.pivots import profiling
 from pivotrl_jax.pivots.selection import Selection
 from pivotrl_jax.report import report
 from pivotrl_jax.report.table import table_rows
-from pivotrl_jax.run import check_config, export, fields, metrics, resume
+from pivotrl_jax.run import check_config, export, fields, lock, metrics, resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.options import OPTIONS
 from pivotrl_jax.run.run import Run
@@ -32,6 +32,7 @@ def check_names(config: Any) -> None:
     fields.check_names(config, OPTIONS.values(), TABLES)
 
 
+@lock.released()
 def train(config: Any) -> Run:
     """The whole method, or another one that `config.method` names. Returns the finished run."""
     check_config.check_training(config)
@@ -98,6 +99,7 @@ def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, l
     report.write_report(run.workdir)
 
 
+@lock.released()
 def find_pivots(config: Any) -> tuple[Run, Selection]:
     """The offline half. With `config.rollouts.base_url` no weights are loaded."""
     run = run_lib.open_run(config, weights=not config.rollouts.base_url)
@@ -120,6 +122,7 @@ def self_check(config: Any) -> tuple[candidates_lib.SelfCheck, dict[str, str]]:
     return candidates_lib.self_check(turns, chat), data.skipped
 
 
+@lock.released()
 def evaluate(config: Any) -> tuple[Run, evaluation.Results]:
     """Evaluate the config's model. The results are also in config.workdir/evaluations/, named by policy."""
     run = run_lib.open_run(config)

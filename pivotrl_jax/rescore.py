@@ -10,10 +10,10 @@ were gained and lost, and examples.
 """
 
 import argparse
-from pathlib import Path
 
 from pivotrl_jax import terminal
 from pivotrl_jax.pivots import rescoring
+from pivotrl_jax.run import disk, lock, paths
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="pivotrl rescore", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="the work directory of a run")
+    parser.add_argument("--workdir", type=paths.argument, required=True, help="the work directory of a run")
     parser.add_argument(
         "--verifier",
         default="",
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--judge_model", default="", help="the judge's model; default: the run's")
     parser.add_argument("--checkpoint", default="", help="the run's model, if it has moved")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--out", type=Path, help="a new work directory; default: WORKDIR-rescored")
+    where.add_argument("--out", type=paths.argument, help="a new work directory; default: WORKDIR-rescored")
     where.add_argument(
         "--in_place", action="store_true", help="move the old files to WORKDIR/before_rescoring_1, or _2, ..."
     )
@@ -41,7 +41,10 @@ def main() -> None:
     if not out and not options.in_place:
         out = workdir.resolve().with_name(f"{workdir.resolve().name}-rescored")
     flags = rescoring.Flags(options.verifier, options.judge_url, options.judge_model, options.checkpoint)
-    print("\n".join(rescoring.rescore(workdir, out, flags)))
+    if options.in_place:
+        lock.acquire(workdir)
+    with disk.explained(out or workdir):
+        print("\n".join(rescoring.rescore(workdir, out, flags)))
 
 
 if __name__ == "__main__":

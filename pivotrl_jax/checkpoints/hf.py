@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jax.experimental import multihost_utils
-from safetensors.numpy import save_file
 
 from pivotrl_jax.checkpoints.hf_config import config_to_json
 from pivotrl_jax.checkpoints.hf_files import (
@@ -35,6 +34,7 @@ from pivotrl_jax.checkpoints.hf_files import (
     contiguous,
     some,
     weight_files,
+    write_tensors,
 )
 from pivotrl_jax.checkpoints.hf_layout import Place, leaf, param_shapes, places
 from pivotrl_jax.models.config import ModelConfig
@@ -323,7 +323,7 @@ def write_weights(
     tensors = iter(tensors)
     for number, names in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(dict(itertools.islice(tensors, len(names))), directory / file, metadata={"format": "pt"})
+        write_tensors(directory / file, dict(itertools.islice(tensors, len(names))))
         shutil.copymode(directory / "config.json", directory / file)  # safetensors writes private files
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:

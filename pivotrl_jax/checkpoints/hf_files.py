@@ -21,6 +21,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from pivotrl_jax.records import InputError
 
@@ -197,6 +198,16 @@ def appearing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_tensors(file: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file. Raises InputError when the disk does not take it."""
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except SafetensorError as e:
+        raise InputError(
+            f"{file}: cannot be written ({e}); free space there, and the same command goes on"
+        ) from None
 
 
 def weight_files(directory: Path) -> dict[Path, set[str] | None]:

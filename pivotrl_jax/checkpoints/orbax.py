@@ -11,9 +11,12 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from pivotrl_jax.checkpoints.identity import as_json, differences, require_same
 from pivotrl_jax.records import InputError
+
+ITEMS = ("state", "host")  # the folders of a step
 
 
 class Checkpoints:
@@ -39,6 +42,8 @@ class Checkpoints:
                 enable_async_checkpointing=False,
             ),
         )
+        # Orbax would count steps at JAX's preemption service, where run/interrupts.py counts places to stop.
+        self._manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -56,7 +61,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, host: dict) -> None:
         """Write `state` (a pytree of arrays) and `host` (JSON) as `step`, unless that step is there already.
 
-        Raises ValueError when a later step is there: call `clear` to start over.
+        Raises ValueError when a later step is there: call `clear` to start over. Raises InputError when it
+        cannot be written; earlier checkpoints are whole then.
         """
         latest = self.latest_step()
         if latest is not None and step < latest:
@@ -65,7 +71,8 @@ class Checkpoints:
             return
         record = {"host": host, "identity": self._identity}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(record))
-        self._manager.save(step, args=args, force=True)
+        with _writable(self.directory / str(step)):
+            self._manager.save(step, args=args, force=True)
 
     def restore_latest(self, template: Any) -> tuple[Any, dict] | None:
         """The latest (state, host), or None when there is no checkpoint.
@@ -124,6 +131,24 @@ def restore_params(where: Path, template: Any, identity: dict) -> Any:
     how = ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
     with _readable(where):
         return reader.restore(where, args=ocp.args.Composite(state=how))["state"]["params"]
+
+
+@contextlib.contextmanager
+def _writable(where: Path) -> Iterator[None]:
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)  # orbax logs the traceback of every thread that fails
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:  # of another process, not of the disk
+        raise
+    except (OSError, ValueError, RuntimeError) as e:  # tensorstore's are ValueErrors and RuntimeErrors
+        reason = str(e).strip().split("\n")[0].rsplit(": ", 1)[-1][:200]
+        raise InputError(
+            f"{where}: cannot write the checkpoint ({reason}); earlier checkpoints are whole: free space or "
+            "mend the disk, and the same command goes on from the latest"
+        ) from e
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from safetensors.numpy import save_file
 
 from pivotrl_jax.checkpoints.hf import TEMPLATE
-from pivotrl_jax.checkpoints.hf_files import appearing
+from pivotrl_jax.checkpoints.hf_files import appearing, write_tensors
 from pivotrl_jax.checkpoints.hf_layout import Place, leaf, places
 from pivotrl_jax.models import sharding
 from pivotrl_jax.models.config import ModelConfig
@@ -50,7 +49,7 @@ def save_adapter(
         with appearing(directory) as temporary:
             text = json.dumps(adapter_config(config, base), indent=2) + "\n"
             (temporary / CONFIG).write_text(text, "utf-8")
-            save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+            write_tensors(temporary / WEIGHTS, tensors)
             if chat_template is not None:
                 (temporary / TEMPLATE).write_text(chat_template, "utf-8")
     if jax.process_count() > 1:

@@ -25,6 +25,7 @@ from pivotrl_jax.rollouts import episodes as episodes_lib
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.rollouts.actor import Request
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
+from pivotrl_jax.run import interrupts
 from pivotrl_jax.run.run import Run
 from pivotrl_jax.trajectories import extract, sources
 
@@ -123,7 +124,9 @@ def evaluate(
     episodes, answers = [], []
     if held_out.tasks:
         episodes = play_episodes(rollouts, params, held_out.tasks, attempts, max_steps, max_prompt, keys[0])
+    interrupts.point()
     turns = score_turns(rollouts, params, held_out.prompts, samples, keys[1])
+    interrupts.point()
     if held_out.skills:
         answers = score_skills(rollouts, params, held_out.skills, keys[2])
     count = sum(e["turns"] for e in episodes) + len(turns) * samples + len(answers)

@@ -32,6 +32,7 @@ from pivotrl_jax.records import (
 from pivotrl_jax.rollouts import progress
 from pivotrl_jax.rollouts.rollout import Rollouts, make_rollouts
 from pivotrl_jax.rollouts.scoring import Scorer
+from pivotrl_jax.run import interrupts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract
 
@@ -150,6 +151,7 @@ def profile_candidates(
             bar.update(done)
 
         for number, members in files.items():
+            interrupts.point()
             file, sampled = rollout_files.file_of(directory, number), members
             if screen:
                 sampled = screening.kept(screen.decide([prompts[i] for i in members], file), members)

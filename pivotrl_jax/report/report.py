@@ -24,6 +24,7 @@ from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection, select
 from pivotrl_jax.records import Candidate, read_records
 from pivotrl_jax.report import candidates, page, plots
 from pivotrl_jax.report.inputs import Inputs, estimate, number, part, read_inputs
+from pivotrl_jax.run import disk, paths
 
 _IN_DOMAIN = {
     "episode_success": "episode success",
@@ -331,5 +332,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m pivotrl_jax.report", description="Write report.html about a run."
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="the directory the run wrote to")
-    print(write_report(parser.parse_args().workdir))
+    parser.add_argument(
+        "--workdir", type=paths.argument, required=True, help="the directory the run wrote to"
+    )
+    workdir = parser.parse_args().workdir
+    with disk.explained(workdir):
+        print(write_report(workdir))

@@ -5,7 +5,7 @@ from typing import Any
 
 from pivotrl_jax import environments, verifiers
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import fields
+from pivotrl_jax.run import fields, paths
 from pivotrl_jax.run.options import OPTIONS
 
 # the values of config.grpo's fields that "e2e_rl" supports; its batches hold episodes of many turns
@@ -29,9 +29,11 @@ def check(config: Any) -> None:
     """Raises InputError naming the field, its value and what it should be. Fields that name an entry of a
     table (`grpo.loss`) are checked by `cli.start` and by the learner, which know the tables.
 
-    Verifiers of the user's own that the config names are imported here and registered under these names.
+    Verifiers of the user's own that the config names are imported here and registered under these names, and
+    `~` in its paths is expanded.
     """
     fields.check_values(config, OPTIONS.values())
+    paths.expand(config)
     if config.reward != "functional":
         verifiers.register(config.reward, "config.reward")
     if config.data.verifier:

@@ -5,13 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from pivotrl_jax import terminal
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import configs, explain, fields, hosts
+from pivotrl_jax.run import configs, disk, explain, fields, hosts, interrupts, lock
 from pivotrl_jax.run.fields import Tables
 from pivotrl_jax.run.options import OPTIONS
 
@@ -49,19 +50,14 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
             _fail(f"unexpected argument {argv[1]!r}; flags begin with --")
         # orbax and absl report every file they touch; warnings still show
         logging.set_verbosity(logging.WARNING)
-        try:
-            config = CONFIG.value
-            if EXPLAIN.value:
-                _print(explain.explain(EXPLAIN.value, config, tables))
-                return
-            if config is None:
-                _fail("no config; name one, e.g. --config=configs/bfcl.py")
-            fields.check_names(config, OPTIONS.values(), tables)
-            hosts.join()
-            main()
-            hosts.leave()
-        except InputError as e:
-            _fail(str(e))
+        config = CONFIG.value
+        if EXPLAIN.value:
+            _print(explain.explain(EXPLAIN.value, config, tables))
+            return
+        if config is None:
+            _fail("no config; name one, e.g. --config=configs/bfcl.py")
+        fields.check_names(config, OPTIONS.values(), tables)
+        _run(main, config)
 
     def flushed(argv: list[str]) -> None:
         guarded(argv)
@@ -74,6 +70,32 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
     except BrokenPipeError:  # the reader closed the pipe (`| head`)
         terminal.forget_output()
         _fail("whoever read the output has left; the same command goes on from here")
+
+
+def _run(main: Callable[[], None], config) -> None:
+    """Run a program. What the user or the machine may cause ends it with a sentence: InputError, a signal, a
+    disk that is full or gone, another process that ended."""
+    try:
+        with interrupts.handled(), disk.explained(Path(config.workdir).expanduser()):
+            if hosts.join():
+                interrupts.of_several()
+            main()
+            hosts.leave()
+    except InputError as e:
+        _fail(hosts.lost(e.__cause__ or e) or str(e))
+    except interrupts.Interrupted as e:
+        saved = f"; {e.saved}" if e.saved else ""
+        print(
+            f"stopped by {e}{saved}; what was finished is in {config.workdir}, and the same command goes on "
+            "from there",
+            file=sys.stderr,
+        )
+        hosts.leave()
+        sys.exit(e.status)
+    except (ValueError, RuntimeError) as e:  # of a collective
+        if (sentence := hosts.lost(e)) is None:
+            raise
+        _fail(sentence)
 
 
 def _print(text: str) -> None:
@@ -128,5 +150,6 @@ def _lines(e: BaseException) -> list[str]:
 
 def _fail(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr)
+    lock.release()
     hosts.give_up(1)
     sys.exit(1)

@@ -10,6 +10,7 @@ import atexit
 import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from absl import flags
 from jax._src import distributed  # the barrier has no public name that takes a timeout
 from jax.experimental import multihost_utils
 
+from pivotrl_jax.checkpoints.identity import as_json, differences
 from pivotrl_jax.records import InputError
 
 COORDINATOR = flags.DEFINE_string(
@@ -46,8 +48,9 @@ def refuse() -> None:
         raise InputError(f"this program runs in one process; leave out {', '.join(names)}")
 
 
-def join() -> None:
-    """Join the other processes, if flags or the environment name any. Call it before using a device.
+def join() -> bool:
+    """Join the other processes, if flags or the environment name any. Call it before using a device. Returns
+    whether they do.
 
     Raises InputError when the settings are incomplete or the other processes do not answer.
     """
@@ -58,7 +61,7 @@ def join() -> None:
     }
     missing = [name for name, value in settings.items() if value is None]
     if len(missing) == len(settings) and not DISTRIBUTED.value:
-        return
+        return False
     if missing and not DISTRIBUTED.value:
         raise InputError(
             f"several processes: --{', --'.join(missing)} not given; give --coordinator, --processes and "
@@ -76,6 +79,7 @@ def join() -> None:
         ) from None
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")
+    return True
 
 
 def _number(flag: int | None, variable: str) -> int | None:
@@ -158,6 +162,38 @@ def on_first_process(compute: Callable[[], Any]) -> Any:
     if "error" in reply:
         raise InputError(reply["error"])
     return reply["value"]
+
+
+def require_same(page: dict) -> None:
+    """Raises InputError in all processes when `page`, which must be JSON, is not the same in all: such as the
+    config and the version. A process that differs from the first names the fields."""
+    if jax.process_count() == 1:
+        return
+    page = as_json(page)
+    clauses = differences(on_first_process(lambda: page), page)
+    differ = np.ravel(multihost_utils.process_allgather(np.int32(bool(clauses))))
+    if not differ.any():
+        return
+    which = f"process {', '.join(map(str, np.flatnonzero(differ)))}"
+    why = f": {'; '.join(clauses)}" if clauses else ""
+    raise InputError(
+        f"{which} was not started with the config and version that process 0 has{why}; start the same "
+        "command, of the same version, in all processes"
+    )
+
+
+_LOST = re.compile(r"gloo|by peer|socket closed|heartbeat|coordination|barrier|nccl", re.IGNORECASE)
+
+
+def lost(e: BaseException) -> str | None:
+    """A sentence, if an error means that another process has ended or does not answer; else None."""
+    if not jax.distributed.is_initialized() or not _LOST.search(str(e)):
+        return None
+    reason = str(e).strip().splitlines()[0][:200]
+    return (
+        f"another process has ended or does not answer ({reason}); see what it said, and start the same "
+        "command in all processes again, which goes on from what was finished"
+    )
 
 
 def give_up(code: int) -> None:

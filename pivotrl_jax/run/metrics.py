@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from pivotrl_jax.records import InputError
 
 FILE = "metrics.jsonl"
 # what a step took, which is not the same when a run is repeated
-MEASURED = ("seconds", "rollout_seconds", "profiling_seconds", "tokens_per_second", "memory_gib")
+MEASURED = (
+    *("seconds", "rollout_seconds", "profiling_seconds", "validation/seconds"),
+    *("tokens_per_second", "memory_gib"),
+)
 # (steps taken, parameters with adapters joined) -> metrics; a function of (seed, steps, parameters) alone
 Validate = Callable[[int, dict], dict[str, float]]
 
@@ -25,13 +29,11 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: str | Path, start_step: int):
-        from tensorboardX import SummaryWriter  # takes half a second, not needed to read metrics
-
         self._path = Path(workdir) / FILE
         self._path.parent.mkdir(parents=True, exist_ok=True)
         _drop_from(self._path, start_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start_step)
+        self._board = _Board(Path(workdir) / "tensorboard", start_step)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -48,13 +50,39 @@ class MetricsWriter:
         line = {"step": int(step)} | {n: v if math.isfinite(v) else None for n, v in numbers.items()}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(step, numbers)
         return line
 
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+class _Board:
+    """TensorBoard's file. It is written in this thread: tensorboardX's own writer has a thread that ends when
+    the disk is full, and then training would wait for it forever."""
+
+    def __init__(self, directory: Path, start_step: int):
+        from tensorboardX import event_file_writer, summary  # takes half a second, not needed to read metrics
+        from tensorboardX.proto import event_pb2
+
+        directory.mkdir(exist_ok=True)
+        self._event, self._scalar = event_pb2.Event, summary.scalar
+        self._file = event_file_writer.EventsWriter(str(directory / "events"))
+        start = event_pb2.SessionLog(
+            status=event_pb2.SessionLog.START
+        )  # hides what comes later and was undone
+        self._file.write_event(self._event(step=start_step, wall_time=time.time(), session_log=start))
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        now = time.time()
+        for name, value in numbers.items():
+            scalar = self._scalar(name, value)
+            self._file.write_event(self._event(step=step, wall_time=now, summary=scalar))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def read_metrics(workdir: str | Path) -> list[dict]:

@@ -1,18 +1,10 @@
 """Whether a work directory belongs to this run, and which fields may change when it is taken up again."""
 
 import json
-import shutil
 
 from pivotrl_jax.checkpoints.identity import flatten, require_same
-from pivotrl_jax.run import options
+from pivotrl_jax.run import hosts, options, ownership
 from pivotrl_jax.run.run import Run
-
-RESULTS = (  # what the stages write into a work directory
-    "run.json candidates.jsonl skipped.jsonl rollouts profiles.jsonl pivots.jsonl reprofiled checkpoints "
-    "metrics.jsonl trained_rewards.jsonl tensorboard evaluations evaluation.json hf adapter served "
-    "report.html report_data rescored.txt"
-).split()
-
 
 # Fields that may change when a run is resumed: they decide how long, where and how fast it runs, not what it
 # computes. Before the first checkpoint, filter and recipe may change, too; profiles are then filtered again.
@@ -43,18 +35,23 @@ KEPT = ("skipped", "counts", "table", "merged", "rescored")  # facts of run.json
 def prepare_workdir(run: Run) -> None:
     """Prepare the work directory for this run, before anything is written there.
 
-    With resume off, the files of an earlier run are deleted. Otherwise the facts in its run.json are kept.
+    With resume off, what an earlier run wrote is deleted. Otherwise the facts in its run.json are kept.
     Raises InputError naming the differences when rollouts of another config or policy are there; fields in
-    FREE may differ.
+    FREE may differ. Also raises it when files are there that the run would overwrite and no run wrote.
     """
-    if not run.config.resume:
-        for name in RESULTS:
-            path = run.workdir / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        return
+    resume = run.config.resume
+    hosts.on_first_process(lambda: ownership.require_own(run.shared, resume))
+    ownership.delete_half_written(run.workdir)
+    if not resume:
+        ownership.delete_results(run.workdir)
+    elif (run.workdir / "run.json").is_file() and (run.workdir / "rollouts").is_dir():
+        _take_up(run)
+    run.write()  # from now on the directory is this run's
+
+
+def _take_up(run: Run) -> None:
+    """Keep what run.json knows. Raises InputError when it is of another run."""
     file = run.workdir / "run.json"
-    if not file.is_file() or not (run.workdir / "rollouts").is_dir():
-        return
     trained = any((run.shared / "checkpoints").glob("[0-9]*"))
     free = FREE if trained else FREE + FREE_BEFORE_TRAINING
     page = json.loads(file.read_text("utf-8"))

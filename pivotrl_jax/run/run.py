@@ -11,10 +11,12 @@ import json
 import math
 import os
 import time
+import zlib
 from pathlib import Path
 
 import jax
 
+import pivotrl_jax
 from pivotrl_jax.chat import template
 from pivotrl_jax.checkpoints import hf, hf_config
 from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
@@ -22,7 +24,7 @@ from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.models.families import family_of
 from pivotrl_jax.records import InputError, write_json
-from pivotrl_jax.run import check_config, compilations, hosts
+from pivotrl_jax.run import check_config, compilations, hosts, interrupts, lock
 from pivotrl_jax.verifiers import judge as judge_lib
 
 PACKAGES = ("pivotrl_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
@@ -58,6 +60,7 @@ class Run:
     @contextlib.contextmanager
     def stage(self, name: str):
         """Time a stage, and leave run.json up to date whatever happens in it."""
+        interrupts.point()
         began = time.perf_counter()
         try:
             yield
@@ -67,10 +70,6 @@ class Run:
 
     def write(self) -> None:
         """Write run.json."""
-        versions = {}
-        for package in PACKAGES:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                versions[package] = importlib.metadata.version(package)
         model = {"model": f"{self.config.rollouts.model}, served"}
         if self.model_config:
             model = {
@@ -81,7 +80,7 @@ class Run:
             "config": self.config.to_dict(),
             **model,
             "policy": self.policy,
-            "versions": versions,
+            "versions": _versions(),
             "devices": [str(device.device_kind) for device in jax.devices()],
             "seconds": self.seconds,
             "compiled": compilations.since(self.began),
@@ -126,6 +125,20 @@ class Run:
     def verifier(self) -> str | None:
         """The verifier that rewards all rollouts; None: each candidate's own."""
         return None if self.config.reward == "functional" else self.config.reward
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _source() -> int:
+    """A checksum of this package's code: two checkouts of one version may differ."""
+    files = sorted(Path(pivotrl_jax.__file__).parent.rglob("*.py"))
+    return zlib.crc32(b"".join(file.read_bytes() for file in files))
 
 
 def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
@@ -175,21 +188,30 @@ def check_context(config, checkpoint: Path) -> None:
         )
 
 
-def open_run(config, weights: bool = True) -> Run:
+def _lock(workdir: Path) -> None:
+    """Make the work directory and lock it. Raises InputError."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as e:  # a file of that name, or no right to write there
+        raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
+    hosts.on_first_process(lambda: lock.acquire(workdir))
+
+
+def open_run(config, weights: bool = True, writes: bool = True) -> Run:
     """Make the work directory and the mesh, and load the reference policy. Raises InputError.
 
     Without `weights`, only tokenizer and template are loaded, and no accelerator is touched: whoever serves
-    the model may need it.
+    the model may need it. With `writes`, this process locks the work directory until it ends; several
+    processes of one run share the lock.
     """
     check_config.check(config)
     if not weights:
         jax.config.update("jax_platforms", "cpu")
     use_compilation_cache()
+    hosts.require_same({**config.to_dict(), "workdir": None, "versions": _versions(), "source": _source()})
     workdir = Path(config.workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as e:  # a file of that name, or no right to write there
-        raise InputError(f"config.workdir {workdir}: {e.strerror}; name another directory") from None
+    if writes:
+        _lock(workdir)
     judge = judge_lib.make_judge(config.judge, workdir / "judge", hosts.on_first_process)
     if not weights:
         checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)

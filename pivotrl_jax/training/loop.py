@@ -3,16 +3,18 @@
 A method supplies a Job (method.py).
 """
 
+import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
 from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.records import InputError
 from pivotrl_jax.rollouts import progress
+from pivotrl_jax.run import interrupts
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.memory import peak_gib
 from pivotrl_jax.run.metrics import MetricsWriter, Validate, read_metrics
@@ -76,19 +78,24 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
     the last state is judged, too."""
     learner, first, saving = job.learner, int(state.step), saving_lib.of(job, io.checkpoints)
     end = job.steps + 1 if job.stops and first < job.steps else job.steps
-    with MetricsWriter(io.workdir, first) as writer, progress.bar(job.steps, job.title, "steps") as bar:
+    unwritten = totals.pop(saving_lib.UNWRITTEN, None)
+    with (
+        MetricsWriter(io.workdir, first if unwritten is None else first - 1) as writer,
+        progress.bar(job.steps, job.title, "steps") as bar,
+        interrupts.deferred(),
+    ):
         bar.update(first)
+        if unwritten is not None:  # the run was interrupted before it had validated this state
+            with _saved_if_interrupted(saving, first, state, totals, unwritten):
+                validated = io.validate(first, lora.join(learner.frozen, state.params))
+            writer.write(first - 1, {**unwritten, **validated})
         watch = symptoms.Watch(read_metrics(io.workdir))
         for step in range(first, end):
             step_start = time.perf_counter()
             if job.save_before(step):
                 saving.save(step, state, totals)
-            try:
+            with _saved_if_interrupted(saving, step, state, totals):
                 step_batch = job.make_batch(step, lora.join(learner.frozen, state.params))
-            except InputError:  # such as a judge that is down: save the steps so far
-                if step > first:
-                    saving.interrupted(step, state, totals)
-                raise
             if step_batch.stop or step == job.steps:  # drawn, but not trained on
                 totals["rollout_turns"] += step_batch.rollout_turns
             if step_batch.stop:
@@ -103,10 +110,14 @@ def loop(job: Job, state: TrainState, totals: dict, io: LoopIO) -> tuple[TrainSt
             totals["rollout_turns"] += step_batch.rollout_turns
             totals["trained_tokens"] += int(values["tokens"])
             totals["seconds"] += seconds
-            measured = _measured(step_batch, seconds, rollout_end - step_start)
-            # if the judge is down here, the steps since the last checkpoint are lost; its replies are kept
-            validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
-            line = writer.write(step, {**step_batch.metrics, **values, **measured, **validated})
+            line = {
+                **step_batch.metrics,
+                **values,
+                **_measured(step_batch, seconds, rollout_end - step_start),
+            }
+            with _saved_if_interrupted(saving, step + 1, state, totals, line):
+                validated = io.validate(step + 1, lora.join(learner.frozen, state.params))
+            line = writer.write(step, {**line, **validated})
             for sentence in () if bar.disable else watch.see(line):  # the first process speaks for all
                 bar.write(f"warning, step {step}: {sentence}", sys.stderr)
             names = [n for n in ("reward_mean", "group_reward_std") if n in step_batch.metrics]
@@ -129,3 +140,19 @@ def _measured(step_batch: StepBatch, seconds: float, rollout_seconds: float) -> 
         "tokens_per_second": float(real.sum()) / max(seconds - rollout_seconds, 1e-9),
         "memory_gib": peak_gib(),
     }
+
+
+@contextlib.contextmanager
+def _saved_if_interrupted(
+    saving: saving_lib.AfterUpdates, step: int, state: TrainState, totals: dict, unwritten: dict | None = None
+) -> Iterator[None]:
+    """A block that a signal, or an InputError such as of a judge that is down, may end: the state after
+    `step` updates is saved then. `unwritten` as in `saving.interrupted`."""
+    try:
+        with interrupts.allowed():
+            yield
+    except (InputError, KeyboardInterrupt) as e:
+        saved = saving.interrupted(step, state, totals, unwritten) if step else 0
+        if saved and isinstance(e, interrupts.Interrupted):
+            e.saved = f"training is saved after {saved} {'steps' if saved > 1 else 'step'}"
+        raise

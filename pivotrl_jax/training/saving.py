@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from pivotrl_jax.checkpoints.orbax import Checkpoints
+from pivotrl_jax.run import disk, hosts
 from pivotrl_jax.training.learner import TrainState
 from pivotrl_jax.training.method import Job
+
+UNWRITTEN = "unwritten"  # in a checkpoint's totals: metrics of its last step, which has no line yet
 
 
 class AfterUpdates:
@@ -18,6 +21,10 @@ class AfterUpdates:
         return step % self._job.section.save_every == 0 or step == self._job.steps
 
     def save(self, step: int, state: TrainState, totals: dict) -> None:
+        if step != self._checkpoints.latest_step():
+            directory, what = self._checkpoints.directory, f"the checkpoint of step {step}"
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            hosts.on_first_process(lambda: disk.require_space(directory, size, what))
         self._checkpoints.save(step, state, {"step": step, "totals": totals})
 
     def drawn(self, step: int, state: TrainState, totals: dict) -> None:
@@ -28,9 +35,13 @@ class AfterUpdates:
         if self.due(step):
             self.save(step, state, totals)
 
-    def interrupted(self, step: int, state: TrainState, totals: dict) -> None:
-        """No batch can be drawn from the state after `step` updates, and the run ends with an error."""
+    def interrupted(self, step: int, state: TrainState, totals: dict, unwritten: dict | None = None) -> int:
+        """The run ends with the state after `step` updates. `unwritten` are metrics of the last of them, if
+        its validation is not done yet. Returns the steps that are saved."""
+        if unwritten is not None:
+            totals = {**totals, UNWRITTEN: {name: float(value) for name, value in unwritten.items()}}
         self.save(step, state, totals)
+        return step
 
     def stopped(self, state: TrainState) -> TrainState:
         """The stopping rule has refused a state: the state that training ends with."""
@@ -59,8 +70,11 @@ class OneBehind(AfterUpdates):
     def updated(self, step: int, state: TrainState, totals: dict) -> None:
         pass
 
-    def interrupted(self, step: int, state: TrainState, totals: dict) -> None:
+    def interrupted(self, step: int, state: TrainState, totals: dict, unwritten: dict | None = None) -> int:
+        if self._last is None:  # nothing was drawn since the checkpoint
+            return step
         self.save(*self._last)
+        return self._last[0]
 
     def stopped(self, state: TrainState) -> TrainState:
         if self._last is None:  # the first state of this process; a checkpoint, so it passed once

@@ -6,12 +6,16 @@ the real command.
 """
 
 import concurrent.futures
+import errno
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,11 +25,12 @@ from support.hosts import free_port
 from support.paths import TESTS
 from support.train_cli import CONFIG, MICRO, lines_of, micro, subprocess_of
 
-from pivotrl_jax import evaluate, find_pivots, train
+from pivotrl_jax import evaluate, find_pivots, pipeline, train
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
 from pivotrl_jax.pivots import profiling, rollout_files
-from pivotrl_jax.run import cli
+from pivotrl_jax.run import cli, interrupts, lock
+from pivotrl_jax.run import run as run_lib
 
 PROGRAMS = {"train": train.main, "find_pivots": find_pivots.main, "evaluate": evaluate.main}
 
@@ -44,6 +49,7 @@ def program(checkpoint, tmp_path, monkeypatch, capsys):
         forget_flags()
         with pytest.raises(SystemExit) as ended:
             cli.start(PROGRAMS[name])
+        lock.release()
         out, err = capsys.readouterr()
         return ended.value.code, out, err
 
@@ -164,6 +170,77 @@ def test_a_mesh_that_does_not_fit_is_one_sentence(program):
 def test_a_workdir_that_is_a_file_is_one_sentence(program, tmp_path):
     (tmp_path / "file").write_text("")
     assert "name another directory" in sentence(program("train", f"workdir={tmp_path / 'file'}"))
+
+
+def test_a_second_program_in_the_same_workdir_is_refused_by_name(program, tmp_path):
+    (tmp_path / "run").mkdir()
+    code = "import sys, pathlib; from pivotrl_jax.run import lock; lock.acquire(pathlib.Path(sys.argv[1]))"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code + "; print(flush=True); input()", str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    holder.stdout.readline()
+    for name in PROGRAMS:
+        found = sentence(program(name))
+        assert f"run: process {holder.pid} on " in found and " has been working there since " in found
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.lock"]
+    holder.communicate(b"\n")
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize(
+    "field", ["workdir=gs://bucket/x", "model.checkpoint=s3://bucket/x", "data.source=/tmp/a.jsonl,hf://x/y"]
+)
+def test_an_address_of_another_store_is_refused(program, field):
+    name, _, address = field.partition("=")
+    found = sentence(program("train", field))
+    assert found.startswith(f"config.{name} is {address.split(',')[-1]!r}, and only paths of this machine's")
+
+
+def test_a_tilde_is_the_home_directory(program, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    found = program("train", "workdir=~/x", "data.demonstrations=1", "data.max_prompt_tokens=9")
+    assert "no candidate is left" in sentence(found)
+    assert (tmp_path / "home" / "x" / "skipped.jsonl").is_file()
+
+
+def test_a_full_or_vanished_disk_is_one_sentence(program, tmp_path, monkeypatch):
+    def fail(*_):
+        raise errors.pop()
+
+    run, file = tmp_path / "run", str(tmp_path / "run" / "candidates.jsonl")
+    monkeypatch.setattr(pipeline.sources, "load_with_validation", fail)
+    errors = [OSError(errno.ENOSPC, "No space left on device")]
+    assert sentence(program("train")).startswith(
+        f"{run}: No space left on device; free space there; what was"
+    )
+    errors = [FileNotFoundError(errno.ENOENT, "No such file or directory", file)]
+    assert "candidates.jsonl: No such file or directory; it was removed while" in sentence(program("train"))
+    errors = [FileNotFoundError(errno.ENOENT, "No such file or directory", "/elsewhere")]
+    with pytest.raises(FileNotFoundError):  # none of the work directory: this project's own error
+        cli._run(lambda: fail(), SimpleNamespace(workdir=str(run)))
+    monkeypatch.setattr(run_lib.Run, "write", lambda self: None)
+
+    def vanish(*_):
+        shutil.rmtree(run)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", file)
+
+    monkeypatch.setattr(pipeline.sources, "load_with_validation", vanish)
+    assert sentence(program("train")).startswith(f"{run}: the work directory is gone; put it back")
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_program_with_its_status_and_how_to_go_on(program, tmp_path, monkeypatch, which):
+    handlers = [signal.getsignal(number) for number in interrupts.SIGNALS]
+    monkeypatch.setattr(pipeline.sources, "load_with_validation", lambda config: os.kill(os.getpid(), which))
+    code, _, err = program("train")
+    assert code == 128 + which and "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        f"stopped by {which.name}; what was finished is in {tmp_path / 'run'}, and the same command goes on "
+        "from there"
+    )
+    assert handlers == [signal.getsignal(number) for number in interrupts.SIGNALS]
 
 
 def test_missing_bfcl_data_is_one_sentence_with_the_command_that_gets_it(program, monkeypatch):

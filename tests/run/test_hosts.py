@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import types
@@ -113,6 +115,105 @@ def test_rollouts_are_not_copied_to_every_process(tmp_path):
     assert not any(linked for linked, _ in first.values())
     linked = {name for name, (linked, _) in second.items() if linked}
     assert linked == {"rollouts/00000.jsonl", "rollouts/00000.npz"}
+
+
+DIFFERENT = """
+import sys
+from absl import flags
+from pivotrl_jax import records
+from pivotrl_jax.run import hosts
+seed = int(sys.argv.pop())
+flags.FLAGS(sys.argv)
+hosts.join()
+try:
+    hosts.require_same({"config": {"seed": seed, "steps": (1, 2)}})
+    print("the same")
+    hosts.leave()
+except records.InputError as e:
+    print(e, file=sys.stderr)
+    hosts.leave()
+    hosts.give_up(3)
+"""
+
+
+def pair(code: str, *last: str) -> list[tuple[int, str, str]]:
+    """(status, stdout, stderr) of two processes that run a program; `last` is an argument of each."""
+    shared = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+    started = [start(["-c", code, *shared, f"--process_id={i}", last[i]], 1) for i in (0, 1)]
+    found = [process.communicate(timeout=300) for process in started]
+    return [(process.returncode, *texts) for process, texts in zip(started, found)]
+
+
+def test_another_config_or_version_in_one_process_stops_all():
+    first, second = pair(DIFFERENT, "0", "1")
+    assert (first[0], second[0]) == (3, 3)
+    assert "process 1 was not started with the config and version that process 0 has; start the" in first[2]
+    assert "process 0 has: config.seed is 0 there and 1 here; start the same command" in second[2]
+
+
+def test_the_same_config_goes_on():
+    assert [status for status, *_ in pair(DIFFERENT, "5", "5")] == [0, 0]
+
+
+ENDED = """
+import os, signal, sys
+import jax, numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+from types import SimpleNamespace
+from pivotrl_jax.run import cli, hosts
+last = sys.argv.pop()
+flags.FLAGS(sys.argv)
+
+def main():
+    multihost_utils.sync_global_devices("both are there")
+    if last == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    multihost_utils.process_allgather(np.int32(1))
+
+cli._run(main, SimpleNamespace(workdir="."))
+"""
+
+
+def test_a_process_that_is_killed_stops_the_other_with_a_sentence():
+    """If it is the first, JAX itself ends the other before it could say so."""
+    (status, _, err), (killed, *_) = pair(ENDED, "waits", "dies")
+    assert killed == -signal.SIGKILL and status == 1
+    assert "Traceback" not in err and "error: another process has ended or does not answer (" in err
+    (killed, *_), (status, *_) = pair(ENDED, "dies", "waits")
+    assert killed == -signal.SIGKILL and status not in (0, None)
+
+
+PREEMPTED = """
+import os, signal, sys, time
+from absl import flags
+from types import SimpleNamespace
+from pivotrl_jax.run import cli, interrupts
+last = sys.argv.pop()
+flags.FLAGS(sys.argv)
+
+def main():
+    for step in range(10**9):
+        if step == 3 and last == "is told":
+            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            interrupts.point()
+        except interrupts.Interrupted:
+            print("stopped before step", step, file=sys.stderr)
+            raise
+        time.sleep(0.01)
+
+cli._run(main, SimpleNamespace(workdir="."))
+"""
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_when_one_process_is_told_to_end_all_end_at_the_same_step(told):
+    found = pair(PREEMPTED, *("is told" if i == told else "is not" for i in (0, 1)))
+    assert [status for status, *_ in found] == [143, 143], found
+    steps = [re.search(r"stopped before step (\d+)", err)[1] for *_, err in found]
+    assert steps[0] == steps[1]
+    assert all("stopped by SIGTERM; what was finished is in ." in err for *_, err in found)
 
 
 @pytest.mark.parametrize(

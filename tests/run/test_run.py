@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +23,13 @@ def a_run(workdir, policy="pi", **changes):
         for name, value in changes.items():
             config.update_from_flattened_dict({name.replace("__", "."): value})
     return SimpleNamespace(
-        config=config, workdir=workdir, shared=workdir, policy=policy, seconds={}, facts={}
+        config=config,
+        workdir=workdir,
+        shared=workdir,
+        policy=policy,
+        seconds={},
+        facts={},
+        write=lambda: None,
     )
 
 
@@ -34,7 +41,7 @@ def finished(tmp_path):
     (tmp_path / "pivots.jsonl").write_text("{}\n")
     (tmp_path / "rollouts").mkdir()
     (tmp_path / "rollouts" / "00000.jsonl").write_text("{}\n")
-    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "10" / "state").mkdir(parents=True)
     (tmp_path / "notes.txt").write_text("mine")
     return tmp_path
 
@@ -72,7 +79,7 @@ def test_another_run_is_refused_and_nothing_changes(finished, changes, differenc
 
 
 def test_before_training_the_filter_and_the_recipe_may_change(finished):
-    (finished / "checkpoints" / "10").rmdir()
+    shutil.rmtree(finished / "checkpoints" / "10")
     resume.prepare_workdir(a_run(finished, profile__lambda_diff=0.5, grpo__learning_rate=1e-6))
     with pytest.raises(InputError, match="seed is 0 there"):
         resume.prepare_workdir(a_run(finished, seed=1))
@@ -86,9 +93,61 @@ def test_a_run_that_failed_before_it_sampled_binds_nothing(tmp_path, finished):
     assert run.facts == {} and run.seconds == {}
 
 
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+FOREIGN = (
+    *("notes.txt", "rollouts/mine.jsonl", "rollouts/12.jsonl", "hf/model.gguf", "hf/other.safetensors"),
+    *("evaluations/table.json", "checkpoints/500/weights.pt", "checkpoints/readme", "reprofiled/1/notes"),
+    *("tensorboard/other", "served/x/config.json", "adapter/train.py"),
+)
+OWN = (
+    *("candidates.jsonl", "skipped.jsonl", "rollouts/settings.json", "rollouts/00001.jsonl"),
+    *(
+        "rollouts/00001.screen.json",
+        "rollouts/00002.partial",
+        "profiles.jsonl",
+        "checkpoints/20/host/metadata",
+    ),
+    *("checkpoints/30.orbax-checkpoint-tmp/state/x", "reprofiled/1/rollouts/00000.jsonl", "hf/config.json"),
+    *("hf/model-00001-of-00002.safetensors", "hf/tokenizer.json", "adapter/adapter_model.safetensors"),
+    *("tensorboard/events.out.tfevents.1", "report.html", "trained_rewards.jsonl", ".hf.123.tmp/config.json"),
+)
+
+
 def test_starting_over_deletes_results_and_nothing_else(finished):
+    for name in (*FOREIGN, *OWN):
+        (finished / name).parent.mkdir(parents=True, exist_ok=True)
+        (finished / name).write_text("[]")
+    (finished / "evaluations" / "before.json").write_text('{"identity": {}, "results": {}}')
     resume.prepare_workdir(a_run(finished, seed=1, resume=False))
-    assert [path.name for path in finished.iterdir()] == ["notes.txt"]
+    assert files_of(finished) == set(FOREIGN)
+    assert not (finished / "checkpoints" / "10").exists()
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("name", ["hf/config.json", "checkpoints/500/state/x", "metrics.jsonl", "adapter/x"])
+def test_what_no_run_has_written_is_neither_deleted_nor_written_over(tmp_path, again, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "run.json").write_text('{"name": "of another tool"}')
+    would = "write over" if again else "delete"
+    with pytest.raises(
+        InputError, match=f"holds {name.split('/')[0]}, run.json, and .*would {would} files there; name"
+    ):
+        resume.prepare_workdir(a_run(tmp_path, resume=again))
+    assert files_of(tmp_path) == {name, "run.json"} and (tmp_path / name).read_text() == "mine"
+
+
+def test_rollouts_and_evaluations_may_be_brought_along(tmp_path):
+    for name in ("rollouts/settings.json", "evaluations/before.json", "candidates.jsonl", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    resume.prepare_workdir(a_run(tmp_path))
+    with pytest.raises(InputError, match=r"holds candidates\.jsonl, rollouts, and"):
+        resume.prepare_workdir(a_run(tmp_path, resume=False))
+    assert len(files_of(tmp_path)) == 4
 
 
 def test_rows_are_rounded_up_to_divide_over_the_mesh():

@@ -61,12 +61,13 @@ def learn(
     rollouts=None,
     resume=True,
     on_step=lambda step: None,
+    validate=lambda steps, params: {},
     **changes,
 ):
     """GRPO with a checkpoint after every second step: (parameters, totals). `changes` as in `config_of`."""
     config = config_of(**changes)
     learner = learner or tiny_run.learner(kl_coefficient=config.grpo.kl_coefficient)
     with Checkpoints(workdir / "checkpoints", identity or {"seed": 0}, 2) as checkpoints:
-        io = loop.LoopIO(checkpoints, workdir, resume, on_step=on_step)
+        io = loop.LoopIO(checkpoints, workdir, resume, validate, on_step)
         state, totals = fit(config, rollouts or tiny_run.rollouts(), learner, reprofile.OnePhase(prompts), io)
     return jax.tree.map(np.asarray, jax.device_get(state.params)), totals

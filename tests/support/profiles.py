@@ -6,7 +6,7 @@ from pathlib import Path
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling, rollout_files
 from pivotrl_jax.records import Rollout
-from pivotrl_jax.run import resume
+from pivotrl_jax.run import lock, resume
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import sources
 from support.configs import CONFIGS
@@ -39,13 +39,16 @@ def config_of(workdir: Path, **changes):
 
 def find_pivots(workdir: Path, **changes):
     """What the program of that name does. Returns the selection."""
-    run = run_lib.open_run(config_of(workdir, **changes))
-    resume.prepare_workdir(run)
-    with run.stage("candidates"):
-        data, _ = sources.load_with_validation(run.config)
-        candidates = candidates_lib.make_candidates(run, data)
-    with run.stage("profiling"):
-        return profiling.find_pivots(run, candidates)
+    try:
+        run = run_lib.open_run(config_of(workdir, **changes))
+        resume.prepare_workdir(run)
+        with run.stage("candidates"):
+            data, _ = sources.load_with_validation(run.config)
+            candidates = candidates_lib.make_candidates(run, data)
+        with run.stage("profiling"):
+            return profiling.find_pivots(run, candidates)
+    finally:
+        lock.release()  # as at the end of the program
 
 
 def rollouts_in(folder: Path) -> list[Rollout]:
@@ -58,7 +61,7 @@ def files(workdir: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(workdir)): path.read_bytes()
         for path in sorted(workdir.rglob("*"))
-        if path.is_file() and path.name != "run.json"
+        if path.is_file() and path.name not in ("run.json", lock.NAME)
     }
 
 
