@@ -12,10 +12,12 @@ checkpoint that cannot be used.
 from typing import Any
 
 from pivotrl_jax import records
+from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.evaluation import evaluation, measures, validation
 from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.pivots import profiling
 from pivotrl_jax.pivots.selection import Selection
+from pivotrl_jax.records import InputError
 from pivotrl_jax.report import report
 from pivotrl_jax.report.table import table_rows
 from pivotrl_jax.run import check_config, export, fields, lock, metrics, resume
@@ -26,20 +28,42 @@ from pivotrl_jax.training import e2e_rl, monitor, pivotrl, reprofile, sft
 from pivotrl_jax.training.tables import TABLES
 from pivotrl_jax.trajectories import extract, sources
 
+PROBED = 32  # trajectories that are checked before weights are loaded
+
 
 def check_names(config: Any) -> None:
     """Raises InputError when a field names what no table has. Programs do this as they start."""
     fields.check_names(config, OPTIONS.values(), TABLES)
 
 
+def _read(config: Any) -> tuple[sources.Data, sources.ValidationSet, Chat]:
+    """(data, validation set, chat), before any weight is loaded or downloaded. Raises InputError, also when
+    the self-check rejects every turn of some trajectories from all over the data: most likely the verifier
+    does not know these tools."""
+    check_config.check(config)
+    data, validation_set = sources.load_with_validation(config)
+    chat = run_lib.load_chat(config)
+    some = data.demonstrations[:: max(1, len(data.demonstrations) // PROBED)]
+    turns = extract.extract(some)
+    checked = candidates_lib.self_check(turns, chat, run_lib.rewarding_all(config))
+    if turns and not checked.kept:
+        where, why = next(iter(checked.left_out.items()))
+        raise InputError(
+            f"the self-check rejects all {len(turns)} turns of {len(some)} trajectories, e.g. {where}: "
+            f"{why.removeprefix(f'{where}: ')}; no model was loaded: mend the data, or name another "
+            "verifier (config.data.verifier); find_pivots --self_check says why of each"
+        )
+    return data, validation_set, chat
+
+
 @lock.released()
 def train(config: Any) -> Run:
     """The whole method, or another one that `config.method` names. Returns the finished run."""
     check_config.check_training(config)
-    run = run_lib.open_run(config)
+    data, validation_set, chat = _read(config)
+    run = run_lib.open_run(config, chat=chat)
     resume.prepare_workdir(run)
     with run.stage("candidates"):
-        data, validation_set = sources.load_with_validation(config)
         candidates = candidates_lib.make_candidates(run, data)
         held_out = evaluation.make_held_out(run, data)
     selection = None
@@ -102,10 +126,10 @@ def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, l
 @lock.released()
 def find_pivots(config: Any) -> tuple[Run, Selection]:
     """The offline half. With `config.rollouts.base_url` no weights are loaded."""
-    run = run_lib.open_run(config, weights=not config.rollouts.base_url)
+    data, _, chat = _read(config)
+    run = run_lib.open_run(config, weights=not config.rollouts.base_url, chat=chat)
     resume.prepare_workdir(run)
     with run.stage("candidates"):
-        data, _ = sources.load_with_validation(config)
         candidates = candidates_lib.make_candidates(run, data)
     with run.stage("profiling"):
         selection = profiling.find_pivots(run, candidates)

@@ -33,7 +33,8 @@ ALLOWED: dict[str, str] = {
     "serve": "records terminal chat models checkpoints rollouts run",
     "views": "records run pivots report",
     # the whole method as functions, which the programs call
-    "pipeline": "records checkpoints verifiers trajectories rollouts run pivots evaluation training report",
+    "pipeline": "records chat checkpoints verifiers trajectories rollouts run pivots evaluation training "
+    "report",
     "api": "records verifiers trajectories run pivots evaluation serve views pipeline",
 }
 PROGRAMS = {"train", "find_pivots", "evaluate", "candidates", "verify", "score"}

@@ -124,7 +124,7 @@ class Run:
     @property
     def verifier(self) -> str | None:
         """The verifier that rewards all rollouts; None: each candidate's own."""
-        return None if self.config.reward == "functional" else self.config.reward
+        return rewarding_all(self.config)
 
 
 def _versions() -> dict[str, str]:
@@ -141,6 +141,11 @@ def _source() -> int:
     return zlib.crc32(b"".join(file.read_bytes() for file in files))
 
 
+def rewarding_all(config) -> str | None:
+    """The verifier that rewards all rollouts of a run; None: each candidate's own."""
+    return None if config.reward == "functional" else config.reward
+
+
 def describe(size: model_config_lib.ModelConfig, checkpoint: Path) -> str:
     """One line for the report: 'Qwen3-MoE, 2.0 M parameters, 4 layers, 8 experts (2 per token), from ...'."""
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(lora.base(decoder.param_shapes(size))))
@@ -154,6 +159,11 @@ def load_chat(config) -> template.Chat:
     """The tokenizer and chat template of the reference policy. Raises InputError, also for a template whose
     calls cannot be read, or whose turns end with no stop token."""
     checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
+    if not checkpoint.is_dir():
+        raise InputError(
+            f"{checkpoint}: no such directory; give a checkpoint in Hugging Face layout, a .gguf file or the "
+            "name of a model on the hub"
+        )
     arguments = json.loads(config.model.chat_template_arguments)
     model = config.model
     chat = template.load_chat(checkpoint, model.keep_thinking, arguments, model.chat_template)
@@ -197,14 +207,15 @@ def _lock(workdir: Path) -> None:
     hosts.on_first_process(lambda: lock.acquire(workdir))
 
 
-def open_run(config, weights: bool = True, writes: bool = True) -> Run:
+def open_run(config, weights: bool = True, writes: bool = True, chat: template.Chat | None = None) -> Run:
     """Make the work directory and the mesh, and load the reference policy. Raises InputError.
 
     Without `weights`, only tokenizer and template are loaded, and no accelerator is touched: whoever serves
-    the model may need it. With `writes`, this process locks the work directory until it ends; several
-    processes of one run share the lock.
+    the model may need it. `chat` is given where `load_chat` was called before. With `writes`, this process
+    locks the work directory until it ends; several processes of one run share the lock.
     """
     check_config.check(config)
+    chat = chat or load_chat(config)
     if not weights:
         jax.config.update("jax_platforms", "cpu")
     use_compilation_cache()
@@ -215,7 +226,7 @@ def open_run(config, weights: bool = True, writes: bool = True) -> Run:
     judge = judge_lib.make_judge(config.judge, workdir / "judge", hosts.on_first_process)
     if not weights:
         checkpoint = locate(config.model.checkpoint, files=TOKENIZER_FILES)
-        own, chat = hosts.own_directory(workdir), load_chat(config)
+        own = hosts.own_directory(workdir)
         return Run(config, own, workdir, None, None, None, "", checkpoint, chat, {}, {}, judge=judge)
     checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
@@ -223,7 +234,6 @@ def open_run(config, weights: bool = True, writes: bool = True) -> Run:
     check_context(config, checkpoint)
     shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)
-    chat = load_chat(config)
     check_vocabulary(chat, model_config, checkpoint)
     policy = hf.checkpoint_fingerprint(checkpoint)
     return Run(

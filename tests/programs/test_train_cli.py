@@ -26,6 +26,7 @@ from support.paths import TESTS
 from support.train_cli import CONFIG, MICRO, lines_of, micro, subprocess_of
 
 from pivotrl_jax import evaluate, find_pivots, pipeline, train
+from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
 from pivotrl_jax.pivots import profiling, rollout_files
@@ -124,8 +125,8 @@ def test_arguments_that_are_no_flags_are_one_sentence(program):
 
 def test_a_missing_checkpoint_is_one_sentence(program):
     found = sentence(program("train", "model.checkpoint=/nosuch"))
-    assert found == "/nosuch/config.json: no such file; give a Hugging Face checkpoint directory"
-    assert "/nosuch/config.json" in sentence(program("evaluate", more=["--checkpoint=/nosuch"]))
+    assert found.startswith("/nosuch: no such directory; give a checkpoint in Hugging Face layout")
+    assert "/nosuch: no such directory" in sentence(program("evaluate", more=["--checkpoint=/nosuch"]))
 
 
 def test_a_checkpoint_of_another_model_is_one_sentence(program, checkpoint, tmp_path):
@@ -210,7 +211,7 @@ def test_a_full_or_vanished_disk_is_one_sentence(program, tmp_path, monkeypatch)
         raise errors.pop()
 
     run, file = tmp_path / "run", str(tmp_path / "run" / "candidates.jsonl")
-    monkeypatch.setattr(pipeline.sources, "load_with_validation", fail)
+    monkeypatch.setattr(pipeline.candidates_lib, "make_candidates", fail)
     errors = [OSError(errno.ENOSPC, "No space left on device")]
     assert sentence(program("train")).startswith(
         f"{run}: No space left on device; free space there; what was"
@@ -502,3 +503,21 @@ def test_two_processes_end_as_one(whole, checkpoint, tmp_path):
     (code, out, err), (other, _, more) = together()
     assert (code, other) == (0, 0), err + more
     assert "pivots kept" in out and (workdir / "hf" / "model.safetensors").read_bytes() == exported
+
+
+@pytest.mark.parametrize("name", ["train", "find_pivots"])
+def test_data_that_the_verifier_does_not_know_is_said_before_weights_are_loaded(
+    program, tmp_path, monkeypatch, name
+):
+    """So is a wrong path: nobody waits for a download to learn of either."""
+
+    def loaded(*_, **__):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(hf, "load_params", loaded)
+    row = {**GOOD, "messages": [*GOOD["messages"][:1], {"role": "assistant", "content": "It is five."}]}
+    data = write_jsonl(tmp_path / "data.jsonl", *({**row, "scenario": str(i)} for i in range(4)))
+    found = sentence(program(name, f"data.source={data}", "data.verifier=bfcl_ast"))
+    assert "the self-check rejects all" in found and "no model was loaded" in found
+    assert f"{tmp_path}/nowhere" in sentence(program(name, f"data.source={tmp_path}/nowhere"))
+    assert not (tmp_path / "run").exists()
