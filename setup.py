@@ -70,6 +70,8 @@ setup(
         "parity": ["torch==2.13.0", "peft>=0.21", "accelerate>=1"],
         "gguf": ["gguf>=0.17"],  # checkpoints in GGUF files
         "serve": SERVE,
+        "wandb": ["wandb>=0.20"],  # experiment trackers, by config.track
+        "mlflow": ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic>=1.14"],
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"],  # the site: mkdocs build
         "datasets": ["datasets>=4", "pyarrow>=17"],  # parquet files and datasets on the hub
         # notebooks/build.py: builds and runs the notebooks

@@ -9,6 +9,7 @@ All of them run in every process of a run on several hosts. They raise InputErro
 checkpoint that cannot be used.
 """
 
+import contextlib
 from typing import Any
 
 from pivotrl_jax import records
@@ -20,7 +21,7 @@ from pivotrl_jax.pivots.selection import Selection
 from pivotrl_jax.records import InputError
 from pivotrl_jax.report import report
 from pivotrl_jax.report.table import table_rows
-from pivotrl_jax.run import check_config, export, fields, lock, metrics, resume
+from pivotrl_jax.run import check_config, export, fields, lock, metrics, resume, tracking
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.options import OPTIONS
 from pivotrl_jax.run.run import Run
@@ -63,6 +64,14 @@ def train(config: Any) -> Run:
     data, validation_set, chat = _read(config)
     run = run_lib.open_run(config, chat=chat)
     resume.prepare_workdir(run)
+    with contextlib.closing(tracking.of(config, run.workdir)) as run.tracking:
+        _train(run, data, validation_set)
+    return run
+
+
+def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) -> None:
+    """Every stage of `train`."""
+    config = run.config
     with run.stage("candidates"):
         candidates = candidates_lib.make_candidates(run, data)
         held_out = evaluation.make_held_out(run, data)
@@ -109,11 +118,10 @@ def train(config: Any) -> Run:
         "evaluation_abstained": measures.abstentions(before) + measures.abstentions(after),
     }
     _finish(run, selection, result, counts, lines)
-    return run
 
 
 def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, lines: list[dict]) -> None:
-    """Write run.json with the closing table, and the report."""
+    """Write run.json with the closing table, and the report; tell the trackers."""
     reprofilings = []
     if selection:
         rule = reprofile.rule_of(run.config.reprofile)
@@ -121,6 +129,14 @@ def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, l
     run.facts |= {"counts": counts, "table": table_rows(run, selection, result, counts, reprofilings)}
     run.write()
     report.write_report(run.workdir)
+    final = {
+        f"{when}/{name}": value["value"]
+        for when, part in result.items()
+        for name, value in part.items()
+        if "value" in value
+    }
+    folders = [run.shared / name for name in ("hf", "adapter") if run.config.track.export]
+    run.tracking.finish(final, [folder for folder in folders if folder.is_dir()])
 
 
 @lock.released()

@@ -30,6 +30,7 @@ from pivotrl_jax.run.fields import (
     sections_of,
     tuple_of,
 )
+from pivotrl_jax.run.options_tracking import Track
 from pivotrl_jax.run.options_training import (
     DTYPES,
     E2e,
@@ -366,6 +367,7 @@ class Options:
     sft: Sft = Sft()
     e2e: E2e = E2e()
     evaluate: Evaluate = Evaluate()
+    track: Track = Track()
 
 
 OPTIONS = {option.name: option for option in options_of(Options())}

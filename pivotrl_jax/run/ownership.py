@@ -26,6 +26,7 @@ RESULTS = (
     *("candidates.jsonl", "skipped.jsonl", *_PROFILE, *(f"reprofiled/*/{name}" for name in _PROFILE)),
     *(STEPS, "metrics.jsonl", "trained_rewards.jsonl", "tensorboard/events.out.tfevents.*"),
     *("nonfinite_step_*.npz", EVALUATIONS, "evaluation.json", "report.html", "rescored.txt"),
+    "tracking.json",
     "report_data/*.js",
     *(f"{folder}/{name}" for folder in ("hf", "served") for name in _CHECKPOINT),
     *(f"adapter/{name}" for name in _ADAPTER),

@@ -20,6 +20,7 @@ FREE = (
     "profile.batch",
     "validation.batch",
     *(f"grpo.{x}" for x in FREE_GRPO),
+    "track.",
     "rollouts.",  # settings.json says what decides the profile of a served model
     *(f"judge.{x}" for x in ("base_url", "api_key_env", "concurrency", "timeout", "retries")),
 )

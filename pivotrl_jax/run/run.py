@@ -25,6 +25,7 @@ from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.models.families import family_of
 from pivotrl_jax.records import InputError, write_json
 from pivotrl_jax.run import check_config, compilations, hosts, interrupts, lock
+from pivotrl_jax.run import tracking as tracking_lib
 from pivotrl_jax.verifiers import judge as judge_lib
 
 PACKAGES = ("pivotrl_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
@@ -56,6 +57,7 @@ class Run:
     facts: dict  # further entries of run.json
     began: int = dataclasses.field(default_factory=compilations.mark)
     judge: judge_lib.Judge | None = None  # decides what verifiers leave open
+    tracking: tracking_lib.Tracking = dataclasses.field(default_factory=tracking_lib.none)
 
     @contextlib.contextmanager
     def stage(self, name: str):

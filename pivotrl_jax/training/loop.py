@@ -40,7 +40,7 @@ def train(run: run_lib.Run, job: Job, validate: Validate) -> tuple[decoder.Param
     """Train from pi_0 or the run's latest checkpoint. Returns (parameters, totals); with LoRA the parameters
     are the base and its adapters. Without LoRA the run no longer holds pi_0 afterwards. Raises InputError."""
     with Checkpoints(run.shared / "checkpoints", job.identity, job.section.keep_checkpoints) as checkpoints:
-        io = LoopIO(checkpoints, run.workdir, run.config.resume, validate)
+        io = LoopIO(checkpoints, run.workdir, run.config.resume, validate, lambda step: run.tracking.step())
         state, totals = start(job, run.initial_params(), io)
         if not run.trained_config.lora:
             run.params = None  # pi_0 need not stay in memory beside the state
