@@ -12,6 +12,7 @@ PROGRAMS = {
     "merge_profiles": "the shards of a profile -> one work directory; no model needed",
     "rescore": "new verdicts on the rollouts that a run has stored; no model needed",
     "export": "any checkpoint of a training, in Hugging Face layout",
+    "push": "the export of a run to the Hugging Face hub, with a model card",
     "evaluate": "score a checkpoint in and out of domain",
     "candidates": "trajectories of any known format -> candidates.jsonl; no model needed",
     "verify": "score actions with a verifier; no model needed",
