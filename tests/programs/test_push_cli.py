@@ -49,7 +49,7 @@ def test_the_card_states_base_data_recipe_numbers_and_use(run):
         "library_name": "transformers",
         "base_model": "Qwen/Qwen3-0.6B",
         "pipeline_tag": "text-generation",
-        "tags": ["pivotrl", "agent", "tool-use", "pivotrl"],
+        "tags": ["pivotrl", "agent", "tool-use"],
     }
     for words in (
         "# my-agent\n",
@@ -110,7 +110,7 @@ def test_a_hub_that_refuses_and_a_run_without_an_export_are_sentences(run, monke
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(fails=True))
     with pytest.raises(InputError, match=r"me/agent: the hub refuses \(401 Unauthorized\); log in with"):
         push.push(run, "me/agent", False, False, dry_run=False)
-    with pytest.raises(InputError, match="no such file; run pivotrl_jax.train"):
+    with pytest.raises(InputError, match=r"no such file; run pivotrl_jax\.train"):
         push.push(run / "hf", "me/agent", False, False, dry_run=True)
     (run / "adapter" / "adapter_config.json").unlink()
     with pytest.raises(InputError, match="adapter: no export there; train to the end"):
