@@ -50,10 +50,11 @@ def _duration(seconds: float) -> str:
 
 def _selection(inputs: Inputs) -> Selection | None:
     """What became of every profiled candidate; None without profiles or the run's lambda_diff."""
-    lambda_diff = number(part(part(inputs.run, "config"), "profile").get("lambda_diff"))
+    profile = part(part(inputs.run, "config"), "profile")
+    lambda_diff = number(profile.get("lambda_diff"))
     if not inputs.profiles or lambda_diff is None:
         return None
-    return select(inputs.profiles, lambda_diff, _group_size(inputs))
+    return select(inputs.profiles, lambda_diff, _group_size(inputs), profile.get("keep_all_fail") is True)
 
 
 def _group_size(inputs: Inputs) -> int:
@@ -109,7 +110,11 @@ def _tiles(inputs: Inputs) -> Iterator[tuple[str, str, str]]:
         yield "uninformative turns", shown, "all rewards of the group equal" + expected
     if count := sum(p.abstained for p in profiles or []):
         yield "undecided actions", f"{count:,}", "the judge gave no verdict"
-    if pivots is not None:
+    if pivots is not None and selection and selection.keep_all_fail:
+        counts = selection.counts()
+        parts = f"{counts['pivot']:,} pivots, and {counts['all_fail']:,} that all fail"
+        yield "turns trained on", f"{len(pivots):,}", parts
+    elif pivots is not None:
         yield "pivots kept", f"{len(pivots):,}", _percent(len(pivots) / len(profiles)) if profiles else ""
     for name, words in _RATES.items():
         before = estimate(part(inputs.evaluation, "before"), name)
@@ -176,6 +181,8 @@ def _profiles(inputs: Inputs) -> str:
     )
     lead = f"G = {group} actions sampled per candidate; a pivot has mixed rewards"
     lead += "." if lambda_diff is None else f" and a mean below λ_diff = {lambda_diff:g}."
+    if selection and selection.keep_all_fail:
+        lead += " Candidates whose rewards are all 0 are trained on, too."
     if selection is None:
         rest = '<p class="lead">Left out: run.json does not say which lambda_diff selected the pivots.</p>'
         return page.section(title, f'<div class="plots">{figures}</div>{rest}', lead)

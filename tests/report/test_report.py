@@ -292,6 +292,24 @@ def test_counts_on_the_page_are_those_of_the_files(plain, tmp_path):
     assert plain.count('<details class="pivot"') == kept
 
 
+def test_candidates_that_all_fail_and_are_trained_on_are_counted_apart(tmp_path):
+    build_workdir(tmp_path)
+    page = json.loads((tmp_path / "run.json").read_text())
+    page["config"]["profile"]["keep_all_fail"] = True
+    (tmp_path / "run.json").write_text(json.dumps(page))
+    profiles = records.read_records(tmp_path / "profiles.jsonl", Profile)
+    made = records.read_records(tmp_path / "candidates.jsonl", Candidate)
+    failed = sum(not any(p.rewards) for p in profiles)
+    kept = [Pivot(c, p) for c, p in zip(made, profiles) if p.mean < 0.6]
+    write_lines(tmp_path / "pivots.jsonl", kept)
+    words = "".join(Outline(report.write_report(tmp_path).read_text()).text)
+    assert (
+        failed
+        and f"turns trained on{len(kept)}{len(kept) - failed} pivots, and {failed} that all fail" in words
+    )
+    assert "Candidates whose rewards are all 0 are trained on, too." in words
+
+
 def test_equal_actions_are_merged_and_each_keeps_its_reason(tmp_path):
     build_workdir(tmp_path)
     pivot = inputs.read_inputs(tmp_path).pivots[0]
