@@ -5,7 +5,7 @@ One reply at temperature 0 to 300 held-out rows of each group of BFCL's categori
 pivotrl_jax/evaluation/language, and the KL to pi_0 per turn. What a reply was, its reward and the verdict's
 reason are kept, so that BFCL's own scorer can read them (agreement.py). Parts that are done are in FILE.parts
 until all are, so that a killed measurement goes on. With `--state` the policy is
-CHECKPOINT with the adapters of a training checkpoint, exported and read back.
+CHECKPOINT with the adapters of a training checkpoint, exported and read back. `--skills_only` leaves out the rows and the KL.
 """
 
 import argparse
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--pi_0", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--skills_only", action="store_true", help="only out of domain")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("bfcl", ROOT / "configs" / "bfcl.py")
     module = importlib.util.module_from_spec(spec)
@@ -109,7 +110,7 @@ def main() -> None:
     run, params = exported(run, options.state) if options.state else (run, run.params)
     data = sources.load(config.data, 0)
     prompts, _ = extract.within_limit(run.chat, extract.extract(data.held_out), config.data.max_prompt_tokens)
-    prompts = chosen(prompts)
+    prompts = [] if options.skills_only else chosen(prompts)
     sampled = evaluation.evaluation_rollouts(run, config.evaluate.batch, False)
     config.sampling.temperature = 0.0
     greedy = evaluation.evaluation_rollouts(run, config.evaluate.batch, False)
@@ -128,7 +129,7 @@ def main() -> None:
     ]
     skills, seconds = parts.of("skills", lambda: scores.score(run, params, suite, key))
     spent, nats = spent + seconds, [0.0] * KL_TURNS
-    if options.pi_0 != options.checkpoint or options.state:
+    if prompts and (options.pi_0 != options.checkpoint or options.state):
         config.model.checkpoint = str(options.pi_0)
         reference = run_lib.open_run(config).params
         some = sorted(prompts, key=lambda p: hashlib.sha256(p.candidate.id[::-1].encode()).digest())[
@@ -147,7 +148,7 @@ def main() -> None:
         },
     )
     parts.remove()
-    for group in GROUPS:
+    for group in GROUPS if found else ():
         print(group, np.mean([t["mean"] for t in found if group_of(t["id"]) == group]).round(3))
     print("KL per turn", np.mean(nats).round(3), "seconds", round(spent))
 

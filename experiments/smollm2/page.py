@@ -58,14 +58,18 @@ def compared(pi_0: dict, results: list[dict], name: str) -> tuple[dict, dict]:
     return pooling.interval(after, list(before)), pooling.interval(after - first, list(before))
 
 
-def table(pi_0: dict, arms: dict[str, list[dict]], rows: dict[str, str]) -> list[str]:
-    """A table of values; the change from pi_0 stands below each."""
-    lines = ["| | n | pi_0 | " + " | ".join(arms) + " |", "|---|---|---|" + "---|" * len(arms)]
-    before = scores(pi_0)
+def table(
+    pi_0: dict, arms: dict[str, list[dict]], rows: dict[str, str], shipped: dict | None = None
+) -> list[str]:
+    """A table of values; the change from pi_0 stands below each. `shipped`: of the model before pi_0."""
+    heads = ["", "n", *(["as shipped"] if shipped else []), "pi_0", *arms]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    before, first = scores(pi_0), scores(shipped) if shipped else {}
     for name, title in rows.items():
         if name not in before:
             continue
-        cells = [f"{len(before[name])}", f"{np.mean(list(before[name].values())):.3f}"]
+        cells = [f"{len(before[name])}"]
+        cells += [f"{np.mean(list(values[name].values())):.3f}" for values in (first, before) if values]
         for results in arms.values():
             after, change = compared(pi_0, results, name)
             numbers = f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]"
@@ -142,7 +146,8 @@ def main() -> None:
     parts += ["", "By category:", ""]
     parts += table(pi_0, arms, {f"category {c}": c for c in CATEGORIES})
     parts += ["", "**Out of domain**, the share of right answers:", ""]
-    parts += table(pi_0, arms, out_of_domain)
+    file = HERE / "results" / "shipped.json"
+    parts += table(pi_0, arms, out_of_domain, json.loads(file.read_text("utf-8")) if file.is_file() else None)
     if arms:
         parts += ["", "**Distance and cost:**", "", *costs(arms), ""]
         parts += [f"{arm}: {profile(arms[arm][0])}." for arm in ("pivotrl", "exact") if arm in arms]

@@ -1,6 +1,6 @@
 """The runs behind experiments/smollm2: `python experiments/smollm2/runs.py [--only=pivotrl] [--seeds=0]`
 
-pi_0 first (configs/bfcl.py:smollm2_pi0), then every arm on the same rows of another quarter, seed by seed.
+pi_0 first (configs/bfcl.py:smollm2_pi0), and what the model answers as it is shipped; then every arm on the same rows of another quarter, seed by seed.
 An arm is one `python -m pivotrl_jax.train --config=configs/bfcl.py:smollm2` with the overrides below, and
 measure.py on what it exported. All seeds share one profile of pi_0; that of the exact reward has the same
 rollouts, verified again. Finished runs are left as they are, and a killed one goes on where it was.
@@ -108,6 +108,8 @@ def main() -> None:
     if not (RESULTS / "pi_0.json").is_file():
         measure(base / "pi_0" / "hf", base / "pi_0" / "hf", base / "pi_0" / "measured.json")
         keep(base / "pi_0", "pi_0", base / "pi_0" / "measured.json")
+    shipped = RESULTS / "shipped.json"
+    measure(Path("smollm2"), Path("smollm2"), shipped, "--skills_only")
     for seed in map(int, options.seeds.split(",")):
         for arm in options.only.split(","):
             run(base, arm, seed)
