@@ -5,7 +5,8 @@ One reply at temperature 0 to 300 held-out rows of each group of BFCL's categori
 pivotrl_jax/evaluation/language, and the KL to pi_0 per turn. What a reply was, its reward and the verdict's
 reason are kept, so that BFCL's own scorer can read them (agreement.py). Parts that are done are in FILE.parts
 until all are, so that a killed measurement goes on. With `--state` the policy is
-CHECKPOINT with the adapters of a training checkpoint, exported and read back. `--skills_only` leaves out the rows and the KL.
+CHECKPOINT with the adapters of a training checkpoint, exported and read back. `--skills_only` leaves out the
+rows and the KL.
 """
 
 import argparse

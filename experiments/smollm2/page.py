@@ -62,8 +62,8 @@ def table(
     pi_0: dict, arms: dict[str, list[dict]], rows: dict[str, str], shipped: dict | None = None
 ) -> list[str]:
     """A table of values; the change from pi_0 stands below each. `shipped`: of the model before pi_0."""
-    heads = ["", "n", *(["as shipped"] if shipped else []), "pi_0", *arms]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    heads = ["| | n", *(["as shipped"] if shipped else []), "pi_0", *arms]
+    lines = [" | ".join([*heads, ""]).rstrip(), "|---" * (len(heads) + 1) + "|"]
     before, first = scores(pi_0), scores(shipped) if shipped else {}
     for name, title in rows.items():
         if name not in before:

@@ -1,9 +1,10 @@
 """The runs behind experiments/smollm2: `python experiments/smollm2/runs.py [--only=pivotrl] [--seeds=0]`
 
-pi_0 first (configs/bfcl.py:smollm2_pi0), and what the model answers as it is shipped; then every arm on the same rows of another quarter, seed by seed.
-An arm is one `python -m pivotrl_jax.train --config=configs/bfcl.py:smollm2` with the overrides below, and
-measure.py on what it exported. All seeds share one profile of pi_0; that of the exact reward has the same
-rollouts, verified again. Finished runs are left as they are, and a killed one goes on where it was.
+pi_0 first (configs/bfcl.py:smollm2_pi0), and what the model answers as it is shipped; then every arm on the
+same rows of another quarter, seed by seed. An arm is one `python -m pivotrl_jax.train
+--config=configs/bfcl.py:smollm2` with the overrides below, and measure.py on what it exported. All seeds
+share one profile of pi_0; that of the exact reward has the same rollouts, verified again. Finished runs are
+left as they are, and a killed one goes on where it was.
 
 Results are written beside this file, results/{arm}_seed{n}.json, as they come. page.py makes the page.
 """
