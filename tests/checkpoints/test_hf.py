@@ -175,7 +175,7 @@ def test_a_failed_export_leaves_the_old_checkpoint(tiny, tmp_path, monkeypatch):
     config, params = tiny
     hf.save(tmp_path / "out", config, params, None)
     before = hf.checkpoint_fingerprint(tmp_path / "out")
-    monkeypatch.setattr(hf, "save_file", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(hf, "write_tensors", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         hf.save(tmp_path / "out", config, jax.tree.map(lambda x: x + 1, params), None)
     assert hf.checkpoint_fingerprint(tmp_path / "out") == before

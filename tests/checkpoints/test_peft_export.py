@@ -121,7 +121,9 @@ def test_an_adapter_replaces_an_older_one_or_leaves_it_whole(exported, tmp_path,
     for base in ("first", "second"):
         peft_lib.save_adapter(tmp_path / "adapter", config, params, base)
     before = (out / "adapter" / "adapter_model.safetensors").read_bytes()
-    monkeypatch.setattr(peft_lib, "save_file", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        peft_lib, "write_tensors", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         peft_lib.save_adapter(tmp_path / "adapter", config, params, "third")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes() == before
