@@ -3,12 +3,14 @@
 | size | command | what runs |
 |---|---|---|
 | qwen3_30b_a3b | `--config=configs/browsecomp.py` | search episodes in messages form, 30B |
+| qwen3_0p6b | `--config=configs/browsecomp.py:qwen3_0p6b` | your trajectories, Qwen3-0.6B, one GPU |
+| smollm2 | `--config=configs/browsecomp.py:smollm2` | made-up episodes, SmolLM2-135M; CPU |
 | tiny | `--config=configs/browsecomp.py:tiny` | made-up episodes; CPU |
 
 Paper (arXiv 2603.21383), BrowseComp: base 2.50, SFT 1.50, PivotRL 11.30. A judge decides the final answers
 that normalisation does not: give --config.judge.base_url and --config.judge.model, or they count as rejected.
 
-`tiny` takes the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`qwen3_30b_a3b` takes Qwen3-30B-A3B-Thinking-2507 on one node or more, `tiny` the embedded checkpoint.
 """
 
 import os
@@ -34,6 +36,27 @@ def qwen3_30b_a3b() -> ConfigDict:
     return c
 
 
+def qwen3_0p6b() -> ConfigDict:
+    """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
+    c = sizes.qwen3_0p6b()
+    c.name = "browsecomp"
+    c.workdir = "runs/browsecomp_qwen3_0p6b"
+    c.data.source = "data/browsecomp"
+    c.data.verifier = "search"
+    return c
+
+
+def smollm2() -> ConfigDict:
+    """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
+    c = sizes.smollm2_long()
+    c.name = "browsecomp"
+    c.workdir = "runs/browsecomp_smollm2"
+    c.data.source = os.path.relpath(SAMPLES / "search.jsonl")
+    c.data.held_out_share = 0.0
+    c.data.verifier = "search"
+    return c
+
+
 def tiny() -> ConfigDict:
     c = sizes.embedded_sample()
     c.name = "browsecomp"
@@ -43,7 +66,7 @@ def tiny() -> ConfigDict:
     return c
 
 
-SIZES = {f.__name__: f for f in (qwen3_30b_a3b, tiny)}
+SIZES = {f.__name__: f for f in (qwen3_30b_a3b, qwen3_0p6b, smollm2, tiny)}
 
 
 def get_config(size: str = "qwen3_30b_a3b") -> ConfigDict:

@@ -3,11 +3,13 @@
 | size | command | what runs |
 |---|---|---|
 | qwen3_30b_a3b | `--config=configs/swe.py` | SWE-agent and its kind, 30B |
+| qwen3_0p6b | `--config=configs/swe.py:qwen3_0p6b` | your trajectories, Qwen3-0.6B, one GPU |
+| smollm2 | `--config=configs/swe.py:smollm2` | three made-up repairs, SmolLM2-135M; CPU |
 | tiny | `--config=configs/swe.py:tiny` | three made-up repairs; CPU |
 
 Paper (arXiv 2603.21383), SWE-bench Verified: base 19.07, SFT 37.40, PivotRL 32.67.
 
-`tiny` takes the embedded checkpoint, the other size Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`qwen3_30b_a3b` takes Qwen3-30B-A3B-Thinking-2507 on one node or more, `tiny` the embedded checkpoint.
 """
 
 import os
@@ -42,6 +44,29 @@ def qwen3_30b_a3b() -> ConfigDict:
     return c
 
 
+def qwen3_0p6b() -> ConfigDict:
+    """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
+    c = sizes.qwen3_0p6b()
+    c.name = "swe"
+    c.workdir = "runs/swe_qwen3_0p6b"
+    c.data.source = "data/swe"
+    c.data.verifier = "swe"
+    c.data.verifier_options = ConfigDict({"level": "name"})
+    return c
+
+
+def smollm2() -> ConfigDict:
+    """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
+    c = sizes.smollm2_long()
+    c.name = "swe"
+    c.workdir = "runs/swe_smollm2"
+    c.data.source = os.path.relpath(SAMPLES / "swe")
+    c.data.held_out_share = 0.0
+    c.data.verifier = "swe"
+    c.data.verifier_options = ConfigDict({"level": "name"})
+    return c
+
+
 def tiny() -> ConfigDict:
     c = sizes.embedded_sample()
     c.name = "swe"
@@ -55,7 +80,7 @@ def tiny() -> ConfigDict:
     return c
 
 
-SIZES = {f.__name__: f for f in (qwen3_30b_a3b, tiny)}
+SIZES = {f.__name__: f for f in (qwen3_30b_a3b, qwen3_0p6b, smollm2, tiny)}
 
 
 def get_config(size: str = "qwen3_30b_a3b") -> ConfigDict:

@@ -4,6 +4,8 @@
 |---|---|---|
 | qwen3_30b_a3b | `--config=configs/tau2.py` | tau-bench or tau2-bench result files, 30B |
 | nemotron | `--config=configs/tau2.py:nemotron` | NeMo-RL's public recipe on NVIDIA's pivot rows, 30B |
+| qwen3_0p6b | `--config=configs/tau2.py:qwen3_0p6b` | your trajectories, Qwen3-0.6B, one GPU |
+| smollm2 | `--config=configs/tau2.py:smollm2` | four made-up episodes of a parcel desk, SmolLM2-135M; CPU |
 | tiny | `--config=configs/tau2.py:tiny` | four made-up episodes of a parcel desk; CPU |
 
 Paper (arXiv 2603.21383), tau2-bench: base 44.35, SFT 58.44, PivotRL 63.81; without the pivot filter 59.68,
@@ -11,7 +13,8 @@ without functional reward 57.34.
 
 NeMo-RL's public recipe, under its own protocol: 42.17 before, 48.64 at step 360.
 
-`tiny` takes the embedded checkpoint, the other sizes Qwen3-30B-A3B-Thinking-2507 on one node or more.
+`qwen3_30b_a3b` and `nemotron` take Qwen3-30B-A3B-Thinking-2507 on one node or more, `tiny` the embedded
+checkpoint.
 """
 
 import os
@@ -68,6 +71,27 @@ def nemotron() -> ConfigDict:
     return c
 
 
+def qwen3_0p6b() -> ConfigDict:
+    """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
+    c = sizes.qwen3_0p6b()
+    c.name = "tau2"
+    c.workdir = "runs/tau2_qwen3_0p6b"
+    c.data.source = "data/tau2"
+    c.data.verifier = "tau2"
+    return c
+
+
+def smollm2() -> ConfigDict:
+    """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
+    c = sizes.smollm2_long()
+    c.name = "tau2"
+    c.workdir = "runs/tau2_smollm2"
+    c.data.source = os.path.relpath(SAMPLES / "tau2.json")
+    c.data.held_out_share = 0.0
+    c.data.verifier = "tau2"
+    return c
+
+
 def tiny() -> ConfigDict:
     c = sizes.embedded_sample()
     c.name = "tau2"
@@ -82,7 +106,7 @@ def tiny() -> ConfigDict:
     return c
 
 
-SIZES = {f.__name__: f for f in (qwen3_30b_a3b, tiny, nemotron)}
+SIZES = {f.__name__: f for f in (qwen3_30b_a3b, qwen3_0p6b, smollm2, tiny, nemotron)}
 
 
 def get_config(size: str = "qwen3_30b_a3b") -> ConfigDict:

@@ -64,6 +64,21 @@ def smollm2() -> ConfigDict:
     return c
 
 
+def smollm2_long() -> ConfigDict:
+    """SmolLM2-135M-Instruct with adapters on prompts of up to 3,500 tokens, a few samples at a time. As it is
+    shipped it calls no function: give a checkpoint that was taught to (configs/bfcl.py:smollm2_pi0), or train
+    with method=sft first."""
+    c = smollm2()
+    c.model.lora.rank, c.model.lora.alpha = 16, 32.0
+    c.data.max_prompt_tokens = 3500
+    c.sampling.max_tokens = 256
+    c.compute.row_lengths = (1792, 4096)
+    for section in (c.profile, c.validation, c.grpo, c.evaluate):
+        section.batch.update(rows=2, samples_per_row=16, decode_slots=8)
+    c.grpo.steps, c.grpo.pivots_per_step, c.grpo.warmup_steps = 12, 8, 2
+    return c
+
+
 def _qwen3() -> ConfigDict:
     """What the Qwen3 sizes share: real rows, the published recipes' constant rate."""
     c = long_rows()

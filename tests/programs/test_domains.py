@@ -44,8 +44,9 @@ def test_every_size_has_the_fields_of_bfcl_and_passes_the_check(name, size):
 def test_the_table_on_top_names_every_size_and_an_unknown_one_lists_them(name):
     module = CONFIGS[name]
     assert f"| qwen3_30b_a3b | `--config=configs/{name}.py` |" in module.__doc__
-    assert f"| tiny | `--config=configs/{name}.py:tiny` |" in module.__doc__
-    with pytest.raises(ValueError, match=r"no size 'huge'; choose one of qwen3_30b_a3b, tiny"):
+    for size in set(module.SIZES) - {"qwen3_30b_a3b"}:
+        assert f"| {size} | `--config=configs/{name}.py:{size}` |" in module.__doc__
+    with pytest.raises(ValueError, match=r"'huge'; choose one of qwen3_30b_a3b, qwen3_0p6b, smollm2, tiny"):
         module.get_config("huge")
 
 
