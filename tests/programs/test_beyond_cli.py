@@ -28,9 +28,10 @@ from pivotrl_jax.run.metrics import MetricsWriter
 tiny_run.flip_coins()
 write = MetricsWriter.write
 def write_and_die(self, step, values):
-    write(self, step, values)
+    line = write(self, step, values)
     if os.environ.get("DIE_AFTER") == str(step):
         os.kill(os.getpid(), {signal})
+    return line
 MetricsWriter.write = write_and_die
 cli.start(train.main)
 """
