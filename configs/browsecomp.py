@@ -23,13 +23,16 @@ from pivotrl_jax.run import sizes
 SAMPLES = Path(__file__).with_name("samples")
 
 
+def _browsecomp(c: ConfigDict, workdir: str, source: str) -> ConfigDict:
+    """What the sizes share. `source`: a file or folder of trajectories; yours: --config.data.source=..."""
+    c.name, c.workdir, c.data.source = "browsecomp", workdir, source
+    c.data.verifier = "search"
+    return c
+
+
 def qwen3_30b_a3b() -> ConfigDict:
     """The published recipe: 64 prompts x 16 generations, lr 1e-6 constant, no KL, 128k tokens, T = 1."""
-    c = sizes.qwen3_30b_a3b()
-    c.name = "browsecomp"
-    c.workdir = "runs/browsecomp"
-    c.data.source = "data/browsecomp"  # a folder of trajectories: --config.data.source=...
-    c.data.verifier = "search"
+    c = _browsecomp(sizes.qwen3_30b_a3b(), "runs/browsecomp", "data/browsecomp")
     c.data.max_prompt_tokens = 120_000
     c.sampling.max_tokens = 8192
     c.compute.row_lengths = (32_768, 131_072)
@@ -38,31 +41,22 @@ def qwen3_30b_a3b() -> ConfigDict:
 
 def qwen3_0p6b() -> ConfigDict:
     """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
-    c = sizes.qwen3_0p6b()
-    c.name = "browsecomp"
-    c.workdir = "runs/browsecomp_qwen3_0p6b"
-    c.data.source = "data/browsecomp"
-    c.data.verifier = "search"
-    return c
+    return _browsecomp(sizes.qwen3_0p6b(), "runs/browsecomp_qwen3_0p6b", "data/browsecomp")
 
 
 def smollm2() -> ConfigDict:
     """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
-    c = sizes.smollm2_long()
-    c.name = "browsecomp"
-    c.workdir = "runs/browsecomp_smollm2"
-    c.data.source = os.path.relpath(SAMPLES / "search.jsonl")
+    c = _browsecomp(
+        sizes.smollm2_long(), "runs/browsecomp_smollm2", os.path.relpath(SAMPLES / "search.jsonl")
+    )
     c.data.held_out_share = 0.0
-    c.data.verifier = "search"
     return c
 
 
 def tiny() -> ConfigDict:
-    c = sizes.embedded_sample()
-    c.name = "browsecomp"
-    c.workdir = "runs/browsecomp_tiny"
-    c.data.source = os.path.relpath(SAMPLES / "search.jsonl")
-    c.data.verifier = "search"
+    c = _browsecomp(
+        sizes.embedded_sample(), "runs/browsecomp_tiny", os.path.relpath(SAMPLES / "search.jsonl")
+    )
     return c
 
 

@@ -22,16 +22,19 @@ from pivotrl_jax.run import sizes
 SAMPLES = Path(__file__).with_name("samples")
 
 
+def _swe(c: ConfigDict, workdir: str, source: str) -> ConfigDict:
+    """What the sizes share. `source`: a file or folder of trajectories; yours: --config.data.source=..."""
+    c.name, c.workdir, c.data.source = "swe", workdir, source
+    c.data.verifier = "swe"
+    c.data.verifier_options = ConfigDict({"level": "name"})
+    return c
+
+
 def qwen3_30b_a3b() -> ConfigDict:
     """NeMo-RL's SWE1 recipe: 64 prompts x 8 generations, leave-one-out baseline, 131k tokens, overlong
     samples masked, router frozen, TIS capped at 5, malformed calls at advantage -5. The reward is the
     paper's: it compares the tool's name."""
-    c = sizes.qwen3_30b_a3b()
-    c.name = "swe"
-    c.workdir = "runs/swe"
-    c.data.source = "data/swe"  # a folder of trajectories: --config.data.source=...
-    c.data.verifier = "swe"
-    c.data.verifier_options = ConfigDict({"level": "name"})
+    c = _swe(sizes.qwen3_30b_a3b(), "runs/swe", "data/swe")
     c.data.max_prompt_tokens = 126_000
     c.compute.row_lengths = (32_768, 131_072)
     c.profile.group_size = c.grpo.group_size = 8
@@ -46,34 +49,18 @@ def qwen3_30b_a3b() -> ConfigDict:
 
 def qwen3_0p6b() -> ConfigDict:
     """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
-    c = sizes.qwen3_0p6b()
-    c.name = "swe"
-    c.workdir = "runs/swe_qwen3_0p6b"
-    c.data.source = "data/swe"
-    c.data.verifier = "swe"
-    c.data.verifier_options = ConfigDict({"level": "name"})
-    return c
+    return _swe(sizes.qwen3_0p6b(), "runs/swe_qwen3_0p6b", "data/swe")
 
 
 def smollm2() -> ConfigDict:
     """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
-    c = sizes.smollm2_long()
-    c.name = "swe"
-    c.workdir = "runs/swe_smollm2"
-    c.data.source = os.path.relpath(SAMPLES / "swe")
+    c = _swe(sizes.smollm2_long(), "runs/swe_smollm2", os.path.relpath(SAMPLES / "swe"))
     c.data.held_out_share = 0.0
-    c.data.verifier = "swe"
-    c.data.verifier_options = ConfigDict({"level": "name"})
     return c
 
 
 def tiny() -> ConfigDict:
-    c = sizes.embedded_sample()
-    c.name = "swe"
-    c.workdir = "runs/swe_tiny"
-    c.data.source = os.path.relpath(SAMPLES / "swe")
-    c.data.verifier = "swe"
-    c.data.verifier_options = ConfigDict({"level": "name"})
+    c = _swe(sizes.embedded_sample(), "runs/swe_tiny", os.path.relpath(SAMPLES / "swe"))
     c.data.max_prompt_tokens = 4000
     c.compute.row_lengths = (4096,)
     c.compute.attention_chunk = 256

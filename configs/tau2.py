@@ -27,14 +27,17 @@ from pivotrl_jax.run import sizes
 SAMPLES = Path(__file__).with_name("samples")
 
 
+def _tau2(c: ConfigDict, workdir: str, source: str) -> ConfigDict:
+    """What the sizes share. `source`: a file or folder of trajectories; yours: --config.data.source=..."""
+    c.name, c.workdir, c.data.source = "tau2", workdir, source
+    c.data.verifier = "tau2"
+    return c
+
+
 def qwen3_30b_a3b() -> ConfigDict:
     """The published recipe: 64 prompts x 16 generations, lr 1e-6 constant, no KL, 32k tokens, T = 1; TIS
     capped at 5, which gave replications their best tau2 result."""
-    c = sizes.qwen3_30b_a3b()
-    c.name = "tau2"
-    c.workdir = "runs/tau2"
-    c.data.source = "data/tau2"  # a folder of trajectories: --config.data.source=...
-    c.data.verifier = "tau2"
+    c = _tau2(sizes.qwen3_30b_a3b(), "runs/tau2", "data/tau2")
     c.data.max_prompt_tokens = 28_000
     c.grpo.importance = "tis"
     return c
@@ -73,31 +76,18 @@ def nemotron() -> ConfigDict:
 
 def qwen3_0p6b() -> ConfigDict:
     """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
-    c = sizes.qwen3_0p6b()
-    c.name = "tau2"
-    c.workdir = "runs/tau2_qwen3_0p6b"
-    c.data.source = "data/tau2"
-    c.data.verifier = "tau2"
-    return c
+    return _tau2(sizes.qwen3_0p6b(), "runs/tau2_qwen3_0p6b", "data/tau2")
 
 
 def smollm2() -> ConfigDict:
     """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
-    c = sizes.smollm2_long()
-    c.name = "tau2"
-    c.workdir = "runs/tau2_smollm2"
-    c.data.source = os.path.relpath(SAMPLES / "tau2.json")
+    c = _tau2(sizes.smollm2_long(), "runs/tau2_smollm2", os.path.relpath(SAMPLES / "tau2.json"))
     c.data.held_out_share = 0.0
-    c.data.verifier = "tau2"
     return c
 
 
 def tiny() -> ConfigDict:
-    c = sizes.embedded_sample()
-    c.name = "tau2"
-    c.workdir = "runs/tau2_tiny"
-    c.data.source = os.path.relpath(SAMPLES / "tau2.json")
-    c.data.verifier = "tau2"
+    c = _tau2(sizes.embedded_sample(), "runs/tau2_tiny", os.path.relpath(SAMPLES / "tau2.json"))
     c.data.max_prompt_tokens = 4000
     c.compute.row_lengths = (4096,)
     c.compute.attention_chunk = 256

@@ -23,14 +23,17 @@ from pivotrl_jax.run import sizes
 SAMPLES = Path(__file__).with_name("samples")
 
 
+def _terminal(c: ConfigDict, workdir: str, source: str) -> ConfigDict:
+    """What the sizes share. `source`: a file or folder of trajectories; yours: --config.data.source=..."""
+    c.name, c.workdir, c.data.source = "terminal", workdir, source
+    c.data.verifier = "terminal"
+    return c
+
+
 def qwen3_30b_a3b() -> ConfigDict:
     """The published recipe: 64 prompts x 16 generations, lr 1e-6 constant, no KL, 64k tokens, T = 1; a judge
     decides what keystroke similarity does not."""
-    c = sizes.qwen3_30b_a3b()
-    c.name = "terminal"
-    c.workdir = "runs/terminal"
-    c.data.source = "data/terminal"  # a folder of trajectories: --config.data.source=...
-    c.data.verifier = "terminal"
+    c = _terminal(sizes.qwen3_30b_a3b(), "runs/terminal", "data/terminal")
     c.data.max_prompt_tokens = 60_000
     c.compute.row_lengths = (16_384, 65_536)
     return c
@@ -38,32 +41,20 @@ def qwen3_30b_a3b() -> ConfigDict:
 
 def qwen3_0p6b() -> ConfigDict:
     """Qwen3-0.6B with adapters on one small accelerator; prompts of up to 7,500 tokens."""
-    c = sizes.qwen3_0p6b()
-    c.name = "terminal"
-    c.workdir = "runs/terminal_qwen3_0p6b"
-    c.data.source = "data/terminal"
-    c.data.verifier = "terminal"
-    return c
+    return _terminal(sizes.qwen3_0p6b(), "runs/terminal_qwen3_0p6b", "data/terminal")
 
 
 def smollm2() -> ConfigDict:
     """SmolLM2-135M-Instruct with adapters on a CPU, on the samples."""
-    c = sizes.smollm2_long()
-    c.name = "terminal"
-    c.workdir = "runs/terminal_smollm2"
-    c.data.source = os.path.relpath(SAMPLES / "terminus.jsonl")
+    c = _terminal(sizes.smollm2_long(), "runs/terminal_smollm2", os.path.relpath(SAMPLES / "terminus.jsonl"))
     c.data.held_out_share = 0.0
-    c.data.verifier = "terminal"
     return c
 
 
 def tiny() -> ConfigDict:
-    c = sizes.embedded_sample()
-    c.name = "terminal"
-    c.workdir = "runs/terminal_tiny"
-    c.data.source = os.path.relpath(SAMPLES / "terminus.jsonl")
-    c.data.verifier = "terminal"
-    return c
+    return _terminal(
+        sizes.embedded_sample(), "runs/terminal_tiny", os.path.relpath(SAMPLES / "terminus.jsonl")
+    )
 
 
 SIZES = {f.__name__: f for f in (qwen3_30b_a3b, qwen3_0p6b, smollm2, tiny)}

@@ -122,6 +122,22 @@ def test_a_config_file_that_is_not_there_is_one_line():
     assert err.startswith("error: the config file cannot be read") and err.count("\n") == 1, err
 
 
+def with_nobody_reading(*arguments: str) -> subprocess.CompletedProcess:
+    """A program whose standard output fails whatever is written."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "pivotrl_jax", *arguments],
+            cwd=ROOT,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(write)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -133,36 +149,14 @@ def test_a_config_file_that_is_not_there_is_one_line():
     ids=" ".join,
 )
 def test_a_reader_that_has_left_is_no_error(arguments):
-    read, write = os.pipe()
-    os.close(read)  # whatever is written fails
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pivotrl_jax", *arguments],
-            cwd=ROOT,
-            stdout=write,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    finally:
-        os.close(write)
+    done = with_nobody_reading(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_reader_that_leaves_a_run_is_one_line():
     """Nothing of it is lost, so it says how to go on."""
-    read, write = os.pipe()
-    os.close(read)
     data = ["--config.data.demonstrations=1", "--config.data.held_out_tasks=1"]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pivotrl_jax", "find_pivots", "--config=bfcl", "--self_check", *data],
-            cwd=ROOT,
-            stdout=write,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    finally:
-        os.close(write)
+    done = with_nobody_reading("find_pivots", "--config=bfcl", "--self_check", *data)
     assert done.returncode == 1
     assert done.stderr == "error: whoever read the output has left; the same command goes on from here\n"
 
