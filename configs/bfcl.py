@@ -48,7 +48,8 @@ def _smollm2() -> ConfigDict:
 
 
 def smollm2_pi0() -> ConfigDict:
-    """Supervised on the first quarter: from a model that never calls to the pi_0 of `smollm2`."""
+    """Supervised on the first quarter: from a model that never calls to the pi_0 of `smollm2`, whose adapter
+    the package ships as the checkpoint "smollm2_pi0"."""
     c = _smollm2()
     c.method = "sft"
     c.workdir = "runs/bfcl_smollm2_pi0"
@@ -56,14 +57,15 @@ def smollm2_pi0() -> ConfigDict:
     # it learns little else
     c.data.categories = SINGLE_TURN[:-1]
     c.data.train_folds = (0,)
-    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate, c.sft.decay = 2, 4, 2e-4, "linear"
+    c.model.lora.rank, c.model.lora.alpha = 12, 32.0
+    c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate, c.sft.decay = 2, 4, 1.5e-3, "linear"
     return c
 
 
 def smollm2() -> ConfigDict:
     c = _smollm2()
     c.workdir = "runs/bfcl_smollm2"
-    c.model.checkpoint = "runs/bfcl_smollm2_pi0/hf"
+    c.model.checkpoint = "smollm2_pi0"
     c.model.lora.rank, c.model.lora.alpha = 16, 32.0
     c.profile.seed = 0
     c.grpo.steps, c.grpo.warmup_steps = 12, 2

@@ -1,12 +1,13 @@
 """The runs behind experiments/smollm2: `python experiments/smollm2/runs.py [--only=pivotrl] [--seeds=0]`
 
-pi_0 first (configs/bfcl.py:smollm2_pi0), and what the model answers as it is shipped; then every arm on the
-same rows of another quarter, seed by seed. An arm is one `python -m pivotrl_jax.train
---config=configs/bfcl.py:smollm2` with the overrides below, and measure.py on what it exported. All seeds
-share one profile of pi_0; that of the exact reward has the same rollouts, verified again. Finished runs are
-left as they are, and a killed one goes on where it was.
+What pi_0 (the checkpoint "smollm2_pi0") and the model as it is shipped answer; then every arm on the same
+rows of another quarter, seed by seed. An arm is one `python -m pivotrl_jax.train` with
+configs/bfcl.py:smollm2 and the overrides below, and measure.py on what it exported. All seeds share one
+profile of pi_0, whose rollouts are in profile/ beside this file; that of the exact reward has the same ones,
+verified again. Finished runs are left as they are, and a killed one goes on where it was.
 
-Results are written beside this file, results/{arm}_seed{n}.json, as they come. page.py makes the page.
+Results are written beside this file, results/{arm}_seed{n}.json, as they come: another machine goes on with
+what is missing. page.py makes the page.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
+HERE = Path(__file__).resolve().parent
+RESULTS, PROFILE, PI_0 = HERE / "results", HERE / "profile", Path("smollm2_pi0")
 NOTHING = ["evaluate.turn_trajectories=0", "evaluate.skill_items=0"]  # measure.py evaluates instead
 
 # arm -> overrides. sft_1 is the checkpoint of sft_4 after its first epoch: the learning rate is constant.
@@ -36,18 +38,18 @@ def call(*command: str, log: Path | None = None) -> None:
         subprocess.run([sys.executable, *command], check=True, cwd=ROOT, stdout=out, stderr=out)
 
 
-def train(size: str, workdir: Path, overrides: list[str]) -> None:
+def start(program: str, size: str, workdir: Path, overrides: list[str]) -> None:
+    """Run a program of the package with configs/bfcl.py; what it prints goes to log.txt in `workdir`."""
     flags = [f"--config.{x}" for x in (f"workdir={workdir}", *NOTHING, *overrides)]
     workdir.mkdir(parents=True, exist_ok=True)
-    program = ("-m", "pivotrl_jax.train", f"--config=configs/bfcl.py:{size}")
-    call(*program, *flags, log=workdir / "log.txt")
+    call("-m", program, f"--config=configs/bfcl.py:{size}", *flags, log=workdir / "log.txt")
 
 
-def measure(checkpoint: Path, pi_0: Path, out: Path, *more: str) -> None:
+def measure(checkpoint: Path, out: Path, *more: str) -> None:
     """measure.py, unless its result is there."""
     if not out.is_file():
         script = "experiments/smollm2/measure.py"
-        call(script, str(checkpoint), f"--pi_0={pi_0}", f"--out={out}", *more, log=out.with_suffix(".log"))
+        call(script, str(checkpoint), f"--pi_0={PI_0}", f"--out={out}", *more, log=out.with_suffix(".log"))
 
 
 def keep(workdir: Path, name: str, measured: Path) -> None:
@@ -66,32 +68,42 @@ def keep(workdir: Path, name: str, measured: Path) -> None:
     print(f"results/{name}.json", flush=True)
 
 
-def share_profile(base: Path, arm: str, workdir: Path) -> None:
-    """Copy the rollouts of a finished profile of this arm under another seed."""
-    for there in sorted(base.glob(f"{arm}/seed*/rollouts")):
-        if (there.parent / "profiles.jsonl").is_file() and not (workdir / "rollouts").is_dir():
-            shutil.copytree(there, workdir / "rollouts")
+def profile(base: Path, arm: str, workdir: Path) -> None:
+    """Put the shared rollouts into a work directory, with this arm's verdicts. What is not in profile/ yet is
+    sampled."""
+    whole = base / "profile"
+    if not (whole / "pivots.jsonl").is_file():
+        if PROFILE.is_dir() and not (whole / "rollouts").is_dir():
+            shutil.copytree(PROFILE, whole / "rollouts")
+        start("pivotrl_jax.find_pivots", "smollm2", whole, [])
+        if not PROFILE.is_dir():
+            shutil.copytree(whole / "rollouts", PROFILE)
+    if (workdir / "rollouts").is_dir():
+        return
+    if arm == "exact":
+        call("-m", "pivotrl_jax.rescore", f"--workdir={whole}", "--verifier=exact", f"--out={workdir}")
+    else:
+        shutil.copytree(whole / "rollouts", workdir / "rollouts")
 
 
 def run(base: Path, arm: str, seed: int) -> None:
     """Train and measure one arm with one seed, unless its result is there."""
-    name, pi_0 = f"{arm}_seed{seed}", base / "pi_0" / "hf"
+    name = f"{arm}_seed{seed}"
     if (RESULTS / f"{name}.json").is_file():
         return
     if ARMS[arm] is None:
         whole = base / "sft_4" / f"seed{seed}"
         steps = min(int(p.name) for p in (whole / "checkpoints").iterdir() if p.name.isdigit())
         out = base / arm / f"seed{seed}.json"
-        measure(pi_0, pi_0, out, f"--state={whole / 'checkpoints' / str(steps)}")
+        measure(PI_0, out, f"--state={whole / 'checkpoints' / str(steps)}")
         keep(whole, name, out)
         return
     workdir = base / arm / f"seed{seed}"
     if not (workdir / "evaluation.json").is_file():
-        workdir.mkdir(parents=True, exist_ok=True)
         if arm in ("pivotrl", "exact"):
-            share_profile(base, arm, workdir)
-        train("smollm2", workdir, [f"seed={seed}", f"model.checkpoint={pi_0}", *ARMS[arm]])
-    measure(workdir / "hf", pi_0, workdir / "measured.json")
+            profile(base, arm, workdir)
+        start("pivotrl_jax.train", "smollm2", workdir, [f"seed={seed}", *ARMS[arm]])
+    measure(workdir / "hf", workdir / "measured.json")
     keep(workdir, name, workdir / "measured.json")
 
 
@@ -104,13 +116,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
     base = options.base.resolve()
-    if not (base / "pi_0" / "evaluation.json").is_file():
-        train("smollm2_pi0", base / "pi_0", [])
     if not (RESULTS / "pi_0.json").is_file():
-        measure(base / "pi_0" / "hf", base / "pi_0" / "hf", base / "pi_0" / "measured.json")
+        start(
+            "pivotrl_jax.train", "smollm2_pi0", base / "pi_0", []
+        )  # for its metrics; what is measured is the shipped adapter
+        measure(PI_0, base / "pi_0" / "measured.json")
         keep(base / "pi_0", "pi_0", base / "pi_0" / "measured.json")
-    shipped = RESULTS / "shipped.json"
-    measure(Path("smollm2"), Path("smollm2"), shipped, "--skills_only")
+    measure(Path("smollm2"), RESULTS / "shipped.json", "--skills_only")
     for seed in map(int, options.seeds.split(",")):
         for arm in options.only.split(","):
             run(base, arm, seed)

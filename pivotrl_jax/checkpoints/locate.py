@@ -1,13 +1,18 @@
-"""Where a checkpoint is: "embedded", a directory, a GGUF file, or a name on the Hugging Face hub.
+"""Where a checkpoint is: one of the package, a directory, a GGUF file, or a name on the Hugging Face hub.
 
-A directory or a name on the hub may also be a PEFT adapter, which is merged into the base that it names."""
+The package has "embedded", two million parameters for its own world, and "smollm2_pi0", an adapter that
+teaches SmolLM2-135M-Instruct to call functions (experiments/smollm2). A directory or a name on the hub may be
+a PEFT adapter, too, which is merged into the base that it names.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from pivotrl_jax.records import InputError
 
-EMBEDDED = Path(__file__).parents[1] / "assets" / "tiny"
+_ASSETS = Path(__file__).parents[1] / "assets"
+EMBEDDED = _ASSETS / "tiny"
+SHIPPED = {"embedded": EMBEDDED, "smollm2_pi0": _ASSETS / "smollm2_pi0"}
 TOKENIZER_FILES = ("*.json", "*.jinja")
 CHECKPOINT_FILES = (*TOKENIZER_FILES, "*.safetensors")
 
@@ -15,10 +20,10 @@ CHECKPOINT_FILES = (*TOKENIZER_FILES, "*.safetensors")
 def locate(
     checkpoint: str, asked: str = "config.model.checkpoint", files: Sequence[str] = CHECKPOINT_FILES
 ) -> Path:
-    """The directory of a checkpoint: "embedded", a path, or a name on the Hugging Face hub (its usual cache
-    and HF_HUB_OFFLINE apply). FILE.gguf and "smollm2" are converted into the cache the first time, and a PEFT
-    adapter is merged into its base there. Raises InputError when it cannot be found; `asked` is the option to
-    name."""
+    """The directory of a checkpoint: a name in SHIPPED, a path, or a name on the Hugging Face hub (its usual
+    cache and HF_HUB_OFFLINE apply). FILE.gguf and "smollm2" are converted into the cache the first time, and
+    a PEFT adapter is merged into its base there. Raises InputError when it cannot be found; `asked` is the
+    option to name."""
     from pivotrl_jax.checkpoints import peft_merge  # here, since it loads jax
 
     found = _locate(checkpoint, asked, files)
@@ -35,8 +40,8 @@ def locate(
 
 
 def _locate(checkpoint: str, asked: str, files: Sequence[str]) -> Path:
-    if checkpoint == "embedded":
-        return EMBEDDED
+    if checkpoint in SHIPPED:
+        return SHIPPED[checkpoint]
     from pivotrl_jax.checkpoints import gguf  # here, since it loads jax
 
     if gguf.is_gguf(checkpoint):

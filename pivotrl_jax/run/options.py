@@ -74,8 +74,8 @@ class Model:
     checkpoint: str = field(
         "embedded",
         "The weights, tokenizer and chat template to start from.",
-        unit="'embedded', a directory in Hugging Face layout, a .gguf file, 'smollm2', or a name on the hub; "
-        "a directory or name may be a PEFT adapter's",
+        unit="'embedded', 'smollm2', 'smollm2_pi0', a directory in Hugging Face layout, a .gguf file, or a "
+        "name on the hub; a directory or name may be a PEFT adapter's",
     )
     dtype: str = field("float32", "Precision of the arithmetic.", DTYPES)
     param_dtype: str = field(

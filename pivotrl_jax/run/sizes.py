@@ -53,6 +53,8 @@ def smollm2() -> ConfigDict:
     # a row of 896 tokens holds two or three prompts; the longer ones pack training batches more tightly
     c.compute.row_lengths = (896, 1792)
     c.compute.log_prob_chunk = 256
+    # a CPU with AMX multiplies bfloat16 three times as fast, but is slow to store what remat=nothing keeps
+    c.model.dtype, c.compute.remat = "bfloat16", "full"
     # few slots and many samples: a slot takes the next sample when its own has ended, and most end early
     c.profile.batch.update(rows=8, samples_per_row=32, decode_slots=8)
     for section in (c.validation, c.grpo):
