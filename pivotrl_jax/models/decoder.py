@@ -53,7 +53,8 @@ class Rows:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecodeCache:
-    """Keys and values that a decode step reads, and which of them each branch sees."""
+    """Keys and values that a decode step reads, and which of them each branch sees. With parameters
+    `by_layer`, `prefix` and `branch` are lists: a pair of arrays without L for each layer."""
 
     prefix: tuple[jax.Array, jax.Array]  # [L R N T K] each, shared by the branches of a row
     prefix_mask: jax.Array  # bool [R S T]
@@ -64,13 +65,14 @@ class DecodeCache:
 class Decoder(nn.Module):
     """Embedding, the family's layers under `nn.scan`, final norm. Returns the final hidden states, what each
     layer caches, and the routers' outputs. `recorded` [L, R, T, A] and `token_weight` are passed to
-    `mixture`."""
+    `mixture`. Given parameters `by_layer`, it runs layer after layer instead: see there."""
 
     config: ModelConfig
     attend: Callable
     column: int
     remat: str  # a key of REMAT
     router_outputs: routing.RouterOutputs = routing.NOTHING
+    unrolled: bool = False  # the parameters are `by_layer`, and so is the cache
 
     @nn.compact
     def __call__(self, tokens, cache, position, context, recorded=None, token_weight=None):
@@ -81,7 +83,19 @@ class Decoder(nn.Module):
         if policy is not None:
             layer = nn.remat(layer, prevent_cse=False, policy=policy)
         caches, stats, routers = [], [], 0
+        join = lambda *parts: jnp.concatenate(parts) if len(parts) > 1 else parts[0]  # noqa: E731
         for name, first, end, moe in c.segments():
+            if self.unrolled:
+                fixed = c, self.attend, self.column, moe, self.router_outputs
+                found = []
+                for i in range(first, end):
+                    one = layer(*fixed, name=f"{name}.{i - first}")
+                    x, (new_cache, layer_stats) = one(x, (cache[i], None), angles, context, token_weight)
+                    caches.append(new_cache)
+                    found.append(layer_stats)
+                if moe:
+                    stats.append(jax.tree.map(lambda *parts: jnp.stack(parts), *found))
+                continue
             scan = nn.scan(
                 layer,
                 variable_axes={"params": 0},
@@ -103,8 +117,8 @@ class Decoder(nn.Module):
         if not c.tie_embeddings:
             layers.declare(self, "unembed", "DV", 0.02)  # read by log_probs.py
         x = layers.rms_norm(x, layers.parameter(self, "final_norm", "D", None), c.rms_norm_eps)
-        join = lambda *parts: jnp.concatenate(parts) if len(parts) > 1 else parts[0]  # noqa: E731
-        return x, jax.tree.map(join, *caches), jax.tree.map(join, *stats) if stats else {}
+        caches = caches if self.unrolled else jax.tree.map(join, *caches)
+        return x, caches, jax.tree.map(join, *stats) if stats else {}
 
 
 def _attend_forest(chunk: int, cached: bool) -> Callable:
@@ -233,12 +247,28 @@ def decode_step(
 ):
     """Compute one token for every branch. Parameters are sharded as in the sampler.
 
-    Returns hidden states [R, S, D], the new token's keys and values (each [L, R, S, N, K]) and the routers'
-    outputs.
+    Returns hidden states [R, S, D], the new token's keys and values (each [L, R, S, N, K]; with parameters
+    `by_layer` a list of pairs [R, S, N, K]) and the routers' outputs.
     """
-    module = Decoder(config, _attend_decode, sharding.SAMPLER, "nothing", router_outputs)
+    unrolled = isinstance(cache.branch, list)
+    module = Decoder(config, _attend_decode, sharding.SAMPLER, "nothing", router_outputs, unrolled)
     masks = cache.prefix_mask, cache.branch_mask
-    return module.apply({"params": params}, tokens_RS, (*cache.prefix, *cache.branch), position_RS, masks)
+    both = (*cache.prefix, *cache.branch)
+    if unrolled:
+        both = [(*prefix, *branch) for prefix, branch in zip(cache.prefix, cache.branch, strict=True)]
+    return module.apply({"params": params}, tokens_RS, both, position_RS, masks)
+
+
+def by_layer(config: ModelConfig, params: Params) -> Params:
+    """The parameters with an array for every layer in place of one of all layers, for `decode_step`: the runs
+    of `segments` become "layers.0", "layers.1", ... A CPU copies what a scan slices, every layer's parameters
+    and cache for every token; of this, it copies nothing. On the way the parameters are in memory twice."""
+    out = {name: value for name, value in params.items()}
+    for name, first, end, _ in config.segments():
+        stacked = out.pop(name)
+        for i in range(end - first):
+            out[f"{name}.{i}"] = jax.tree.map(lambda x: x[i], stacked)  # noqa: B023
+    return out
 
 
 def extend(

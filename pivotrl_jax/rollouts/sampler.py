@@ -11,6 +11,7 @@ Axis letters as in `decoder.py`; S counts the samples of a row, and J its decode
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -94,9 +95,28 @@ def log_prob_of(scores_BV: jax.Array, token_B: jax.Array) -> jax.Array:
 
 
 def draw_token(scores_BV: jax.Array, key_B: jax.Array) -> jax.Array:
-    """One token per row, int32 [B], drawn from softmax(scores)."""
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, scores_BV.shape[-1:], jnp.float32))(key_B)
-    return jnp.argmax(scores_BV + noise, axis=-1).astype(jnp.int32)
+    """One token per row, int32 [B], drawn from softmax(scores): where a uniform number falls among the
+    cumulated probabilities. A random number for every token (the Gumbel trick) costs a CPU as much as the
+    model. First a block of tokens is found, then the token in it."""
+    B, V = scores_BV.shape
+    Q = max(1, math.isqrt(V))
+    weights = jnp.exp(scores_BV - scores_BV.max(-1, keepdims=True))
+    weights = jnp.pad(weights, ((0, 0), (0, -V % Q))).reshape(B, -1, Q)
+    blocks = weights.sum(-1)
+    total = jnp.cumsum(blocks, axis=-1)
+    at = jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.float32))(key_B) * total[:, -1]
+    block = _first_above(total, blocks, at)
+    before = jnp.take_along_axis(total - blocks, block[:, None], axis=-1)[:, 0]
+    weights = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
+    return block * Q + _first_above(jnp.cumsum(weights, axis=-1), weights, at - before)
+
+
+def _first_above(total: jax.Array, weights: jax.Array, at: jax.Array) -> jax.Array:
+    """The first index of each row at which the running `total` [B, X] of `weights` [B, X] exceeds `at` [B];
+    if rounding left none, the last one that has weight."""
+    found = (total <= at[:, None]).sum(-1)
+    last = weights.shape[-1] - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=-1)
+    return jnp.minimum(found, last).astype(jnp.int32)
 
 
 def draw(logits_BV: jax.Array, key_B: jax.Array, sampling: Sampling) -> Drawn:
@@ -120,6 +140,7 @@ class Decoding:
     decode_slots: int  # per row
     attention_chunk: int
     record_experts: bool
+    by_layer: bool  # decode with `decoder.by_layer`: on a CPU
 
 
 @jax.tree_util.register_dataclass
@@ -141,7 +162,7 @@ class _State:
     out: Samples
     slots: _DecodeSlots
     taken: jax.Array  # int32 [R]: samples that have been given a decode slot so far
-    cache: tuple[jax.Array, jax.Array]  # keys and values [L R J N C K] of the samples in the decode slots
+    cache: tuple | list  # keys and values [L R J N C K] of the samples in the decode slots, or by layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +174,7 @@ class _Prompts:
     key: jax.Array  # typed keys [R S]
     total: jax.Array  # int32 [R]: samples to draw
     subtree_end: jax.Array  # int32 [R T]
-    prefix: tuple[jax.Array, jax.Array]  # keys and values [L R N T K]
+    prefix: tuple | list  # keys and values [L R N T K], or by layer
     stops: jax.Array  # int32 [stop tokens]
 
 
@@ -177,9 +198,10 @@ def sample(
     hidden_RTD, prefix, stats = decoder.prefill(
         c, params, rows, decoding.attention_chunk, _router_outputs(decoding)
     )
+    prefix = jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), prefix)
     prompts = _Prompts(
         branch=slot_RS,
-        prefix=jax.tree.map(lambda x: sharding.constrain(x, "LRNTK"), prefix),
+        prefix=_unstacked(prefix) if decoding.by_layer else prefix,
         position=_of_row(rows.position, slot_RS),
         key=key_RS,
         total=(branch_RS >= 0).sum(1),
@@ -192,13 +214,25 @@ def sample(
     out = _no_samples(R, S, C, _choices(c, stats) if decoding.record_experts else None)
     out, slots, taken_R = _refill(out, slots, taken_R, prompts, first)
     shape = (c.num_layers, R, J, c.num_kv_heads, C, c.head_dim)
-    cache = tuple(sharding.constrain(jnp.zeros(shape, c.dtype), "LRSNCK") for _ in range(2))
+    if decoding.by_layer:
+        params = decoder.by_layer(c, params)
+        cache = [
+            tuple(sharding.constrain(jnp.zeros(shape[1:], c.dtype), "RSNCK") for _ in range(2))
+            for _ in range(c.num_layers)
+        ]
+    else:
+        cache = tuple(sharding.constrain(jnp.zeros(shape, c.dtype), "LRSNCK") for _ in range(2))
 
     def unfinished(state: _State):
         return state.slots.busy.any() | (state.taken < prompts.total).any()
 
     step = functools.partial(_step, decoding, params, prompts, first)
     return jax.lax.while_loop(unfinished, step, _State(out, slots, taken_R, cache)).out
+
+
+def _unstacked(pair: tuple[jax.Array, jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
+    """Pairs of arrays without their first axis."""
+    return [(keys, values) for keys, values in zip(*pair)]
 
 
 def _router_outputs(decoding: Decoding) -> routing.RouterOutputs:
@@ -224,7 +258,7 @@ def _step(decoding: Decoding, params: decoder.Params, prompts: _Prompts, first: 
         at = jnp.where(slots.busy, slots.sample, S)  # past the end: dropped
         experts = _put(out.experts, at, slots.age, _choices(decoding.config, stats))
         out = dataclasses.replace(out, experts=experts)
-    new_cache = jax.tree.map(lambda all, one: all.at[:, :, :, :, column].set(one), state.cache, new_column)
+    new_cache = jax.tree.map(lambda all, one: all.at[..., column, :].set(one), state.cache, new_column)
     slots = dataclasses.replace(slots, age=slots.age + 1)
     draws = _next_token(decoding, params, hidden, _of_row(prompts.key, slots.sample), slots.age)
     out, slots = _record(out, slots, draws, slots.busy, prompts.stops)
@@ -327,12 +361,16 @@ class Sampler:
         attention_chunk: int,
         mesh: Mesh,
         record_experts: bool = False,
+        by_layer: bool | None = None,
     ):
+        """`by_layer`: decode with `decoder.by_layer`; None: on a CPU."""
         self.sampling, self._mesh, self._dtype = sampling, mesh, config.dtype
         self.row_sharding = NamedSharding(mesh, sharding.BATCH)
         self.places = sharding.param_shardings(decoder.abstract_params(config), mesh, sharding.SAMPLER)
 
-        decoding = Decoding(config, sampling, decode_slots, attention_chunk, record_experts)
+        if by_layer is None:
+            by_layer = mesh.devices.flat[0].platform == "cpu"
+        decoding = Decoding(config, sampling, decode_slots, attention_chunk, record_experts, by_layer)
 
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -334,6 +335,35 @@ def test_frequencies_follow_the_distribution(sampling):
     np.testing.assert_allclose(drawn.model_log_prob, slow_log_probs(logits, PLAIN)[drawn.token], atol=1e-4)
     statistic, bound = chi_square(np.bincount(drawn.token, minlength=40), np.exp(want))
     assert statistic < bound
+
+
+def test_a_draw_is_where_its_uniform_number_falls_in_the_cumulated_probabilities():
+    V = 5003  # not a whole number of blocks
+    rng = np.random.default_rng(2)
+    scores = rng.normal(size=(300, V)) * 3
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    scores[0], scores[1] = -np.inf, -np.inf
+    scores[0, V - 1], scores[1, 0] = 1.0, 1.0  # only the last token, only the first
+    keys = jax.random.split(jax.random.key(4), len(scores))
+    drawn = np.asarray(jax.jit(sampler.draw_token)(jnp.asarray(scores, jnp.float32), keys))
+    assert (drawn[0], drawn[1]) == (V - 1, 0)
+    probs = np.exp(scores - scores.max(-1, keepdims=True))
+    ends = np.cumsum(probs / probs.sum(-1, keepdims=True), axis=-1)
+    for row, token, key in zip(range(len(scores)), drawn, keys):
+        assert probs[row, token] > 0
+        u = float(jax.random.uniform(key))
+        low = ends[row, token - 1] if token else 0.0
+        assert low - 1e-6 <= u <= ends[row, token] + 1e-6
+
+
+@pytest.mark.parametrize("config", [MOE, DENSE], ids=["moe", "dense"])
+def test_decoding_layer_by_layer_draws_what_a_scan_over_layers_draws(config, monkeypatch):
+    scanned = Sampler(config, PLAIN, tiny_run.DECODE_SLOTS, tiny_run.CHUNK, tiny_run.mesh(), by_layer=False)
+    by_layer = together(config, PLAIN)  # as a CPU does
+    monkeypatch.setattr(sys.modules[__name__], "sampler_of", lambda *_: scanned)
+    for key, drawn in draw_all(config, PLAIN, GROUPS).items():
+        assert drawn.tokens == by_layer[key].tokens
+        np.testing.assert_allclose(drawn.log_probs, by_layer[key].log_probs, atol=1e-5)
 
 
 def test_first_tokens_of_the_sampler_follow_the_softmax():
