@@ -21,6 +21,7 @@ PROGRAMS = {
     "serve": "any checkpoint behind an OpenAI-compatible server",
     "plan": "memory and time of a run on a machine that you do not have",
     "report": "write report.html about a run",
+    "completion": "what a shell evaluates so that Tab completes this command",
 }
 
 

@@ -1,22 +1,37 @@
 """Every command in the README, the docs and the experiments' pages can be typed: its program is there and
-knows the flags, its config exists and takes the values. `test_five_minutes` runs those of docs/data.md."""
+knows the flags, its config exists and takes the values. Those of docs/data.md and the quick ones are run."""
 
 import ast
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from support.documented import PAGES, commands, flags_of, program_of
+from support.documented import PAGES, commands, flags_of, inline_commands, program_of
 from support.paths import ROOT
 
 from pivotrl_jax.run import check_config, configs, fields
 from pivotrl_jax.run.options import OPTIONS
 
-CASES = [(page, words) for page in PAGES for words in commands(page)]
+CASES = [(page, words) for page in PAGES for words in (*commands(page), *inline_commands(page))]
 IDS = [f"{page.parent.name}/{page.name}-{' '.join(words)}"[:120] for page, words in CASES]
+# what is run as it is written, and something that it must say
+QUICK = {
+    "pivotrl --version": "pivotrl_jax 0.",
+    "pivotrl completion bash": "complete -o default -F _pivotrl pivotrl",
+    "pivotrl candidates my_runs/ --out=candidates.jsonl": "12 candidates in candidates.jsonl",
+    "pivotrl verify --verifier=swe": '{"id": "first", "reward": 1.0, "reason": "ok"}',
+    "python -m pivotrl_jax.verify --verifier=swe --mode=nemo_gym": '"reward": 1.0',
+    "python -m pivotrl_jax.report --workdir=runs/bfcl": "runs/bfcl/report.html",
+    "pivotrl rescore --workdir=runs/bfcl": "train goes on from it by",
+    "python -m pivotrl_jax.exchange export --workdir=runs/gym --rows=candidates --out=runs/gym/rows": (
+        "6 rows in"
+    ),
+}
 COMMON = ["pivotrl_jax/run/cli.py", "pivotrl_jax/run/hosts.py"]  # flags of every program with a config
 
 
@@ -75,17 +90,46 @@ def test_every_page_is_read_and_every_program_is_documented():
     assert {f"pivotrl_jax/{name}.py" for name in parts} <= programs
 
 
-def test_five_minutes(tmp_path):
-    """docs/data.md, word for word: its example is the file, its commands run in order."""
+def typed(words: list[str], place: Path, stdin: str = "") -> str:
+    """What a command prints when it is typed in that place."""
+    start = ["-m", "pivotrl_jax"] if words[0] == "pivotrl" else []
+    command = [sys.executable, *start, *words[1:]]
+    done = subprocess.run(command, cwd=place, input=stdin, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def five_minutes(tmp_path_factory):
+    """(place, what was printed) of docs/data.md, word for word: its example is the file, its commands run in
+    order."""
+    place = tmp_path_factory.mktemp("five_minutes")
     text = (ROOT / "docs" / "data.md").read_text("utf-8")
     example = re.search(r"```json\n(.*?)\n```", text, re.DOTALL)[1]
     rows = [{**json.loads(example), "id": f"room-{i}", "scenario": f"room-{i}"} for i in range(4)]
-    (tmp_path / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    said = ""
-    for words in commands(ROOT / "docs" / "data.md"):
-        assert words[:2] == ["python", "-m"]
-        done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        said += done.stdout
+    (place / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return place, "".join(typed(words, place) for words in commands(ROOT / "docs" / "data.md"))
+
+
+def test_five_minutes(five_minutes):
+    place, said = five_minutes
     assert "candidates in candidates.jsonl" in said and "self-check: 8 of 8 candidates kept" in said
-    assert re.search(r"^all +\d+ ", said, re.MULTILINE) and (tmp_path / "runs/mine/pivots.jsonl").is_file()
+    assert re.search(r"^all +\d+ ", said, re.MULTILINE) and (place / "runs/mine/pivots.jsonl").is_file()
+
+
+@pytest.fixture(scope="module")
+def place(five_minutes):
+    """A directory with the runs and the trajectories that the documentation's commands name."""
+    place, _ = five_minutes
+    for name in ("bfcl", "gym"):
+        shutil.copytree(place / "runs/mine", place / "runs" / name)
+    shutil.copytree(ROOT / "configs/samples/swe", place / "my_runs")
+    return place
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_a_quick_command_does_what_it_says(place, command):
+    assert command.split() in [words for _, words in CASES], "it is not documented any more"
+    call = {"type": "function_call", "name": "bash", "arguments": '{"command": "ls"}'}
+    case = json.dumps({"id": "first", "expected_action": call, "candidate": [call]})
+    assert QUICK[command] in typed(command.split(), place, case if "verify" in command else "")

@@ -38,7 +38,7 @@ ALLOWED: dict[str, str] = {
     "api": "records verifiers trajectories run pivots evaluation serve views pipeline",
 }
 PROGRAMS = {"train", "find_pivots", "evaluate", "candidates", "verify", "score"}
-PROGRAMS |= {"merge_profiles", "rescore", "export", "push"}
+PROGRAMS |= {"merge_profiles", "rescore", "export", "push", "completion"}
 # run without jax
 PURE = {"records", "terminal", "plugins", "endpoints", "chat", "environments", "verifiers", "trajectories"}
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}

@@ -15,21 +15,25 @@ from pivotrl_jax.records import InputError
 FREE = "data.verifier_options"  # a section that may have any field
 
 
+def known() -> dict[str, Path]:
+    """Name -> file of the configs of this package."""
+    package = Path(pivotrl_jax.__file__).parent
+    # installed, the configs are part of the package; in a checkout they lie beside it
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
+    return {file.stem: file for file in sorted(folder.glob("[a-z]*.py"))} if folder != package else {}
+
+
 def find_config(value: str, field: str = "--config") -> str:
     """The path and size that a name stands for: "bfcl:real" is configs/bfcl.py:real of this package; a path
     stays as it is. Raises InputError that lists the names; it calls the value `field`."""
     name, colon, size = value.partition(":")
     if not name.isidentifier() or Path(name).exists():
         return value
-    package = Path(pivotrl_jax.__file__).parent
-    # installed, the configs are part of the package; in a checkout they lie beside it
-    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), None)
-    known = sorted(file.stem for file in folder.glob("[a-z]*.py")) if folder else []
-    if name not in known:
+    if name not in known():
         raise InputError(
-            f"{field}={value}: no config is called {name!r}; known are {', '.join(known)}, or a path"
+            f"{field}={value}: no config is called {name!r}; known are {', '.join(known())}, or a path"
         )
-    return f"{folder / name}.py{colon}{size}"
+    return f"{known()[name]}{colon}{size}"
 
 
 @contextlib.contextmanager

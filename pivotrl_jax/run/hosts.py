@@ -28,6 +28,7 @@ from jax.experimental import multihost_utils
 
 from pivotrl_jax.checkpoints.identity import as_json, differences
 from pivotrl_jax.records import InputError
+from pivotrl_jax.run import silence
 
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, in every process ($JAX_COORDINATOR_ADDRESS)."
@@ -70,7 +71,12 @@ def join() -> bool:
     if jax.config.jax_cpu_collectives_implementation in (None, "none"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(settings["coordinator"], settings["processes"], settings["process_id"])
+        jax.distributed.initialize(
+            settings["coordinator"],
+            settings["processes"],
+            settings["process_id"],
+            heartbeat_timeout_seconds=silence.JAX_TIMEOUT,
+        )
     except (ValueError, TypeError, RuntimeError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         text = ", ".join(f"{name} {value}" for name, value in settings.items())
@@ -79,6 +85,7 @@ def join() -> bool:
         ) from None
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")
+    silence.watch(distributed.global_state.client, jax.process_index(), jax.process_count())
     return True
 
 
@@ -207,3 +214,4 @@ def leave() -> None:
     """Wait until every process is done."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("done")
+        silence.end()

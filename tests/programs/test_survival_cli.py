@@ -1,10 +1,13 @@
-"""A main job that is killed nine times: the small version of experiments/survival."""
+"""A main job that is killed nine times (experiments/survival, but small); a full disk; a slow host."""
 
 import importlib.util
 import json
+import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from support.paths import ROOT
@@ -85,3 +88,57 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_room_lets_it_end(calm, ch
     (sentence,) = [line for line in found.stderr.splitlines() if "error: " in line]
     assert "MB are free, and the checkpoint of step 4 takes" in sentence
     assert survival.what_is_left(tmp_path / "run") == calm[1]
+
+
+SHORT = "grpo.steps=2 validation.every=0 reprofile.patience=0 evaluate.turn_trajectories=1".split()
+
+
+def of_two(workdir, checkpoint):
+    """A shorter main job in two processes."""
+    job = survival.Job(workdir, checkpoint, processes=2)
+    job.command += [f"--config.{option}" for option in SHORT]
+    return job
+
+
+def statuses(processes, slow=None):
+    """The exit statuses; a process that is slow stands still for three quarters of the time."""
+    while slow and slow.poll() is None:
+        for number, seconds in ((signal.SIGSTOP, 1.5), (signal.SIGCONT, 0.5)):
+            slow.send_signal(number)
+            time.sleep(seconds)
+    return [process.wait(timeout=survival.LONG) for process in processes]
+
+
+@pytest.fixture(scope="module")
+def calm_of_two(checkpoint, tmp_path_factory):
+    """What is left of a job in two processes of the same speed."""
+    job = of_two(tmp_path_factory.mktemp("calm_of_two") / "run", checkpoint)
+    assert statuses(job.start()) == [0, 0], job.said()
+    return survival.what_is_left(job.workdir)
+
+
+def test_a_slow_process_changes_nothing(calm_of_two, checkpoint, tmp_path):
+    job = of_two(tmp_path / "run", checkpoint)
+    processes = job.start()
+    assert statuses(processes, slow=processes[0]) == [0, 0], job.said() + job.said(1)
+    assert survival.what_is_left(job.workdir) == calm_of_two and len(calm_of_two) > 15
+
+
+def test_a_process_that_stands_still_stops_the_other_and_the_same_command_goes_on(
+    calm_of_two, checkpoint, tmp_path
+):
+    """After two minutes, or after half of one where an exchange of data gives up."""
+    job = of_two(tmp_path / "run", checkpoint)
+    first, still = job.start()
+    while not any(stage == "training step" for stage, *_ in job.writes()):
+        assert first.poll() is None, job.said()
+        time.sleep(0.05)
+    still.send_signal(signal.SIGSTOP)
+    try:
+        assert first.wait(timeout=300) == 1
+    finally:
+        still.send_signal(signal.SIGCONT)
+    assert re.search(r"(?m)^error: .*start the same command in all processes again", job.said()), job.said()
+    assert not re.search("Traceback|Aborted", job.said()) and still.wait(timeout=300) not in (0, None)
+    assert statuses(job.start()) == [0, 0], job.said()
+    assert survival.what_is_left(job.workdir) == calm_of_two

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -182,6 +183,56 @@ def test_a_process_that_is_killed_stops_the_other_with_a_sentence():
     assert "Traceback" not in err and "error: another process has ended or does not answer (" in err
     (killed, *_), (status, *_) = pair(ENDED, "dies", "waits")
     assert killed == -signal.SIGKILL and status not in (0, None)
+
+
+STILL = """
+import os, signal, sys
+from types import SimpleNamespace
+from absl import flags
+from jax.experimental import multihost_utils
+from pivotrl_jax.run import cli, silence
+silence.BEAT, silence.SILENT = 0.2, float(sys.argv.pop())
+flags.FLAGS(sys.argv)
+
+def main():
+    for i in range(2):
+        multihost_utils.sync_global_devices(str(i))
+        if "--process_id=1" in sys.argv and i == 0:
+            print("stands still", flush=True, file=sys.stderr)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+cli._run(main, SimpleNamespace(workdir="."))
+"""
+
+
+def still(seconds: float, *silent: str) -> tuple[int, str, int]:
+    """A process of two stands still for some seconds, or (0) until the other has ended. Returns the status
+    and stderr of the other, and its own status."""
+    shared = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+    first, second = (start(["-c", STILL, *shared, f"--process_id={i}", *silent], 1) for i in (0, 1))
+    try:
+        while "stands still" not in second.stderr.readline():
+            assert second.poll() is None
+        if seconds:
+            time.sleep(seconds)
+        else:
+            first.wait(timeout=60)
+    finally:
+        second.send_signal(signal.SIGCONT)
+    _, err = first.communicate(timeout=60)
+    second.communicate(timeout=60)
+    return first.returncode, err, second.returncode
+
+
+def test_a_process_that_stands_still_ends_the_other_with_a_sentence():
+    status, err, its_own = still(0, "10")
+    assert status == 1 and its_own not in (0, None)
+    assert "error: process 1 has not been heard for 10 s; see what it said and whether its machine" in err
+    assert "Traceback" not in err and "Aborted" not in err
+
+
+def test_a_process_that_stands_still_for_less_is_waited_for():
+    assert still(2, "60")[::2] == (0, 0)
 
 
 PREEMPTED = """

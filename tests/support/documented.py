@@ -9,6 +9,7 @@ from support.paths import ROOT
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("experiments/*/README.md"))]
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)  # (language, lines)
 _OURS = re.compile(r"(?:python (?:-m pivotrl_jax\.|experiments/|notebooks/)|pivotrl )\S")
+_INLINE = re.compile(r"`((?:python -m pivotrl_jax\.|pivotrl )[a-z-][^`]*)`")
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -24,10 +25,18 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def inline_commands(page: Path) -> list[list[str]]:
+    """The words of each command in the page's tables and sentences; those with a place for something are left
+    out."""
+    text = _BLOCK.sub("", page.read_text("utf-8"))
+    found = (shlex.split(" ".join(part.split()).partition(" < ")[0]) for part in _INLINE.findall(text))
+    return [words for words in found if not any(word.isupper() for word in words)]
+
+
 def program_of(words: list[str]) -> str:
     """The file or folder of a command's program, from the root: "pivotrl_jax/train.py"."""
     if words[0] == "pivotrl":
-        name = f"pivotrl_jax.{words[1]}"
+        name = "pivotrl_jax" if words[1].startswith("--") else f"pivotrl_jax.{words[1]}"
     elif words[1] == "-m":
         name = words[2]
     else:
