@@ -86,6 +86,7 @@ def _svg(draw: Callable[[Axes], None], height: float, label: str, lines: Sequenc
     used = set(re.findall(r"#(\w+)", svg))
     svg = re.sub(r' id="([\w.]+)"', lambda m: m.group() if m.group(1) in used else "", svg)
     svg = re.sub(r'style="font: (?:[\w ]+ )?([\d.]+)px [^;"]*', r'style="font-size: \1px', svg)
+    svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)  # how newer versions of matplotlib write it
     for colour, variable in _COLOURS.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg

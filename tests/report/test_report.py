@@ -73,6 +73,7 @@ def test_plots_take_their_colours_from_the_page(plain):
         colours = re.findall(r"(?:fill|stroke): *(#\w+|var\(--\w+\))", svg)
         assert "var(--ink)" in colours or "var(--muted)" in colours
         assert [c for c in colours if c.startswith("#")] == []
+        assert "font-family" not in svg and "DejaVu" not in svg, "text takes the font of the page"
 
 
 def test_no_two_elements_share_an_id(plain):
