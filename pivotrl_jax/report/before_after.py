@@ -108,7 +108,7 @@ def section(inputs: Inputs) -> Markup:
     bits = change_of(evaluation, BITS)
     if any(bits[:2]):
         lines.append(("text, bits per byte (lower is better)", *(cell(b, 1, 3) for b in bits)))
-    numbers = page.table(("rate, %", "before", "after", "difference"), lines)
+    numbers = page.table(("rate, %", "before", "after", "difference"), lines, wide=True)
     return page.section(
         "Before and after",
         page.join([page.figures(drawn), page.more("The numbers", numbers)]),

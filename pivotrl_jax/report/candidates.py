@@ -157,7 +157,7 @@ def section(browser: Browser, sampled: bool) -> Markup:
     """The search in all candidates; the page's script fills it in. `sampled`: there are profiles."""
     data = None if browser.inside is None else Markup(_encoded(browser.inside))
     place = f"in {FOLDER}/, which must be beside this page" if data is None else "in this page"
-    body = page.render("browser", count=f"{browser.count:,}", place=place, data=data)
+    body = page.render("browser", count=f"{browser.count:,}", place=place, data=data, sampled=sampled)
     words = "Open one for what was asked and what the expert did"
     if sampled:
         words += ", and for what the policy tried, with the verdict on it. Where all fail, ask whether the "

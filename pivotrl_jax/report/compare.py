@@ -51,22 +51,27 @@ def render(runs: Sequence[Inputs], places: Sequence[str]) -> str:
 
 
 def _runs(runs: Sequence[Inputs], letters: str, places: Sequence[str]) -> Markup:
-    head = ("", "run", "method", "model", "candidates", "pivots", "steps", "time", "started", "commit")
-    rows = []
-    for letter, run, place in zip(letters, runs, places):
-        seconds = sum(number(s) or 0 for s in part(run.run, "seconds").values())
-        known, model = part(run.run, "provenance"), run.run.get("model")
-        values = (
-            page.clip(model, 200) if isinstance(model, str) else None,
-            run.candidates,
-            None if run.pivots is None else len(run.pivots),
-            None if run.metrics is None else len(run.metrics),
-            sections.duration(seconds) if seconds else None,
-            known.get("started"),
-            known.get("commit"),
-        )
-        rows.append((letter, place, run.method or "–", *("–" if v is None else v for v in values)))
-    return page.section("The runs", page.table(head, rows))
+    """A row per fact, a column per run."""
+    facts = [_facts(run, place) for run, place in zip(runs, places)]
+    rows = [(name, *("–" if known[name] is None else known[name] for known in facts)) for name in facts[0]]
+    return page.section("The runs", page.table(("", *letters), rows, wide=True))
+
+
+def _facts(run: Inputs, place: str) -> dict[str, Any]:
+    seconds = sum(number(s) or 0 for s in part(run.run, "seconds").values())
+    known, model = part(run.run, "provenance"), run.run.get("model")
+    return {
+        "run": place,
+        "method": run.method or None,
+        "model": page.clip(model, 200) if isinstance(model, str) else None,
+        "candidates": run.candidates,
+        "pivots": None if run.pivots is None else len(run.pivots),
+        "train steps": None if run.metrics is None else len(run.metrics),
+        "time": sections.duration(seconds) if seconds else None,
+        "started": known.get("started"),
+        "commit": known.get("commit"),
+        "host": known.get("host"),
+    }
 
 
 def _measures(runs: Sequence[Inputs], letters: str) -> Markup:
@@ -83,12 +88,12 @@ def _measures(runs: Sequence[Inputs], letters: str) -> Markup:
             rows.append((words, *(_cell(*measured, *scale) for measured in found)))
     if not rows:
         return page.section("Before and after", page.lead("None of these runs was evaluated."))
-    table = page.table(("rate, %", *(f"{letter}: after, change from before" for letter in letters)), rows)
     return page.section(
         "Before and after",
-        table,
-        "With 95 % confidence intervals, the change paired by task. Runs are comparable where they were "
-        "evaluated on the same held-out tasks: the values before must then be equal for equal models.",
+        page.table(("rate, %", *letters), rows, wide=True),
+        "After training, the change with its 95 % interval, paired by task, and what it was before. Runs can "
+        "be compared where they were evaluated on the same held-out tasks: equal models then have equal "
+        "values before.",
     )
 
 
@@ -129,5 +134,5 @@ def _differences(runs: Sequence[Inputs], letters: str) -> Markup:
     if not rows:
         return page.section("Config", page.lead("The configs of these runs do not differ."))
     rest = [page.lead(f"{len(rows) - _ROWS} more fields differ.")] * (len(rows) > _ROWS)
-    table = page.table(("field", *letters), rows[:_ROWS])
+    table = page.table(("field", *letters), rows[:_ROWS], wide=True)
     return page.section("Config", page.join([table, *rest]), "The fields in which the runs differ.")

@@ -101,9 +101,10 @@ def join(parts: Iterable[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
-    """A small table of text cells; the first column names its row."""
-    return render("table", header=header, rows=[list(row) or [""] for row in rows])
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], wide: bool = False) -> Markup:
+    """A small table of text cells; the first column names its row. `wide`: cells are sentences, which a
+    narrow screen must not squeeze."""
+    return render("table", header=header, rows=[list(row) or [""] for row in rows], wide=wide)
 
 
 def figure(title: str, svg: str, caption: str = "") -> Markup:

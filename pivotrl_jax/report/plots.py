@@ -179,7 +179,7 @@ def overlay(lines: Sequence[Line | None], label: str) -> str:
             look = {"color": colour, "linestyle": dashes, "linewidth": 1.8, "markersize": 4}
             axes.plot(steps, means, marker="o" if len(values) < 12 else None, label=name, **look)
         _steps(axes)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=8, borderaxespad=0.1, handlelength=1.6)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=8, borderaxespad=0.1, handlelength=1.6)
 
     return _svg(draw, 2.2, label, [line for _, _, *line in drawn])
 

@@ -22,9 +22,9 @@ class Node {
 
 const named = {};
 const names = ["search", "words", "outcome", "reason", "tool", "turn-from", "turn-to", "mean-from", "mean-to",
-  "sort", "diff", "found", "reset", "more", "no-data", "candidates"];
+  "turns", "means", "sort", "diff", "found", "reset", "more", "no-data", "candidates"];
 for (const name of names) new Node("label").append(named[name] = new Node(name));
-named.sort.value = "outcome";
+named.sort.value = asked.sort ?? "outcome";
 named.diff.checked = true;
 if (!asked.files) (named.data = new Node("script")).textContent = data;
 const head = new Node("head"), window = new Node("window");
@@ -42,7 +42,7 @@ const state = () => ({
   found: named.found.textContent,
   rows: named.candidates.children.map(node => ({
     id: node.all.find(one => one.className === "id").textContent,
-    outcome: node.all.find(one => one.className === "outcome").textContent,
+    outcome: node.all.find(one => one.className === "outcome")?.textContent ?? null,
     open: Boolean(node.isOpen),
     text: node.textContent,
     links: node.all.filter(one => one.tag === "a").map(one => one.href),

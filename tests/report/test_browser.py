@@ -345,3 +345,21 @@ def test_a_sample_shows_what_it_changes_in_the_demonstration(in_node):
     assert ["ins", "3"] in sample and ["del", "1"] in sample and sample[-1] == ["span", ")"]
     row = next(row for row in plain["rows"] if row["open"])
     assert {mark for sample in row["samples"] for mark, _ in sample} == {"span"}
+
+
+def test_candidates_that_were_not_profiled_have_no_mean_and_no_outcome(tmp_path):
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("node is not installed, and the script needs it")
+    build_workdir(tmp_path, candidates=5)
+    for name in ("profiles.jsonl", "pivots.jsonl", "rollouts/profile.jsonl"):
+        (tmp_path / name).unlink()
+    source = report.write_report(tmp_path).read_text("utf-8")
+    assert "all fail first" not in source and "mean, low to high" not in source
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(data_of(tmp_path)))
+    asked = json.dumps({"steps": [], "hash": "", "files": False, "sort": "file"})
+    command = [node, str(SCRIPT), str(page.ASSETS / "report.js"), str(data)]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
+    (state,) = json.loads(done.stdout)
+    assert len(state["rows"]) == 5 and {row["outcome"] for row in state["rows"]} == {None}

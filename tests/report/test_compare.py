@@ -45,7 +45,7 @@ def test_several_runs_are_one_page_with_their_measures_curves_and_differences(tw
     source = out.read_text("utf-8")
     outline = Outline(source)
     words = "|".join(outline.text)
-    assert f"|A|{two[0]}|" in words and f"|B|{two[1]}|" in words
+    assert f"|run|{two[0]}|{two[1]}|" in words and "|candidates|8|8|" in words
     success = "{}, +18.0 (+11.0 to +25.0) from 30.0"
     assert f"|episode success|{success.format('48.0')}|{success.format('25.0')}|" in words
     assert "|seed|–|7|" in words and "|name|" not in words, "fields that differ, but for names"

@@ -92,7 +92,7 @@
   if (!list) return;
   const STEP = 100, MARKS = {1: "●", 0: "○", p: "◐"};
   const HERE = "#c=", TAGS = {same: "span", gone: "del", new: "ins"};
-  let tools = [], outcomes = [], reasons = [], rows = [], hits = [], shown = 0;
+  let tools = [], outcomes = [], reasons = [], rows = [], hits = [], shown = 0, sampled = false;
 
   const waiting = new Map(), inside = at("data") && JSON.parse(at("data").textContent);
   window.pivotrlData = (name, value) => {
@@ -153,10 +153,12 @@
   const show = row => {
     const node = add(list, "details", "candidate"), head = add(node, "summary");
     row.node = node;
-    add(head, "span", "mean", row.mean === null ? "–" : row.mean.toFixed(2));
-    add(head, "span", "outcome", outcomes[row.outcome]);
+    if (sampled) {
+      add(head, "span", "mean", row.mean === null ? "–" : row.mean.toFixed(2));
+      add(head, "span", "outcome", outcomes[row.outcome]);
+    }
     add(head, "span", row.call ? "kind call" : "kind text", row.call ? "call" : "text");
-    add(head, "span", "marks", [...row.marks].map(mark => MARKS[mark]).join(""));
+    if (sampled) add(head, "span", "marks", [...row.marks].map(mark => MARKS[mark]).join(""));
     add(head, "span", "gist", row.gist);
     add(head, "span", "id", row.id);
     node.addEventListener("toggle", () => load(String(row.file).padStart(5, "0"), details =>
@@ -234,6 +236,10 @@
     choices("outcome", outcomes, rows.map(row => row.outcome));
     choices("tool", tools, rows.map(row => row.tool));
     choices("reason", reasons, rows.flatMap(row => row.reasons));
+    sampled = rows.some(row => row.marks);
+    at("means").hidden = !sampled;
+    at("turns").hidden = new Set(rows.map(row => row.turn)).size < 2;
+    if (!sampled) list.className = "unsampled";
     at("no-data").hidden = true;
     at("search").hidden = false;
     search();
