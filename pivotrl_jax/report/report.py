@@ -69,7 +69,7 @@ def _tiles(inputs: Inputs, selection: Selection | None) -> Iterator[tuple[str, s
         yield "train steps", f"{len(inputs.metrics):,}", f"{tokens:,.0f} tokens" if tokens else ""
     seconds = [number(s) or 0 for s in part(inputs.run, "seconds").values()]
     if seconds:
-        yield "time", sections.duration(sum(seconds)), f"in {len(seconds)} stages"
+        yield "time", sections.duration(sum(seconds)), f"in {len(seconds)} stage{'s' * (len(seconds) > 1)}"
 
 
 def _about(inputs: Inputs) -> Iterator[str]:
