@@ -121,6 +121,6 @@ for id in won[:3]:
 #
 # - `pivotrl.open_run("runs/notebook")` reads a run again, on any machine, without jax.
 # - `run.path / "hf"` loads in transformers, and `pivotrl.serve(run.path / "hf")` serves it to OpenAI clients.
-# - `run.path / "report.html"` is the report, with every pivot.
+# - `run.path / "report.html"` is the report, with every candidate.
 # - Your own data: the configs `swe`, `terminal`, `tau2`, `browsecomp`, each with a size `:tiny` for a CPU.
 # - A real model on an accelerator: the notebooks `colab_gpu` and `colab_tpu`.

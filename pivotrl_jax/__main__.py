@@ -20,7 +20,7 @@ PROGRAMS = {
     "score": "log-probs of given token sequences under a checkpoint",
     "serve": "any checkpoint behind an OpenAI-compatible server",
     "plan": "memory and time of a run on a machine that you do not have",
-    "report": "write report.html about a run",
+    "report": "write report.html about a run, or one page that compares several",
     "completion": "what a shell evaluates so that Tab completes this command",
 }
 

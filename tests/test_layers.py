@@ -27,7 +27,7 @@ ALLOWED: dict[str, str] = {
     "evaluation": "records models environments checkpoints verifiers trajectories rollouts run",
     "training": "records plugins endpoints chat models environments checkpoints verifiers trajectories "
     "rollouts run pivots",
-    "report": "records terminal run pivots",
+    "report": "records terminal chat checkpoints run pivots",
     "plan": "records models checkpoints rollouts run training",
     "exchange": "records terminal chat verifiers trajectories pivots",
     "serve": "records terminal chat models checkpoints rollouts run",

@@ -1,20 +1,26 @@
-"""All candidates, searchable, in files beside the page: for runs whose candidates do not fit into it.
+"""All candidates, to be searched and opened one by one: for few in the page itself, for many beside it.
 
-    report_data/index.js      a row per candidate: id, tools, outcome, mean, file, place in the file
-    report_data/00000.js, ... a hundred candidates each: end of the prompt, demonstration, sampled actions
+    index        the names of tools, outcomes and reasons, and a row per candidate (see `_row`)
+    00000, ...   a hundred candidates each: end of the prompt, demonstration, sampled actions
 
-The page's script adds them as scripts, since a page that is opened as a file may read no others. Each file
-is one call with a JSON value in ASCII, of which the page makes text nodes: nothing in it can become HTML or
-code. Rollouts are read shard by shard, and one file of candidates is in memory at a time.
+Beside the page they are report_data/index.js, report_data/00000.js, ...: the page's script adds them as
+scripts, since a page that is opened as a file may read no others. Each is one call with a JSON value in
+ASCII, of which the page makes text nodes: nothing in it can become HTML or code. In the page the same values
+are one block of JSON. Rollouts are read shard by shard, and beside the page one file of candidates is in
+memory at a time.
 """
 
+import bisect
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.pivots.changes import tool_of
@@ -22,50 +28,162 @@ from pivotrl_jax.pivots.selection import OUTCOMES, Selection
 from pivotrl_jax.records import Candidate, Profile, Rollout
 from pivotrl_jax.report import page
 from pivotrl_jax.report.inputs import belongs
+from pivotrl_jax.report.notation import Notation, Reader, Said
+from pivotrl_jax.report.totals import Totals
 
 FOLDER = "report_data"
+OWN = ("[0-9][0-9][0-9][0-9][0-9].js", "index.js")  # what this program writes there
 PER_FILE = 100
-PIVOT_ROOM, ROOM = 8_000, 2_000  # characters of a pivot's texts, and of another candidate's
+MOST_INSIDE = 500  # candidates that the page holds itself
+MAX_ACTIONS = 16  # distinct actions shown of a candidate
+TAIL_MESSAGES = 6
+# Bytes of texts as JSON, of a candidate: a pivot has four times as much, one that all fails twice.
+BESIDE, INSIDE = 2_000, 6_000
+WEIGHTS = {"pivot": 4, "all_fail": 2}
+PAGE_ROOM = 1_000_000  # of all candidates that are in the page
 NOT_PROFILED = "not profiled"
+# in the order in which they are worth reading: where all fail, the question is whether the verifier errs
+SHOWN = {"all_fail": "all fail", "pivot": "pivot", "too_easy": "too easy"}
+SHOWN |= {key: name for key, name in OUTCOMES.items() if key not in SHOWN} | {"": NOT_PROFILED}
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What the index says about every candidate."""
+    """What is known about every candidate."""
 
     candidates: Sequence[Candidate]
     profiles: Mapping[str, Profile]  # by candidate id
     selection: Selection | None
+    notation: Notation
 
     def outcome(self, candidate_id: str) -> str:
-        """Its name in the table, or NOT_PROFILED."""
-        found = self.selection.outcomes.get(candidate_id) if self.selection else None
-        return OUTCOMES.get(found, found) if found else NOT_PROFILED
+        """A key of SHOWN."""
+        found = self.selection.outcomes.get(candidate_id, "") if self.selection else ""
+        return found if found in SHOWN else ""
+
+    def rooms(self) -> dict[str, int]:
+        """Outcome -> bytes for the texts of a candidate."""
+        weights = {outcome: WEIGHTS.get(outcome, 1) for outcome in SHOWN}
+        unit = BESIDE
+        if self.inside:
+            total = sum(weights[self.outcome(c.id)] for c in self.candidates)
+            unit = min(INSIDE, PAGE_ROOM // max(1, total))
+        return {outcome: weight * unit for outcome, weight in weights.items()}
+
+    @property
+    def inside(self) -> bool:
+        """Whether the page holds the candidates itself."""
+        return len(self.candidates) <= MOST_INSIDE
 
 
-def write(workdir: Path, table: Table) -> None:
-    """Write `report_data/`, in the place of an earlier one. Raises InputError for a malformed rollout."""
-    folder, work = workdir / FOLDER, workdir / f"{FOLDER}.tmp"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+@dataclasses.dataclass
+class Browser:
+    """What `collect` has read: totals, and in `inside` the values for the page, if there are few."""
+
+    count: int
+    totals: Totals
+    inside: dict[str, Any] | None
+
+
+class _Names:
+    """Names in the order in which they were first seen, so that rows can hold their numbers."""
+
+    def __init__(self, names: Iterable[str] = ()):
+        self.numbers = {name: i for i, name in enumerate(names)}
+
+    def __call__(self, name: str) -> int:
+        return self.numbers.setdefault(name, len(self.numbers))
+
+
+def collect(workdir: Path, table: Table) -> Browser:
+    """Read every candidate and its rollouts. Of many candidates the files are written beside the page, under
+    names that `publish` makes final. Raises InputError for a malformed rollout."""
+    folder = workdir / FOLDER
+    _delete(folder, ".tmp")
+    inside: dict[str, Any] | None = {} if table.inside else None
     rows: dict[str, list] = {}
-    groups = _groups(workdir / "rollouts", table)
+    totals, tools, reasons = Totals(), _Names(), _Names()
+    rooms, groups = table.rooms(), _groups(workdir / "rollouts", table)
+
+    def keep(name: str, value: Any) -> None:
+        if inside is not None:
+            inside[name] = value
+        else:
+            folder.mkdir(exist_ok=True)
+            text = f'pivotrlData("{name}", {_encoded(value)});\n'
+            (folder / f"{name}.js.tmp").write_text(text, "ascii")
+
     for number in itertools.count():
         details = []
         for candidate, rollouts in itertools.islice(groups, PER_FILE):
-            rows[candidate.id] = _row(candidate, table, number, len(details))
-            details.append(_detail(candidate, table, rollouts))
+            merged = merge(rollouts, table.notation.reader(candidate))
+            outcome = table.outcome(candidate.id)
+            totals.add(tool_of(candidate), outcome, merged)
+            row = _row(candidate, table, rollouts, tools, reasons)
+            rows[candidate.id] = [*row, number, len(details)]
+            details.append(_detail(candidate, table.profiles.get(candidate.id), merged, rooms[outcome]))
         if not details:
             break
-        _write(work, f"{number:05d}", details)
-    _write(work, "index", [rows[candidate.id] for candidate in table.candidates])
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(work, folder)
+        keep(f"{number:05d}", details)
+    index = {
+        "tools": [_cut(name, 200) for name in tools.numbers],
+        "outcomes": list(SHOWN.values()),
+        "reasons": [_cut(name, 80) for name in reasons.numbers],
+        "rows": [rows[candidate.id] for candidate in table.candidates],
+    }
+    keep("index", index)
+    return Browser(len(table.candidates), totals, inside)
 
 
-def _write(folder: Path, name: str, value: list) -> None:
-    text = f'pivotrlData("{name}", {json.dumps(value)});\n'
-    (folder / f"{name}.js").write_text(text, "ascii")
+def publish(workdir: Path, browser: Browser) -> None:
+    """Put the files of `collect` in the place of those of an earlier report. Other files are left alone."""
+    folder = workdir / FOLDER
+    new = [] if browser.inside is not None else sorted(folder.glob("*.js.tmp"))
+    for path in new:
+        os.replace(path, path.with_suffix(""))
+    _delete(folder, "", keep={path.stem for path in new})
+    with contextlib.suppress(OSError):  # missing, or not empty
+        folder.rmdir()
+
+
+def _delete(folder: Path, end: str, keep: Iterable[str] = ()) -> None:
+    for pattern in OWN:
+        for path in folder.glob(pattern + end):
+            if path.name not in keep and not path.is_dir():
+                path.unlink()
+
+
+def section(browser: Browser, sampled: bool) -> Markup:
+    """The search in all candidates; the page's script fills it in. `sampled`: there are profiles."""
+    data = None if browser.inside is None else Markup(_encoded(browser.inside))
+    place = f"in {FOLDER}/, which must be beside this page" if data is None else "in this page"
+    body = page.render("browser", count=f"{browser.count:,}", place=place, data=data, sampled=sampled)
+    words = "Open one for what was asked and what the expert did"
+    if sampled:
+        words += ", and for what the policy tried, with the verdict on it. Where all fail, ask whether the "
+        words += "verifier errs. One mark per sample: ● full reward, ◐ part, ○ none."
+    else:
+        words += ". No actions were sampled at them."
+    return page.section("All candidates", body, words)
+
+
+# ---- one candidate
+
+
+def merge(rollouts: Sequence[Rollout], reader: Reader) -> list[tuple[list[Rollout], Said]]:
+    """Groups of equal actions with equal verdicts, and what each says: the best reward first, and common
+    actions before rare ones."""
+    same: dict[tuple, list[Rollout]] = {}
+    for rollout in rollouts:
+        verdict = (rollout.reward, rollout.reason, rollout.details, rollout.finished)
+        same.setdefault((*verdict, reader.said(rollout)), []).append(rollout)
+    groups = sorted(same.items(), key=lambda item: _rank(item[1]))
+    return [(group, key[-1]) for key, group in groups]
+
+
+def _rank(group: Sequence[Rollout]) -> tuple:
+    first = group[0]
+    return first.reward is None, -(first.reward or 0), -len(group), first.sample
 
 
 def _groups(folder: Path, table: Table) -> Iterator[tuple[Candidate, list[Rollout]]]:
@@ -80,62 +198,111 @@ def _groups(folder: Path, table: Table) -> Iterator[tuple[Candidate, list[Rollou
     yield from ((candidate, []) for candidate in missing.values())
 
 
-def _row(candidate: Candidate, table: Table, number: int, place: int) -> list:
+def _row(
+    candidate: Candidate, table: Table, rollouts: Sequence[Rollout], tools: _Names, reasons: _Names
+) -> list:
+    """[id, tool, outcome, mean, turn, 1 for a call, marks, reasons, gist], to which `collect` adds the number
+    of the file and the place in it. Tool, outcome and reasons are numbers of names."""
     profile = table.profiles.get(candidate.id)
     mean = round(profile.mean, 3) if profile and profile.rewards else None
-    words = (_cut(candidate.id, 200), _cut(tool_of(candidate), 200), table.outcome(candidate.id))
-    return [*words, mean, number, place]
+    gist = " ".join(page.message_text(candidate.demonstration)[:300].split())
+    return [
+        _cut(candidate.id, 200),
+        tools(tool_of(candidate)),
+        list(SHOWN).index(table.outcome(candidate.id)),
+        mean,
+        candidate.turn,
+        int(candidate.is_call),
+        "".join(map(_mark, profile.rewards[:64])) if profile else "",
+        sorted({reasons(rollout.reason) for rollout in rollouts}),
+        _cut(gist[:80], 120),
+    ]
 
 
-def _detail(candidate: Candidate, table: Table, rollouts: Sequence[Rollout]) -> dict:
-    profile, tail = table.profiles.get(candidate.id), candidate.messages[-page.TAIL_MESSAGES :]
+def _mark(reward: float) -> str:
+    return "1" if reward >= 1 else "0" if reward <= 0 else "p"
+
+
+def _detail(
+    candidate: Candidate, profile: Profile | None, merged: Sequence[tuple[list[Rollout], Said]], room: int
+) -> dict:
+    tail = candidate.messages[-TAIL_MESSAGES:]
     messages = [(str(message.get("role", "?")), page.message_text(message)) for message in tail]
-    gold, merged = page.message_text(candidate.demonstration), page.merge(rollouts)
-    shown, others = merged[: page.MAX_ACTIONS], merged[page.MAX_ACTIONS :]
+    gold = page.message_text(candidate.demonstration)
+    shown, others = merged[:MAX_ACTIONS], merged[MAX_ACTIONS:]
     words = [gold, *(said for _, said in messages)]
-    words += [text for group in shown for text in (group[0].text, group[0].details)]
-    is_pivot = table.outcome(candidate.id) == OUTCOMES["pivot"]
-    level = page.level_of((len(str(word)) for word in words), PIVOT_ROOM if is_pivot else ROOM)
+    words += [text for group, said in shown for text in (said.text, group[0].details)]
+    level = level_of(map(_size, words), room)
     return {
         "about": _about(candidate, profile),
         "earlier": len(candidate.messages) - len(tail),
         "messages": [[_cut(role, 40), _cut(said, level)] for role, said in messages],
         "gold": _cut(gold, level),
-        "actions": [_action(group, level) for group in shown],
-        "others": sum(map(len, others)),
+        "actions": [_action(group, said, level) for group, said in shown],
+        "others": sum(len(group) for group, _ in others),
     }
 
 
 def _about(candidate: Candidate, profile: Profile | None) -> str:
     words = [f"turn {candidate.turn}", f"verifier {profile.verifier if profile else candidate.verifier}"]
-    if profile:
-        words += [f"rewards {' '.join(f'{r:g}' for r in profile.rewards[:64])}"] * bool(profile.rewards)
-        words += [f"{profile.abstained} undecided"] * bool(profile.abstained)
+    if profile and profile.rewards:
+        words += [f"mean {profile.mean:.3f}, variance {profile.variance:.3f}"]
+        words += [f"rewards {' '.join(f'{r:g}' for r in profile.rewards[:64])}"]
+    if profile and profile.abstained:
+        words += [f"{profile.abstained} undecided"]
     return _cut(" · ".join(words), 600)
 
 
-def _action(group: Sequence[Rollout], level: int) -> list:
+def _action(group: Sequence[Rollout], said: Said, level: int) -> list:
     first = group[0]
-    cut = "" if first.finished else "cut at the token limit"
-    words = [_cut(first.reason, 40), cut, _cut(first.text, level), _cut(first.details, level)]
-    return [page.grade(first.reward), first.reward, len(group), *words]
+    notes = [] if first.finished else ["cut at the token limit"]
+    if said.fault:
+        notes.append(
+            "as it was sampled" if said.fault in first.details else f"as it was sampled: {said.fault}"
+        )
+    notes += ["what the demonstration does"] * said.same
+    reason, note = _cut(first.reason, 80), _cut("; ".join(notes), 300)
+    comparable = int(not said.fault)
+    words = [reason, note, _cut(said.text, level), _cut(first.details, level)]
+    return [grade(first.reward), first.reward, len(group), *words, comparable]
 
 
-def _cut(value: str, room: int) -> str:
+def grade(reward: float | None) -> str:
+    if reward is None:
+        return "open"
+    return "pass" if reward >= 1 else "part" if reward > 0 else "fail"
+
+
+# ---- JSON, and room for texts in it
+
+_MARKUP = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}  # in JSON these are in strings only
+
+
+def _encoded(value: Any) -> str:
+    """JSON in ASCII that ends no script element."""
+    return json.dumps(value, separators=(",", ":")).translate(_MARKUP)
+
+
+def _size(value: Any) -> int:
+    return len(_encoded(page.visible(value))) - 2
+
+
+def _cut(value: Any, room: int) -> str:
+    """`value` as visible text of at most `room` bytes of JSON, and how many characters were left out."""
     value = str(value)
-    more = len(value) - room
-    return page.visible(value[:room]) + (f" … {more:,} more characters" if more > 0 else "")
+    head = value[:room]  # encoded, no character is shorter than one byte
+    if len(head) == len(value) and _size(head) <= room:
+        return page.visible(value)
+    fits = bisect.bisect_right(range(len(head) + 1), room, key=lambda n: _size(head[:n])) - 1
+    return f"{page.visible(head[:fits])} … {len(value) - fits:,} more characters"
 
 
-def section(count: int) -> str:
-    """The search in `count` candidates; the page's script fills it in."""
-    outcomes = "".join(f"<option>{name}</option>" for name in (*OUTCOMES.values(), NOT_PROFILED))
-    body = (
-        '<form id="search" hidden><label>Search <input type="search" id="words" '
-        'placeholder="an id, a tool, an outcome"></label><label>Outcome <select id="outcome">'
-        f'<option value="">all</option>{outcomes}</select></label><output id="found"></output></form>'
-        f'<p class="note" id="no-data">{count:,} candidates are in {FOLDER}/, which must be beside this '
-        'page; it needs scripts.</p><div id="candidates"></div>'
-        '<p><button type="button" id="more" hidden>Show more</button></p>'
-    )
-    return page.section("All candidates", body, "Every candidate of the run, whatever became of it.")
+def level_of(lengths: Iterable[int], room: int) -> int:
+    """The most bytes each text may take so that all take at most `room`; what short ones do not need goes to
+    the long ones."""
+    sizes = sorted(lengths)
+    for i, size in enumerate(sizes):
+        if size * (len(sizes) - i) > room:
+            return room // (len(sizes) - i)
+        room -= size
+    return max(sizes, default=0)

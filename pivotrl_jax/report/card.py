@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pivotrl_jax.report.inputs import Inputs, estimate, number, part
+from pivotrl_jax.report.inputs import Inputs, change_of, number, part
 
 MEASURES = {
     "call_turn_pass": "held-out call turns passed",
@@ -90,9 +90,14 @@ def _recipe(config: dict, method: str) -> str:
 def _results(inputs: Inputs) -> str:
     rows = []
     for key, name in MEASURES.items():
-        found = [estimate(part(inputs.evaluation, when), key) for when in ("before", "after", "difference")]
+        found = change_of(inputs.evaluation, key)
         if None not in found:
-            before, after, change = (f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in found)
+            before, after, change = (
+                f"{e.value:.3f} ({e.why_no_interval})"
+                if e.why_no_interval
+                else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+                for e in found
+            )
             rows.append(f"| {name} | {before} | {after} | {change} |")
     if not rows:
         return "Not evaluated."

@@ -1,54 +1,37 @@
 """What a run left in its working directory, read for the report; None stands for what is not there."""
 
 import dataclasses
-import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pivotrl_jax.pivots import rollout_files
-from pivotrl_jax.records import (
-    InputError,
-    Pivot,
-    Profile,
-    Rollout,
-    count_candidates,
-    read_records,
-)
+from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, count_candidates, read_records
 from pivotrl_jax.run import metrics
+from pivotrl_jax.run.stored import read_object
 
-Estimate = tuple[float, float, float]  # value, low, high
-
-
-def _read_object(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not valid JSON ({e}); write it again by running its stage") from None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path}: a JSON {type(value).__name__}, want an object; write it again by running its stage"
-        )
-    return value
+FEW = 10  # of fewer values no interval is shown: a bootstrap of them is far too narrow
 
 
-class Samples:
-    """The samples behind each pivot's profile. They are read when they are asked for, so that memory does not
-    grow with them."""
+class Estimate(NamedTuple):
+    """One measured quantity; n is None where the evaluation does not say of how many values it is."""
 
-    def __init__(self, folder: Path, pivots: Sequence[Pivot]):
-        self._profiles = {p.candidate.id: p.profile for p in pivots}
-        self._index = rollout_files.Index(folder, self._profiles)
+    value: float
+    low: float
+    high: float
+    n: int | None = None
 
-    def of(self, candidate_id: str) -> list[Rollout]:
-        """Those of a pivot, in order. A rollout whose reward is not the one in the profile belongs to another
-        stage and is left out. Raises InputError."""
-        by_sample: dict[int, Rollout] = {}
-        for rollout in self._index.read(candidate_id):
-            if belongs(rollout, self._profiles[candidate_id]):
-                by_sample.setdefault(rollout.sample, rollout)
-        return [by_sample[k] for k in sorted(by_sample)]
+    @property
+    def too_few(self) -> bool:
+        """Whether it is of so few values that an interval would pretend to knowledge."""
+        return self.n is not None and self.n < FEW
+
+    @property
+    def why_no_interval(self) -> str:
+        """Why an interval would say nothing; "" where it says something. A bootstrap of equal values has no
+        width."""
+        if self.too_few:
+            return f"n\u00a0=\u00a0{self.n}, no interval"
+        return "all alike" if self.low == self.high else ""
 
 
 def belongs(rollout: Rollout, profile: Profile) -> bool:
@@ -69,9 +52,18 @@ class Inputs:
     candidates: int | None
     profiles: list[Profile] | None
     pivots: list[Pivot] | None
-    samples: Samples  # of the pivots
     metrics: list[dict] | None  # one per train step, in order
     evaluation: dict | None
+
+    @property
+    def config(self) -> dict:
+        return part(self.run, "config")
+
+    @property
+    def method(self) -> str:
+        """What the config calls the method; "" if it does not."""
+        found = self.config.get("method")
+        return found if isinstance(found, str) else ""
 
 
 def read_inputs(workdir: Path) -> Inputs:
@@ -87,15 +79,13 @@ def read_inputs(workdir: Path) -> Inputs:
     def optional(name, read):
         return read(workdir / name) if (workdir / name).is_file() else None
 
-    pivots = optional("pivots.jsonl", lambda p: read_records(p, Pivot))
     return Inputs(
-        run=_read_object(workdir / "run.json"),
+        run=read_object(workdir / "run.json"),
         candidates=optional("candidates.jsonl", count_candidates),
         profiles=optional("profiles.jsonl", lambda p: read_records(p, Profile)),
-        pivots=pivots,
-        samples=Samples(workdir / "rollouts", pivots or []),
+        pivots=optional("pivots.jsonl", lambda p: read_records(p, Pivot)),
         metrics=optional(metrics.FILE, lambda p: metrics.read_metrics(p.parent)),
-        evaluation=optional("evaluation.json", _read_object),
+        evaluation=optional("evaluation.json", read_object),
     )
 
 
@@ -112,9 +102,24 @@ def part(value: Any, key: str) -> dict:
 
 
 def estimate(values: Any, name: str) -> Estimate | None:
-    """(value, low, high) of one measured quantity; the bounds fall back to the value."""
+    """One measured quantity; bounds that are not there fall back to the value."""
     entry = part(values, name)
-    value, low, high = (number(entry.get(k)) for k in ("value", "low", "high"))
+    value, low, high, n = (number(entry.get(k)) for k in ("value", "low", "high", "n"))
     if value is None:
         return None
-    return value, value if low is None else low, value if high is None else high
+    return Estimate(
+        value, value if low is None else low, value if high is None else high, None if n is None else round(n)
+    )
+
+
+def change_of(evaluation: Any, name: str, group: str = "") -> list[Estimate | None]:
+    """[before, after, difference] of a measure; in a `group` ("families") of each if one is named. The
+    difference is of as many values as the smaller side."""
+    sides = [part(evaluation, side) for side in ("before", "after", "difference")]
+    if group:
+        sides = [part(side, group) for side in sides]
+    before, after, change = (estimate(side, name) for side in sides)
+    counts = [e.n for e in (before, after) if e and e.n is not None]
+    if change and change.n is None and counts:
+        change = change._replace(n=min(counts))
+    return [before, after, change]

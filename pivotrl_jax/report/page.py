@@ -1,28 +1,27 @@
-"""The report's HTML: safe text, the page around the sections, and the pivot browser.
+"""The report's HTML: templates in assets/report/, and what makes text from data safe to show.
 
-Everything that came from data passes through `text` (or `clip`) and lands between tags, never inside one. The
-page's script is constant and holds no data; the page's own security policy allows that script and what it
-adds itself, the files of candidates.py, and no other.
+Every value goes through jinja2's autoescape, and unseen characters in it are written out. The page's one
+script is constant and holds no data: what it shows comes from a block of JSON in the page, or from the files
+of candidates.py, and it makes text nodes of that. The page's security policy allows that script and what it
+adds itself, and no other.
 """
 
 import base64
+import functools
 import hashlib
-import html
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.records import Message, Pivot, Rollout
-from pivotrl_jax.report.style import SCRIPT, STYLE
+import jinja2
+from markupsafe import Markup
 
-MAX_PIVOTS = 300
-MAX_ACTIONS = 16  # distinct actions shown per pivot
-TAIL_MESSAGES = 6
+from pivotrl_jax.records import Message
 
-# Bytes of escaped text from data, for all pivots; with markup and plots the page stays under 3 MB.
-_PAGE_ROOM = 1_200_000
-_PIVOT_ROOM = 24_000  # the same, for one pivot
+ASSETS = Path(__file__).parents[1] / "assets" / "report"
+GENERATOR = "pivotrl_jax report"  # how a page says that this program wrote it
 
 # Characters that hide, reorder or break text: controls (tab and line feed apart), zero-width and bidi ones,
 # lone surrogates, non-characters. They are shown as \uXXXX. Right-to-left letters are text and stay.
@@ -36,23 +35,10 @@ def visible(value: Any) -> str:
     return _UNSEEN.sub(lambda m: f"\\u{ord(m.group()):04x}", str(value))
 
 
-def text(value: Any) -> str:
-    """`value` as HTML text. Nothing in it can open or close a tag or an attribute."""
-    return html.escape(visible(value))
-
-
 def clip(value: Any, room: int) -> str:
-    """`text(value)` cut to about `room` bytes, with a sentence saying how many characters were left out."""
-    # Escaping only ever lengthens, so what lies past `room` characters can never be shown.
-    value = str(value)
-    pieces, used = [], 0
-    for count, character in enumerate(value[: room + 1]):
-        piece = html.escape(visible(character), quote=False)
-        used += len(piece.encode())
-        if used > room:
-            return "".join(pieces) + f'<i class="cut"> … {len(value) - count:,} more characters</i>'
-        pieces.append(piece)
-    return "".join(pieces)
+    """`value` cut to `room` characters, saying how many were left out."""
+    text = str(value)
+    return text if len(text) <= room else f"{text[:room]} … {len(text) - room:,} more characters"
 
 
 def _json(value: Any) -> str:
@@ -81,156 +67,86 @@ def message_text(message: Message) -> str:
     return "\n".join(lines) or "(empty)"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A small table of text cells; the first column names its row."""
-    out = ['<div class="scroll"><table>']
-    if header:
-        out.append("<thead><tr>" + "".join(f"<th>{text(h)}</th>" for h in header) + "</tr></thead>")
-    out.append("<tbody>")
-    for row in rows:
-        first, *rest = row or [""]
-        cells = "".join(f"<td>{text(c)}</td>" for c in rest)
-        out.append(f"<tr><th>{text(first)}</th>{cells}</tr>")
-    return "".join(out) + "</tbody></table></div>"
+# ---- templates
 
 
-def _marks(rewards: Sequence[float]) -> str:
-    return "".join("●" if r >= 1 else "○" if r <= 0 else "◐" for r in rewards[:64])
+def _written(value: Any) -> Any:
+    return value if isinstance(value, Markup) else visible(value)
 
 
-def grade(reward: float | None) -> str:
-    if reward is None:
-        return "open"
-    return "pass" if reward >= 1 else "part" if reward > 0 else "fail"
-
-
-def _level(strings: Iterable[str], room: int) -> int:
-    """The most bytes each string may take so that all take at most `room`; what short ones do not need goes
-    to the long ones."""
-    return level_of((len(text(s[:room]).encode()) for s in strings), room)
-
-
-def level_of(lengths: Iterable[int], room: int) -> int:
-    """The same for strings of these lengths."""
-    sizes = sorted(lengths)
-    for i, size in enumerate(sizes):
-        if size * (len(sizes) - i) > room:
-            return room // (len(sizes) - i)
-        room -= size
-    return max(sizes, default=0)
-
-
-def merge(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-    """Groups of equal actions: the best reward first, and common actions before rare ones."""
-    same: dict[tuple, list[Rollout]] = {}
-    for rollout in rollouts:
-        key = (rollout.reward, rollout.reason, rollout.details, rollout.text, rollout.finished)
-        same.setdefault(key, []).append(rollout)
-    return sorted(same.values(), key=_rank)
-
-
-def _rank(group: Sequence[Rollout]) -> tuple:
-    first = group[0]
-    return first.reward is None, -(first.reward or 0), -len(group), first.sample
-
-
-def _action(group: Sequence[Rollout], level: int) -> str:
-    first = group[0]
-    times = f" <b>×{len(group)}</b>" if len(group) > 1 else ""
-    cut = "" if first.finished else " (cut at the token limit)"
-    reward = "–" if first.reward is None else f"{first.reward:g}"
-    details = f'<div class="why">{clip(first.details, level)}</div>' if first.details else ""
-    return (
-        f'<div class="action {grade(first.reward)}"><div><b class="reward">{reward}</b>{times} '
-        f"<code>{clip(first.reason, 40)}</code>{cut}{details}</div>"
-        f'<pre dir="auto">{clip(first.text, level)}</pre></div>'
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS),
+        autoescape=True,
+        finalize=_written,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def _pivot(pivot: Pivot, rollouts: Sequence[Rollout], order: int, room: int) -> str:
-    candidate, profile = pivot.candidate, pivot.profile
-    kind = "call" if candidate.is_call else "text"
-    tail = [(m.get("role", "?"), message_text(m)) for m in candidate.messages[-TAIL_MESSAGES:]]
-    gold = message_text(candidate.demonstration)
-    merged = merge(rollouts)
-    groups, left_out = merged[:MAX_ACTIONS], merged[MAX_ACTIONS:]
-    words = [said for _, said in tail] + [gold] + [s for g in groups for s in (g[0].text, g[0].details)]
-    level = _level(words, room)
-
-    def note(count: int, what: str) -> str:
-        return f'<p class="note">{count} {what}</p>' if count else ""
-
-    prompt = "".join(
-        f'<div class="message"><b>{clip(role, 40)}</b><pre dir="auto">{clip(said, level)}</pre></div>'
-        for role, said in tail
-    )
-    actions = "".join(_action(group, level) for group in groups)
-    if not actions:
-        actions = '<p class="note">No rollouts of this candidate in the working directory.</p>'
-    return (
-        f'<details class="pivot" data-kind="{kind}" data-mean="{float(profile.mean):.6g}"'
-        f' data-order="{order}"><summary><span class="mean">{profile.mean:.2f}</span>'
-        f'<span class="kind {kind}">{kind}</span><span class="marks">{_marks(profile.rewards)}</span>'
-        f'<span class="gist">{clip(" ".join(gold[:400].split()), 160)}</span></summary><div class="inside">'
-        f'<p class="note"><code>{clip(candidate.id, 200)}</code> · turn {int(candidate.turn)} · verifier '
-        f"{clip(profile.verifier, 80)} · mean {profile.mean:.3f}, variance {profile.variance:.3f}"
-        f"{f' · {int(profile.abstained)} undecided' if profile.abstained else ''}</p>"
-        f"<h4>End of the prompt</h4>"
-        f"{note(len(candidate.messages) - len(tail), 'earlier messages left out.')}{prompt}"
-        f'<h4>Demonstration</h4><pre dir="auto" class="gold">{clip(gold, level)}</pre>'
-        f"<h4>Sampled actions</h4>{actions}"
-        f"{note(sum(map(len, left_out)), 'further actions left out.')}</div></details>"
-    )
+def render(name: str, **values: Any) -> Markup:
+    """A template of assets/report/ with these values."""
+    return Markup(_environment().get_template(f"{name}.html").render(values))
 
 
-def pivot_browser(pivots: Sequence[Pivot], rollouts_of: Callable[[str], Sequence[Rollout]]) -> str:
-    """Search box, sort order and one expandable row per pivot; `rollouts_of` takes a candidate id.
-
-    At most MAX_PIVOTS are shown, spread evenly over the file, and the page says how many were left out.
-    """
-    shown, note = list(pivots), ""
-    if len(pivots) > MAX_PIVOTS:
-        shown = [pivots[i * len(pivots) // MAX_PIVOTS] for i in range(MAX_PIVOTS)]
-        note = (
-            f'<p class="note">{len(shown)} of {len(pivots):,} pivots, spread evenly over the file; '
-            f"{len(pivots) - len(shown):,} left out.</p>"
-        )
-    room = min(_PIVOT_ROOM, _PAGE_ROOM // max(1, len(shown)))
-    rows = "".join(_pivot(p, rollouts_of(p.candidate.id), i, room) for i, p in enumerate(shown))
-    return (
-        f'{note}<form id="controls" hidden><label>Filter <input type="search" id="filter" '
-        'placeholder="any text: a function, a reason, an id"></label>'
-        '<label>Turns <select id="kind"><option value="">all</option><option value="call">call</option>'
-        '<option value="text">text</option></select></label>'
-        '<label>Sort <select id="sort"><option value="order">as in the file</option>'
-        '<option value="up">mean, low to high</option><option value="down">mean, high to low</option>'
-        '</select></label><output id="shown"></output></form>'
-        '<p class="note">One mark per sampled action: ● full reward, ◐ part, ○ none.</p>'
-        f'<div id="pivots">{rows}</div>'
-    )
+def asset(name: str) -> str:
+    """A file of assets/report/."""
+    return (ASSETS / name).read_text("utf-8")
 
 
-def section(title: str, body: str, lead: str = "") -> str:
-    """One section; `title` and `lead` are the program's own words."""
-    lead = f'<p class="lead">{lead}</p>' if lead else ""
-    return f"<section><h2>{title}</h2>{lead}{body}</section>"
+def join(parts: Iterable[Markup]) -> Markup:
+    """Finished pieces, one after another."""
+    return Markup("").join(parts)
 
 
-def figure(title: str, svg: str, caption: str = "") -> str:
-    """One plot with its title; both are the program's own words."""
-    caption = f'<p class="note">{caption}</p>' if caption else ""
-    return f"<figure><figcaption>{title}</figcaption>{svg}{caption}</figure>"
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], wide: bool = False) -> Markup:
+    """A small table of text cells; the first column names its row. `wide`: cells are sentences, which a
+    narrow screen must not squeeze."""
+    return render("table", header=header, rows=[list(row) or [""] for row in rows], wide=wide)
 
 
-def page(title: str, body: str) -> str:
-    """The whole document. `title` is data, `body` is finished HTML."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        f"style-src 'unsafe-inline'; script-src 'sha256-{digest}' 'strict-dynamic'; base-uri 'none'; "
-        "form-action 'none'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{text(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body><main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"
+def figure(title: str, svg: str, caption: str = "") -> Markup:
+    """One plot with its title. `svg` is made by plots.py."""
+    return render("figure", title=title, svg=Markup(svg), caption=caption)
+
+
+def figures(drawn: Iterable[Markup]) -> Markup:
+    """Plots side by side."""
+    return Markup('<div class="plots">{}</div>').format(join(drawn))
+
+
+def more(title: str, body: Markup) -> Markup:
+    """What is shown when it is opened."""
+    return Markup('<details class="more"><summary>{}</summary>{}</details>').format(title, body)
+
+
+def titled(title: str, body: Markup) -> Markup:
+    """A part of a section."""
+    return Markup("<div><h4>{}</h4>{}</div>").format(title, body)
+
+
+def lead(words: str) -> Markup:
+    """A sentence under a heading."""
+    return Markup('<p class="lead">{}</p>').format(visible(words))
+
+
+def missing(file: str) -> Markup:
+    """In the place of what needs a file."""
+    return lead(f"Left out: there is no {file} in this directory.")
+
+
+def section(title: str, body: Markup, words: str = "") -> Markup:
+    """One section, with a sentence under its heading."""
+    return render("section", title=title, body=body, lead=words)
+
+
+def page(title: str, body: Markup) -> str:
+    """The whole document."""
+    script = asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style, script = Markup(asset("report.css")), Markup(script)
+    return str(
+        render("page", title=title, body=body, style=style, script=script, digest=digest, generator=GENERATOR)
     )

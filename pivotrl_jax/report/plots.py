@@ -2,10 +2,13 @@
 
 Every figure is drawn once, in stand-in colours; `_svg` swaps those for the page's CSS variables, so one
 picture is legible on light and dark ground. Text stays text and takes the page's font. Words from data
-are drawn without mathtext and escaped by matplotlib's SVG writer.
+are drawn without mathtext and escaped by matplotlib's SVG writer. Curves carry their numbers in an attribute,
+so that the page's script can show the value under the pointer; without it they are pictures all the same.
 """
 
+import html
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -34,8 +37,12 @@ INK, MUTED, LINE, CALL, TEXT, BEFORE, AFTER, MARK = _COLOURS
 _WIDTH = 4.4  # inches; about what a phone shows, so that labels are not scaled down there
 
 
-def _svg(draw: Callable[[Axes], None], height: float, label: str) -> str:
-    """Draw on one axes and return an `<svg>` element without size, metadata or unused ids."""
+Line = tuple[str, Sequence[float], Sequence[float]]  # a short name in the program's own words, steps, values
+
+
+def _svg(draw: Callable[[Axes], None], height: float, label: str, lines: Sequence[Line] = ()) -> str:
+    """Draw on one axes and return an `<svg>` element without size, metadata or unused ids. `lines` are the
+    curves whose values the page's script may show."""
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": label,  # ids differ between figures of one page, and are the same on every run
@@ -74,16 +81,37 @@ def _svg(draw: Callable[[Axes], None], height: float, label: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     view_box = re.search(r'viewBox="([-\d. ]+)"', svg).group(1)
-    svg = f'<svg viewBox="{view_box}" role="img" aria-label="{label}">' + svg[svg.index(">") + 1 :]
+    data = f' data-curve="{_numbers(axes, lines)}"' if lines else ""
+    svg = f'<svg viewBox="{view_box}" role="img" aria-label="{label}"{data}>' + svg[svg.index(">") + 1 :]
     used = set(re.findall(r"#(\w+)", svg))
     svg = re.sub(r' id="([\w.]+)"', lambda m: m.group() if m.group(1) in used else "", svg)
     svg = re.sub(r'style="font: (?:[\w ]+ )?([\d.]+)px [^;"]*', r'style="font-size: \1px', svg)
+    svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)  # how newer versions of matplotlib write it
     for colour, variable in _COLOURS.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg
 
 
-MAX_POINTS = 600  # of a curve; longer runs are drawn as means of neighbouring steps
+def _numbers(axes: Axes, lines: Sequence[Line]) -> str:
+    """Where the axes are in the picture, what they span, and the lines, as JSON for an attribute."""
+    width, height = 72 * axes.figure.get_size_inches()
+    place = axes.get_position()
+    left, right = place.x0 * width, place.x1 * width
+    bottom, top = height - place.y0 * height, height - place.y1 * height  # y points down in SVG
+
+    def short(values: Sequence[float]) -> list[float | None]:
+        return [float(f"{x:.4g}") if math.isfinite(x) else None for x in map(float, values)]
+
+    page = {
+        "box": [round(x, 2) for x in (left, right, bottom, top)],
+        "x": list(map(float, axes.get_xlim())),
+        "y": list(map(float, axes.get_ylim())),
+        "lines": [[name, list(map(float, steps)), short(values)] for name, steps, values in lines],
+    }
+    return html.escape(json.dumps(page, separators=(",", ":")))
+
+
+MAX_POINTS = 300  # of a curve; longer runs are drawn as means of neighbouring steps
 
 
 def smooth(value_S: Sequence[float], window: int) -> np.ndarray:
@@ -98,14 +126,25 @@ def smooth(value_S: Sequence[float], window: int) -> np.ndarray:
     return np.array(means)
 
 
+def _thinned(step_S: Sequence[float], value_S: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    value_S = np.where(np.isfinite(np.asarray(value_S, float)), value_S, math.nan)
+    thin = -(-len(value_S) // MAX_POINTS)
+    return np.asarray(step_S)[::thin], smooth(value_S, thin)[::thin]
+
+
+def _steps(axes: Axes) -> None:
+    axes.set_xlabel("train step")
+    axes.grid(axis="y")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.margins(x=0.02)
+
+
 def curve(
     step_S: Sequence[float], value_S: Sequence[float], label: str, tall: bool, marks: Sequence[float] = ()
 ) -> str:
     """One metric over steps: raw values thin, with a moving mean over a tenth of the run on top. `marks` are
     steps that get a dashed line."""
-    value_S = np.where(np.isfinite(np.asarray(value_S, float)), value_S, math.nan)
-    thin = -(-len(value_S) // MAX_POINTS)
-    value_S, step_S = smooth(value_S, thin)[::thin], step_S[::thin]
+    step_S, value_S = _thinned(step_S, value_S)
     window = max(1, len(value_S) // 10)
 
     def draw(axes: Axes) -> None:
@@ -117,14 +156,32 @@ def curve(
             axes.plot(step_S, value_S, color=CALL, linewidth=2, marker="o" if few else None, markersize=4)
         for mark in marks:
             axes.axvline(mark, color=MARK, linewidth=1.5, linestyle=(0, (4, 3)))
-        axes.set_xlabel("train step")
-        axes.grid(axis="y")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.margins(x=0.02)
+        _steps(axes)
         if not np.isfinite(value_S).any():
             axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=MUTED)
 
-    return _svg(draw, 2.2 if tall else 1.6, label)
+    return _svg(draw, 2.2 if tall else 1.6, label, [("", step_S, value_S)])
+
+
+OVERLAID = [
+    (colour, dashes) for dashes in ("-", (0, (4, 2))) for colour in (CALL, TEXT, AFTER, MARK)
+]  # how the lines of several runs are drawn
+
+
+def overlay(lines: Sequence[Line | None], label: str) -> str:
+    """One metric of several runs, each a moving mean over a tenth of its steps, in the styles of OVERLAID.
+    None is a run without it, which keeps its style."""
+    drawn = [(*style, line[0], *_thinned(*line[1:])) for style, line in zip(OVERLAID, lines) if line]
+
+    def draw(axes: Axes) -> None:
+        for colour, dashes, name, steps, values in drawn:
+            means = smooth(values, max(1, len(values) // 10))
+            look = {"color": colour, "linestyle": dashes, "linewidth": 1.8, "markersize": 4}
+            axes.plot(steps, means, marker="o" if len(values) < 12 else None, label=name, **look)
+        _steps(axes)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=8, borderaxespad=0.1, handlelength=1.6)
+
+    return _svg(draw, 2.2, label, [line for _, _, *line in drawn])
 
 
 def mean_histogram(
@@ -217,7 +274,9 @@ def before_after(rows: Sequence[tuple[str, Estimate | None, Estimate | None]], l
             if not shown:
                 continue
             place = [p for p, _ in shown]
-            value, low, high = np.array([e for _, e in shown], float).T
+            # of too few values there is a bar and no interval
+            spans = [(e.value, e.value, e.value) if e.too_few else e[:3] for _, e in shown]
+            value, low, high = np.array(spans, float).T
             # An interval that misses its own value (rounding, another estimator) is drawn as far as it goes.
             reach = np.maximum(0, [value - low, high - value])
             axes.barh(place, value, 0.36, color=colour, label=name)

@@ -27,7 +27,7 @@ RESULTS = (
     *(STEPS, "metrics.jsonl", "trained_rewards.jsonl", "tensorboard/events.out.tfevents.*"),
     *("nonfinite_step_*.npz", EVALUATIONS, "evaluation.json", "report.html", "rescored.txt"),
     "tracking.json",
-    "report_data/*.js",
+    *("report_data/index.js", "report_data/[0-9][0-9][0-9][0-9][0-9].js"),
     *(f"{folder}/{name}" for folder in ("hf", "served") for name in _CHECKPOINT),
     *(f"adapter/{name}" for name in _ADAPTER),
     "run.json",

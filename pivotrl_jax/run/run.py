@@ -24,7 +24,7 @@ from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.models.families import family_of
 from pivotrl_jax.records import InputError, write_json
-from pivotrl_jax.run import check_config, compilations, hosts, interrupts, lock
+from pivotrl_jax.run import check_config, compilations, hosts, interrupts, lock, provenance
 from pivotrl_jax.run import tracking as tracking_lib
 from pivotrl_jax.verifiers import judge as judge_lib
 
@@ -82,6 +82,8 @@ class Run:
             "config": self.config.to_dict(),
             **model,
             "policy": self.policy,
+            "provenance": {**provenance.of_process(), "written": provenance.now()},
+            "chat": {"dialect": self.chat.dialect, "opens_thinking": self.chat.opens_thinking},
             "versions": _versions(),
             "devices": [str(device.device_kind) for device in jax.devices()],
             "seconds": self.seconds,

@@ -17,7 +17,7 @@ def run(tmp_path):
     """The files of a finished run that a card is made of."""
 
     def measures(value):
-        return {"call_turn_pass": {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 9}}
+        return {"call_turn_pass": {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 90}}
 
     config = {
         "workdir": "runs/my-agent",

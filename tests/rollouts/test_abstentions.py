@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support import endpoint, tiny_run
 from support.endpoint import OTHER, SAME, TEMPLATES, serve
+from support.fabricated_run import data_in
 from support.learning import config_of, fit
 from support.paths import ROOT
 from support.profiles import rollouts_in
@@ -349,7 +350,9 @@ def test_the_report_shows_what_nobody_could_decide(tmp_path):
     ]
     records.write_records(tmp_path / "rollouts" / "00000.jsonl", rollouts)
     page = report.write_report(tmp_path).read_text("utf-8")
-    assert all(f"said {i}</pre>" in page for i in range(4)), "abstentions shift no one out"
-    assert page.count("judge_abstained") == 2 and '<b class="reward">–</b>' in page
-    assert "mean 0.500, variance 0.250 · 2 undecided" in page
+    (detail,) = data_in(page)["00000"]
+    said = {action[5]: (action[0], action[1], action[3]) for action in detail["actions"]}
+    assert set(said) == {f"said {i}" for i in range(4)}, "abstentions shift no one out"
+    assert said["said 0"] == said["said 3"] == ("open", None, judge.ABSTAINED)
+    assert "mean 0.500, variance 0.250" in detail["about"] and detail["about"].endswith(" · 2 undecided")
     assert "undecided actions</span><b>6</b>" in page and "undecided" in page
