@@ -18,11 +18,13 @@ WINDOW = 5  # steps
 @dataclasses.dataclass(frozen=True)
 class Symptom:
     """`shows(now, start)` decides on the metric's means over the last and the first window. `text` says what
-    is wrong and what to do, with the two means as {now} and {start}."""
+    is wrong and what to do, with the two means as {now} and {start}. It is one only of methods that log the
+    metric `beside`."""
 
     metric: str
     shows: Callable[[float, float], bool]
     text: str
+    beside: str = "reward_mean"
 
 
 SYMPTOMS = {
@@ -67,6 +69,8 @@ def found(first: Sequence[Line], last: Sequence[Line]) -> dict[str, str]:
         windows = [[line.get(symptom.metric) for line in lines] for lines in (last, first)]
         if len(last) < WINDOW or None in windows[0] + windows[1]:
             continue  # a metric that the method does not have, or a step without a decided reward
+        if not any(symptom.beside in line for line in last):
+            continue
         now, start = map(statistics.fmean, windows)
         if symptom.shows(now, start):
             sentences[name] = symptom.text.format(now=now, start=start)

@@ -136,12 +136,6 @@ def _grade(reward: float | None) -> str:
     return "pass" if reward >= 1 else "part" if reward > 0 else "fail"
 
 
-def _grade(reward: float | None) -> str:
-    if reward is None:
-        return "open"
-    return "pass" if reward >= 1 else "part" if reward > 0 else "fail"
-
-
 def _mark(reward: float) -> str:
     return "●" if reward >= 1 else "○" if reward <= 0 else "◐"
 
