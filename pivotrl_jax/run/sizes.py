@@ -60,7 +60,7 @@ def smollm2() -> ConfigDict:
     for section in (c.validation, c.grpo):
         section.batch.update(rows=8, samples_per_row=16, decode_slots=4)
     c.profile.trajectories_per_shard = 64  # three whole batches
-    c.evaluate.batch.update(rows=32, samples_per_row=4, decode_slots=2)
+    c.evaluate.batch.update(rows=64, samples_per_row=4, decode_slots=1)
     c.grpo.microbatch_rows = c.sft.microbatch_rows = 1
     c.evaluate.skills, c.evaluate.skill_items = "language", 100
     return c
