@@ -26,7 +26,7 @@ QUICK = {
     "pivotrl candidates my_runs/ --out=candidates.jsonl": "12 candidates in candidates.jsonl",
     "pivotrl verify --verifier=swe": '{"id": "first", "reward": 1.0, "reason": "ok"}',
     "python -m pivotrl_jax.verify --verifier=swe --mode=nemo_gym": '"reward": 1.0',
-    "python -m pivotrl_jax.report --workdir=runs/bfcl": "runs/bfcl/report.html",
+    "python -m pivotrl_jax.report runs/bfcl": "runs/bfcl/report.html",
     "pivotrl rescore --workdir=runs/bfcl": "train goes on from it by",
     "python -m pivotrl_jax.exchange export --workdir=runs/gym --rows=candidates --out=runs/gym/rows": (
         "6 rows in"

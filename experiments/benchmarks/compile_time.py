@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from pivotrl_jax.checkpoints import hf_config, locate
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, sharding
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import objectives, optimizer
 

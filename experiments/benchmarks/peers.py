@@ -36,7 +36,7 @@ from pivotrl_jax.environments import toolbox
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import Prompt
 from pivotrl_jax.rollouts.actor import Actor, BatchShape, Completion, Request
-from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches, learner, losses, objectives, optimizer
 from pivotrl_jax.trajectories import extract

@@ -30,7 +30,7 @@ from pivotrl_jax import records
 from pivotrl_jax.pivots import profiling, rollout_files
 from pivotrl_jax.records import Candidate, Pivot, Prefix, Prompt, Rollout, read_records
 from pivotrl_jax.rollouts.rollout import Rollouts
-from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.run import options
 
 HERE = Path(__file__).resolve().parent

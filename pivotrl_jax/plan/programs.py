@@ -26,7 +26,8 @@ from pivotrl_jax.plan import costs, hlo
 from pivotrl_jax.plan.chips import Chip
 from pivotrl_jax.records import Prompt, Rollout
 from pivotrl_jax.rollouts.rollout import RoutedRollout
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner, recipe
 from pivotrl_jax.training.batches import grpo_batch
 

@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, forest, sharding
 from pivotrl_jax.records import Candidate
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 
 
 def number_of(name: str) -> int:

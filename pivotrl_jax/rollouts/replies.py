@@ -15,7 +15,7 @@ from pivotrl_jax.chat.template import well_formed
 from pivotrl_jax.endpoints import Failure, choices_of
 from pivotrl_jax.records import Candidate, Message
 from pivotrl_jax.rollouts.actor import Completion
-from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.rollouts.sampling import Sampling
 
 COMPLETIONS, CHAT = "completions", "chat"
 FINISHED = ("stop", "tool_calls", "function_call")  # of finish_reason: the model ended its turn

@@ -29,7 +29,7 @@ from pivotrl_jax.rollouts.actor import Completion, Request
 from pivotrl_jax.rollouts.asking import Asker
 from pivotrl_jax.rollouts.journal import Journal, as_json
 from pivotrl_jax.rollouts.replies import CHAT, COMPLETIONS
-from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.rollouts.sampling import Sampling
 
 PROBE_TOKENS = 16  # drawn to see what the server gives
 UNFIT = (400, 404, 405, 422, 501)  # statuses that say a server does not do completions of token ids

@@ -21,7 +21,7 @@ import numpy as np
 from pivotrl_jax.models import decoder
 from pivotrl_jax.models import log_probs as log_probs_lib
 from pivotrl_jax.models.config import ModelConfig
-from pivotrl_jax.rollouts import sampler
+from pivotrl_jax.rollouts import sampling as sampling_lib
 
 STEPS = 32  # most decode steps of a call
 TOP = 20  # most likely tokens that are reported beside a sampled one, if asked for
@@ -209,9 +209,11 @@ def _draw(config, params, view: View, hidden_RJD, keys, slots: Slots):
     scores = logits / jnp.where(temperature == 0, 1, temperature)
     if view.restricted:
         scores = restrict_each(scores, top_p, top_k, min_p)
-    token = jnp.where(greedy, jnp.argmax(logits, axis=-1).astype(jnp.int32), sampler.draw_token(scores, keys))
-    log_prob = jnp.where(greedy, 0.0, sampler.log_prob_of(scores, token))
-    drawn = sampler.Drawn(token, log_prob, sampler.log_prob_of(logits, token))
+    token = jnp.where(
+        greedy, jnp.argmax(logits, axis=-1).astype(jnp.int32), sampling_lib.draw_token(scores, keys)
+    )
+    log_prob = jnp.where(greedy, 0.0, sampling_lib.log_prob_of(scores, token))
+    drawn = sampling_lib.Drawn(token, log_prob, sampling_lib.log_prob_of(logits, token))
     if view.top:
         values, tokens = jax.lax.top_k(logits, TOP)
         top = tokens.astype(jnp.int32), values - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
@@ -221,7 +223,7 @@ def _draw(config, params, view: View, hidden_RJD, keys, slots: Slots):
 
 
 def restrict_each(scores_BV, top_p_B1, top_k_B1, min_p_B1) -> jax.Array:
-    """`sampler.restrict` with settings of its own for every row."""
+    """`sampling_lib.restrict` with settings of its own for every row."""
     V = scores_BV.shape[-1]
     ordered = jnp.sort(scores_BV, axis=-1)[:, ::-1]
     last = jnp.where(top_k_B1 > 0, jnp.minimum(top_k_B1, V), V) - 1

@@ -22,7 +22,8 @@ from pivotrl_jax.models import config as model_config
 from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.models.forest import Piece, pack
 from pivotrl_jax.records import InputError
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import objectives
 from pivotrl_jax.training.optimizer import make_optimizer

@@ -17,7 +17,8 @@ from support.paths import GOLDEN
 from pivotrl_jax.checkpoints import hf, hf_config
 from pivotrl_jax.models import decoder, experts, forest, sharding
 from pivotrl_jax.models.forest import Piece
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 
 NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/config.json"))
 ATOL = 2e-4  # of float32 logits, which reach 10 to 30

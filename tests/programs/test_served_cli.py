@@ -18,7 +18,7 @@ from pivotrl_jax.checkpoints import hf, hf_config
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import Candidate, Pivot, Profile, read_records
 from pivotrl_jax.rollouts.actor import Actor, BatchShape, Request
-from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.rollouts.sampling import Sampling
 
 pytestmark = pytest.mark.slow
 

@@ -141,7 +141,7 @@ def test_rollouts_come_back_settled(monkeypatch, tmp_path):
         return {0: SAME, 1: OTHER, 2: "who knows"}[first % 3]
 
     def roll_out(asks):
-        return tiny_run.rollouts(judge=asks).sample(tiny_run.policy(), prompts, 4, jax.random.key(5))
+        return tiny_run.rollouts(judge=asks).sample(tiny_run.policy(), prompts, 4, jax.random.key(10))
 
     with serve(behave) as (heard, url):
         groups = roll_out(Judge(url, "m", TEMPLATES, swap=False, cache=tmp_path))

@@ -16,8 +16,9 @@ from support.frequencies import chi_square
 
 from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.models.forest import Piece
-from pivotrl_jax.rollouts import sampler
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts import sampling as sampling_lib
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner
 
 ROWS, BRANCHES, SLOTS, TOKENS = tiny_run.ROWS, tiny_run.BRANCHES, tiny_run.SLOTS, 5
@@ -329,7 +330,7 @@ def test_frequencies_follow_the_distribution(sampling):
     logits = np.random.default_rng(5).normal(size=40) * 1.5
     keys = jax.random.split(jax.random.key(3), 20_000)
     batch = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (len(keys), 40))
-    drawn = jax.jit(sampler.draw, static_argnums=2)(batch, keys, sampling)
+    drawn = jax.jit(sampling_lib.draw, static_argnums=2)(batch, keys, sampling)
     want = slow_log_probs(logits, sampling)
     np.testing.assert_allclose(drawn.log_prob, want[drawn.token], atol=1e-4)
     np.testing.assert_allclose(drawn.model_log_prob, slow_log_probs(logits, PLAIN)[drawn.token], atol=1e-4)
@@ -345,7 +346,7 @@ def test_a_draw_is_where_its_uniform_number_falls_in_the_cumulated_probabilities
     scores[0], scores[1] = -np.inf, -np.inf
     scores[0, V - 1], scores[1, 0] = 1.0, 1.0  # only the last token, only the first
     keys = jax.random.split(jax.random.key(4), len(scores))
-    drawn = np.asarray(jax.jit(sampler.draw_token)(jnp.asarray(scores, jnp.float32), keys))
+    drawn = np.asarray(jax.jit(sampling_lib.draw_token)(jnp.asarray(scores, jnp.float32), keys))
     assert (drawn[0], drawn[1]) == (V - 1, 0)
     probs = np.exp(scores - scores.max(-1, keepdims=True))
     ends = np.cumsum(probs / probs.sum(-1, keepdims=True), axis=-1)
@@ -399,7 +400,7 @@ def test_first_tokens_of_the_sampler_follow_the_softmax():
 )
 def test_restriction_equals_a_slow_reference(top_p, top_k, min_p):
     scores = np.random.default_rng(9).normal(size=(20, 33)).astype(np.float32) * 2
-    found = np.asarray(sampler.restrict(jnp.asarray(scores), top_p, top_k, min_p))
+    found = np.asarray(sampling_lib.restrict(jnp.asarray(scores), top_p, top_k, min_p))
     for row, got in zip(scores, found):
         slow = slow_log_probs(row.astype(np.float64), Sampling(1.0, top_p, top_k, min_p, 1, ()))
         kept = np.isfinite(slow)
@@ -409,4 +410,4 @@ def test_restriction_equals_a_slow_reference(top_p, top_k, min_p):
 
 def test_the_whole_distribution_is_left_as_it_is():
     scores = jnp.asarray(np.random.default_rng(2).normal(size=(3, 11)), jnp.float32)
-    assert (sampler.restrict(scores, 1.0, 0, 0.0) == scores).all()
+    assert (sampling_lib.restrict(scores, 1.0, 0, 0.0) == scores).all()

@@ -15,6 +15,7 @@ from support.frequencies import chi_square
 
 from pivotrl_jax.models import decoder, forest
 from pivotrl_jax.rollouts import sampler
+from pivotrl_jax.rollouts import sampling as sampling_lib
 from pivotrl_jax.serve import chunks, programs
 from pivotrl_jax.serve import engine as engine_lib
 from pivotrl_jax.serve.engine import Engine, Failed, Full, Sample, Settings
@@ -90,7 +91,7 @@ def draw(samples, config=MOE):
 def from_sampler(config, **settings):
     """The same completions by `sampler.sample`, with the keys that the engine's docstring states."""
     settings = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, **settings}
-    sampling = sampler.Sampling(**settings, max_tokens=TOKENS, stop_ids=STOPS)
+    sampling = sampling_lib.Sampling(**settings, max_tokens=TOKENS, stop_ids=STOPS)
     draws = sampler.Sampler(config, sampling, 4, 16, tiny_run.mesh())
     pieces = [[forest.Piece(i, prompt, samples=EACH)] for i, prompt in enumerate(PROMPTS)]
     packed = widen(forest.pack(pieces, 40, len(PROMPTS) * EACH, 2), 2, 40)
@@ -239,4 +240,4 @@ def test_settings_of_their_own_restrict_as_the_samplers_do():
     ]
     got = programs.restrict_each(scores, *columns)
     for row, one, (p, k, m) in zip(got, scores, settings):
-        np.testing.assert_array_equal(row, sampler.restrict(one, p, k, m))
+        np.testing.assert_array_equal(row, sampling_lib.restrict(one, p, k, m))

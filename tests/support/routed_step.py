@@ -16,7 +16,8 @@ import optax
 from jax.sharding import AxisType, Mesh
 
 from pivotrl_jax.models import sharding
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses
 from support import sharded_step

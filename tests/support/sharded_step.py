@@ -19,7 +19,8 @@ from jax.sharding import AxisType, Mesh
 
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.models.forest import pack
-from pivotrl_jax.rollouts.sampler import Sampler, Sampling
+from pivotrl_jax.rollouts.sampler import Sampler
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training import losses
 from support.forests import (

@@ -18,7 +18,7 @@ from pivotrl_jax.pivots import candidates as candidates_lib
 from pivotrl_jax.records import Action, Candidate, Prompt, Verdict
 from pivotrl_jax.rollouts.actor import Actor, BatchShape
 from pivotrl_jax.rollouts.rollout import Rollouts
-from pivotrl_jax.rollouts.sampler import Sampling
+from pivotrl_jax.rollouts.sampling import Sampling
 from pivotrl_jax.training import learner as learner_lib
 from pivotrl_jax.training.optimizer import make_optimizer
 from pivotrl_jax.verifiers.base import Verifier
