@@ -290,20 +290,24 @@ def test_an_adaptive_profile_with_the_same_rewards_stays_as_it_is(adaptive_whole
     assert profiling.undecided_in(tmp_path / "out" / "rollouts") == frozenset()
 
 
-def test_rewards_that_are_not_0_or_1_in_a_short_group_are_undecided(adaptive_whole, tmp_path, monkeypatch):
+def test_rewards_that_are_not_0_or_1_in_a_short_group_are_undecided(tmp_path, monkeypatch):
     def verify(candidate, action):
         verdict = real(candidate, action)
-        sampled = action.text  # the demonstration, which the self-check asks about, was never text
-        return dataclasses.replace(verdict, reward=0.5) if verdict.reward and sampled else verdict
+        gold = candidates.message_to_action(candidate.demonstration)
+        same = (action.calls, action.content) == (gold.calls, gold.content)
+        return verdict if not verdict.reward or same else dataclasses.replace(verdict, reward=0.5)
 
+    # of this seed's samples, some in a short group pass and are not the demonstration
+    seed = {"profile__seed": 1}
+    profiles.find_pivots(tmp_path / "run", **profiles.ADAPTIVE, **seed)
     real = own_verifier(monkeypatch, verify)
     out = tmp_path / "out"
-    rescoring.rescore(adaptive_whole, out, Flags())
+    rescoring.rescore(tmp_path / "run", out, Flags())
     found = read_records(out / "profiles.jsonl", Profile)
     partial = [p for p in found if 0.5 in p.rewards]
     assert any(len(p.rewards) < 4 for p in partial)
     assert all(p.early == ("undecided" if len(p.rewards) < 4 else "") for p in partial)
-    goes_on(out, monkeypatch, **profiles.ADAPTIVE)
+    goes_on(out, monkeypatch, **profiles.ADAPTIVE, **seed)
 
 
 # ---- where it is written
