@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import re
 import shlex
 import signal
 import subprocess
@@ -122,23 +121,3 @@ def test_a_slow_process_changes_nothing(calm_of_two, checkpoint, tmp_path):
     processes = job.start()
     assert statuses(processes, slow=processes[0]) == [0, 0], job.said() + job.said(1)
     assert survival.what_is_left(job.workdir) == calm_of_two and len(calm_of_two) > 15
-
-
-def test_a_process_that_stands_still_stops_the_other_and_the_same_command_goes_on(
-    calm_of_two, checkpoint, tmp_path
-):
-    """After two minutes, or after half of one where an exchange of data gives up."""
-    job = of_two(tmp_path / "run", checkpoint)
-    first, still = job.start()
-    while not any(stage == "training step" for stage, *_ in job.writes()):
-        assert first.poll() is None, job.said()
-        time.sleep(0.05)
-    still.send_signal(signal.SIGSTOP)
-    try:
-        assert first.wait(timeout=300) == 1
-    finally:
-        still.send_signal(signal.SIGCONT)
-    assert re.search(r"(?m)^error: .*start the same command in all processes again", job.said()), job.said()
-    assert not re.search("Traceback|Aborted", job.said()) and still.wait(timeout=300) not in (0, None)
-    assert statuses(job.start()) == [0, 0], job.said()
-    assert survival.what_is_left(job.workdir) == calm_of_two
