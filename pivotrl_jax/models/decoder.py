@@ -263,7 +263,7 @@ def by_layer(config: ModelConfig, params: Params) -> Params:
     """The parameters with an array for every layer in place of one of all layers, for `decode_step`: the runs
     of `segments` become "layers.0", "layers.1", ... A CPU copies what a scan slices, every layer's parameters
     and cache for every token; of this, it copies nothing. On the way the parameters are in memory twice."""
-    out = {name: value for name, value in params.items()}
+    out = dict(params)
     for name, first, end, _ in config.segments():
         stacked = out.pop(name)
         for i in range(end - first):

@@ -18,13 +18,11 @@ WINDOW = 5  # steps
 @dataclasses.dataclass(frozen=True)
 class Symptom:
     """`shows(now, start)` decides on the metric's means over the last and the first window. `text` says what
-    is wrong and what to do, with the two means as {now} and {start}. It is one only of methods that log the
-    metric `beside`."""
+    is wrong and what to do, with the two means as {now} and {start}."""
 
     metric: str
     shows: Callable[[float, float], bool]
     text: str
-    beside: str = "reward_mean"
 
 
 SYMPTOMS = {
@@ -65,12 +63,12 @@ def found(first: Sequence[Line], last: Sequence[Line]) -> dict[str, str]:
     """Name of each symptom that the `last` window of lines shows, compared with the `first` -> what is wrong
     and what to do."""
     sentences = {}
+    if not any("reward_mean" in line for line in last):
+        return sentences  # of imitation, where there are no groups and a low entropy is the aim
     for name, symptom in SYMPTOMS.items():
         windows = [[line.get(symptom.metric) for line in lines] for lines in (last, first)]
         if len(last) < WINDOW or None in windows[0] + windows[1]:
             continue  # a metric that the method does not have, or a step without a decided reward
-        if not any(symptom.beside in line for line in last):
-            continue
         now, start = map(statistics.fmean, windows)
         if symptom.shows(now, start):
             sentences[name] = symptom.text.format(now=now, start=start)

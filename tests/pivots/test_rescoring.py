@@ -90,19 +90,20 @@ def test_the_same_verifiers_change_nothing_and_need_no_device(whole, tmp_path, m
     assert summary_of(out)["pivots lost"] == 0, "what it says outlasts a resume"
 
 
-def test_another_reward_is_that_of_a_fresh_profile(whole, tmp_path, monkeypatch):
+def test_another_reward_is_that_of_a_fresh_profile(tmp_path, monkeypatch):
     """Byte for byte: the rollouts are the same, and so are the verdicts, profiles and pivots."""
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    whole, out, fresh = tmp_path / "whole", tmp_path / "out", tmp_path / "fresh"
+    seed = {"profile__seed": 2}  # of its samples, exact match gains pivots and loses some
+    profiles.find_pivots(whole, **seed)
     lines = rescoring.rescore(whole, out, Flags("exact"))
-    profiles.find_pivots(fresh, reward="exact")
+    profiles.find_pivots(fresh, reward="exact", **seed)
     assert profile_of(out) == profile_of(fresh) != profile_of(whole)
     assert "--config.reward=exact" in lines[-1]
-    goes_on(out, monkeypatch, reward="exact")
+    goes_on(out, monkeypatch, reward="exact", **seed)
     found = summary_of(out)
     before, after = ({p.candidate.id for p in pivots(x)} for x in (whole, fresh))
-    assert found["pivots gained"] == len(after - before)
-    assert found["pivots lost"] == len(before - after)
-    assert after != before
+    assert found["pivots gained"] == len(after - before) > 0
+    assert found["pivots lost"] == len(before - after) > 0
     text = (out / "rescored.txt").read_text("utf-8")
     assert all(id in text for id in after ^ before), "all are named in the file"
     changed = sum(
