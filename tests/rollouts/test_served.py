@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,10 +108,13 @@ def test_a_server_that_stays_down_is_one_sentence_and_nothing_is_lost(tmp_path):
 
 
 def test_nobody_there_is_a_sentence(tmp_path):
-    with FaultyServer() as server:
-        pass
-    with pytest.raises(InputError, match=r"failed 3 times in a row, the last time with Connection error"):
-        served_profile.profile(tmp_path, server.url, COUNT, give_up_after=3)
+    with socket.socket() as taken:  # a port of our own on which nobody listens, and nobody else can begin to
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(
+            InputError, match=r"failed 3 times in a row, the last time with Connection error"
+        ):
+            served_profile.profile(tmp_path, url, COUNT, give_up_after=3, timeout=60.0)
 
 
 def test_a_busy_server_is_waited_for_while_others_get_through(tmp_path):
