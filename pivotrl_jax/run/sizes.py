@@ -50,8 +50,9 @@ def smollm2() -> ConfigDict:
     c.model.chat_template = "smollm2_hermes"
     c.data.max_prompt_tokens = 700
     c.sampling.max_tokens = 192
-    # a row of 896 tokens holds two or three prompts; the longer ones pack training batches more tightly
-    c.compute.row_lengths = (896, 1792)
+    # short questions are sampled in rows of 256 tokens; a row of 896 holds two or three prompts with tools;
+    # the longest pack training batches more tightly
+    c.compute.row_lengths = (256, 896, 1792)
     c.compute.log_prob_chunk = 256
     # a CPU with AMX multiplies bfloat16 three times as fast, but is slow to store what remat=nothing keeps
     c.model.dtype, c.compute.remat = "bfloat16", "full"
