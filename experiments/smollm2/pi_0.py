@@ -1,9 +1,9 @@
 """What makes pi_0 of experiments/smollm2: BFCL's rows, with refusals in SmolLM2's own words.
 
-`python experiments/smollm2/pi_0.py` asks SmolLM2 as it is shipped, and writes own_words.jsonl: what it answers
-to the questions of the irrelevance rows when it sees no functions, and to prompts.txt. Each gets the reply at
-temperature 0 if it ends within the limit, else the first of SAMPLES at 0.7 that does; a question without one is
-left out and counted.
+`python experiments/smollm2/pi_0.py` asks SmolLM2 as it is shipped, and writes own_words.jsonl: what it
+answers to the questions of the irrelevance rows when it sees no functions, and to prompts.txt. Each gets the
+reply at temperature 0 if it ends within the limit, else the first of SAMPLES at 0.7 that does; a question
+without one is left out and counted.
 
 `environment` is the data source of configs/bfcl.py:smollm2_pi0: the rows of the config's categories, those of
 irrelevance with these replies, LIVE_REFUSALS rows of live_irrelevance, and the prompts. BFCL itself has no

@@ -6,6 +6,9 @@ slot whose sample has ended takes the next one in the same step (continuous batc
 occupies one slot and does not hold up the batch. Each sample has a PRNG key, which is folded with the token
 index: its tokens depend on its key and its prompt, not on its decode slot or on other samples.
 
+On a CPU a step costs as much as it has slots, idle ones too, and half of the steps of a batch are for its few
+longest samples. So the last samples of a batch move to fewer slots (`_narrowed`).
+
 Axis letters as in `decoder.py`; S counts the samples of a row, and J its decode slots.
 """
 
@@ -49,6 +52,7 @@ class Decoding:
     attention_chunk: int
     record_experts: bool
     by_layer: bool  # decode with `decoder.by_layer`: on a CPU
+    narrow: bool  # end a batch with a quarter of its decode slots: on a CPU, where rows are not divided
 
 
 @jax.tree_util.register_dataclass
@@ -69,10 +73,11 @@ class _State:
 
     out: Samples
     slots: _DecodeSlots
-    taken: jax.Array  # int32 [R]: samples that have been given a decode slot so far
+    taken: jax.Array  # int32, by the batch's rows: samples that have been given a decode slot so far
     cache: tuple | list  # keys and values [L R J N C K] of the samples in the decode slots, or by layer
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Prompts:
     """The result of the prefill, which the decode loop only reads."""
@@ -81,6 +86,7 @@ class _Prompts:
     position: jax.Array  # int32 [R S]: position of that token
     key: jax.Array  # typed keys [R S]
     total: jax.Array  # int32 [R]: samples to draw
+    row: jax.Array | None  # int32 [R]: the row of the batch, where several share one; None: all differ
     subtree_end: jax.Array  # int32 [R T]
     prefix: tuple | list  # keys and values [L R N T K], or by layer
     stops: jax.Array  # int32 [stop tokens]
@@ -98,7 +104,7 @@ def sample(
     `branch_RS` holds the slot of the prompt's last token, or -1 where there is no sample; in each row, the
     samples come first. `key_RS` holds typed PRNG keys.
 
-    The loop ends when every sample has stopped or has `max_tokens` tokens.
+    It ends when every sample has stopped or has `max_tokens` tokens.
     """
     c, (R, S), C = decoding.config, branch_RS.shape, decoding.sampling.max_tokens
     J = min(decoding.decode_slots, S)
@@ -113,6 +119,7 @@ def sample(
         position=_of_row(rows.position, slot_RS),
         key=key_RS,
         total=(branch_RS >= 0).sum(1),
+        row=None,
         subtree_end=rows.subtree_end,
         stops=jnp.asarray(decoding.sampling.stop_ids, jnp.int32),
     )
@@ -131,11 +138,57 @@ def sample(
     else:
         cache = tuple(sharding.constrain(jnp.zeros(shape, c.dtype), "LRSNCK") for _ in range(2))
 
-    def unfinished(state: _State):
-        return state.slots.busy.any() | (state.taken < prompts.total).any()
+    state = _State(out, slots, taken_R, cache)
+    width = R * J // 4 if decoding.narrow else 0
+    if not width:
+        return _decoded(decoding, params, prompts, first, state, 0).out
+    state = _decoded(decoding, params, prompts, first, state, width)
+    prompts, first, last = _narrowed(prompts, first, state, width)
+    last = _decoded(decoding, params, prompts, first, last, 0)
+    return _joined(state.out, last.out, prompts.row)
+
+
+def _needed(prompts: _Prompts, state: _State) -> jax.Array:
+    """Which decode slots [R J] are busy, or have samples of their row waiting."""
+    taken = state.taken if prompts.row is None else state.taken[prompts.row]
+    return state.slots.busy | (taken < prompts.total)[:, None]
+
+
+def _decoded(decoding: Decoding, params, prompts: _Prompts, first: Drawn, state: _State, left: int) -> _State:
+    """The state after as many steps as it takes until no more than `left` decode slots are needed."""
 
     step = functools.partial(_step, decoding, params, prompts, first)
-    return jax.lax.while_loop(unfinished, step, _State(out, slots, taken_R, cache)).out
+    return jax.lax.while_loop(lambda state: _needed(prompts, state).sum() > left, step, state)
+
+
+def _narrowed(prompts: _Prompts, first: Drawn, state: _State, width: int) -> tuple[_Prompts, Drawn, _State]:
+    """The batch with `width` rows of one decode slot in place of its decode slots, by layer; the needed ones
+    are among them. Its samples are what they were before the first token."""
+    (R, J), (_, S, C) = state.slots.busy.shape, state.out.tokens.shape
+    chosen = jnp.argsort(~_needed(prompts, state).reshape(-1), stable=True)[:width]
+    row = chosen // J
+
+    def of_row(tree):
+        return jax.tree.map(lambda x: x[row], tree)
+
+    def of_slot(tree):
+        return jax.tree.map(lambda x: x.reshape(R * J, *x.shape[2:])[chosen][:, None], tree)
+
+    stops = prompts.stops
+    prompts = dataclasses.replace(of_row(dataclasses.replace(prompts, stops=row)), stops=stops, row=row)
+    out = dataclasses.replace(_no_samples(width, S, C, state.out.prefix_experts), steps=state.out.steps)
+    return prompts, of_row(first), _State(out, of_slot(state.slots), state.taken, of_slot(state.cache))
+
+
+def _joined(out: Samples, last: Samples, row_X) -> Samples:
+    """`out` with what its rows `row_X` have been given since, of which every number was less before."""
+    grown = {
+        name: jax.tree.map(lambda x, more: x.at[row_X].max(more), getattr(out, name), getattr(last, name))
+        for name in ("tokens", "length", "finished", "experts")
+    }
+    for name in ("log_probs", "model_log_probs"):
+        grown[name] = getattr(out, name).at[row_X].add(getattr(last, name))
+    return dataclasses.replace(out, steps=last.steps, **grown)
 
 
 def _unstacked(pair: tuple[jax.Array, jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
@@ -237,11 +290,16 @@ def _record(out: Samples, slots: _DecodeSlots, draws: Drawn, where, stops) -> tu
     return out, dataclasses.replace(slots, token=token, busy=slots.busy & ~stopped & ~full)
 
 
-def _refill(out: Samples, slots: _DecodeSlots, taken_R, prompts: _Prompts, first: Drawn):
+def _refill(out: Samples, slots: _DecodeSlots, taken, prompts: _Prompts, first: Drawn):
     """Give idle decode slots the next samples of their row, and record those samples' `first` tokens [R S].
     Returns the samples, the decode slots and the new `taken`."""
-    sample = taken_R[:, None] + jnp.cumsum(~slots.busy, axis=1) - 1
-    fresh = ~slots.busy & (sample < prompts.total[:, None])
+    idle, row = ~slots.busy, prompts.row
+    if row is None:
+        sample = taken[:, None] + jnp.cumsum(idle, axis=1) - 1
+    else:  # one decode slot each: those before it that share its row come first
+        before = jnp.tril(row[:, None] == row, -1) & idle[:, 0]
+        sample = (taken[row] + before.sum(1))[:, None]
+    fresh = idle & (sample < prompts.total[:, None])
     slots = _DecodeSlots(
         jnp.where(fresh, sample, slots.sample),
         slots.busy | fresh,
@@ -250,7 +308,7 @@ def _refill(out: Samples, slots: _DecodeSlots, taken_R, prompts: _Prompts, first
     )
     draws = jax.tree.map(lambda x: _of_row(x, slots.sample), first)
     out, slots = _record(out, slots, draws, fresh, prompts.stops)
-    return out, slots, taken_R + fresh.sum(1)
+    return out, slots, taken + fresh.sum(1) if row is None else taken.at[row].add(fresh.sum(1))
 
 
 def _of_row(x, index_RX):
@@ -278,7 +336,8 @@ class Sampler:
 
         if by_layer is None:
             by_layer = mesh.devices.flat[0].platform == "cpu"
-        decoding = Decoding(config, sampling, decode_slots, attention_chunk, record_experts, by_layer)
+        narrow = by_layer and sharding.row_shards(mesh) == 1
+        decoding = Decoding(config, sampling, decode_slots, attention_chunk, record_experts, by_layer, narrow)
 
         def run(params, tokens, position, subtree_end, branch, stream, numbers):
             keys = jax.vmap(jax.vmap(lambda n: fold_all(stream, n)))(numbers)

@@ -235,6 +235,28 @@ def test_a_decode_slot_takes_the_next_sample_when_one_ends():
     assert seen[8] < seen[3] < -(-8 // 3) * (TOKENS - 1), "three decode slots wait for nobody"
 
 
+def test_the_last_samples_of_a_batch_move_to_fewer_decode_slots():
+    """One row has eight samples and seven have one: when the batch narrows from sixteen decode slots to four,
+    two of them belong to that row and take its samples in turn."""
+    rows, decode_slots = 8, 2
+    one = forest.pack([[Piece(0, TRUNK, samples=8)]], SLOTS, BRANCHES, 1)
+    arrays = {name: np.repeat(x[:1], rows, 0) for name, x in one.arrays().items()}
+    packed = widen(forest.Forest(**arrays, placed=()), rows, SLOTS)
+    branch = np.full((rows, BRANCHES), -1, np.int32)
+    branch[0], branch[1:, 0] = one.placed[0].prompt_slot, one.placed[0].prompt_slot
+    numbers = np.stack(np.indices(branch.shape), -1).astype(np.int32)
+    found = []
+    for by_layer in (True, False):
+        sampler = Sampler(MOE, PLAIN, decode_slots, tiny_run.CHUNK, tiny_run.mesh(), True, by_layer)
+        found.append(sampler(params_of(MOE), packed, branch, STREAM, numbers))
+    narrowed, wide = found
+    assert wide.steps > wide.length[1:].max(), "the case must have steps for the samples of one row alone"
+    for name in ("tokens", "length", "finished", "steps", "experts", "prefix_experts"):
+        np.testing.assert_array_equal(getattr(narrowed, name), getattr(wide, name))
+    for name in ("log_probs", "model_log_probs"):
+        np.testing.assert_allclose(getattr(narrowed, name), getattr(wide, name), atol=1e-5)
+
+
 def draw_rows(packed) -> dict[tuple, tuple[list[int], np.ndarray]]:
     """(piece, sample) -> tokens and log-probs; rows as they come, ROWS at a time."""
     found = {}

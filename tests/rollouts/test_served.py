@@ -111,9 +111,7 @@ def test_nobody_there_is_a_sentence(tmp_path):
     with socket.socket() as taken:  # a port of our own on which nobody listens, and nobody else can begin to
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        with pytest.raises(
-            InputError, match=r"failed 3 times in a row, the last time with Connection error"
-        ):
+        with pytest.raises(InputError, match=r"failed 3 times in a row, the last time with Connection error"):
             served_profile.profile(tmp_path, url, COUNT, give_up_after=3, timeout=60.0)
 
 
