@@ -8,6 +8,10 @@ import pytest
 from support.bfcl_reference import need_bfcl
 from support.paths import ROOT
 
+from pivotrl_jax.api import load_config
+from pivotrl_jax.evaluation.language import items
+from pivotrl_jax.trajectories import sources
+
 HERE = ROOT / "experiments" / "smollm2"
 CALL = (
     '<tool_call>\n{"name": "calculate_triangle_area", "arguments": {"base": 10, "height": %d}}\n</tool_call>'
@@ -19,7 +23,7 @@ def modules(monkeypatch):
     for folder in (HERE, ROOT / "experiments" / "claims"):
         monkeypatch.syspath_prepend(str(folder))
     yield
-    for name in ("measure", "agreement", "page", "pooling", "runs"):
+    for name in ("measure", "agreement", "page", "pi_0", "pooling", "runs"):
         sys.modules.pop(name, None)
 
 
@@ -34,6 +38,26 @@ def test_every_group_gets_the_same_rows_whatever_their_order():
     assert chosen == [p.candidate.id for p in measure.chosen(prompts[::-1])]
     groups = [measure.group_of(id) for id in chosen]
     assert all(groups.count(group) == measure.PER_GROUP for group in measure.GROUPS)
+
+
+def test_what_makes_pi_0_has_no_placeholder_and_no_row_that_measures_it():
+    need_bfcl()
+    import pi_0
+
+    config = load_config(str(ROOT / "configs" / "bfcl.py:smollm2_pi0")).data
+    rows = pi_0.environment.train_tasks(config, 0)
+    assert len({t.id for t in rows}) == len(rows)
+    talk = [t for t in rows if not t.messages[-1].get("tool_calls")]
+    assert {t.messages[-1]["content"] for t in talk} <= set(pi_0.own_words().values())
+    assert len(talk) == len(pi_0.own_words()) > 150, "every reply is used"
+    with_tools = [t for t in talk if t.tools]
+    assert len(with_tools) > 80 and all("irrelevance" in t.id for t in with_tools)
+    held_out = load_config(str(ROOT / "configs" / "bfcl.py:smollm2")).data
+    measured = {t.scenario for t in sources.load(held_out, 0).held_out}
+    assert measured and not measured & {t.scenario for t in rows}
+    suite = [item for family in items.families() for item in items.items(family, 100)]
+    asked = {getattr(item, "question", "") for item in suite}
+    assert not asked & {m[0]["content"] for m in pi_0.prompts().values()}
 
 
 def test_bfcls_scorer_reads_the_text_alone():
