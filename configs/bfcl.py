@@ -54,7 +54,7 @@ def smollm2_pi0() -> ConfigDict:
     c.method = "sft"
     c.workdir = "runs/bfcl_smollm2_pi0"
     # BFCL's rows, refusals in the model's own words, and a hundred general prompts
-    c.data.source = "experiments.smollm2.pi_0:environment"
+    c.data.source = "pivotrl_jax.environments.bfcl.pi_0:environment"
     c.data.train_folds = (0,)
     c.model.lora.rank, c.model.lora.alpha = 12, 32.0
     c.sft.epochs, c.sft.trajectories_per_step, c.sft.learning_rate, c.sft.decay = 2, 4, 1.5e-3, "linear"

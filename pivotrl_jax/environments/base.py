@@ -44,11 +44,17 @@ turn of a demonstration is scored by the verifier that the trajectory names (ver
 """
 
 import abc
+import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from pivotrl_jax.environments.messages import assistant_message, tool_message
 from pivotrl_jax.records import Action, Call, Message, Trajectory, Verdict
+
+
+def fold_of(scenario: str, folds: int) -> int:
+    """The fold of a scenario, from 0: a hash of its name alone, modulo `folds`."""
+    return int.from_bytes(hashlib.sha256(scenario.encode()).digest()[:8], "big") % folds
 
 
 class Episode(abc.ABC):

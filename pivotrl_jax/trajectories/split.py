@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from pivotrl_jax.environments.base import fold_of
 from pivotrl_jax.records import InputError, Trajectory
 
 Item = TypeVar("Item")  # a trajectory or a task: anything with a `scenario`
@@ -40,8 +41,7 @@ def split_folds(
     A scenario's fold is a hash of its name alone, modulo `folds`, so that runs with other seeds, or on other
     rows of the same scenarios, divide alike. Raises InputError where no item is in the folds `train`.
     """
-    fold = {s: hashlib.sha256(s.encode()).digest() for s in {item.scenario for item in items}}
-    fold = {s: int.from_bytes(digest[:8], "big") % folds for s, digest in fold.items()}
+    fold = {s: fold_of(s, folds) for s in {item.scenario for item in items}}
     parts = [[item for item in items if fold[item.scenario] in part] for part in (train, held_out)]
     if not parts[0]:
         raise InputError(

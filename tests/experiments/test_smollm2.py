@@ -9,6 +9,7 @@ from support.bfcl_reference import need_bfcl
 from support.paths import ROOT
 
 from pivotrl_jax.api import load_config
+from pivotrl_jax.environments.bfcl import pi_0
 from pivotrl_jax.evaluation.language import items
 from pivotrl_jax.trajectories import sources
 
@@ -23,7 +24,7 @@ def modules(monkeypatch):
     for folder in (HERE, ROOT / "experiments" / "claims"):
         monkeypatch.syspath_prepend(str(folder))
     yield
-    for name in ("measure", "agreement", "page", "pi_0", "pooling", "runs"):
+    for name in ("measure", "agreement", "page", "pooling", "runs"):
         sys.modules.pop(name, None)
 
 
@@ -42,8 +43,6 @@ def test_every_group_gets_the_same_rows_whatever_their_order():
 
 def test_what_makes_pi_0_has_no_placeholder_and_no_row_that_measures_it():
     need_bfcl()
-    import pi_0
-
     config = load_config(str(ROOT / "configs" / "bfcl.py:smollm2_pi0")).data
     rows = pi_0.environment.train_tasks(config, 0)
     assert len({t.id for t in rows}) == len(rows)
