@@ -132,7 +132,9 @@ def test_the_draws_are_others_than_those_of_the_first_profile(whole):
 def test_the_reward_is_the_runs_and_groups_are_whole_where_profiling_was_adaptive(tmp_path):
     profiles = resample(tmp_path, verifier="easy", profile__adaptive__round=1)
     assert {p.verifier for p in profiles} == {"easy/1"}
-    assert all(p.rewards == [1.0] * GROUP and not p.early for p in profiles)
+    assert all(len(p.rewards) == GROUP and not p.early for p in profiles)
+    rollouts = rollouts_in(tmp_path / FOLDER / "rollouts")
+    assert {(r.finished, r.reward) for r in rollouts} == {(True, 1.0), (False, 0.0)}
 
 
 def test_none_are_sampled_where_none_are_asked_for_or_there_are_none(tmp_path, monkeypatch):
