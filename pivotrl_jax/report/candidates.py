@@ -182,6 +182,7 @@ def section(browser: Browser, sampled: bool) -> Markup:
     if sampled:
         words += ", and for what the policy tried, with the verdict on it. Where all fail, ask whether the "
         words += "verifier errs. One mark per sample: ● full reward, ◐ part, ○ none."
+        words += " After an arrow: what the final policy did at the same turn." if browser.pairs else ""
     else:
         words += ". No actions were sampled at them."
     return page.section("All candidates", body, words)

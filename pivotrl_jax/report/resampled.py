@@ -99,7 +99,7 @@ def section(inputs: Inputs, pairs: Sequence[Pair], reasons: Reasons) -> Markup:
         tables.append(page.titled("By the verifier's reason", named))
     body = Markup('<div class="pair">{}</div>').format(page.join(tables))
     caveat = page.lead(" ".join(_caveats(inputs, pairs)))
-    return page.section("The same pivots before and after", page.join([body, caveat]), _words(inputs, pairs))
+    return page.section("The same pivots before and after", page.join([caveat, body]), _words(inputs, pairs))
 
 
 def _by_change(pairs: Sequence[Pair]) -> Iterator[tuple[str, ...]]:
