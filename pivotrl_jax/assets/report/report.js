@@ -136,7 +136,7 @@
     words(place, "gold", detail.gold);
     if (!detail.after) { samples(place, "Sampled actions", detail, detail.gold); return; }
     const pair = add(place, "div", "pair");
-    samples(add(pair, "div"), "Sampled before training", detail, detail.gold);
+    samples(add(pair, "div"), "Sampled before training", detail, detail.gold, "mean " + mean_of(row.mean));
     samples(add(pair, "div"), "Sampled after training", detail.after, detail.gold, detail.after.about);
   };
   const samples = (place, title, {actions, others}, gold, about) => {
