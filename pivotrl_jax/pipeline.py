@@ -1,7 +1,7 @@
 """The stages of a run, put together: what the programs and `pivotrl_jax.api` do with a config.
 
     train        demonstrations -> candidates (self-checked) -> profile -> pivots -> evaluate pi_0 -> GRPO
-                 -> Hugging Face export (and PEFT adapter) -> evaluate -> report
+                 -> Hugging Face export (and PEFT adapter) -> evaluate, sample some pivots again -> report
     find_pivots  demonstrations -> candidates (self-checked) -> profile under pi_0 -> pivots.jsonl
     evaluate     held-out episodes, held-out turns and out-of-domain skills of one checkpoint
 
@@ -16,10 +16,10 @@ from pivotrl_jax import records
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.evaluation import evaluation, measures, validation
 from pivotrl_jax.pivots import candidates as candidates_lib
-from pivotrl_jax.pivots import profiling
+from pivotrl_jax.pivots import profiling, resampling
 from pivotrl_jax.pivots.selection import Selection
 from pivotrl_jax.records import InputError
-from pivotrl_jax.report import report
+from pivotrl_jax.report import report, resampled
 from pivotrl_jax.report.table import table_rows
 from pivotrl_jax.run import check_config, export, fields, lock, metrics, resume, tracking
 from pivotrl_jax.run import run as run_lib
@@ -99,12 +99,13 @@ def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) 
             run.params = params = None
             exported, params = export.read_back(run)
         after = evaluation.evaluate_run(exported, params, held_out, "after", fingerprint)
-    result = {
-        "before": measures.summarise(before),
-        "after": measures.summarise(after),
-        "difference": measures.compare(before, after),
-    }
-    records.write_json(run.workdir / "evaluation.json", result)
+        result = {
+            "before": measures.summarise(before),
+            "after": measures.summarise(after),
+            "difference": measures.compare(before, after),
+        }
+        records.write_json(run.workdir / "evaluation.json", result)
+        drawn_again = _resample(exported, params, fingerprint, selection, candidates)
     drawn = selection.rollouts if selection else 0
     counts = {
         "trajectories": len(data.demonstrations),
@@ -115,9 +116,22 @@ def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) 
         "trained_tokens": totals["trained_tokens"],
         "validation_rollout_turns": monitor.total(lines, validation.ROLLOUTS),
         "evaluation_rollout_turns": before["rollout_turns"] + after["rollout_turns"],
+        **({"resampled_rollout_turns": drawn_again} if drawn_again else {}),
         "evaluation_abstained": measures.abstentions(before) + measures.abstentions(after),
     }
     _finish(run, selection, result, counts, lines)
+
+
+def _resample(run: Run, params, fingerprint: str, selection: Selection | None, candidates) -> int:
+    """Sample some pivots again with the final policy. Returns the number of rollouts."""
+    run.facts.pop(resampling.DIRECTORY, None)  # an earlier policy's
+    pivots = selection.pivots(candidates) if selection else resampling.own_pivots(run)
+    profiles = resampling.resample(run, params, fingerprint, pivots)
+    if not profiles:
+        return 0
+    found = resampled.summary(resampled.pairs_of([pivot.profile for pivot in pivots], profiles))
+    run.facts[resampling.DIRECTORY] = found
+    return found["rollouts"]
 
 
 def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, lines: list[dict]) -> None:

@@ -115,10 +115,15 @@ class Job:
         ]
 
 
+# files of a work directory that a kill must not change
+EQUAL = ("*.jsonl", "rollouts/*", "reprofiled/**/*", "resampled/**/*", "hf/*")
+EQUAL += ("evaluations/*", "evaluation.json")
+
+
 def what_is_left(workdir: Path) -> dict[str, str]:
     """File -> its text or bytes in hexadecimal digits, for all files that must be equal."""
     found = {}
-    for pattern in ("*.jsonl", "rollouts/*", "reprofiled/**/*", "hf/*", "evaluations/*", "evaluation.json"):
+    for pattern in EQUAL:
         for path in sorted(workdir.glob(pattern)):
             if path.is_file() and path.suffix != ".tmp":
                 found[str(path.relative_to(workdir))] = path.read_bytes().hex()

@@ -190,7 +190,8 @@ def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
     model_config = run.trained_config if trained else run.model_config
     identity = {
         "policy": policy,
-        "evaluate": run.config.evaluate.to_dict(),
+        # its pivots are sampled beside the evaluation (resampling.py)
+        "evaluate": {k: v for k, v in run.config.evaluate.to_dict().items() if k != "pivots"},
         "sampling": run.config.sampling.to_dict(),
         "max_prompt": run.config.data.max_prompt_tokens,
         "model": {**dataclasses.asdict(model_config), "param_dtype": run.config.model.param_dtype},

@@ -37,6 +37,8 @@ from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.trajectories import extract
 
 RESCORED = "rescored.json"  # in rollouts/: what a re-scoring says about them
+AFTER_TRAINING = 2**31 - 1  # the repetition of the final policy's profile (resampling.py)
+TITLES = {0: "profiling pi_0", AFTER_TRAINING: "pivots after training"}  # of bars, by repetition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +145,7 @@ def profile_candidates(
         files = {number: files[number] for number in identity["shard"]["files"]}
     rewards: dict[int, list[float | None]] = {}
     earlier: list[list[float | None]] = []  # rewards of earlier shards, to estimate pass rates from
-    title = "profiling again" if settings.repetition else "profiling pi_0"
+    title = TITLES.get(settings.repetition, "profiling again")
     with progress.bar(sum(map(len, files.values())) * settings.group_size, title, "rollouts") as bar:
 
         def advance(done: int) -> None:

@@ -26,7 +26,7 @@ from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.pivots.changes import tool_of
 from pivotrl_jax.pivots.selection import OUTCOMES, Selection
 from pivotrl_jax.records import Candidate, Profile, Rollout
-from pivotrl_jax.report import page
+from pivotrl_jax.report import page, resampled
 from pivotrl_jax.report.inputs import belongs
 from pivotrl_jax.report.notation import Notation, Reader, Said
 from pivotrl_jax.report.totals import Totals
@@ -37,7 +37,8 @@ PER_FILE = 100
 MOST_INSIDE = 500  # candidates that the page holds itself
 MAX_ACTIONS = 16  # distinct actions shown of a candidate
 TAIL_MESSAGES = 6
-# Bytes of texts as JSON, of a candidate: a pivot has four times as much, one that all fails twice.
+# Bytes of texts as JSON, of a candidate: a pivot has four times as much, one that all fails twice. What was
+# sampled again after training has room of its own, as much again.
 BESIDE, INSIDE = 2_000, 6_000
 WEIGHTS = {"pivot": 4, "all_fail": 2}
 PAGE_ROOM = 1_000_000  # of all candidates that are in the page
@@ -55,20 +56,23 @@ class Table:
     profiles: Mapping[str, Profile]  # by candidate id
     selection: Selection | None
     notation: Notation
+    # by candidate id: profiles before and after training, of what the final policy sampled again
+    pairs: Mapping[str, resampled.Pair] = dataclasses.field(default_factory=dict)
 
     def outcome(self, candidate_id: str) -> str:
         """A key of SHOWN."""
         found = self.selection.outcomes.get(candidate_id, "") if self.selection else ""
         return found if found in SHOWN else ""
 
-    def rooms(self) -> dict[str, int]:
-        """Outcome -> bytes for the texts of a candidate."""
-        weights = {outcome: WEIGHTS.get(outcome, 1) for outcome in SHOWN}
-        unit = BESIDE
-        if self.inside:
-            total = sum(weights[self.outcome(c.id)] for c in self.candidates)
-            unit = min(INSIDE, PAGE_ROOM // max(1, total))
-        return {outcome: weight * unit for outcome, weight in weights.items()}
+    def weight(self, candidate_id: str) -> int:
+        """The candidate's share of the room for texts."""
+        return WEIGHTS.get(self.outcome(candidate_id), 1) * (2 if candidate_id in self.pairs else 1)
+
+    def room(self) -> int:
+        """Bytes for the texts of a candidate of weight 1."""
+        if not self.inside:
+            return BESIDE
+        return min(INSIDE, PAGE_ROOM // max(1, sum(self.weight(c.id) for c in self.candidates)))
 
     @property
     def inside(self) -> bool:
@@ -83,6 +87,8 @@ class Browser:
     count: int
     totals: Totals
     inside: dict[str, Any] | None
+    pairs: list[resampled.Pair]  # of what was sampled again after training
+    reasons: resampled.Reasons  # of the same
 
 
 class _Names:
@@ -103,7 +109,8 @@ def collect(workdir: Path, table: Table) -> Browser:
     inside: dict[str, Any] | None = {} if table.inside else None
     rows: dict[str, list] = {}
     totals, tools, reasons = Totals(), _Names(), _Names()
-    rooms, groups = table.rooms(), _groups(workdir / "rollouts", table)
+    room, groups, compared = table.room(), _groups(workdir / "rollouts", table), resampled.Reasons()
+    again = rollout_files.Index(workdir / resampled.FOLDER / "rollouts", table.pairs)
 
     def keep(name: str, value: Any) -> None:
         if inside is not None:
@@ -116,12 +123,17 @@ def collect(workdir: Path, table: Table) -> Browser:
     for number in itertools.count():
         details = []
         for candidate, rollouts in itertools.islice(groups, PER_FILE):
-            merged = merge(rollouts, table.notation.reader(candidate))
-            outcome = table.outcome(candidate.id)
-            totals.add(tool_of(candidate), outcome, merged)
+            reader, later = table.notation.reader(candidate), []
+            merged = merge(rollouts, reader)
+            totals.add(tool_of(candidate), table.outcome(candidate.id), merged)
+            if pair := table.pairs.get(candidate.id):
+                later = [r for r in again.read(candidate.id) if belongs(r, pair[1])]
+                compared.add(rollouts, later)
             row = _row(candidate, table, rollouts, tools, reasons)
             rows[candidate.id] = [*row, number, len(details)]
-            details.append(_detail(candidate, table.profiles.get(candidate.id), merged, rooms[outcome]))
+            details.append(
+                _detail(candidate, table, merged, merge(later, reader), room * table.weight(candidate.id))
+            )
         if not details:
             break
         keep(f"{number:05d}", details)
@@ -129,10 +141,11 @@ def collect(workdir: Path, table: Table) -> Browser:
         "tools": [_cut(name, 200) for name in tools.numbers],
         "outcomes": list(SHOWN.values()),
         "reasons": [_cut(name, 80) for name in reasons.numbers],
+        "changes": list(resampled.CHANGES.values()),
         "rows": [rows[candidate.id] for candidate in table.candidates],
     }
     keep("index", index)
-    return Browser(len(table.candidates), totals, inside)
+    return Browser(len(table.candidates), totals, inside, list(table.pairs.values()), compared)
 
 
 def publish(workdir: Path, browser: Browser) -> None:
@@ -157,11 +170,19 @@ def section(browser: Browser, sampled: bool) -> Markup:
     """The search in all candidates; the page's script fills it in. `sampled`: there are profiles."""
     data = None if browser.inside is None else Markup(_encoded(browser.inside))
     place = f"in {FOLDER}/, which must be beside this page" if data is None else "in this page"
-    body = page.render("browser", count=f"{browser.count:,}", place=place, data=data, sampled=sampled)
+    body = page.render(
+        "browser",
+        count=f"{browser.count:,}",
+        place=place,
+        data=data,
+        sampled=sampled,
+        again=bool(browser.pairs),
+    )
     words = "Open one for what was asked and what the expert did"
     if sampled:
         words += ", and for what the policy tried, with the verdict on it. Where all fail, ask whether the "
         words += "verifier errs. One mark per sample: ● full reward, ◐ part, ○ none."
+        words += " After an arrow: what the final policy did at the same turn." if browser.pairs else ""
     else:
         words += ". No actions were sampled at them."
     return page.section("All candidates", body, words)
@@ -201,43 +222,69 @@ def _groups(folder: Path, table: Table) -> Iterator[tuple[Candidate, list[Rollou
 def _row(
     candidate: Candidate, table: Table, rollouts: Sequence[Rollout], tools: _Names, reasons: _Names
 ) -> list:
-    """[id, tool, outcome, mean, turn, 1 for a call, marks, reasons, gist], to which `collect` adds the number
-    of the file and the place in it. Tool, outcome and reasons are numbers of names."""
+    """[id, tool, outcome, mean, turn, 1 for a call, marks, reasons, gist, after], to which `collect` adds the
+    number of the file and the place in it. Tool, outcome and reasons are numbers of names; `after` is [mean,
+    marks, numbers of changes] of what was sampled again after training, or null."""
     profile = table.profiles.get(candidate.id)
-    mean = round(profile.mean, 3) if profile and profile.rewards else None
     gist = " ".join(page.message_text(candidate.demonstration)[:300].split())
     return [
         _cut(candidate.id, 200),
         tools(tool_of(candidate)),
         list(SHOWN).index(table.outcome(candidate.id)),
-        mean,
+        _mean(profile),
         candidate.turn,
         int(candidate.is_call),
-        "".join(map(_mark, profile.rewards[:64])) if profile else "",
+        _marks(profile),
         sorted({reasons(rollout.reason) for rollout in rollouts}),
         _cut(gist[:80], 120),
+        _after(table.pairs.get(candidate.id)),
     ]
+
+
+def _after(pair: resampled.Pair | None) -> list | None:
+    if pair is None:
+        return None
+    numbers = [list(resampled.CHANGES).index(change) for change in resampled.changes_of(pair)]
+    return [_mean(pair[1]), _marks(pair[1]), numbers]
+
+
+def _mean(profile: Profile | None) -> float | None:
+    return round(profile.mean, 3) if profile and profile.rewards else None
+
+
+def _marks(profile: Profile | None) -> str:
+    return "".join(map(_mark, profile.rewards[:64])) if profile else ""
 
 
 def _mark(reward: float) -> str:
     return "1" if reward >= 1 else "0" if reward <= 0 else "p"
 
 
-def _detail(
-    candidate: Candidate, profile: Profile | None, merged: Sequence[tuple[list[Rollout], Said]], room: int
-) -> dict:
+Merged = Sequence[tuple[list[Rollout], Said]]
+
+
+def _detail(candidate: Candidate, table: Table, merged: Merged, later: Merged, room: int) -> dict:
+    """What is shown of a candidate: `merged` samples of its profile, and `later` ones of the final policy."""
     tail = candidate.messages[-TAIL_MESSAGES:]
     messages = [(str(message.get("role", "?")), page.message_text(message)) for message in tail]
     gold = page.message_text(candidate.demonstration)
-    shown, others = merged[:MAX_ACTIONS], merged[MAX_ACTIONS:]
     words = [gold, *(said for _, said in messages)]
-    words += [text for group, said in shown for text in (said.text, group[0].details)]
-    level = level_of(map(_size, words), room)
+    for samples in (merged, later):
+        words += [text for group, said in samples[:MAX_ACTIONS] for text in (said.text, group[0].details)]
+    level, pair = level_of(map(_size, words), room), table.pairs.get(candidate.id)
     return {
-        "about": _about(candidate, profile),
+        "about": _about(candidate, table.profiles.get(candidate.id)),
         "earlier": len(candidate.messages) - len(tail),
         "messages": [[_cut(role, 40), _cut(said, level)] for role, said in messages],
         "gold": _cut(gold, level),
+        **_actions(merged, level),
+        "after": {"about": _rewards(pair[1]), **_actions(later, level)} if pair else None,
+    }
+
+
+def _actions(merged: Merged, level: int) -> dict:
+    shown, others = merged[:MAX_ACTIONS], merged[MAX_ACTIONS:]
+    return {
         "actions": [_action(group, said, level) for group, said in shown],
         "others": sum(len(group) for group, _ in others),
     }
@@ -245,12 +292,18 @@ def _detail(
 
 def _about(candidate: Candidate, profile: Profile | None) -> str:
     words = [f"turn {candidate.turn}", f"verifier {profile.verifier if profile else candidate.verifier}"]
-    if profile and profile.rewards:
+    words += [_rewards(profile)] if profile else []
+    return _cut(" · ".join(filter(None, words)), 600)
+
+
+def _rewards(profile: Profile) -> str:
+    words = []
+    if profile.rewards:
         words += [f"mean {profile.mean:.3f}, variance {profile.variance:.3f}"]
         words += [f"rewards {' '.join(f'{r:g}' for r in profile.rewards[:64])}"]
-    if profile and profile.abstained:
+    if profile.abstained:
         words += [f"{profile.abstained} undecided"]
-    return _cut(" · ".join(words), 600)
+    return " · ".join(words)
 
 
 def _action(group: Sequence[Rollout], said: Said, level: int) -> list:

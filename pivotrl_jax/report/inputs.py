@@ -54,6 +54,7 @@ class Inputs:
     pivots: list[Pivot] | None
     metrics: list[dict] | None  # one per train step, in order
     evaluation: dict | None
+    resampled: list[Profile] | None = None  # pivots under the final policy, if the run has finished
 
     @property
     def config(self) -> dict:
@@ -79,13 +80,16 @@ def read_inputs(workdir: Path) -> Inputs:
     def optional(name, read):
         return read(workdir / name) if (workdir / name).is_file() else None
 
+    run = read_object(workdir / "run.json")
+    again = optional("resampled/profiles.jsonl", lambda p: read_records(p, Profile))
     return Inputs(
-        run=read_object(workdir / "run.json"),
+        run=run,
         candidates=optional("candidates.jsonl", count_candidates),
         profiles=optional("profiles.jsonl", lambda p: read_records(p, Profile)),
         pivots=optional("pivots.jsonl", lambda p: read_records(p, Pivot)),
         metrics=optional(metrics.FILE, lambda p: metrics.read_metrics(p.parent)),
         evaluation=optional("evaluation.json", read_object),
+        resampled=again if part(run, "resampled") else None,
     )
 
 

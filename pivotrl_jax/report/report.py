@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pivotrl_jax.pivots.selection import Selection
 from pivotrl_jax.records import Candidate, InputError, read_records
-from pivotrl_jax.report import before_after, candidates, compare, page, sections
+from pivotrl_jax.report import before_after, candidates, compare, page, resampled, sections
 from pivotrl_jax.report.card import METHODS
 from pivotrl_jax.report.inputs import Inputs, change_of, number, part, read_inputs
 from pivotrl_jax.report.notation import notation_of
@@ -93,6 +93,12 @@ def title_of(inputs: Inputs, name: str) -> str:
     return f"{TITLES.get(inputs.method, 'Run')}: {named if isinstance(named, str) and named else name}"
 
 
+def _pairs(inputs: Inputs) -> list[resampled.Pair]:
+    """The profiles of the pivots that the final policy sampled again, before and after training."""
+    before = inputs.profiles or [pivot.profile for pivot in inputs.pivots or ()]
+    return resampled.pairs_of(before, inputs.resampled or ())
+
+
 def render(inputs: Inputs, name: str, selection: Selection | None, browser: candidates.Browser | None) -> str:
     """The page as a string; `name` is what the run is called when its config has no name."""
     title = title_of(inputs, name)
@@ -105,7 +111,10 @@ def render(inputs: Inputs, name: str, selection: Selection | None, browser: cand
         state=state,
         tiles=list(_tiles(inputs, selection)),
     )
-    parts = [header, before_after.section(inputs), sections.training(inputs), sections.profiles(inputs)]
+    parts = [header, before_after.section(inputs)]
+    if browser:
+        parts.append(resampled.section(inputs, browser.pairs, browser.reasons))
+    parts += [sections.training(inputs), sections.profiles(inputs)]
     if browser is None:
         parts.append(page.section("All candidates", page.missing("candidates.jsonl")))
     else:
@@ -128,7 +137,9 @@ def write_report(workdir: Path) -> Path:
     if records:
         profiles = {profile.candidate_id: profile for profile in inputs.profiles or ()}
         notation = notation_of(inputs.run, workdir / "rollouts")
-        browser = candidates.collect(workdir, candidates.Table(records, profiles, selection, notation))
+        pairs = {before.candidate_id: (before, after) for before, after in _pairs(inputs)}
+        table = candidates.Table(records, profiles, selection, notation, pairs)
+        browser = candidates.collect(workdir, table)
     html = render(inputs, workdir.resolve().name, selection, browser)
     path = workdir / "report.html"
     temporary = workdir / "report.html.tmp"

@@ -36,6 +36,8 @@ def table_rows(
     # several verifiers scored the held-out turns
     by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
     rows += [(f"turns of {name}", change(by_verifier, name)) for name in by_verifier.get("before", {})]
+    if found := run.facts.get("resampled"):
+        rows += [("pivots sampled again", resampled_text(found))]
     turns = counts["profiling_rollout_turns"] + counts["training_rollout_turns"]
     seconds = sum(run.seconds.values())
     spent = f"{turns} rollout turns (profiling and training), {seconds:.0f} s in all"
@@ -71,6 +73,15 @@ def selection_rows(selection: Selection) -> list[tuple[str, str]]:
         ("pivots kept", kept),
         ("others", others),
     ]
+
+
+def resampled_text(found: dict) -> str:
+    """'16: mean reward 0.312 -> 0.520; 11 rose, 3 fell; now 4 all pass, 1 all fail'; `found` is a
+    `resampled.summary`."""
+    text = f"{found['pivots']}"
+    if "mean_after" in found:
+        text += f": mean reward {found['mean_before']:.3f} -> {found['mean_after']:.3f}"
+    return text + "; {rose} rose, {fell} fell; now {all_pass} all pass, {all_fail} all fail".format(**found)
 
 
 def change(result: dict, key: str) -> str:

@@ -100,7 +100,7 @@ def _number(flag: int | None, variable: str) -> int | None:
 
 TOKEN = ".shared"
 # what a run resumes from
-RESUMED = "run.json rollouts reprofiled evaluations metrics.jsonl trained_rewards.jsonl".split()
+RESUMED = "run.json rollouts reprofiled resampled evaluations metrics.jsonl trained_rewards.jsonl".split()
 
 
 def own_directory(workdir: Path) -> Path:

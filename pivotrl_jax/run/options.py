@@ -30,17 +30,16 @@ from pivotrl_jax.run.fields import (
     sections_of,
     tuple_of,
 )
+from pivotrl_jax.run.options_evaluation import Evaluate, Validation
 from pivotrl_jax.run.options_tracking import Track
 from pivotrl_jax.run.options_training import (
     DTYPES,
     E2e,
-    Evaluate,
     Grpo,
     Profile,
     Reprofile,
     Rollouts,
     Sft,
-    Validation,
     section,
 )
 

@@ -17,13 +17,14 @@ _PROFILE = (
     *("rollouts/settings.json", "rollouts/rescored.json", "rollouts/[0-9][0-9][0-9][0-9][0-9].*"),
     *("profiles.jsonl", "pivots.jsonl"),
 )
+_PROFILES = tuple(f"{folder}{name}" for folder in ("", "reprofiled/*/", "resampled/") for name in _PROFILE)
 _CHECKPOINT = ("config.json", hf_files.WEIGHTS, "model-*-of-*.safetensors", hf_files.INDEX, *hf.COMPANIONS)
 _ADAPTER = (peft.CONFIG, peft.WEIGHTS, hf.TEMPLATE)
 
 STEPS, EVALUATIONS = "checkpoints/*", "evaluations/*.json"
 # what the stages write into a work directory, as patterns; a checkpoint's step is a folder
 RESULTS = (
-    *("candidates.jsonl", "skipped.jsonl", *_PROFILE, *(f"reprofiled/*/{name}" for name in _PROFILE)),
+    *("candidates.jsonl", "skipped.jsonl", *_PROFILES),
     *(STEPS, "metrics.jsonl", "trained_rewards.jsonl", "tensorboard/events.out.tfevents.*"),
     *("nonfinite_step_*.npz", EVALUATIONS, "evaluation.json", "report.html", "rescored.txt"),
     "tracking.json",

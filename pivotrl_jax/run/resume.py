@@ -30,7 +30,8 @@ FREE_BEFORE_TRAINING = (
     *("profile.lambda_diff", "profile.keep_all_fail"),
 )
 
-KEPT = ("skipped", "counts", "table", "merged", "rescored")  # facts of run.json that outlast a resume
+# facts of run.json that outlast a resume
+KEPT = ("skipped", "counts", "table", "merged", "rescored", "resampled")
 
 
 def prepare_workdir(run: Run) -> None:

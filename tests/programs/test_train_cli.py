@@ -30,6 +30,7 @@ from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.environments.bfcl import tasks as bfcl_tasks
 from pivotrl_jax.pivots import profiling, rollout_files
+from pivotrl_jax.records import Profile, read_records
 from pivotrl_jax.run import cli, interrupts, lock
 from pivotrl_jax.run import run as run_lib
 
@@ -399,7 +400,7 @@ def test_the_main_job_leaves_every_file_and_a_table(whole):
     for name in (
         "candidates.jsonl", "rollouts/00001.jsonl", "rollouts/00001.npz", "profiles.jsonl", "pivots.jsonl",
         "checkpoints/2", "metrics.jsonl", "evaluations/before.json", "evaluations/after.json",
-        "evaluation.json",
+        "evaluation.json", "resampled/rollouts/00000.jsonl", "resampled/profiles.jsonl",
         "hf/model.safetensors", "hf/tokenizer.json", "report.html", "run.json",
     ):  # fmt: skip
         assert (workdir / name).exists(), name
@@ -410,6 +411,11 @@ def test_the_main_job_leaves_every_file_and_a_table(whole):
     assert counts["candidates"] == sum(counts[f] for f in ("pivot", "all_fail", "all_pass", "too_easy"))
     assert counts["training_rollout_turns"] == 2 * 2 * 4
     assert counts["profiling_rollout_turns"] == 4 * counts["candidates"]
+    again = read_records(workdir / "resampled" / "profiles.jsonl", Profile)
+    assert len(again) == min(16, counts["pivot"]) and facts["resampled"]["pivots"] == len(again)
+    assert counts["resampled_rollout_turns"] == 4 * len(again) and "pivots sampled again" in out
+    assert {p.policy for p in again} == {hf.checkpoint_fingerprint(workdir / "hf")}
+    assert "The same pivots before and after" in (workdir / "report.html").read_text("utf-8")
     assert len((workdir / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
 
 
@@ -420,7 +426,8 @@ def test_a_killed_run_ends_bit_identical(whole, checkpoint, tmp_path):
     assert code == -signal.SIGKILL and not (workdir / "hf").exists()
     code, _, err = micro(workdir, checkpoint, code=coins())
     assert code == 0, err
-    for name in ("hf/model.safetensors", "pivots.jsonl", "profiles.jsonl", "evaluation.json"):
+    again = "resampled/profiles.jsonl"
+    for name in ("hf/model.safetensors", "pivots.jsonl", "profiles.jsonl", "evaluation.json", again):
         assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes(), name
     assert lines_of(workdir) == lines_of(whole[0])
 
@@ -494,6 +501,10 @@ def test_two_processes_end_as_one(whole, checkpoint, tmp_path):
     drawn = [rollout_files.read(w / "rollouts/00000.jsonl") for w in (workdir, whole[0])]
     ids = [[rollout.token_ids for rollout in rollouts] for rollouts in drawn]
     assert ids[0] == ids[1]  # the same samples as one device draws
+    again = [read_records(w / "resampled/profiles.jsonl", Profile) for w in (workdir, whole[0])]
+    assert [p.candidate_id for p in again[0]] == [p.candidate_id for p in again[1]] != []
+    shards = (workdir / "resampled" / "rollouts").glob("*.jsonl")
+    assert [r.reward for shard in shards for r in rollout_files.read(shard)]
     losses = [
         [json.loads(line)["loss"] for line in (w / "metrics.jsonl").read_text("utf-8").splitlines()]
         for w in (workdir, whole[0])

@@ -21,7 +21,7 @@ class Node {
 }
 
 const named = {};
-const names = ["search", "words", "outcome", "reason", "tool", "turn-from", "turn-to", "mean-from", "mean-to",
+const names = ["search", "words", "outcome", "reason", "change", "tool", "turn-from", "turn-to", "mean-from", "mean-to",
   "turns", "means", "sort", "diff", "found", "reset", "more", "no-data", "candidates"];
 for (const name of names) new Node("label").append(named[name] = new Node(name));
 named.sort.value = asked.sort ?? "outcome";

@@ -2,36 +2,18 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from support.fabricated_run import HOSTILE, Outline, build_workdir, data_in, rows_of, write_lines
+from support import browser
+from support.browser import data_of, detail_of
+from support.fabricated_run import HOSTILE, Outline, build_workdir, rows_of, write_lines
 
 from pivotrl_jax import records
 from pivotrl_jax.pivots import changes
 from pivotrl_jax.records import Candidate, Pivot, Profile, Rollout
 from pivotrl_jax.report import candidates, page, report
 from pivotrl_jax.report.candidates import SHOWN
-
-SCRIPT = Path(__file__).with_name("browser_in_node.js")
-
-
-def data_of(workdir: Path) -> dict:
-    """Everything that the page is given, from inside of it or from the files of report_data/."""
-    if not (workdir / "report_data").exists():
-        return data_in((workdir / "report.html").read_text("utf-8"))
-    found = {}
-    for path in (workdir / "report_data").glob("*.js"):
-        raw, name = path.read_bytes(), path.stem
-        assert raw.isascii() and raw.count(b"\n") == 1, "one call, whatever is in the data"
-        found[name] = json.loads(raw.decode().removeprefix(f'pivotrlData("{name}", ').removesuffix(");\n"))
-    return found
-
-
-def detail_of(data: dict, row: dict) -> dict:
-    return data[f"{row['file']:05d}"][row["place"]]
 
 
 @pytest.mark.parametrize("count", [60, 520])
@@ -264,23 +246,9 @@ def test_a_text_is_cut_to_its_room_in_json(text):
 @pytest.fixture(scope="module")
 def in_node(tmp_path_factory):
     """A function from the steps that a reader takes to what is then shown."""
-    node = shutil.which("node")
-    if not node:
-        pytest.skip("node is not installed, and the script needs it")
     workdir = build_workdir(tmp_path_factory.mktemp("node"), candidates=150, group=4)
     report.write_report(workdir)
-    data = workdir / "data.json"
-    data.write_text(json.dumps(data_of(workdir)))
-
-    def run(*steps: list, hash: str = "", files: bool = False) -> list:
-        command = [node, str(SCRIPT), str(page.ASSETS / "report.js"), str(data)]
-        asked = json.dumps({"steps": steps, "hash": hash, "files": files})
-        done = subprocess.run(command, input=asked, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    run.rows = rows_of(data_of(workdir)["index"])
-    return run
+    return browser.in_node(workdir)
 
 
 def shown(state: dict) -> list[str]:
@@ -348,18 +316,10 @@ def test_a_sample_shows_what_it_changes_in_the_demonstration(in_node):
 
 
 def test_candidates_that_were_not_profiled_have_no_mean_and_no_outcome(tmp_path):
-    node = shutil.which("node")
-    if not node:
-        pytest.skip("node is not installed, and the script needs it")
     build_workdir(tmp_path, candidates=5)
     for name in ("profiles.jsonl", "pivots.jsonl", "rollouts/profile.jsonl"):
         (tmp_path / name).unlink()
     source = report.write_report(tmp_path).read_text("utf-8")
     assert "all fail first" not in source and "mean, low to high" not in source
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(data_of(tmp_path)))
-    asked = json.dumps({"steps": [], "hash": "", "files": False, "sort": "file"})
-    command = [node, str(SCRIPT), str(page.ASSETS / "report.js"), str(data)]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
-    (state,) = json.loads(done.stdout)
+    (state,) = browser.in_node(tmp_path)(sort="file")
     assert len(state["rows"]) == 5 and {row["outcome"] for row in state["rows"]} == {None}

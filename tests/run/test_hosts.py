@@ -101,7 +101,8 @@ hosts.leave()
 
 def test_rollouts_are_not_copied_to_every_process(tmp_path):
     workdir = tmp_path / "run"
-    for name in ("run.json", "rollouts/00000.jsonl", "rollouts/00000.npz", "rollouts/settings.json"):
+    again = ("resampled/rollouts/00000.jsonl", "resampled/rollouts/settings.json")
+    for name in ("run.json", "rollouts/00000.jsonl", "rollouts/00000.npz", "rollouts/settings.json", *again):
         (workdir / name).parent.mkdir(parents=True, exist_ok=True)
         (workdir / name).write_text(f"this is {name}")
     program = APART[: APART.index("try:")] + COPIED
@@ -113,9 +114,9 @@ def test_rollouts_are_not_copied_to_every_process(tmp_path):
     assert {name: text for name, (_, text) in first.items()} == {
         name: text for name, (_, text) in second.items()
     }
-    assert not any(linked for linked, _ in first.values())
+    assert not any(linked for linked, _ in first.values()) and set(again) < set(second)
     linked = {name for name, (linked, _) in second.items() if linked}
-    assert linked == {"rollouts/00000.jsonl", "rollouts/00000.npz"}
+    assert linked == {"rollouts/00000.jsonl", "rollouts/00000.npz", "resampled/rollouts/00000.jsonl"}
 
 
 DIFFERENT = """

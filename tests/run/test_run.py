@@ -100,7 +100,7 @@ def files_of(folder):
 FOREIGN = (
     *("notes.txt", "rollouts/mine.jsonl", "rollouts/12.jsonl", "hf/model.gguf", "hf/other.safetensors"),
     *("evaluations/table.json", "checkpoints/500/weights.pt", "checkpoints/readme", "reprofiled/1/notes"),
-    *("tensorboard/other", "served/x/config.json", "adapter/train.py"),
+    *("tensorboard/other", "served/x/config.json", "adapter/train.py", "resampled/rollouts/mine.jsonl"),
 )
 OWN = (
     *("candidates.jsonl", "skipped.jsonl", "rollouts/settings.json", "rollouts/00001.jsonl"),
@@ -112,6 +112,7 @@ OWN = (
     ),
     *("checkpoints/30.orbax-checkpoint-tmp/state/x", "reprofiled/1/rollouts/00000.jsonl", "hf/config.json"),
     *("hf/model-00001-of-00002.safetensors", "hf/tokenizer.json", "adapter/adapter_model.safetensors"),
+    *("resampled/rollouts/00000.npz", "resampled/rollouts/settings.json", "resampled/profiles.jsonl"),
     *("tensorboard/events.out.tfevents.1", "report.html", "trained_rewards.jsonl", ".hf.123.tmp/config.json"),
 )
 

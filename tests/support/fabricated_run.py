@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+from pivotrl_jax import records
 from pivotrl_jax.records import Candidate, Pivot, Profile, Rollout
 
 HOSTILE = (
@@ -20,7 +21,7 @@ HOSTILE = (
 
 def write_lines(path: Path, records) -> None:
     """Records as JSON lines in ASCII, so that a lone surrogate arrives as it would from a model's JSON."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(dataclasses.asdict(r)) + "\n" for r in records))
 
 
@@ -93,6 +94,35 @@ def build_workdir(
     (root / "evaluation.json").write_text(json.dumps(evaluation(word)))
     (root / "run.json").write_text(json.dumps(run(word)))
     return root
+
+
+def add_resampled(root: Path, reason="ok", method: str | None = None) -> list[tuple[Profile, Profile]]:
+    """Let the final policy have sampled every pivot of a made-up run again. Returns the profiles before and
+    after: a third each rises to all pass, falls to all fail, and stays."""
+    pivots, pairs, rollouts = records.read_records(root / "pivots.jsonl", Pivot), [], []
+    for i, pivot in enumerate(pivots):
+        before = pivot.profile
+        size = len(before.rewards)
+        rewards = ([1.0] * size, [0.0] * size, list(before.rewards))[i % 3]
+        mean = sum(rewards) / size
+        after = dataclasses.replace(
+            before, rewards=rewards, mean=mean, variance=mean * (1 - mean), policy="final"
+        )
+        pairs.append((before, after))
+        rollouts += [
+            Rollout(
+                before.candidate_id, k, [1], [0.0], [0.0], True, f"after {i} {k % 2}", reward,
+                reason if reward else "later fault",
+            )
+            for k, reward in enumerate(rewards)
+        ]  # fmt: skip
+    write_lines(root / "resampled" / "profiles.jsonl", [after for _, after in pairs])
+    write_lines(root / "resampled" / "rollouts" / "00000.jsonl", rollouts)
+    page = json.loads((root / "run.json").read_text())
+    page["resampled"] = {"pivots": len(pairs)}
+    page["config"] |= {"method": method} if method else {}
+    (root / "run.json").write_text(json.dumps(page))
+    return pairs
 
 
 def evaluation(word) -> dict:
@@ -170,7 +200,20 @@ def data_in(source: str) -> dict:
     )
 
 
-FIELDS = ("id", "tool", "outcome", "mean", "turn", "call", "marks", "reasons", "gist", "file", "place")
+FIELDS = (
+    "id",
+    "tool",
+    "outcome",
+    "mean",
+    "turn",
+    "call",
+    "marks",
+    "reasons",
+    "gist",
+    "after",
+    "file",
+    "place",
+)
 
 
 def rows_of(index: dict) -> list[dict]:

@@ -88,6 +88,21 @@ class Numbers:
         return Action(content=text, text=text)
 
 
+class Known(Numbers):
+    """It also knows the prompts of `conversations`."""
+
+    tokenizer = None
+
+    def __init__(self, prompts: list[Prompt]):
+        self._ids = {prompt.candidate.messages[0]["content"]: prompt.ids for prompt in prompts}
+
+    def render_all(self, conversations, tools):
+        return [messages[0]["content"] for messages in conversations]
+
+    def encode(self, text):
+        return self._ids[text]
+
+
 def verifier(accepts, name: str = "toy") -> Verifier:
     """A verifier that accepts by the sampled token ids, as `Numbers` shows them."""
 

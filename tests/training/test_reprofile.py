@@ -23,24 +23,13 @@ from pivotrl_jax.training import loop, method, reprofile
 
 PROMPTS = tiny_run.conversations(5)
 CANDIDATES = [prompt.candidate for prompt in PROMPTS]
+CHAT = tiny_run.Known(PROMPTS)
 FIRST = PROMPTS[:3]  # what a run begins with
 STEPS, AT = 7, [3, 5]  # validations never rise, and a patience of 2: profiles before these steps
 SECTIONS = {
     "profile": {"group_size": 4, "lambda_diff": 1.0, "trajectories_per_shard": 2},
     "reprofile": {"patience": 2, "most": 2},
 }
-
-
-class Chat(tiny_run.Numbers):
-    """It knows the made-up candidates' prompts."""
-
-    tokenizer = None
-
-    def render_all(self, conversations, tools):
-        return [messages[0]["content"] for messages in conversations]
-
-    def encode(self, text):
-        return {p.candidate.messages[0]["content"]: p.ids for p in PROMPTS}[text]
 
 
 def a_run(workdir, **sections):
@@ -51,7 +40,7 @@ def a_run(workdir, **sections):
         config=config,
         workdir=workdir,
         mesh=tiny_run.mesh(),
-        chat=Chat(),
+        chat=CHAT,
         policy="pi",
         trained_config=MOE,
         verifier=None,
@@ -69,12 +58,10 @@ def train(workdir, steps=STEPS, save_every=100, on_step=lambda step: None, phase
             seen.append([prompt.candidate.id for prompt in prompts])
             return super().sample(params, prompts, *rest, **more)
 
-    rollouts = Noting(tiny_run.actor(), Chat())
+    rollouts = Noting(tiny_run.actor(), CHAT)
     with pytest.MonkeyPatch.context() as patch, Checkpoints(workdir / "checkpoints", {}, 2) as checkpoints:
         patch.setitem(verifiers.VERIFIERS, "toy", tiny_run.verifier(tiny_run.odd_first))
-        patch.setattr(
-            reprofile, "make_rollouts", lambda run, shape, **more: Rollouts(tiny_run.actor(), Chat())
-        )
+        patch.setattr(reprofile, "make_rollouts", lambda run, shape, **more: Rollouts(tiny_run.actor(), CHAT))
         validate = lambda steps, params: {"validation/turn_pass": 0.5}  # noqa: E731
         io = loop.LoopIO(checkpoints, workdir, True, validate, on_step)
         config = config_of(steps=steps)

@@ -92,7 +92,7 @@
   if (!list) return;
   const STEP = 100, MARKS = {1: "●", 0: "○", p: "◐"};
   const HERE = "#c=", TAGS = {same: "span", gone: "del", new: "ins"};
-  let tools = [], outcomes = [], reasons = [], rows = [], hits = [], shown = 0, sampled = false;
+  let tools = [], outcomes = [], reasons = [], changes = [], rows = [], hits = [], shown = 0, sampled = false;
 
   const waiting = new Map(), inside = at("data") && JSON.parse(at("data").textContent);
   window.pivotrlData = (name, value) => {
@@ -134,9 +134,16 @@
     }
     add(place, "h4", "", "Demonstration");
     words(place, "gold", detail.gold);
-    if (!detail.actions.length) { add(place, "p", "note", "Nothing was sampled here."); return; }
-    add(place, "h4", "", "Sampled actions");
-    for (const [grade, reward, times, reason, note, said, why, comparable] of detail.actions) {
+    if (!detail.after) { samples(place, "Sampled actions", detail, detail.gold); return; }
+    const pair = add(place, "div", "pair");
+    samples(add(pair, "div"), "Sampled before training", detail, detail.gold, "mean " + mean_of(row.mean));
+    samples(add(pair, "div"), "Sampled after training", detail.after, detail.gold, detail.after.about);
+  };
+  const samples = (place, title, {actions, others}, gold, about) => {
+    if (!actions.length) { add(place, "p", "note", "Nothing was sampled here."); return; }
+    add(place, "h4", "", title);
+    if (about) add(place, "p", "note", about);
+    for (const [grade, reward, times, reason, note, said, why, comparable] of actions) {
       const action = add(place, "div", "action " + grade), left = add(action, "div");
       add(left, "b", "reward", reward === null ? "–" : String(reward));
       add(left, "b", "", times > 1 ? " ×" + times + " " : " ");
@@ -145,20 +152,25 @@
       if (why) add(left, "div", "why", why);
       const text = words(action, "", said);
       if (!comparable) continue;
-      compare(text, detail.gold, said);
-      at("diff").addEventListener("change", () => compare(text, detail.gold, said));
+      compare(text, gold, said);
+      at("diff").addEventListener("change", () => compare(text, gold, said));
     }
-    if (detail.others) add(place, "p", "note", detail.others + " further samples left out.");
+    if (others) add(place, "p", "note", others + " further samples left out.");
   };
+  const mean_of = mean => mean === null ? "–" : mean.toFixed(2);
+  const marks_of = marks => [...marks].map(mark => MARKS[mark]).join("");
+  const both = (row, before, after) => before + (row.after ? " → " + after() : "");
   const show = row => {
     const node = add(list, "details", "candidate"), head = add(node, "summary");
     row.node = node;
     if (sampled) {
-      add(head, "span", "mean", row.mean === null ? "–" : row.mean.toFixed(2));
+      add(head, "span", "mean", both(row, mean_of(row.mean), () => mean_of(row.after.mean)));
       add(head, "span", "outcome", outcomes[row.outcome]);
     }
     add(head, "span", row.call ? "kind call" : "kind text", row.call ? "call" : "text");
-    if (sampled) add(head, "span", "marks", [...row.marks].map(mark => MARKS[mark]).join(""));
+    if (sampled) {
+      add(head, "span", "marks", both(row, marks_of(row.marks), () => marks_of(row.after.marks)));
+    }
     add(head, "span", "gist", row.gist);
     add(head, "span", "id", row.id);
     node.addEventListener("toggle", () => load(String(row.file).padStart(5, "0"), details =>
@@ -179,13 +191,15 @@
     at("reset").hidden = !alone;
   };
 
-  const known = (a, b, sign) => a.mean === null ? (b.mean === null ? 0 : 1) : b.mean === null ? -1
-    : sign * (a.mean - b.mean);
+  const known = (a, b, sign) => a === null ? (b === null ? 0 : 1) : b === null ? -1 : sign * (a - b);
+  const rise = row => !row.after || row.mean === null || row.after.mean === null ? null : row.after.mean - row.mean;
   const orders = {
     outcome: (a, b) => a.outcome - b.outcome,
     file: () => 0,
-    up: (a, b) => known(a, b, 1),
-    down: (a, b) => known(a, b, -1),
+    up: (a, b) => known(a.mean, b.mean, 1),
+    down: (a, b) => known(a.mean, b.mean, -1),
+    rise: (a, b) => known(rise(a), rise(b), -1),
+    fall: (a, b) => known(rise(a), rise(b), 1),
     early: (a, b) => a.turn - b.turn,
     late: (a, b) => b.turn - a.turn};
   const bound = id => at(id).value === "" ? null : Number(at(id).value);
@@ -193,12 +207,13 @@
     (low === null || (value !== null && value >= low)) && (high === null || (value !== null && value <= high));
   const search = () => {
     const wanted = at("words").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const [outcome, reason, tool] = ["outcome", "reason", "tool"].map(bound);
+    const [outcome, reason, change, tool] = ["outcome", "reason", "change", "tool"].map(bound);
     const turns = ["turn-from", "turn-to"].map(bound), means = ["mean-from", "mean-to"].map(bound);
     const order = orders[at("sort").value];
     list_of(rows.filter(row => (outcome === null || row.outcome === outcome)
       && (tool === null || row.tool === tool)
       && (reason === null || row.reasons.includes(reason))
+      && (change === null || row.after?.changes.includes(change))
       && between(row.turn, ...turns) && between(row.mean, ...means)
       && wanted.every(word => row.words.includes(word))).sort((a, b) => order(a, b) || a.order - b.order), false);
   };
@@ -223,23 +238,26 @@
   };
 
   for (const id of ["words", "turn-from", "turn-to", "mean-from", "mean-to"]) at(id).addEventListener("input", search);
-  for (const id of ["outcome", "reason", "tool", "sort"]) at(id).addEventListener("change", search);
+  for (const id of ["outcome", "reason", "change", "tool", "sort"]) at(id).addEventListener("change", search);
   at("more").addEventListener("click", more);
   at("reset").addEventListener("click", search);
   at("search").addEventListener("submit", event => event.preventDefault());
   window.addEventListener("hashchange", follow);
   load("index", index => {
-    ({tools, outcomes, reasons} = index);
-    rows = index.rows.map(([id, tool, outcome, mean, turn, call, marks, why, gist, file, place], order) => ({
+    ({tools, outcomes, reasons, changes} = index);
+    rows = index.rows.map(([id, tool, outcome, mean, turn, call, marks, why, gist, after, file, place], order) => ({
       id, tool, outcome, mean, turn, call, marks, reasons: why, gist, file, place, order, node: null,
+      after: after && {mean: after[0], marks: after[1], changes: after[2]},
       words: (id + " " + tools[tool] + " " + outcomes[outcome] + " " + gist).toLowerCase()}));
     choices("outcome", outcomes, rows.map(row => row.outcome));
     choices("tool", tools, rows.map(row => row.tool));
     choices("reason", reasons, rows.flatMap(row => row.reasons));
+    choices("change", changes, rows.flatMap(row => row.after?.changes ?? []));
     sampled = rows.some(row => row.marks);
     at("means").hidden = !sampled;
     at("turns").hidden = new Set(rows.map(row => row.turn)).size < 2;
     if (!sampled) list.className = "unsampled";
+    if (rows.some(row => row.after)) list.className = "again";
     at("no-data").hidden = true;
     at("search").hidden = false;
     search();
