@@ -171,6 +171,8 @@ def test_an_interrupt_is_one_line():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # what runs the tests may ignore it, as a shell's background job does
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdin.write(json.dumps({"id": "a", "expected_action": call, "candidate": [call]}) + "\n")
     process.stdin.flush()
