@@ -77,24 +77,42 @@ def _by_platform(kernel, looped, q, k, *rest):
 _attend.defvjp(_attend_fwd, _attend_bwd)
 
 
-# Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]. Queries are [B, R, N, G * Q, K]:
-# those that share a key head form one matrix. `end` is subtree_end as [B, R, Q]. i numbers blocks of queries,
-# j blocks of keys.
+# Below, a row is B blocks of Q slots. Keys and values are [B, R, N, Q, K]. Queries are [B, R, Q, N, G, K]
+# outside of a loop and [R, N, G * Q, K] in it: those that share a key head form one matrix. `end` is
+# subtree_end as [B, R, Q]. i numbers blocks of queries, j blocks of keys.
+#
+# Axes are exchanged in a loop over blocks: outside of one, XLA does it while it computes what is exchanged
+# (RoPE, for one), element by element, which takes a CPU ten times as long as both do apart.
 
 
 def _blocks(x, N, Q):
-    """[R, T, N * G, K] -> [B, R, N, G * Q, K], padded to whole blocks."""
-    R, T, _, K = x.shape
-    x = jnp.pad(x, ((0, 0), (0, -T % Q), (0, 0), (0, 0)))
-    x = x.reshape(R, -1, Q, N, x.shape[2] // N, K).transpose(1, 0, 3, 4, 2, 5)
-    return x.reshape(*x.shape[:3], -1, K)
+    """[R, T, N * G, ...] -> [B, R, Q, N, G, ...], padded to whole blocks."""
+    R, T = x.shape[:2]
+    x = jnp.pad(x, ((0, 0), (0, -T % Q), *((0, 0),) * (x.ndim - 2)))
+    return x.reshape(R, -1, Q, N, x.shape[2] // N, *x.shape[3:]).swapaxes(0, 1)
 
 
-def _slots(x, G, T):
-    """The inverse of `_blocks`: [B, R, N, G * Q, K] -> [R, T, N * G, K]."""
-    B, R, N, rows, K = x.shape
-    x = x.reshape(B, R, N, G, rows // G, K).transpose(1, 0, 4, 2, 3, 5)
-    return x.reshape(R, -1, N * G, K)[:, :T]
+def _slots(x, T):
+    """The inverse of `_blocks`: [B, R, Q, N, G, ...] -> [R, T, N * G, ...]."""
+    B, R, Q, N, G = x.shape[:5]
+    return x.swapaxes(0, 1).reshape(R, B * Q, N * G, *x.shape[5:])[:, :T]
+
+
+def _matrix(x):
+    """[R, Q, N, G, K] -> [R, N, G * Q, K]."""
+    R, Q, N, G, K = x.shape
+    return x.transpose(0, 2, 3, 1, 4).reshape(R, N, G * Q, K)
+
+
+def _of_matrix(x, Q):
+    """The inverse of `_matrix`."""
+    R, N, rows, K = x.shape
+    return x.reshape(R, N, rows // Q, Q, K).transpose(0, 3, 1, 2, 4)
+
+
+def _key_blocks(x, Q):
+    """[R, T, N, K] -> [B, R, N, Q, K]."""
+    return lax.map(_matrix, _blocks(x, x.shape[2], Q))
 
 
 def _blocks_of_end(end, Q):
@@ -133,12 +151,13 @@ def _add(total, j, x):
 
 def _forward(chunk, q, k, v, end):
     """Output [R, T, H, K] and log-sum-exps float32 [R, H, T]."""
-    T, G, Q = q.shape[1], q.shape[2] // k.shape[2], min(chunk, q.shape[1])
-    q, k, v = (_blocks(x, k.shape[2], Q) for x in (q, k, v))
+    T, N, Q, dtype = q.shape[1], k.shape[2], min(chunk, q.shape[1]), q.dtype
+    q, k, v = _blocks(q, N, Q), _key_blocks(k, Q), _key_blocks(v, Q)
     end = _blocks_of_end(end, Q)
 
     def step(_, block):
         i, qi, earlier, count = block
+        qi = _matrix(qi)
 
         def weigh(scores, top, j):
             weights = jnp.exp(scores - top)
@@ -157,23 +176,29 @@ def _forward(chunk, q, k, v, end):
         scores = _scores(qi, k, end, i, i)
         top = scores.max(-1, keepdims=True)
         top, total, out = lax.fori_loop(0, count, meet, (top, *weigh(scores, top, i)))
-        return None, ((out / total).astype(qi.dtype), top + jnp.log(total))
+        return None, (_of_matrix(out / total, Q), _of_matrix(top + jnp.log(total), Q)[..., 0])
 
+    # the output leaves the loop in float32: of a loop's outputs in bfloat16, a CPU writes all blocks each time
     _, (out, log_total) = lax.scan(step, None, (jnp.arange(len(q)), q, *_earlier(end)))
-    return _slots(out, G, T), _slots(log_total, G, T)[..., 0].swapaxes(1, 2)
+    return _slots(out, T).astype(dtype), _slots(log_total, T).swapaxes(1, 2)
 
 
 def _backward(chunk, q, k, v, end, out, log_total, g):
     """Gradients of q, k and v, given what `_forward` returned and the gradient of the output."""
-    T, G, N, Q = q.shape[1], q.shape[2] // k.shape[2], k.shape[2], min(chunk, q.shape[1])
+    T, N, Q, dtype = q.shape[1], k.shape[2], min(chunk, q.shape[1]), q.dtype
     # sum_t p dp, which softmax's gradient subtracts, equals g . out
-    centre = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
-    log_total = log_total.swapaxes(1, 2)[..., None]
-    q, k, v, g, centre, log_total = (_blocks(x, N, Q) for x in (q, k, v, g, centre, log_total))
-    end = _blocks_of_end(end, Q)
+    centre = jnp.einsum(
+        "rthk,rthk->rth", g, out, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    log_total = log_total.swapaxes(1, 2)
+    q, g, centre, log_total = (_blocks(x, N, Q) for x in (q, g, centre, log_total))
+    k, v, end = _key_blocks(k, Q), _key_blocks(v, Q), _blocks_of_end(end, Q)
 
     def step(grads, block):
         i, qi, gi, centre_i, log_total_i, earlier, count = block
+        qi, gi, centre_i, log_total_i = map(_matrix, (qi, gi, centre_i[..., None], log_total_i[..., None]))
+        # turned once per block of queries, so that no product below sums over rows of its first matrix
+        q_turned, g_turned = qi.swapaxes(2, 3), gi.swapaxes(2, 3)
 
         def meet(j, carry):
             dq, dk, dv = carry
@@ -181,21 +206,25 @@ def _backward(chunk, q, k, v, end, out, log_total, g):
             # a padding query has only masked scores, which exp alone would turn into uniform probs
             probs = jnp.where(scores > _MASKED, jnp.exp(scores - log_total_i), 0.0)
             d_scores = probs * (_product("rnqk,rntk->rnqt", gi, v[j]) - centre_i)
-            probs, d_scores = probs.astype(qi.dtype), d_scores.astype(qi.dtype)
+            probs, d_scores = probs.astype(dtype), d_scores.astype(dtype)
             dq = dq + _product("rnqt,rntk->rnqk", d_scores, k[j])
-            dk = _add(dk, j, _product("rnqt,rnqk->rntk", d_scores, qi))
-            return dq, dk, _add(dv, j, _product("rnqt,rnqk->rntk", probs, gi))
+            dk = _add(dk, j, _product("rnkq,rnqt->rnkt", q_turned, d_scores))
+            return dq, dk, _add(dv, j, _product("rnkq,rnqt->rnkt", g_turned, probs))
 
         carry = meet(i, (jnp.zeros_like(qi, jnp.float32), *grads))
         dq, *grads = lax.fori_loop(0, count, lambda n, carry: meet(earlier[n], carry), carry)
-        return tuple(grads), dq.astype(qi.dtype)
+        return tuple(grads), _of_matrix(dq, Q)
 
     # float32, because they sum over blocks; zeros_like, so that in a shard_map they vary over the mesh as
-    # the arrays do
-    zeros = jnp.zeros_like(k, jnp.float32), jnp.zeros_like(v, jnp.float32)
+    # the arrays do; [B, R, N, K, Q]
+    zeros = tuple(jnp.zeros_like(x.swapaxes(3, 4), jnp.float32) for x in (k, v))
     blocks = (jnp.arange(len(q)), q, g, centre, log_total, *_earlier(end))
     (dk, dv), dq = lax.scan(step, zeros, blocks)
-    return _slots(dq, G, T), _slots(dk.astype(k.dtype), 1, T), _slots(dv.astype(v.dtype), 1, T)
+    dk, dv = (
+        _slots(lax.map(lambda x: _of_matrix(x.swapaxes(2, 3), Q), total), T).astype(dtype)
+        for total in (dk, dv)
+    )
+    return _slots(dq, T).astype(dtype), dk, dv
 
 
 def decode_attention(
