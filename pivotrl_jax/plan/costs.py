@@ -103,10 +103,13 @@ def _product(eqn: JaxprEqn, numbers, groups=()) -> float:
     """2 x all elements of the left side x the free dimensions of the right side.
 
     This also holds for a ragged product, where every row meets one matrix, and for its gradient, where the
-    rows are summed by group.
+    rows are summed by group. Elementwise products and their sums may be written as products, too (the norms
+    of `layers.py` are): they have no sum, or no axis but those summed and shared, and count nothing.
     """
     (_, contracted), (_, batch) = numbers
     left, right = (x.aval.shape for x in eqn.invars[:2])
+    if not contracted or len(contracted) + len(batch) == len(left) == len(right):
+        return 0.0
     bound = {*contracted, *batch, *groups}
     return 2.0 * math.prod(left) * math.prod(n for i, n in enumerate(right) if i not in bound)
 

@@ -178,6 +178,13 @@ def test_attention_counts_the_blocks_that_causality_leaves():
     assert count(jax.grad(f, argnums=(0, 1, 2)), *shapes, trips=costs.causal(0)).flops == 7 * pairs * one
 
 
+def test_elementwise_products_written_as_products_count_nothing():
+    shapes = (4, 8, 16), (4, 8, 16)
+    assert count(lambda x, y: jnp.einsum("rtd,rtd->rt", x, y), *shapes).flops == 0
+    assert count(lambda x, y: jnp.einsum("rtd,rt->rtd", x, y[..., 0]), *shapes).flops == 0
+    assert count(lambda x, y: jnp.einsum("rtd,rd->rt", x, y[:, 0]), *shapes).flops == 2 * 4 * 8 * 16
+
+
 def test_experts_count_the_rows_of_the_tokens():
     M, D, F, E, A = 16, 8, 24, 6, 2
     shapes = (M, D), (M, A), ints(M, A), (E, D, F), (E, D, F), (E, F, D)
