@@ -178,7 +178,7 @@ def _forward(chunk, q, k, v, end):
         top, total, out = lax.fori_loop(0, count, meet, (top, *weigh(scores, top, i)))
         return None, (_of_matrix(out / total, Q), _of_matrix(top + jnp.log(total), Q)[..., 0])
 
-    # the output leaves the loop in float32: of a loop's outputs in bfloat16, a CPU writes all blocks each time
+    # the output leaves the loop in float32: of outputs in bfloat16, a CPU writes all blocks each time
     _, (out, log_total) = lax.scan(step, None, (jnp.arange(len(q)), q, *_earlier(end)))
     return _slots(out, T).astype(dtype), _slots(log_total, T).swapaxes(1, 2)
 
