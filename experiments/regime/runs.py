@@ -4,10 +4,15 @@ Each test is a world and a set of arms; an arm is `python -m pivotrl_jax.train -
 the overrides below, in runs/regime/{test}/{arm}/seed{n}. Arms of a seed share the evaluation of pi_0, and
 those with the same rollouts share the profile. measure.py scores the checkpoints of a finished arm. Finished
 runs are left as they are, and a killed one goes on where it was.
+
+What a page needs of a run is written beside this file, results/{test}/{arm}_seed{n}.json, as it comes, so
+that another machine goes on with what is missing (not with --quick).
 """
 
 import argparse
 import concurrent.futures
+import hashlib
+import json
 import os
 import queue
 import shutil
@@ -16,6 +21,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = (5, 10, 20, 40)  # whose checkpoints are measured
 
 EVALUATION = ["data.held_out_tasks=300", "evaluate.tasks=300", "evaluate.attempts=2"]
@@ -119,10 +125,42 @@ def share(base: Path, test: str, arm: str, seed: int) -> None:
         shutil.copytree(pivotrl / "rollouts", workdir / "rollouts")
 
 
+def result_of(test: str, arm: str, seed: int) -> Path:
+    return RESULTS / test / f"{arm}_seed{seed}.json"
+
+
+def compact(measured: dict) -> dict:
+    """What measure.py found of one policy, without the names of turns, which all arms of a seed share: their
+    hash tells."""
+    turns = measured["turns"]
+    names = "\n".join(t["id"] for t in turns)
+    return measured | {
+        "turns": [t["mean"] for t in turns],
+        "is_call": "".join(str(int(t["is_call"])) for t in turns),
+        "turns_of": hashlib.sha256(names.encode()).hexdigest()[:16],
+        "kl": {name: [round(x, 4) for x in nats] for name, nats in measured["kl"].items()},
+    }
+
+
+def keep(workdir: Path, out: Path) -> None:
+    """Write what a page reads of a finished run, small enough to commit."""
+    facts = json.loads((workdir / "run.json").read_text("utf-8"))
+    lines = (workdir / "metrics.jsonl").read_text("utf-8").splitlines()
+    measured = json.loads((workdir / "measured.json").read_text("utf-8"))
+    result = {
+        "counts": facts["counts"],
+        "seconds": facts["seconds"],
+        "metrics": [json.loads(line) for line in lines],
+        **{step: found if step == "pi_0" else compact(found) for step, found in measured.items()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, separators=(",", ":")) + "\n", "utf-8")
+
+
 def run(base: Path, test: str, arm: str, seed: int, quick: bool, core: int | None) -> None:
     """Train and measure one arm with one seed, unless that is done."""
-    workdir = workdir_of(base, test, arm, seed)
-    if (workdir / "measured.json").is_file():
+    workdir, result = workdir_of(base, test, arm, seed), result_of(test, arm, seed)
+    if not quick and result.is_file():
         return
     share(base, test, arm, seed)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -133,6 +171,8 @@ def run(base: Path, test: str, arm: str, seed: int, quick: bool, core: int | Non
     with (workdir / "log.txt").open("a") as log:
         for words in (command(test, arm, seed, workdir, quick), measure):
             subprocess.run([*pin, *words], check=True, cwd=ROOT, stdout=log, stderr=log)
+    if not quick:
+        keep(workdir, result)
     print(f"{test} {arm}, seed {seed}: done", flush=True)
 
 

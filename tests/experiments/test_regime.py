@@ -3,6 +3,7 @@ families."""
 
 import ast
 import importlib.util
+import json
 
 import pytest
 from support.configs import CONFIGS
@@ -51,3 +52,24 @@ def test_the_demonstration_of_a_near_item_is_accepted(family):
 def test_near_rows_are_none_of_pretraining():
     """Blocks of pretraining have the seeds n * 1_000_003 + block, with a few thousand blocks at most."""
     assert near.SEED % 1_000_003 > 900_000
+
+
+def test_what_is_kept_of_a_run_names_its_turns_by_a_hash(tmp_path):
+    turns = [{"id": f"t{i}@1", "scenario": "s", "is_call": i > 0, "mean": i / 2} for i in range(3)]
+    found = {
+        "episodes": [True, False],
+        "turns": turns,
+        "near": {"induction": [0.5]},
+        "kl": {"near": [0.12345]},
+    }
+    (tmp_path / "run.json").write_text(json.dumps({"counts": {"pivot": 2}, "seconds": {"training": 1.5}}))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n')
+    (tmp_path / "measured.json").write_text(json.dumps({"pi_0": {"near": {}}, "10": found}))
+    out = tmp_path / "results" / "T1" / "pivotrl_seed0.json"
+    runs.keep(tmp_path, out)
+    kept = json.loads(out.read_text())
+    assert kept["10"]["turns"] == [0, 0.5, 1] and kept["10"]["is_call"] == "011"
+    assert kept["10"]["kl"]["near"] == [0.1235] and kept["10"]["episodes"] == [True, False]
+    assert kept["counts"] == {"pivot": 2} and [m["step"] for m in kept["metrics"]] == [0, 1]
+    others = runs.compact(found | {"turns": list(reversed(turns))})
+    assert others["turns_of"] != kept["10"]["turns_of"]
