@@ -1,8 +1,9 @@
-"""Scores the checkpoints of a finished run: `python experiments/regime/measure.py RUN --steps=5,10,20,40`
+"""Scores pi_0 and the checkpoints of a finished run: `python experiments/regime/measure.py RUN --steps=10,40`
 
-Of each checkpoint: held-out episodes and turns, the families of near.py, and the KL to pi_0 per turn on
-held-out turns and on rows of the pretrain split. Of pi_0: the near families and the demonstrations' log-prob.
-Writes RUN/measured.json; a step that is done is in RUN/measured/, so a killed measurement goes on.
+Of each policy: held-out episodes and turns, the families of near.py, and the KL to pi_0 per turn on held-out
+turns and on rows of the pretrain split. Of pi_0 also the demonstrations' log-prob. Runs themselves evaluate
+nothing (runs.py). Writes RUN/measured.json; a policy that is done is in RUN/measured/, so a killed
+measurement goes on.
 """
 
 import argparse
@@ -27,11 +28,13 @@ KL_TURNS = 128
 
 
 class Measuring:
-    """A finished run's policy and what it is measured on; `items` trajectories of each near family."""
+    """A finished run's policy and what it is measured on: held-out tasks and trajectories, and `items`
+    trajectories of each near family."""
 
-    def __init__(self, workdir: Path, items: int):
+    def __init__(self, workdir: Path, tasks: int, trajectories: int, items: int):
         config = ml_collections.ConfigDict(json.loads((workdir / "run.json").read_text("utf-8"))["config"])
         config.workdir = str(workdir / "measuring")
+        config.evaluate.update(tasks=tasks, turn_trajectories=trajectories)
         self.run, self.config = run_lib.open_run(config), config
         self.pi_0 = self.run.params  # `export.restore` lets go of it
         self.data = sources.load(config.data, config.seed)
@@ -71,7 +74,6 @@ class Measuring:
         return {"log_prob": total, "tokens": sum(map(len, ids)), "turns": len(ids)}
 
     def policy(self, params) -> dict:
-        """What is measured of a trained policy."""
         c = self.config
         results = evaluation.evaluate(
             self.rollouts,
@@ -101,10 +103,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
-    parser.add_argument("--steps", default="5,10,20,40")
+    parser.add_argument("--steps", default="10,40")
+    parser.add_argument("--tasks", type=int, default=300)
+    parser.add_argument("--trajectories", type=int, default=100)
     parser.add_argument("--items", type=int, default=100)
     options = parser.parse_args()
-    measuring, parts = Measuring(options.run, options.items), options.run / "measured"
+    measuring = Measuring(options.run, options.tasks, options.trajectories, options.items)
+    parts = options.run / "measured"
     checkpoints = options.run / "checkpoints"
     there = sorted(int(p.name) for p in checkpoints.iterdir() if p.name.isdigit())
     # an epoch of SFT has other steps: what it kept last stands for it
@@ -112,8 +117,8 @@ def main() -> None:
     parts.mkdir(exist_ok=True)
     first = parts / "pi_0.json"
     if not first.is_file():
-        pi_0 = {"near": measuring.families(measuring.pi_0)}
-        write_json(first, {**pi_0, "demonstrations": measuring.demonstrations(measuring.pi_0)})
+        demonstrations = measuring.demonstrations(measuring.pi_0)
+        write_json(first, {**measuring.policy(measuring.pi_0), "demonstrations": demonstrations})
     for step in steps:
         file = parts / f"{step}.json"
         if not file.is_file():

@@ -1,8 +1,8 @@
 """The runs behind experiments/regime: `python experiments/regime/runs.py --tests=T1 --jobs=2`
 
 Each test is a world and a set of arms; an arm is `python -m pivotrl_jax.train --config=configs/bfcl.py` with
-the overrides below, in runs/regime/{test}/{arm}/seed{n}. Arms of a seed share the evaluation of pi_0, and
-those with the same rollouts share the profile. measure.py scores the checkpoints of a finished arm. Finished
+the overrides below, in runs/regime/{test}/{arm}/seed{n}. measure.py scores the checkpoints of a finished arm.
+Arms of a seed share what was measured of pi_0, and those with the same rollouts share the profile. Finished
 runs are left as they are, and a killed one goes on where it was.
 
 What a page needs of a run is written beside this file, results/{test}/{arm}_seed{n}.json, as it comes, so
@@ -22,11 +22,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
-STEPS = (5, 10, 20, 40)  # whose checkpoints are measured
+STEPS = (10, 40)  # whose checkpoints are measured
 
-EVALUATION = ["data.held_out_tasks=300", "evaluate.tasks=300", "evaluate.attempts=2"]
-EVALUATION += ["evaluate.turn_trajectories=200", "evaluate.samples=2", "evaluate.skill_items=20"]
-KEEP = ["grpo.save_every=5", "grpo.keep_checkpoints=20"]
+# runs evaluate nothing: measure.py does, at the same steps for all
+EVALUATION = ["data.held_out_tasks=300", "evaluate.attempts=1", "evaluate.samples=1", "evaluate.tasks=0"]
+EVALUATION += ["evaluate.turn_trajectories=0", "evaluate.skill_items=0", "evaluate.pivots=0"]
+KEEP = ["grpo.save_every=10", "grpo.keep_checkpoints=20"]
 ADAPTIVE = ["profile.adaptive.round=2"]
 RANDOM, SLOW = ["method=random_turns"], ["grpo.learning_rate=1e-4"]
 
@@ -86,13 +87,8 @@ ARMS: dict[str, dict[str, list[str]]] = {
 # arms that draw and reward the same rollouts in their profile as "pivotrl"
 SHARED = ("mixed", "all_fail_kept", "guided", "pivotrl_slow")
 
-QUICK = [
-    "data.demonstrations=16",
-    "data.held_out_tasks=8",
-    "evaluate.tasks=8",
-    "evaluate.turn_trajectories=4",
-]
-QUICK += ["evaluate.skill_items=2", "grpo.steps=5", "e2e.tasks_per_step=2", "grpo.pivots_per_step=4"]
+QUICK = ["data.demonstrations=16", "data.held_out_tasks=8"]
+QUICK += ["grpo.steps=5", "grpo.save_every=5", "e2e.tasks_per_step=2", "grpo.pivots_per_step=4"]
 
 
 def workdir_of(base: Path, test: str, arm: str, seed: int) -> Path:
@@ -113,10 +109,11 @@ def command(test: str, arm: str, seed: int, workdir: Path, quick: bool) -> list[
 
 
 def share(base: Path, test: str, arm: str, seed: int) -> None:
-    """Copy what another arm of the seed has already: pi_0's evaluation, and the rollouts of the profile."""
+    """Copy what another arm of the seed has already: what was measured of pi_0, and the rollouts of the
+    profile."""
     workdir = workdir_of(base, test, arm, seed)
-    target = workdir / "evaluations" / "before.json"
-    found = next(iter(sorted(base.glob(f"{test}/*/seed{seed}/evaluations/before.json"))), None)
+    target = workdir / "measured" / "pi_0.json"
+    found = next(iter(sorted(base.glob(f"{test}/*/seed{seed}/measured/pi_0.json"))), None)
     if found and not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(found, target)
@@ -151,7 +148,7 @@ def keep(workdir: Path, out: Path) -> None:
         "counts": facts["counts"],
         "seconds": facts["seconds"],
         "metrics": [json.loads(line) for line in lines],
-        **{step: found if step == "pi_0" else compact(found) for step, found in measured.items()},
+        **{policy: compact(found) for policy, found in measured.items()},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, separators=(",", ":")) + "\n", "utf-8")
@@ -167,7 +164,7 @@ def run(base: Path, test: str, arm: str, seed: int, quick: bool, core: int | Non
     pin = ["taskset", "-c", str(core)] if core is not None else []
     steps = ",".join(map(str, (5,) if quick else STEPS))
     measure = [sys.executable, "experiments/regime/measure.py", str(workdir), f"--steps={steps}"]
-    measure += ["--items=4"] if quick else []
+    measure += ["--tasks=8", "--trajectories=4", "--items=4"] if quick else []
     with (workdir / "log.txt").open("a") as log:
         for words in (command(test, arm, seed, workdir, quick), measure):
             subprocess.run([*pin, *words], check=True, cwd=ROOT, stdout=log, stderr=log)

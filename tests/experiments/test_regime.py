@@ -64,7 +64,7 @@ def test_what_is_kept_of_a_run_names_its_turns_by_a_hash(tmp_path):
     }
     (tmp_path / "run.json").write_text(json.dumps({"counts": {"pivot": 2}, "seconds": {"training": 1.5}}))
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n')
-    (tmp_path / "measured.json").write_text(json.dumps({"pi_0": {"near": {}}, "10": found}))
+    (tmp_path / "measured.json").write_text(json.dumps({"pi_0": found, "10": found}))
     out = tmp_path / "results" / "T1" / "pivotrl_seed0.json"
     runs.keep(tmp_path, out)
     kept = json.loads(out.read_text())
