@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.interpreters import partial_eval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,9 @@ def flops(jaxpr: ClosedJaxpr, while_trips: float | Trips, platform: str, ragged_
     one of its groups. It is 1, or 1 / e when the groups are spread over e devices that all receive all rows.
     """
     trips = while_trips if callable(while_trips) else lambda blocks: while_trips
-    total = _Walk(trips, platform, ragged_share).cost(jaxpr, scan=0)
+    # A custom gradient computes that of every input; what nothing uses (frozen matrices) is never run
+    used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars), instantiate=True)
+    total = _Walk(trips, platform, ragged_share).cost(used, scan=0)
     return Costs(sum(total.values()), dict(total))
 
 

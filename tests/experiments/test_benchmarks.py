@@ -100,3 +100,13 @@ def test_the_server_beside_the_sampler():
     assert found["share_of_sampler"] > 0 and set(found["seconds_to_first"]) == {"ours", "ours, streamed"}
     page = page_of("serve", "--memory=20 --runs=1")
     assert page["requests"] == 20 and len(page["resident_mib"]) == 10
+
+
+def test_the_roofline_of_a_small_model():
+    page = page_of("roofline", "--layers=1 --length=64 --runs=1")
+    for name in ("forward", "both", "ceiling"):
+        assert page[f"{name}_seconds"] > 0 and page[f"{name}_gflops"] > 0
+    assert page["both_share"] == pytest.approx(page["both_gflops"] / page["ceiling_gflops"], rel=1e-2)
+    # adapters alone are trained: of the base, the gradient needs one product more for each of forward's
+    flops = {name: page[f"{name}_gflops"] * page[f"{name}_seconds"] for name in ("forward", "both")}
+    assert 2 < flops["both"] / flops["forward"] < 2.6
