@@ -21,7 +21,7 @@ import peers
 
 from pivotrl_jax.checkpoints import hf_config, locate
 from pivotrl_jax.models import config as model_config
-from pivotrl_jax.models import decoder, layers, lora
+from pivotrl_jax.models import decoder, lora, products
 from pivotrl_jax.plan import costs
 
 MODELS = locate.EMBEDDED.parent / "models"  # config.json of released checkpoints
@@ -45,7 +45,7 @@ def programs(config: model_config.ModelConfig, length: int) -> tuple[dict, dict]
     cases = {
         "forward": (lambda remat: lambda t, b: forward(remat, t, b), (trained, base)),
         "both": (lambda remat: jax.grad(lambda t, b: forward(remat, t, b)), (trained, base)),
-        "ceiling": (lambda remat: layers.matmul, (x, w)),
+        "ceiling": (lambda remat: products.matmul, (x, w)),
     }
     calls, flops = {}, {}
     for name, (make, arguments) in cases.items():

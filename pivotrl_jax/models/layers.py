@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from pivotrl_jax.models import routing, sharding
+from pivotrl_jax.models import products, routing, sharding
 from pivotrl_jax.models.config import ModelConfig
 
 
@@ -79,42 +79,6 @@ def _rope_bwd(angles, g):
 rope.defvjp(lambda x, angles: (rope(x, angles), angles), _rope_bwd)
 
 
-def _matmul(x: jax.Array, y: jax.Array, over: tuple[int, int]) -> jax.Array:
-    """The product of two matrices over axis over[0] of x and over[1] of y, in the dtype of x."""
-    dims = ((over[0],), (over[1],)), ((), ())
-
-    def summed(x, y):
-        return jax.lax.dot_general(x, y, dims, preferred_element_type=jnp.float32).astype(x.dtype)
-
-    def plain(x, y):
-        return jax.lax.dot_general(x, y, dims)
-
-    return jax.lax.platform_dependent(x, y, cpu=summed, default=plain)
-
-
-@jax.custom_vjp
-def _bfloat16_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-    return _matmul(x, w, (1, 0))
-
-
-def _bfloat16_matmul_bwd(residual, g):
-    x, w = residual
-    # the narrower matrix comes first (an adapter's gradient is 16 wide): the other way round takes a CPU
-    # three times as long
-    dw = _matmul(x, g, (0, 0)) if x.shape[1] <= g.shape[1] else _matmul(g, x, (0, 0)).T
-    return _matmul(g, w, (1, 1)), dw
-
-
-_bfloat16_matmul.defvjp(lambda x, w: (_bfloat16_matmul(x, w), (x, w)), _bfloat16_matmul_bwd)
-
-
-def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x [M, I] @ w [I, O]. On a CPU, XLA has kernels for products of bfloat16 that return float32 (several
-    times as fast with AMX), and none for those that return bfloat16, so the result and the gradients are
-    rounded afterwards. That is what other backends do inside the product."""
-    return _bfloat16_matmul(x, w) if x.dtype == jnp.bfloat16 else x @ w
-
-
 class Layer(nn.Module):
     """The base class of a family's decoder layer. A family defines `__call__`, under `nn.compact`:
 
@@ -141,10 +105,11 @@ class Layer(nn.Module):
         # as products of matrices: of arrays with more axes, XLA transposes the activations for the gradient
         # of the matrix, a fifth of an update on CPU
         x = x.reshape(math.prod(rows), -1)
-        y = matmul(x, parameter(self, name, inputs + outputs, 0.02).reshape(-1, wide))
+        y = products.matmul(x, parameter(self, name, inputs + outputs, 0.02).reshape(-1, wide))
         if self.config.lora:
             a, b = adapter(self, name, inputs, outputs)
-            y = y + matmul(matmul(x, a.reshape(-1, a.shape[-1])), b.reshape(-1, wide))
+            narrow = products.matmul(x, a.reshape(-1, a.shape[-1]))
+            y = y + products.matmul(narrow, b.reshape(-1, wide))
         y = y.reshape(*rows, *(sizes[letter] for letter in outputs))
         if bias:
             y = y + parameter(self, f"{name}_bias", outputs, 0.02)

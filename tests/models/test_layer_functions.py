@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pivotrl_jax.models import layers
+from pivotrl_jax.models import layers, products
 
 
 def _random(*shape: int, seed: int) -> np.ndarray:
@@ -17,7 +17,7 @@ def _random(*shape: int, seed: int) -> np.ndarray:
 def test_a_product_and_its_gradients_are_those_in_float64_rounded_once(dtype, inner, outer):
     shapes = (33, inner), (inner, outer), (33, outer)
     x, w, g = (jnp.asarray(_random(*s, seed=i), dtype) for i, s in enumerate(shapes))
-    y, pull = jax.vjp(layers.matmul, x, w)
+    y, pull = jax.vjp(products.matmul, x, w)
     x64, w64, g64 = (np.asarray(a, np.float64) for a in (x, w, g))
     for got, exact in zip((y, *pull(g)), (x64 @ w64, g64 @ w64.T, x64.T @ g64), strict=True):
         assert got.dtype == dtype
@@ -28,7 +28,7 @@ def test_a_product_and_its_gradients_are_those_in_float64_rounded_once(dtype, in
 
 def test_in_float32_a_product_is_the_plain_one():
     x, w = jnp.asarray(_random(9, 16, seed=0), jnp.float32), jnp.asarray(_random(16, 5, seed=1), jnp.float32)
-    np.testing.assert_array_equal(layers.matmul(x, w), x @ w)
+    np.testing.assert_array_equal(products.matmul(x, w), x @ w)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -61,7 +61,7 @@ def test_other_backends_get_one_product_without_a_float32_result():
     x = jax.ShapeDtypeStruct((64, 32), jnp.bfloat16)
     w = jax.ShapeDtypeStruct((32, 16), jnp.bfloat16)
     lowered = {
-        name: jax.jit(layers.matmul).trace(x, w).lower(lowering_platforms=(name,)).as_text()
+        name: jax.jit(products.matmul).trace(x, w).lower(lowering_platforms=(name,)).as_text()
         for name in ("cpu", "tpu")
     }
     assert "-> tensor<64x16xf32>" in lowered["cpu"]

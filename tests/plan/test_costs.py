@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
-from pivotrl_jax.models import attention, experts, layers
+from pivotrl_jax.models import attention, experts, products
 from pivotrl_jax.plan import costs
 
 B, D, F, L = 32, 64, 128, 3  # tokens, width, inner width, layers
@@ -182,13 +182,13 @@ def test_the_gradient_of_a_frozen_matrix_counts_nothing():
     """The products of layers have a gradient of their own in bfloat16, which computes both."""
 
     def f(x, w):
-        return layers.matmul(x, w).astype(jnp.float32).sum()
+        return products.matmul(x, w).astype(jnp.float32).sum()
 
     shapes = jax.ShapeDtypeStruct((8, 16), jnp.bfloat16), jax.ShapeDtypeStruct((16, 4), jnp.bfloat16)
     one = 2 * 8 * 16 * 4
-    for argnums, products in ((0, 1), (1, 1), ((0, 1), 2)):
+    for argnums, times in ((0, 1), (1, 1), ((0, 1), 2)):
         # the gradient of a sum needs no product of the forward pass
-        assert count(jax.grad(f, argnums), *shapes).flops == products * one
+        assert count(jax.grad(f, argnums), *shapes).flops == times * one
 
 
 def test_elementwise_products_written_as_products_count_nothing():
