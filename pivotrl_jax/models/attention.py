@@ -115,6 +115,12 @@ def _key_blocks(x, Q):
     return lax.map(_matrix, _blocks(x, x.shape[2], Q))
 
 
+def _dtype_in_loops(dtype):
+    """In which dtype a loop over blocks returns what is `dtype` outside: float32 on a CPU, which writes all
+    blocks for each one in bfloat16."""
+    return jnp.float32 if jax.default_backend() == "cpu" else dtype
+
+
 def _blocks_of_end(end, Q):
     """[R, T] -> [B, R, Q]."""
     return jnp.pad(end, ((0, 0), (0, -end.shape[1] % Q))).reshape(len(end), -1, Q).swapaxes(0, 1)
@@ -176,9 +182,9 @@ def _forward(chunk, q, k, v, end):
         scores = _scores(qi, k, end, i, i)
         top = scores.max(-1, keepdims=True)
         top, total, out = lax.fori_loop(0, count, meet, (top, *weigh(scores, top, i)))
-        return None, (_of_matrix(out / total, Q), _of_matrix(top + jnp.log(total), Q)[..., 0])
+        out = (out / total).astype(_dtype_in_loops(dtype))
+        return None, (_of_matrix(out, Q), _of_matrix(top + jnp.log(total), Q)[..., 0])
 
-    # the output leaves the loop in float32: of outputs in bfloat16, a CPU writes all blocks each time
     _, (out, log_total) = lax.scan(step, None, (jnp.arange(len(q)), q, *_earlier(end)))
     return _slots(out, T).astype(dtype), _slots(log_total, T).swapaxes(1, 2)
 
@@ -213,7 +219,7 @@ def _backward(chunk, q, k, v, end, out, log_total, g):
 
         carry = meet(i, (jnp.zeros_like(qi, jnp.float32), *grads))
         dq, *grads = lax.fori_loop(0, count, lambda n, carry: meet(earlier[n], carry), carry)
-        return tuple(grads), _of_matrix(dq, Q)
+        return tuple(grads), _of_matrix(dq.astype(_dtype_in_loops(dtype)), Q)
 
     # float32, because they sum over blocks; zeros_like, so that in a shard_map they vary over the mesh as
     # the arrays do; [B, R, N, K, Q]
