@@ -36,7 +36,7 @@ class Measuring:
         config.workdir = str(workdir / "measuring")
         config.evaluate.update(tasks=tasks, turn_trajectories=trajectories)
         self.run, self.config = run_lib.open_run(config), config
-        self.pi_0 = self.run.params  # `export.restore` lets go of it
+        self.pi_0 = self.run.params
         self.data = sources.load(config.data, config.seed)
         self.held_out = evaluation.make_held_out(self.run, self.data)
         self.rollouts = make_rollouts(self.run, config.evaluate.batch)
@@ -72,6 +72,11 @@ class Measuring:
         ]
         total = sum(kl.log_probs(self.scorer, params, prompts, ids))
         return {"log_prob": total, "tokens": sum(map(len, ids)), "turns": len(ids)}
+
+    def checkpoint(self, where: Path):
+        """The parameters of a training checkpoint."""
+        self.run.params = self.pi_0  # `export.restore` lets go of it
+        return export.restore(self.run, where)
 
     def policy(self, params) -> dict:
         c = self.config
@@ -122,7 +127,7 @@ def main() -> None:
     for step in steps:
         file = parts / f"{step}.json"
         if not file.is_file():
-            write_json(file, measuring.policy(export.restore(measuring.run, checkpoints / str(step))))
+            write_json(file, measuring.policy(measuring.checkpoint(checkpoints / str(step))))
     found = {name: json.loads((parts / f"{name}.json").read_text("utf-8")) for name in ("pi_0", *steps)}
     write_json(options.run / "measured.json", found)
     for step in steps:
