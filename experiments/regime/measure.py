@@ -18,7 +18,6 @@ import numpy as np
 
 from pivotrl_jax.evaluation import evaluation, kl
 from pivotrl_jax.records import write_json
-from pivotrl_jax.rollouts.rollout import make_rollouts
 from pivotrl_jax.rollouts.scoring import Scorer
 from pivotrl_jax.run import export
 from pivotrl_jax.run import run as run_lib
@@ -39,7 +38,7 @@ class Measuring:
         self.pi_0 = self.run.params
         self.data = sources.load(config.data, config.seed)
         self.held_out = evaluation.make_held_out(self.run, self.data)
-        self.rollouts = make_rollouts(self.run, config.evaluate.batch)
+        self.rollouts = evaluation.evaluation_rollouts(self.run, config.evaluate.batch, False)
         self.scorer = Scorer(self.run.model_config, config.compute, self.run.mesh)
         self.key = jax.random.fold_in(jax.random.key(config.seed), 18)
         self.near = {
