@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pivotrl_jax.environments import episode, find_task
 from pivotrl_jax.environments.toolbox import docs as docs_lib
 from pivotrl_jax.environments.toolbox import users
-from pivotrl_jax.records import Action, Call
+from pivotrl_jax.records import Action, Call, Verdict
 from pivotrl_jax.trajectories.extract import extract
 from pivotrl_jax.verifiers import VERIFIERS
 
@@ -45,25 +45,27 @@ def candidates():
     return extract([episode.replay(task) for task in users.tasks("train", 12, seed=5)])
 
 
-def judge(index: int, action: Action) -> None:
+def judge(index: int, action: Action) -> Verdict:
     candidate = candidates()[index % len(candidates())]
     verify = VERIFIERS["bfcl_multi_turn"].verify
     verdict = verify(candidate, action)
-    assert verdict.reward in (0.0, 1.0) and isinstance(verdict.reason, str) and verdict.reason
     assert verify(candidate, action) == verdict, "a verification leaves nothing behind"
+    return verdict
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 1000), ACTIONS)
 def test_no_action_makes_the_executing_verifier_raise(index, action):
-    judge(index, action)
+    verdict = judge(index, action)
+    assert verdict.reward in (0.0, 1.0) and isinstance(verdict.reason, str) and verdict.reason
 
 
 @pytest.mark.slow
 @settings(max_examples=20_000, deadline=None)
 @given(st.integers(0, 1000), ACTIONS)
 def test_no_action_makes_the_executing_verifier_raise_slow(index, action):
-    judge(index, action)
+    verdict = judge(index, action)
+    assert verdict.reward in (0.0, 1.0) and isinstance(verdict.reason, str) and verdict.reason
 
 
 @settings(max_examples=100, deadline=None)

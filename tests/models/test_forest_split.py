@@ -86,7 +86,7 @@ def test_turns_apart_and_a_group_cut_between_its_completions(compare, slots):
     groups_of_pieces(groups=2, pieces=3, branches=2, kinds="branches merged"), st.sampled_from([13, 16, 20])
 )
 def test_random_split_forests(compare, groups, slots):
-    compare(groups, slots)
+    assert {p.key for p in compare(groups, slots).placed} == {p.key for group in groups for p in group}
 
 
 @pytest.mark.slow
@@ -95,4 +95,4 @@ def test_random_split_forests(compare, groups, slots):
     groups_of_pieces(groups=2, pieces=3, branches=2, kinds="branches merged"), st.sampled_from([13, 16, 20])
 )
 def test_many_random_split_forests(compare, groups, slots):
-    compare(groups, slots)
+    assert {p.key for p in compare(groups, slots).placed} == {p.key for group in groups for p in group}

@@ -64,8 +64,8 @@ def policy(request):
 
 
 def compare(policy, groups, slots):
-    """Run both, on random coefficients of every completion token. Tolerances: float32 sums in another
-    order."""
+    """Run both, on random coefficients of every completion token, and return the keys of what was placed.
+    Tolerances: float32 sums in another order."""
     params, on_forest, on_padded = policy
     coefficient = per_token(groups, np.random.default_rng(0))
     lengths = {key: len(x) for key, x in coefficient.items()}
@@ -82,11 +82,17 @@ def compare(policy, groups, slots):
     for (path, a), b in zip(jax.tree.leaves_with_path(grads), jax.tree.leaves(naive_grads)):
         scale = np.abs(b).max()
         np.testing.assert_allclose(a, b, atol=2e-4 * scale + 1e-6, err_msg=jax.tree_util.keystr(path))
+    return {p.key for p in forest.placed}
+
+
+def keys(groups):
+    return {piece.key for group in groups for piece in group}
 
 
 def test_a_trajectory_with_branches_off_every_turn(policy):
     turns = [[1, 2, 3], [1, 2, 3, 2, 2], [1, 2, 3, 2, 2, 1, 1, 1, 3]]
-    compare(policy, [[Piece(i, t, [[3, 1], [2], [3, 1]]) for i, t in enumerate(turns)]], SLOTS)
+    groups = [[Piece(i, t, [[3, 1], [2], [3, 1]]) for i, t in enumerate(turns)]]
+    assert compare(policy, groups, SLOTS) == keys(groups)
 
 
 def test_a_split_tree_single_tokens_empty_completions_and_a_branch_off_a_branch(policy):
@@ -103,21 +109,21 @@ def test_a_split_tree_single_tokens_empty_completions_and_a_branch_off_a_branch(
 @settings(max_examples=6, deadline=None)
 @given(groups_of_pieces())
 def test_random_forests(policy, groups):
-    compare(policy, groups, SLOTS)
+    assert compare(policy, groups, SLOTS) == keys(groups)
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(groups_of_pieces())
 def test_many_random_forests(policy, groups):
-    compare(policy, groups, SLOTS)
+    assert compare(policy, groups, SLOTS) == keys(groups)
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(groups_of_pieces())
 def test_many_random_forests_in_small_rows(policy, groups):
-    compare(policy, groups, 24)
+    assert compare(policy, groups, 24) == keys(groups)
 
 
 def test_remat_and_chunks_change_nothing(moe, moe_params):
