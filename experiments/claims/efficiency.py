@@ -1,10 +1,14 @@
 """What it costs two methods to reach a level of success: rollout turns and seconds along training curves."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import runs
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see intervals.py
+from intervals import needed
 
 COSTS = ("rollout_turns", "seconds")
 REPEATS = 2000
@@ -18,18 +22,6 @@ def read(base: Path, name: str, seeds: list[int]) -> tuple[dict[str, np.ndarray]
     curves = [json.loads(file.read_text("utf-8")) for file in files]
     costs = {cost: np.array([[point[cost] for point in curve] for curve in curves]) for cost in COSTS}
     return costs, np.array([[point["episodes"] for point in curve] for curve in curves])
-
-
-def needed(cost_P: np.ndarray, success_P: np.ndarray, level: float) -> float:
-    """The cost at which the curve first reaches `level`, interpolated linearly between checkpoints; inf if it
-    never does."""
-    if success_P[0] >= level:
-        return 0.0
-    for i in range(1, len(cost_P)):
-        if success_P[i] >= level:
-            share = (level - success_P[i - 1]) / (success_P[i] - success_P[i - 1])
-            return float(cost_P[i - 1] + share * (cost_P[i] - cost_P[i - 1]))
-    return np.inf
 
 
 def matched(base: Path, seeds: list[int]) -> dict:

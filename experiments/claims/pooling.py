@@ -1,7 +1,7 @@
 """Numbers of finished runs, pooled over seeds: means with 95 % intervals over both seeds and tasks."""
 
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import runs
 
 from pivotrl_jax.evaluation import measures
 
-REPEATS = 4000
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see intervals.py
+from intervals import interval
 
 
 def finished(base: Path, name: str) -> list[int]:
@@ -31,29 +32,6 @@ def stacked(base: Path, name: str, seeds: list[int], when: str, measure: str) ->
     if any(other != clusters for _, other in each):
         raise ValueError(f"{name}: the seeds {seeds} were not evaluated on the same tasks")
     return np.array([values for values, _ in each]), clusters
-
-
-def interval(values_SN: np.ndarray, clusters: list[str]) -> dict[str, float]:
-    """Mean and 95 % bootstrap interval; seeds and clusters of tasks are both resampled with replacement.
-
-    When S seeds are resampled, the variance of their mean is (S - 1) / S of what it should be. To correct
-    this, the means of the seeds are first spread out by the root of S / (S - 1).
-    """
-    S = len(values_SN)
-    if S > 1:
-        seed_S1 = values_SN.mean(1, keepdims=True)
-        values_SN = values_SN + (seed_S1 - seed_S1.mean()) * (np.sqrt(S / (S - 1)) - 1)
-    names, index = np.unique(clusters, return_inverse=True)
-    counts = np.bincount(index)
-    sums_SC = np.stack([np.bincount(index, row, len(names)) for row in values_SN])
-    rng = np.random.default_rng(0)
-    seeds = rng.integers(0, len(values_SN), (REPEATS, len(values_SN)))
-    drawn = rng.integers(0, len(names), (REPEATS, len(names)))
-    means = [
-        sums_SC[s][:, c].sum() / (len(values_SN) * counts[c].sum()) for s, c in zip(seeds, drawn, strict=True)
-    ]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"value": float(values_SN.mean()), "low": float(low), "high": float(high)}
 
 
 def summary(base: Path, name: str, measure: str, seeds: list[int]) -> dict:
@@ -84,9 +62,3 @@ def metrics_of(base: Path, name: str, seed: int) -> list[dict]:
     lines = (runs.workdir_of(base, name, seed) / "metrics.jsonl").read_text("utf-8").splitlines()
     by_step = {line["step"]: line for line in map(json.loads, lines)}
     return [by_step[step] for step in sorted(by_step)]
-
-
-def show(entry: dict[str, float], sign: bool = False) -> str:
-    """'0.400 [0.35, 0.45]'."""
-    form: Callable[[float], str] = (lambda x: f"{x:+.3f}") if sign else (lambda x: f"{x:.3f}")
-    return f"{form(entry['value'])} [{form(entry['low'])}, {form(entry['high'])}]"

@@ -12,6 +12,7 @@ that another machine goes on with what is missing (not with --quick).
 import argparse
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -76,6 +77,7 @@ ARMS: dict[str, dict[str, list[str]]] = {
         # controls of the visits per pivot
         **{f"pivotrl_{n}": [f"data.demonstrations={n}"] for n in (64, 256)},
         **{f"random_{n}": [*RANDOM, f"data.demonstrations={n}"] for n in (64, 256)},
+        **{f"sft_{n}": [*_sft(4, "3e-4"), f"data.demonstrations={n}"] for n in (64, 256)},
     },
     "T2": {
         "pivotrl": [],
@@ -128,12 +130,14 @@ def result_of(test: str, arm: str, seed: int) -> Path:
 
 def compact(measured: dict) -> dict:
     """What measure.py found of one policy, without the names of turns, which all arms of a seed share: their
-    hash tells."""
+    hash tells. "lengths": how many turns each trajectory has, in order."""
     turns = measured["turns"]
     names = "\n".join(t["id"] for t in turns)
+    lengths = [len(list(group)) for _, group in itertools.groupby(turns, key=lambda t: t["scenario"])]
     return measured | {
         "turns": [t["mean"] for t in turns],
         "is_call": "".join(str(int(t["is_call"])) for t in turns),
+        "lengths": lengths,
         "turns_of": hashlib.sha256(names.encode()).hexdigest()[:16],
         "kl": {name: [round(x, 4) for x in nats] for name, nats in measured["kl"].items()},
     }

@@ -12,8 +12,8 @@ import matplotlib
 import measure
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "claims"))
-import pooling
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # experiments/, see intervals.py
+import intervals
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -55,7 +55,7 @@ def compared(pi_0: dict, results: list[dict], name: str) -> tuple[dict, dict]:
     before = scores(pi_0)[name]
     after = np.array([[scores(r)[name][item] for item in before] for r in results])
     first = np.array([list(before.values())] * len(results))
-    return pooling.interval(after, list(before)), pooling.interval(after - first, list(before))
+    return intervals.interval(after, list(before)), intervals.interval(after - first, list(before))
 
 
 def table(
@@ -86,13 +86,15 @@ def costs(arms: dict[str, list[dict]]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for arm, results in arms.items():
-        kl = pooling.interval(np.array([r["kl"] for r in results]), [str(i) for i in range(measure.KL_TURNS)])
+        kl = intervals.interval(
+            np.array([r["kl"] for r in results]), [str(i) for i in range(measure.KL_TURNS)]
+        )
         first = results[0]
         steps = 55 if arm == "sft_1" else len(first["metrics"])
         share = steps / len(first["metrics"])
         seconds = np.mean([r["seconds"]["training"] for r in results])
         lines.append(
-            f"| {arm} | {len(results)} | {pooling.show(kl)} | {steps} | "
+            f"| {arm} | {len(results)} | {intervals.show(kl)} | {steps} | "
             f"{first['counts']['training_rollout_turns']:,} | "
             f"{share * first['counts']['trained_tokens']:,.0f} | {share * seconds:,.0f} |"
         )
@@ -153,10 +155,7 @@ def main() -> None:
         parts += [f"{arm}: {profile(arms[arm][0])}." for arm in ("pivotrl", "exact") if arm in arms]
         figure(pi_0, arms, in_domain | {n: t for n, t in out_of_domain.items() if n != BITS})
         parts += ["", "![changes](figure.svg)"]
-    readme = HERE / "README.md"
-    head, rest = readme.read_text("utf-8").split("<!-- results -->\n")
-    tail = rest.split("<!-- end -->")[1]
-    readme.write_text(head + "<!-- results -->\n" + "\n".join(parts) + "\n<!-- end -->" + tail, "utf-8")
+    intervals.put_between_marks(HERE / "README.md", "\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -15,29 +15,29 @@ def modules(monkeypatch):
     for folder in (EXPERIMENTS, EXPERIMENTS / "claims"):
         monkeypatch.syspath_prepend(str(folder))
     yield
-    for name in ("runs", "pooling", "efficiency", "results_page", "run_all"):
+    for name in ("runs", "pooling", "efficiency", "intervals", "results_page", "run_all"):
         sys.modules.pop(name, None)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
     """Five seeds and forty tasks, both random; 95 % would be some 90 without the spread of seeds."""
-    import pooling
+    import intervals
 
-    monkeypatch.setattr(pooling, "REPEATS", 400)
+    monkeypatch.setattr(intervals, "REPEATS", 400)
     rng, tasks, inside = np.random.default_rng(0), [str(i) for i in range(40)], 0
     for _ in range(300):
         seed, task = rng.normal(size=(5, 1)) * 0.3, rng.normal(size=(1, 40))
-        found = pooling.interval(0.7 + seed + task + rng.normal(size=(5, 40)) * 0.5, tasks)
+        found = intervals.interval(0.7 + seed + task + rng.normal(size=(5, 40)) * 0.5, tasks)
         inside += found["low"] <= 0.7 <= found["high"]
     assert 0.89 < inside / 300 < 0.98
 
 
 def test_a_level_is_reached_between_the_checkpoints_around_it():
-    import efficiency
+    import intervals
 
     cost, won = np.array([0.0, 100.0, 200.0, 400.0]), np.array([0.2, 0.4, 0.3, 0.6])
     for level, want in ((0.2, 0), (0.1, 0), (0.3, 50), (0.4, 100), (0.45, 300), (0.6, 400), (0.61, np.inf)):
-        assert efficiency.needed(cost, won, level) == pytest.approx(want)
+        assert intervals.needed(cost, won, level) == pytest.approx(want)
 
 
 def test_the_ratio_of_costs_is_at_the_success_that_both_reach(tmp_path):

@@ -21,10 +21,10 @@ CALL = (
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    for folder in (HERE, ROOT / "experiments" / "claims"):
+    for folder in (HERE, ROOT / "experiments"):
         monkeypatch.syspath_prepend(str(folder))
     yield
-    for name in ("measure", "agreement", "page", "pooling", "runs"):
+    for name in ("measure", "agreement", "page", "intervals", "runs"):
         sys.modules.pop(name, None)
 
 
@@ -75,10 +75,10 @@ def test_bfcls_scorer_reads_the_text_alone():
 
 
 def test_changes_are_paired_row_by_row(monkeypatch):
+    import intervals
     import page
-    import pooling
 
-    monkeypatch.setattr(pooling, "REPEATS", 200)
+    monkeypatch.setattr(intervals, "REPEATS", 200)
 
     def result(rewards, right, bits):
         turns = {f"simple_python_{i}@1": {"reward": r} for i, r in enumerate(rewards)}
