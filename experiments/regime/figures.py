@@ -38,8 +38,8 @@ COLOURS = {
 
 
 CAPTIONS = {
-    "filter.svg": "What the filter gains, by visits per pivot and steps. The shades are a model: what a filter "
-    "changes is signal to noise, by the root of the share of mixed groups; that share falls with steps and "
+    "filter.svg": "What the filter gains, by visits per pivot and steps. The shades are a model: a filter "
+    "changes signal to noise, by the root of the share of mixed groups; that share falls with steps and "
     "visits, as measured, and random turns learn as measured (`figures.py`).",
     "methods.svg": "PivotRL less SFT, by how far the expert is from pi_0 and how much of it there is.",
     "fronts.svg": "What a distance from pi_0, and a rollout, buys: T1 at steps 10 and 40, and SFT's end.",
