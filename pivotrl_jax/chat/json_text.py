@@ -104,3 +104,10 @@ def read_object(raw: bytes) -> dict:
 def same_json(a: Any, b: Any) -> bool:
     """Whether two values give the same JSON. The order of keys counts, since prompts are rendered in it."""
     return json.dumps(a) == json.dumps(b)
+
+
+def without_nulls(value: Any) -> Any:
+    """`value` without the keys that are null: Arrow gives every object of a column the keys of all."""
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value

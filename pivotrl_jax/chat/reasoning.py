@@ -39,6 +39,11 @@ _HARMONY = re.compile(
     r"\s*(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(.*?)(?:<\|end\|>|(?=<\|start\|>|<\|channel\|>))",
     re.DOTALL,
 )
+# the head of the channel that the user reads, where nothing follows on another
+_FINAL = re.compile(
+    r"\A(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>(?!.*<\|channel\|>)", re.DOTALL
+)
+_IN_SENTENCE = re.compile(r"[\w,;] \Z")
 
 
 def reasoning_of(message: Message) -> str:
@@ -72,16 +77,29 @@ def split_thinking(content: str) -> tuple[str, str]:
         ends = marks(content, END_THINK, start, ())
         if not ends:
             return "", content
-        return content[start : ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
+        thought, rest = content[start : ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
+        if rest.startswith(THINK):
+            more, rest = split_thinking(rest)
+            thought = "\n".join(t for t in (thought, more) if t)
+        return thought, rest
     for pattern in (_BLOCK, *_MARKED, _HARMONY):
         if match := pattern.match(content):
             rest = content[match.end() :].lstrip("\n")
+            rest = _FINAL.sub("", rest) if pattern is _HARMONY else rest
             answer = _ANSWER.match(rest)
             rest = answer[answer.lastindex].strip("\n") if answer else rest
             return match[match.lastindex].strip("\n"), rest
     ends = marks(content, END_THINK, 0, ())
-    # without an opening tag only a tag that ends its line closes thinking
-    ends = [i for i in ends if content[i + len(END_THINK) :][:1] in ("", "\n", "<")]
+    # without an opening tag; inside a sentence it is a word about tags
+    ends = [
+        i
+        for i in ends
+        if not (
+            _IN_SENTENCE.search(content[max(0, i - 2) : i]) and content.startswith(" ", i + len(END_THINK))
+        )
+    ]
     if ends and THINK not in content[: ends[0]]:
-        return content[: ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
+        return content[: ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n").removeprefix(
+            " "
+        )
     return "", content

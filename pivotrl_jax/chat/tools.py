@@ -8,7 +8,7 @@
 
 from typing import Any
 
-from pivotrl_jax.chat.json_text import same_json
+from pivotrl_jax.chat.json_text import same_json, without_nulls
 from pivotrl_jax.records import InputError
 
 
@@ -48,7 +48,14 @@ def _plain(tool: Any) -> Any:
     plain = {k: v for k, v in doc.items() if not (k == "parameters" and v is None)}
     if isinstance(plain.get("input_schema"), dict) and "parameters" not in plain:
         plain["parameters"] = plain.pop("input_schema")
-    if plain.keys() == doc.keys():
+    schema = plain.get("parameters")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if (
+        isinstance(properties, dict) and None in properties.values()
+    ):  # Arrow's: the other functions' parameters
+        declared = {k: without_nulls(v) for k, v in properties.items() if v is not None}
+        plain["parameters"] = {**{k: v for k, v in schema.items() if v is not None}, "properties": declared}
+    elif plain.keys() == doc.keys():
         return tool
     return {**tool, "function": plain} if doc is not tool else plain
 

@@ -219,9 +219,16 @@ def _read_file(path: Path, reader: Reader | None) -> tuple[list[Trajectory], Lef
         return read_documents(main, main.documents(path))
     if reader:
         return read_documents(reader, files.documents(path))
+    return _read_mixed(main, path, files.documents(path))
+
+
+def _read_mixed(
+    main: Reader, path: Path, documents: Iterable[files.Document]
+) -> tuple[list[Trajectory], LeftOut]:
+    """Read each document by the first reader that knows it, and what none knows by `main`."""
     trajectories: list[Trajectory] = []
     left_out: LeftOut = {}
-    mixed = ((_reader_of(value, path, main), (where, value)) for where, value in files.documents(path))
+    mixed = ((_reader_of(value, path, main), (where, value)) for where, value in documents)
     for own, group in itertools.groupby(mixed, key=lambda pair: pair[0]):
         read, faults = read_documents(own, (document for _, document in group))
         trajectories += read
@@ -230,14 +237,16 @@ def _read_file(path: Path, reader: Reader | None) -> tuple[list[Trajectory], Lef
 
 
 def _reader_of(document: Any, path: Path, main: Reader) -> Reader:
-    """`main`, unless it does not recognise a document that another reader does."""
+    """`main`, unless it does not recognise a document that another reader does. Chat rows are recognised by
+    little, so other readers come first there too."""
     try:
-        if isinstance(document, InputError) or main.recognise(document, path):
+        if isinstance(document, InputError) or (main is not openai_chat and main.recognise(document, path)):
             return main
         other = _recognise_sample(document, path)[1]
     except (InputError, RecursionError):
         return main
-    return main if hasattr(other, "documents") else other
+    # those that join several lines read whole files; with `holds`, it is folders that they join
+    return main if hasattr(other, "documents") and not hasattr(other, "holds") else other
 
 
 def _read_dataset(name: str, reader: Reader | None) -> tuple[list[Trajectory], LeftOut]:
@@ -245,8 +254,10 @@ def _read_dataset(name: str, reader: Reader | None) -> tuple[list[Trajectory], L
     first = next(rows, None)
     if first is None:
         raise InputError(f"{name}: the dataset has no rows")
-    reader = reader or _recognise_sample(first[1], Path(name))[1]
-    return read_documents(reader, itertools.chain([first], rows))
+    rows = itertools.chain([first], rows)
+    if reader:
+        return read_documents(reader, rows)
+    return _read_mixed(_recognise_sample(first[1], Path(name))[1], Path(name), rows)
 
 
 def read_tools_file(path: str) -> list[dict]:

@@ -32,12 +32,29 @@ def foreign_call(text: str, dialect: str, schemas: Schemas) -> str:
 
 
 # marks of calls in forms that are not read
+_CLINE = (
+    "read_file|write_to_file|execute_command|list_files|search_files|replace_in_file|use_mcp_tool"
+    "|access_mcp_resource|ask_followup_question|attempt_completion|apply_diff|new_task|switch_mode|browser_action"
+    "|list_code_definition_names|insert_content|search_and_replace|codebase_search|update_todo_list"
+)
 _FOREIGN = re.compile(
     r"<TOOL_CALL>|<tool_call [^>\n]{0,80}>|<\|tool_call_start\|>|<start_function_call>"
-    r"|<\|action_start\|>|<\|START_ACTION\|>|｜DSML｜|<invoke>|<function name=|<function_call>"
+    r"|<\|action_start\|>|<\|START_ACTION\|>|｜DSML｜|<invoke>|<function name=|<function_calls?>"
     r"|<tool_use>|✿FUNCTION✿|<execute>|<execute_browse>|<interpreter>|<end_code>|<seed:tool_call>"
-    r"|\"action_input\"\s*:|\"tool_calls\"\s*:\s*\[|\A\s*<(?:read_file|write_to_file|execute_command)>"
+    r"|\"action_input\"\s*:|\"tool_calls\"\s*:\s*\[|\bfunctools\[\s*\{"
+    rf"|^[ \t]*<(?:{_CLINE})>|^[ \t]*<search>[^<\n]{{1,400}}</search>"
+    r"|^<code>[ \t]*$|<tool_input>|<(?:call|API|api|tool|function)>\s*[A-Za-z_][\w.]{0,127}\s*(?:\(|</)"
+    r"|^Action:[ \t]*(?:Operation|Answer)[ \t]*$|^Code:[ \t]*\n```py",
+    re.MULTILINE,
 )
+# a call as JSON, whatever its names are called
+_JSON_CALL = re.compile(
+    r'\{\s*"(?:name|tool|tool_name|function|function_name|action)"\s*:\s*"[^"\n]{1,128}"\s*,'
+    r'\s*"(?:arguments|args|parameters|tool_args|tool_input|tool_arguments|kwargs)"\s*:'
+    r'|\{\s*"type"\s*:\s*"function"\s*,\s*"function"\s*:\s*\{\s*"name"\s*:|\{\s*"function_call"\s*:\s*\{'
+)
+# a text that is one call in Python: f(a="b")
+_PYTHON_CALL = re.compile(r"\A\s*[A-Za-z_][\w.]{0,127}\([ \t]*\w{1,64}[ \t]*=[ \t]*[\"'\[{\d].*\)\s*\Z")
 
 # actions in words of an environment's own: "THOUGHT: ... ACTION: go to desk 1", "Think: ... Act: answer(1)"
 _THINKS = re.compile(r"^[ \t]*(?:THOUGHT|Thought|Think):", re.MULTILINE)
@@ -47,7 +64,8 @@ _ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILI
 OBSERVATION = re.compile(
     r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|<function_response>|<information>|<interpreter>"
     r"|OBSERVATION\b|Observation\b|EXECUTION RESULT|\[Command |Your command |<\|observation\|>|✿RESULT✿"
-    r"|```(?:output|tool_output)|Tool output:|Function output:|FUNCTION RESPONSE|API output:)"
+    r"|\[\w{1,64} for '|```(?:output|tool_output)|Tool output:|Function output:|FUNCTION RESPONSE"
+    r"|API output:)"
 )
 
 
@@ -59,7 +77,9 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
             found = dialect.read(text, schemas)
             if found.calls or found.fault:
                 return True
-    if _FOREIGN.search(text) or ("<code>" in text and "final_answer(" in text):
+    if any(mark.search(text) for mark in (_FOREIGN, _JSON_CALL, _PYTHON_CALL)):
+        return True
+    if "<code>" in text and "final_answer(" in text:
         return True
     if (thought := _THINKS.search(text)) and _ACTS.search(text, thought.end()):
         return True
@@ -73,7 +93,10 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
     written = (re.escape(name) for name in list(schemas)[:MAX_NAMES])
     return any(
         re.search(
-            rf'"(?:name|tool|function|tool_name|action)"\s*:\s*"{name}"|^[ \t`]*{name}\(', text, re.MULTILINE
+            rf'"(?:name|tool|function|tool_name|function_name|action)"\s*:\s*"{name}"'
+            rf"|^[ \t`]*(?:<code>\s*)?(?:\w+\s*=\s*)?(?:print\()?{name}\(|^[ \t]*<{name}>",
+            text,
+            re.MULTILINE,
         )
         for name in written
     )

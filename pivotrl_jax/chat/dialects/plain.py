@@ -72,6 +72,25 @@ def fences(text: str) -> list[Fence]:
     return found
 
 
+_FENCE = re.compile(r"^```(\S*)[ \t]*$", re.MULTILINE)
+
+
+def outer_fences(text: str) -> list[Fence]:
+    """The outermost fenced blocks, as SWE-agent's parser finds them: a fence with a word opens a block, also
+    inside another one, and a bare one closes the innermost that is open."""
+    found: list[Fence] = []
+    opened: list[re.Match] = []
+    for mark in _FENCE.finditer(text):
+        if mark[1] or not opened:
+            opened.append(mark)
+            continue
+        first = opened.pop()
+        if not opened:
+            body = text[first.end() + 1 : mark.start()].removesuffix("\n")
+            found.append(Fence(first[1], body, first.start(), mark.end()))
+    return found
+
+
 _CALL_FENCES = ("json", "tool_call", "tool_calls", "tool", "function", "function_call", "")
 
 
@@ -132,7 +151,12 @@ def _last_line_calls(text: str, schemas: Schemas) -> TextCalls:
     return TextCalls(text.strip())
 
 
-_SPACED = re.compile(r"((?:\A\[|\)\s*,)\s*)([^\s\[\](),'\"=][^\[\](),'\"=]{0,255}?)\s*(?=\()")
+# a string literal, which is left as it is, or the name of a call with what stands before it
+_SPACED = re.compile(
+    r"\"(?:[^\"\\]|\\.)*(?:\"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z)"
+    r"|((?:\A\[|\)\s*,)\s*)([^\s\[\](),'\"=][^\[\](),'\"=]{0,255}?)\s*(?=\()",
+    re.DOTALL,
+)
 
 
 def _python_calls(body: str, schemas: Schemas) -> tuple[list[Call], str]:
@@ -142,6 +166,8 @@ def _python_calls(body: str, schemas: Schemas) -> tuple[list[Call], str]:
     names: list[str] = []
 
     def stand_in(match: re.Match) -> str:
+        if match[2] is None:
+            return match[0]
         names.append(match[2])
         return f"{match[1]}call_{len(names) - 1}"
 
@@ -207,6 +233,8 @@ _BRACKET = re.compile(
 )
 _OBSERVATION = re.compile(r"^[ \t]*\**Observation(?: \d+)?:", re.MULTILINE)
 _NO_CALL = {"final answer", "finish", "none", "answer"}
+_STOP = re.compile(r"\n[ \t]*\**Observation\**[ \t]*\Z")  # a stop sequence that lost its colon
+_INPUT_FENCE = re.compile(r"\A```\w*[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
 
 def read_react(text: str, schemas: Schemas) -> TextCalls:
@@ -216,13 +244,18 @@ def read_react(text: str, schemas: Schemas) -> TextCalls:
     own = text[: end.start()] if end else text
     if end and re.search(r"^[ \t]*\**Action(?: \d+)?:", text[end.end() :], re.MULTILINE):
         return TextCalls(text.strip(), fault="several steps in one turn")
+    own = _STOP.sub("", own)
     match = _ACTION.search(own)
     if match:
-        arguments, stop = arguments_at(own, match.end())
-        rest = own[stop if arguments is not None else match.end() :]
+        given = own[match.end() :].strip()
+        fenced = _INPUT_FENCE.match(given)
+        given = fenced[1].strip() if fenced else given
+        arguments, stop = arguments_at(given, 0)
+        if arguments is None and given.startswith("{"):
+            return TextCalls(own.strip(), fault="an Action Input that is no JSON object")
         if arguments is None:
-            arguments = {_only_parameter(schemas, match[1].strip()): rest.strip().strip("`")}
-        elif rest.strip(" \n`*"):
+            arguments = {_only_parameter(schemas, match[1].strip()): given.strip("`")}
+        elif given[stop:].strip(" \n`*"):
             return TextCalls(own.strip(), fault="an Action Input goes on after its JSON")
     else:
         match = _BRACKET.search(own)
@@ -264,8 +297,8 @@ def read_bash_fence(text: str, schemas: Schemas) -> TextCalls:
 
 
 def read_last_fence(text: str, schemas: Schemas) -> TextCalls:
-    """The last fence is the command."""
-    found = fences(text)
+    """The last fence is the command; it may hold fences itself."""
+    found = outer_fences(text)
     if not found or not found[-1].body.strip():
         return TextCalls(text.strip())
     if found[-1].language not in ("", *SHELLS):

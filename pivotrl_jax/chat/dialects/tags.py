@@ -163,6 +163,8 @@ def read_glm(text: str, schemas: Schemas) -> TextCalls:
 # ---- invoke
 
 _INVOKE = re.compile(r"<(?:\w+:)?invoke name=[\"']([^\"'\n]{1,256})[\"']>")
+_INVOKE_MARK = re.compile(r"<(?:\w{1,32}:)?invoke name=")
+MAX_NAMESPACES = 4  # that are looked for in one text
 _NAMED = re.compile(r"\s*<(?:\w+:)?parameter name=[\"']([^\"'\n]{1,256})[\"'][^>\n]{0,64}>")
 _NAMED_END = re.compile(r"</(?:\w+:)?parameter>(?=\s*(?:<(?:\w+:)?parameter name=|</(?:\w+:)?invoke>|\Z))")
 _INVOKE_END = re.compile(r"\s*</(?:\w+:)?invoke>")
@@ -189,7 +191,8 @@ def _invoke_block(text: str, at: int, schemas: Schemas) -> Block:
 
 def read_invoke(text: str, schemas: Schemas) -> TextCalls:
     """Anthropic's and MiniMax's form; the tag around the calls is dropped."""
-    found = scan(text, ("<invoke name=",), _invoke_block, schemas)
+    marks = tuple(dict.fromkeys(_INVOKE_MARK.findall(text)))[:MAX_NAMESPACES]
+    found = scan(text, marks or ("<invoke name=",), _invoke_block, schemas)
     content = _WRAPPERS.sub("", found.content).strip() if found.calls else found.content
     return TextCalls(content, found.calls, found.fault, found.spans)
 
@@ -252,7 +255,7 @@ DIALECTS = (
     Dialect("qwen3_coder", ("<function=",), read_qwen3_coder),
     Dialect("function_json", ("<function=",), read_function_json),
     Dialect("glm", (OPEN,), read_glm),
-    Dialect("invoke", ("<invoke name=",), read_invoke),
+    Dialect("invoke", ("invoke name=",), read_invoke),
     Dialect("functioncall", (_GLAIVE,), read_functioncall),
     Dialect("command_tags", tuple(f"<{tag}>" for tag in SHELL_TAGS), read_command_tags),
 )

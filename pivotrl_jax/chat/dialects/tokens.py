@@ -149,7 +149,8 @@ _HARMONY_MARKS = (
     " to=functions.",
 )
 _HARMONY_TALK = re.compile(
-    r"(?:<\|start\|>assistant)?<\|channel\|>(?:final|commentary)<\|message\|>|<\|(?:end|return|call)\|>"
+    r"(?:<\|start\|>assistant)?<\|channel\|>(?:final|commentary)<\|message\|>"
+    r"|<\|start\|>assistant|<\|(?:end|return|call)\|>"
 )
 
 

@@ -20,7 +20,7 @@ from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, named_call, tool_call
 from pivotrl_jax.chat.reasoning import FIELDS, reasoning_of, split_thinking
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import row_forms
+from pivotrl_jax.trajectories.readers import row_answers, row_forms
 from pivotrl_jax.trajectories.readers.lenient_calls import literal
 from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS
 from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
@@ -54,6 +54,7 @@ _ROLES = {
 }
 _TEXT_FIELDS = ("content", "value", "text")
 # false or 0 in one of these: the turn is shown, not imitated
+_NOT_TRAINED = ("0", "0.0", "false", "False")
 _WEIGHTS = ("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_scale")
 
 # the fields of a message that are read, and those that say nothing about what was said or done
@@ -64,11 +65,15 @@ MESSAGE_KEYS = {
     "tool_calls",
     "tool_call_id",
     "name",
+    "tool_name",
     "function_call",
     *_WEIGHTS,
 }
 MESSAGE_KEYS |= {
     *FIELDS,
+    "function_calls",
+    "functions",
+    "tools",
     "tool_call_ids",
     "channel",
     "recipient",
@@ -101,6 +106,20 @@ def has_form(row: Any) -> bool:
 
 def messages_of(row: dict) -> Any:
     """The messages of a row, with OpenAI's roles and fields; None if there are none. Raises InputError."""
+    messages = _turns(row)
+    if not isinstance(messages, list):
+        return messages
+    return _joined(messages + [_renamed(m) for m in row_answers.answer(row, messages)[1]])
+
+
+def unread_answers(row: dict) -> list[str]:
+    """The fields of a row that hold an answer to its messages which was not read."""
+    messages = _turns(row) if any(row.get(key) for key in row_answers.FIELDS) else None
+    return row_answers.unread(row, messages) if isinstance(messages, list) else []
+
+
+def _turns(row: dict) -> Any:
+    """The messages of a row without an answer that stands beside them."""
     raw = _raw_messages(row)
     if not isinstance(raw, list):
         return raw
@@ -108,7 +127,7 @@ def messages_of(row: dict) -> Any:
     system = _system(row)
     if system and not (messages and isinstance(messages[0], dict) and messages[0].get("role") == "system"):
         messages = [{"role": "system", "content": system}, *messages]
-    return _joined(messages + _response(row))
+    return messages
 
 
 def _system(row: dict) -> Any:
@@ -139,8 +158,10 @@ def _raw_messages(row: dict) -> Any:
 
 
 def _part(value: Any, role: str) -> list:
-    """One side of a prompt and its completion: messages, or a text."""
-    return value if isinstance(value, list) else [{"role": role, "content": value}]
+    """One side of a prompt and its completion: messages, also as JSON text, or a text."""
+    if isinstance(value, list):
+        return value
+    return row_forms.as_messages(value, role) or [{"role": role, "content": value}]
 
 
 def _answers(answers: Any) -> Message:
@@ -151,34 +172,18 @@ def _answers(answers: Any) -> Message:
 
 
 def _alpaca(row: dict) -> list:
+    history = row.get("history") or []
+    history = decoded(history, "history") if isinstance(history, str) else history
     messages = []
-    for pair in row.get("history") or []:
+    for pair in history if isinstance(history, list) else [None]:
         if isinstance(pair, list) and len(pair) == 2:
             messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+        elif isinstance(pair, dict) and {"role", "from"} & pair.keys():
+            messages.append(pair)
+        else:
+            raise InputError('"history" holds something else than pairs of texts and messages; fix the row')
     asked = "\n".join(t for t in (row["instruction"], row.get("input")) if isinstance(t, str) and t.strip())
     return [*messages, {"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
-
-
-def _response(row: dict) -> list:
-    """The answer in a log of requests, as the last message."""
-    response = row.get("response")
-    if response is None and isinstance(row.get("choices"), list):
-        response = {"choices": row["choices"]}
-    if isinstance(response, str) and response.lstrip().startswith("{"):
-        try:
-            response = loads(response)
-        except ValueError:
-            pass  # it is the answer itself
-    if isinstance(response, str) and response.strip():
-        return [{"role": "assistant", "content": response}]
-    if not isinstance(response, dict):
-        return []
-    choices = response.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    for message in (choice.get("message"), response.get("message"), response):
-        if isinstance(message, dict) and any(k in message for k in ("role", "content", "tool_calls")):
-            return [_renamed({"role": "assistant", **message})]
-    return []
 
 
 def _renamed(message: Any) -> Any:
@@ -190,15 +195,18 @@ def _renamed(message: Any) -> Any:
     role = _ROLES.get(original, original) if isinstance(original, str) else original
     out = {k: v for k, v in message.items() if k not in ("from", "value", "function_call")}
     out["role"] = role
-    if message.get("content") is None:
-        text = next((message[k] for k in _TEXT_FIELDS if message.get(k) is not None), None)
-        out["content"] = text
+    if not message.get("content"):
+        text = next((message[k] for k in _TEXT_FIELDS if message.get(k)), message.get("content"))
+        out["content"] = "" if text is None and any(k in message for k in _TEXT_FIELDS[1:]) else text
         out.pop("text", None)
     if role in ("assistant", "tool_call"):
         out["content"] = _own_text(out["content"])
     ids = out.get("tool_call_ids")
     if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
         out["tool_call_id"] = ids[0]
+    name = out.get("name") or message.get("tool_name")
+    if role == "tool" and isinstance(name, str):
+        out["name"] = name.removeprefix("functions.")
     if role == "tool_call":
         return _call_message(out)
     if isinstance(out.get("tool_calls"), (str, dict)):
@@ -208,9 +216,30 @@ def _renamed(message: Any) -> Any:
     if role == "assistant" and isinstance(recipient, str) and recipient.startswith("functions."):
         call = {"name": recipient.removeprefix("functions."), "arguments": out["content"]}
         out["content"] = ""
-    if role == "assistant" and isinstance(call, dict) and not message.get("tool_calls"):
-        out["tool_calls"] = [{"function": call}]
+    if role == "assistant" and not message.get("tool_calls"):
+        if isinstance(call, str) and call.strip():
+            call = literal(call) or call
+        if call:
+            out["tool_calls"] = [{"function": call} if isinstance(call, dict) else _unreadable(call)]
+        elif message.get("function_calls"):
+            out["tool_calls"] = _written_calls(message["function_calls"])
     return out
+
+
+def _written_calls(calls: Any) -> list:
+    """OLMo 3's calls, which are written in Python, one per line; a list of calls as it is."""
+    if not isinstance(calls, str):
+        return calls if isinstance(calls, list) else [calls]
+    lines = [line for line in calls.splitlines() if line.strip()]
+    found = dialects.read(f"[{', '.join(lines)}]", "pythonic", {})
+    if found.fault or not found.calls:
+        return [_unreadable(calls)]
+    return [{"name": c.name, "arguments": c.arguments} for c in found.calls]
+
+
+def _unreadable(call: Any) -> dict:
+    """A call that cannot be read, so that its turn is skipped."""
+    return tool_call("unreadable", {UNPARSEABLE: str(call)[:2000]})
 
 
 def _own_text(content: Any) -> Any:
@@ -245,7 +274,7 @@ def _call_message(message: Message) -> Message:
     calls = calls or [None]
     message = {**message, "reasoning_content": thought} if thought else message
     if any(named_call(c) is None for c in calls):
-        calls = [tool_call("unreadable", {UNPARSEABLE: str(text)[:2000]})]
+        calls = [_unreadable(text)]
     return {**message, "role": "assistant", "content": "", "tool_calls": lenient_tool_calls(calls)}
 
 
@@ -275,6 +304,9 @@ def _joined(messages: list) -> list:
             joined[-1] = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
             if thoughts:
                 joined[-1]["reasoning_content"] = thoughts
+        elif _is_assistant(message) and _is_assistant(before) and _only_thinks(before):
+            thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
+            joined[-1] = {**message, "reasoning_content": thoughts}
         elif _is_assistant(message) and message.get("channel") == "analysis":
             joined.append({**message, "content": "", "reasoning": message.get("content")})
         elif _is_assistant(message) and _is_assistant(before) and before.get("channel") == "analysis":
@@ -290,6 +322,11 @@ def _has_calls(message: Message, before: Message) -> bool:
     return bool(both[0]) and all(isinstance(calls, list) for calls in both)
 
 
+def _only_thinks(message: Message) -> bool:
+    """Whether a message holds nothing but thinking (Qwen-Agent keeps it as a message of its own)."""
+    return not message.get("content") and not message.get("tool_calls") and bool(reasoning_of(message))
+
+
 def _is_assistant(message: Any) -> bool:
     return (
         isinstance(message, dict)
@@ -300,17 +337,21 @@ def _is_assistant(message: Any) -> bool:
 
 def tools_of(row: dict) -> Any:
     """The function docs of a row, as they stand there; None if it has none. Raises InputError."""
-    for source in (row, row.get("chat_template_kwargs")):
+    messages = next((row[key] for key in MESSAGE_FIELDS if isinstance(row.get(key), list)), [])
+    empty = None
+    for source in (row, row.get("chat_template_kwargs"), *messages[:1]):
         for key in TOOL_FIELDS if isinstance(source, dict) else ():
             value = source.get(key)
             if isinstance(value, str):
                 value = decoded(value, key) if value.strip() else None
+            if value in ([], None):
+                empty = value if empty is None else empty
+                continue
             if isinstance(value, list):
                 docs = [decoded(t, key) if isinstance(t, str) else t for t in value]
                 return [_xlam_tool(t) for t in docs] if "answers" in row else docs
-            if value is not None:
-                return value
-    return None
+            return value
+    return empty
 
 
 _PYTHON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}
@@ -336,7 +377,7 @@ def _xlam_tool(tool: Any) -> Any:
 
 def is_context(message: Any) -> bool:
     """Whether a message says that it is shown and not imitated."""
-    return any(key in message and message[key] in (0, False) and message[key] is not None for key in _WEIGHTS)
+    return any(message[key] in (0, False, *_NOT_TRAINED) for key in _WEIGHTS if message.get(key) is not None)
 
 
 def decoded(value: str, key: str) -> Any:

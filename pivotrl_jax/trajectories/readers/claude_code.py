@@ -250,7 +250,8 @@ def _merged(lines: list[dict]) -> list[dict]:
             continue
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-        same = last and (merged[-1] is last or message.get("id") == last["message"].get("id"))
+        known_id = message.get("id") is not None and last and message["id"] == last["message"].get("id")
+        same = last and (merged[-1] is last or known_id)
         if not same or _synthetic(line) != _synthetic(last):
             last = {**line, "message": {**message, "content": []}}
             known: set[str | None] = set()  # ids of its calls

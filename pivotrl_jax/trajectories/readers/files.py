@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax.chat.dialects.base import types_of
-from pivotrl_jax.chat.json_text import read_value
+from pivotrl_jax.chat.json_text import read_value, without_nulls
 from pivotrl_jax.records import InputError
 
 # (where, value): a JSON value and its place, "file" or "file:number". If the value could not be
@@ -127,13 +127,6 @@ def _check_size(path: Path, metadata: Any) -> None:
             f"{path}: a row group takes {largest / 2**30:.1f} GiB once unpacked, more than "
             f"{LARGEST_ROW_GROUP / 2**30:.0f} GiB; write the file with smaller row groups"
         )
-
-
-def without_nulls(value: Any) -> Any:
-    """`value` without the keys that are null: in parquet, each row has the keys of all rows."""
-    if isinstance(value, dict):
-        return {k: without_nulls(v) for k, v in value.items() if v is not None}
-    return [without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
 def without_undeclared_nulls(arguments: dict, schema: dict | None) -> dict:

@@ -3,6 +3,7 @@
     {'name': 'f', 'arguments': {...}}      Python's form of JSON (Hermes function calling v1)
     {"name": "f", "arguments": "{...}"}    arguments as JSON text
     {"name": "f", "parameters": {...}}     another name for the arguments
+    Action Input: {'city': 'Oslo'}         the same in ReAct
     ...</parameter>                        an end tag that was the stop sequence (OpenHands)
 
 A policy's completion gets no repair: what it must write is what its chat template writes.
@@ -18,6 +19,7 @@ from pivotrl_jax.chat.dialects.base import Schemas, TextCalls
 from pivotrl_jax.chat.messages import named_call, parse_arguments
 
 _BLOCK = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
+_ACTION_INPUT = re.compile(r"^([ \t]*\**Action Input(?: \d+)?:\**\s*)(\{.*\})\s*\Z", re.MULTILINE | re.DOTALL)
 MAX_LITERAL = 100_000  # characters that are given to Python's parser
 
 
@@ -30,6 +32,8 @@ def repaired(text: str, dialect: str, schemas: Schemas) -> TextCalls | None:
 def _mended(text: str, dialect: str) -> str:
     if dialect == "hermes":
         return _BLOCK.sub(_standard_block, text)
+    if dialect == "react":
+        return _ACTION_INPUT.sub(_standard_input, text)
     if dialect in ("qwen3_coder", "function_json"):
         for mark in ("</parameter>", "</function>", "</tool_call>"):
             opened = (
@@ -58,6 +62,17 @@ def _standard_block(match: re.Match) -> str:
             return match[0]
         lines.append(f"<tool_call>\n{body}\n</tool_call>")
     return "\n".join(lines)
+
+
+def _standard_input(match: re.Match) -> str:
+    """An Action Input with its object in standard JSON; itself if it is none."""
+    value = literal(match[2])
+    if not isinstance(value, dict):
+        return match[0]
+    try:
+        return match[1] + json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError):
+        return match[0]
 
 
 def literal(text: str) -> Any:

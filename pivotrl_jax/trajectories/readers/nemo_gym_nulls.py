@@ -7,7 +7,8 @@ gets the parameters of every other function, each null.
 
 from typing import Any
 
-from pivotrl_jax.trajectories.readers.files import without_nulls, without_undeclared_nulls
+from pivotrl_jax.chat.json_text import without_nulls
+from pivotrl_jax.trajectories.readers.files import without_undeclared_nulls
 
 _MAY_BE_NULL = ("default", "const", "enum", "example", "examples")  # of a JSON schema
 

@@ -124,6 +124,8 @@ _ROW_FIELDS |= {
 def _unused(row: dict, raw: list) -> tuple[str, ...]:
     """Names of fields with content that nothing was read from."""
     fields = [k for k, v in row.items() if k not in _ROW_FIELDS and v not in (None, "", [], {})]
+    fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
+    fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     keys = {k for m in raw if isinstance(m, dict) for k, v in m.items() if v not in (None, "", [], {})}
     fields += [f"messages.{key}" for key in sorted(keys - chat_rows.MESSAGE_KEYS)]
     tools = chat_rows.tools_of(row)
@@ -150,9 +152,16 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
 
 
 def _reward(value: Any) -> float | None:
-    """A recorded outcome, also as the text "true" or "false"."""
-    words = {"true": 1.0, "false": 0.0}
-    return words.get(value.lower()) if isinstance(value, str) else building.number(value)
+    """A recorded outcome, also as text: "true", "no", "0.5"."""
+    if not isinstance(value, str):
+        return building.number(value)
+    words = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+    try:
+        return (
+            words[value.strip().lower()] if value.strip().lower() in words else building.number(float(value))
+        )
+    except ValueError:
+        return None
 
 
 def _name(row: dict, fields: tuple[str, ...], default: str) -> str:

@@ -35,6 +35,7 @@ SILENT = (
 
 # Arguments that OpenHands adds to an action; the model did not choose them.
 NOT_ARGUMENTS = ("thought", "impl_source", "translated_ipython_code", "confirmation_state", "hidden")
+NOT_ARGUMENTS += ("blocking", "keep_prompt", "is_confirmed", "is_static", "kernel_init_code", "include_extra")
 
 # the row, and its events with what the platform notes in them
 READ = "history instance_id report test_result resolved instance metadata instruction"

@@ -137,10 +137,10 @@ def _is_exchange(value: Any) -> bool:
     )
 
 
-def _as_messages(value: Any, role: str) -> list[Message] | None:
-    """A text, a message, or a list of messages; None for anything else."""
+def as_messages(value: Any, role: str) -> list[Message] | None:
+    """A text, a message, or a list of messages, also as JSON text; None for anything else."""
     if isinstance(value, str):
-        return [{"role": role, "content": value}]
+        return _as_json(value) or [{"role": role, "content": value}]
     if isinstance(value, dict):
         value = [value] if "from" in value else [{"role": role, **value}]
     if not isinstance(value, list) or not all(isinstance(m, dict) for m in value):
@@ -148,16 +148,31 @@ def _as_messages(value: Any, role: str) -> list[Message] | None:
     return value if value and all({"role", "from"} & m.keys() for m in value) else None
 
 
+def _as_json(text: str) -> list[Message] | None:
+    """The messages that a text holds as JSON; None for any other text."""
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        value = lenient_json(text)
+    except ValueError:
+        return None
+    value = [value] if isinstance(value, dict) else value
+    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
+        return None
+    known = {"content", "value", "tool_calls"}
+    return value if all({"role", "from"} & m.keys() and known & m.keys() for m in value) else None
+
+
 def _preferred(row: dict) -> Found | None:
     """Preference rows: what was chosen, after the messages it answers, or holding them itself."""
     key = next((k for k in ("chosen", "preferred_output") if row.get(k)), "")
-    chosen = _as_messages(row.get(key), "assistant") if key else None
+    chosen = as_messages(row.get(key), "assistant") if key else None
     if chosen is None:
         return None
     if chosen[0].get("role", chosen[0].get("from")) in ("system", "user", "human"):
         return chosen, (key, "prompt")
     asked = next((k for k in (*MESSAGE_FIELDS, *QUESTIONS) if row.get(k)), "")
-    before = _as_messages(row.get(asked), "user")
+    before = as_messages(row.get(asked), "user")
     return ([*before, *chosen], (key, asked)) if before else None
 
 
@@ -173,10 +188,10 @@ def _pair(row: dict) -> Found | None:
         return None
     if {"instruction", "input"} <= set(questions) and isinstance(row["input"], str):
         read: tuple[str, ...] = ("instruction", "input")
-        before = _as_messages(f"{row['instruction']}\n{row['input']}", "user")
+        before = as_messages(f"{row['instruction']}\n{row['input']}", "user")
     else:
-        read, before = (questions[0],), _as_messages(row[questions[0]], "user")
+        read, before = (questions[0],), as_messages(row[questions[0]], "user")
     if before and answer == "response" and isinstance(row[answer], dict):
         return before, read  # its answer is read as every log's
-    after = _as_messages(row[answer], "assistant")
+    after = as_messages(row[answer], "assistant")
     return ([*before, *after], (*read, answer)) if before and after else None

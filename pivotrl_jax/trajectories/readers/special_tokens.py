@@ -7,11 +7,20 @@ import re
 
 _HEAD = re.compile(
     r"\A\s*(?:<s>|<\|begin_of_text\|>)?\s*(?:<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>"
-    r"|<start_of_turn>model|<\|assistant\|>|<｜Assistant｜>)[ \t]*\n*"
+    r"|<start_of_turn>model|<\|assistant\|>|<｜Assistant｜>|(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>)"
+    r"[ \t]*\n*"
 )
 _ENDS = (
     *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "<|end_of_turn|>"),
-    *("<end_of_turn>", "</s>", "<eos>", "<|eos|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>"),
+    *(
+        "<|return|>",
+        "<end_of_turn>",
+        "</s>",
+        "<eos>",
+        "<|eos|>",
+        "<｜end▁of▁sentence｜>",
+        "<|END_OF_TURN_TOKEN|>",
+    ),
 )
 
 

@@ -17,10 +17,10 @@ own commands are in its system prompt, not in `tools`.
 
 import ast
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from pivotrl_jax.chat.dialects.plain import outer_fences
 from pivotrl_jax.chat.messages import UNPARSEABLE, lenient_tool_calls, require, tool_call
 from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import Trajectory
@@ -30,8 +30,6 @@ from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
 from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
 
 VERIFIER = "swe"
-
-BLOCK = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 # What the editor answers to an edit that it did not apply.
 REFUSED = ("Your proposed edit has introduced new syntax error", "Your edit was not applied")
@@ -50,6 +48,8 @@ def recognise(sample: Any, path: Path) -> bool:
     if not isinstance(sample, dict):
         return False
     history, steps = sample.get("history"), sample.get("trajectory")
+    if {"instruction", "output"} <= sample.keys():
+        return False  # an Alpaca row, whose history may be messages too
     if isinstance(history, list) and (isinstance(steps, list) or (history and _is_message(history[0]))):
         return True
     return isinstance(steps, list) and bool(steps) and _is_message(steps[0]) and "content" not in steps[0]
@@ -150,8 +150,8 @@ def _thought_and_command(message: dict, content: str) -> tuple[str, str]:
     thought, action = message.get("thought"), message.get("action")
     if isinstance(thought, str) and isinstance(action, str) and action.strip():
         return thought.strip(), action.rstrip("\n")
-    blocks = list(BLOCK.finditer(content))
-    if not blocks or not blocks[-1][1].strip():
+    blocks = outer_fences(content)
+    if not blocks or not blocks[-1].body.strip():
         return content, ""
     last = blocks[-1]
-    return (content[: last.start()] + content[last.end() :]).strip(), last[1].rstrip("\n")
+    return (content[: last.start] + content[last.end :]).strip(), last.body.rstrip("\n")

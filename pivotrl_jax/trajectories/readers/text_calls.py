@@ -12,7 +12,7 @@ from typing import Any
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, schemas_of
 from pivotrl_jax.chat.json_text import lenient_json
-from pivotrl_jax.chat.messages import tool_call
+from pivotrl_jax.chat.messages import named_call, parse_arguments, tool_call
 from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import Message
 from pivotrl_jax.trajectories.readers.lenient_calls import repaired
@@ -24,6 +24,9 @@ TEXT_TYPES = ("text", "input_text", "output_text")
 
 # In these dialects the message after a call is always its result: nobody else speaks.
 COMMANDS = ("qwen3_coder", "command_tags", "bash_fence", "last_fence", "react")
+
+# In these, what is said has marks too.
+ROUTED = ("harmony", "functionary")
 
 _RESPONSE = re.compile(r"<(tool_response|function_results|tool_result|tool_output)>(.*?)</\1>", re.DOTALL)
 _SWE_AGENT = re.compile(r"bash-\$|\(Open file:|\(Current directory:")
@@ -53,11 +56,26 @@ def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
         if _role(m) == "assistant" and isinstance(m.get("content"), str) and not m.get("tool_calls")
     }
     if native:
+        messages = [_without_double(m, schemas) for m in messages]
         return Read(messages, NATIVE, _unread(messages, texts, schemas))
     dialect = _dialect(messages, texts, schemas)
     if not dialect:
         return Read(messages, "", _unread(messages, texts, schemas))
     return _Conversion(messages, texts, dialect, schemas).read()
+
+
+def _without_double(message: Any, schemas: Schemas) -> Any:
+    """A message whose text does not hold the calls once more that stand in its `tool_calls`."""
+    calls = message.get("tool_calls") if _role(message) == "assistant" else None
+    if not isinstance(calls, list) or not _text(message):
+        return message
+    wanted = [named and (named[0], parse_arguments(named[1])) for named in map(named_call, calls)]
+    for dialect in dialects.DIALECTS.values():
+        if dialect.sure and any(mark in message["content"] for mark in dialect.marks):
+            found = dialect.read(message["content"], schemas)
+            if wanted == [(c.name, c.arguments) for c in found.calls] and not found.fault:
+                return {**message, "content": found.content}
+    return message
 
 
 def _with_text(message: Any) -> Any:
@@ -84,14 +102,15 @@ UNREADABLE = "unparseable_call"
 
 def _unread(messages: Sequence[Message], texts: dict[int, str], schemas: Schemas) -> dict[int, str]:
     """Turns whose text shows a call that was not read. Where the prompt asks for one shell fence, two of them
-    are such a call too."""
+    are such a call too, and so is one where a shell is documented: it may be advice, or have been run."""
     asked = any(map(_ASKS_FOR_FENCE.search, map(_text, messages[:2])))
-    return {
-        i: UNREADABLE
-        for i, text in texts.items()
-        if dialects.shows_a_call(text, schemas)
-        or (asked and dialects.read(text, "bash_fence", schemas).fault)
-    }
+    has_shell = any(p in ("command", "cmd") for s in schemas.values() for p in s.get("properties") or ())
+
+    def may_run(text: str) -> bool:
+        found = dialects.read(text, "bash_fence", schemas)
+        return bool((asked and found.fault) or (has_shell and found.calls))
+
+    return {i: UNREADABLE for i, t in texts.items() if dialects.shows_a_call(t, schemas) or may_run(t)}
 
 
 def _dialect(messages: Sequence[Message], texts: dict[int, str], schemas: Schemas) -> str:
@@ -131,8 +150,7 @@ def _evidence(name: str, calls: set[int], found: dict, messages: Sequence[Messag
     if name == "last_fence":
         return answered or any(map(_SWE_AGENT.search, answers))
     first = [_text(m) for m in messages[:2] if _role(m) in ("system", "user")]
-    has_shell = any(p in ("command", "cmd") for s in schemas.values() for p in s.get("properties") or ())
-    return answered or has_shell or any(map(_ASKS_FOR_FENCE.search, first))
+    return answered or any(map(_ASKS_FOR_FENCE.search, first))
 
 
 def _role(message: Any) -> str:
@@ -154,7 +172,7 @@ class _Conversion:
     schemas: Schemas
     messages: list[Message] = dataclasses.field(default_factory=list)
     skip: dict[int, str] = dataclasses.field(default_factory=dict)
-    waiting: list[str] = dataclasses.field(default_factory=list)  # ids of calls without a result
+    waiting: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (id, name): no result yet
 
     def read(self) -> Read:
         for i, message in enumerate(self.source):
@@ -176,13 +194,26 @@ class _Conversion:
             self.waiting = []
             return
         calls = [tool_call(c.name, c.arguments, f"call_{i}_{n}") for n, c in enumerate(found.calls)]
-        self.waiting = [c["id"] for c in calls]
+        self.waiting = [(c["id"], c["function"]["name"]) for c in calls]
         if calls:
             thought = split_thinking(message["content"])[0]
             message = {**message, "content": found.content, "tool_calls": calls}
             if thought and not message.get("reasoning_content"):
                 message["reasoning_content"] = thought
+            message = self._with_words_before(message)
+        elif self.dialect in ROUTED:
+            message = {**message, "content": message["content"].removesuffix(text) + found.content}
         self.messages.append(message)
+
+    def _with_words_before(self, message: Message) -> Message:
+        """A message that calls, joined with the one before it if that is the same response's text."""
+        before = self.messages[-1] if self.messages else {}
+        plain = _role(before) == "assistant" and isinstance(before.get("content"), str)
+        if not plain or before.get("tool_calls") or len(self.messages) - 1 in self.skip:
+            return message
+        self.messages.pop()
+        texts = [m["content"] for m in (before, message) if m["content"]]
+        return {**before, **message, "content": "\n".join(texts)}
 
     def _results(self, message: Message) -> None:
         text = message["content"]
@@ -204,10 +235,25 @@ class _Conversion:
             self.messages.append(message)
             return
         for block in blocks:
-            self.messages.append({"role": "tool", "tool_call_id": self.waiting.pop(0), "content": block})
+            id = self._called(message.get("name") if len(blocks) == 1 else _name_in(block))
+            self.messages.append({"role": "tool", "tool_call_id": id, "content": block})
         if rest:
             self.messages.append({"role": "user", "content": rest})
             self.waiting = []
+
+    def _called(self, name: Any) -> str:
+        """The id of the call that a result belongs to: the first that has its name, else the first."""
+        at = next((i for i, (_, called) in enumerate(self.waiting) if called == name), 0)
+        return self.waiting.pop(at)[0]
+
+
+def _name_in(block: str) -> Any:
+    """The name of the function in a result that says it: {"name": ..., "content": ...}."""
+    try:
+        value = lenient_json(block)
+    except ValueError:
+        return None
+    return value.get("name") if isinstance(value, dict) and "content" in value else None
 
 
 def _is_json(text: str) -> bool:
