@@ -53,7 +53,7 @@ def parse_action(
     `thinking_open` says that the prompt already ended in `<think>`. `schemas` gives values their types in
     dialects that write them as plain text. One unreadable call makes the whole action malformed: `malformed`
     describes the first fault, `calls` holds those that could be read, and `content` the text outside of
-    calls, stripped. A text that calls in another dialect only is malformed too.
+    calls, stripped. A text that calls in another form only, or tries to, is malformed too: it is no talk.
     """
     schemas = schemas or {}
     start, reply = _reply(text, dialect, schemas)
@@ -68,7 +68,7 @@ def parse_action(
         return Action(before, reasoning.strip("\n"), (), "a <think> block is never closed", text)
     fault = reply.fault
     if not fault and not reply.calls:
-        other = dialects.foreign_call(rest, dialect, schemas)
+        other = dialects.attempted_call(rest, schemas, dialect)
         fault = f"a call in the form of {other}, which the chat template does not write" if other else ""
     return Action(reply.content, reasoning.lstrip().removeprefix(THINK).strip("\n"), reply.calls, fault, text)
 

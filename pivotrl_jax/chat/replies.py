@@ -39,8 +39,8 @@ def action_of(message: Message, tools: Sequence[dict] = ()) -> Action:
     if content.lstrip().startswith(THINK):
         fault = fault or "a <think> block is never closed"
     calls = []
-    given = message.get("tool_calls") or []
-    for n, call in enumerate(given if isinstance(given, list) else [given]):
+    given = _given_calls(message)
+    for n, call in enumerate(given):
         named = named_call(call)
         if named is None:
             fault = fault or f"tool_calls[{n}] has no name of a function"
@@ -50,20 +50,15 @@ def action_of(message: Message, tools: Sequence[dict] = ()) -> Action:
         except InputError as e:
             fault = fault or f"tool_calls[{n}] ({named[0]}): {e}"
     if not fault and not calls:
-        form = _unparsed_call(content, tools)
+        form = dialects.attempted_call(content, schemas_of(list(tools)))
         fault = f"a call in the text, in the form of {form}, that the server did not parse" if form else ""
     return Action(content.strip(), reasoning, tuple(calls), fault, text_of(message))
 
 
-def _unparsed_call(content: str, tools: Sequence[dict]) -> str:
-    """The unmistakable dialect in which a text calls, or tries to; "" if there is none."""
-    schemas = schemas_of(list(tools))
-    for name, dialect in dialects.DIALECTS.items():
-        if dialect.sure and any(mark in content for mark in dialect.marks):
-            found = dialect.read(content, schemas)
-            if found.calls or found.fault:
-                return name
-    return ""
+def _given_calls(message: Message) -> list:
+    """The calls that the server parsed; older ones answer with one "function_call"."""
+    given = message.get("tool_calls") or message.get("function_call") or []
+    return given if isinstance(given, list) else [given]
 
 
 def text_of(message: Message) -> str:
@@ -71,8 +66,7 @@ def text_of(message: Message) -> str:
     parts = [f"{THINK}\n{thought}\n{END_THINK}\n\n"] if (thought := reasoning_of(message)) else []
     content = message.get("content") or message.get("refusal") or ""
     parts.append(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
-    given = message.get("tool_calls") or []
-    for call in given if isinstance(given, list) else [given]:
+    for call in _given_calls(message):
         named = named_call(call)
         name, arguments = named or ("unreadable", call)
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

@@ -29,7 +29,7 @@ from pivotrl_jax.environments.world import Snapshot, World
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Verdict
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import case_candidate, field
-from pivotrl_jax.verifiers.common import problem, show
+from pivotrl_jax.verifiers.common import problem, says_something, show
 
 NAME = "bfcl_multi_turn"
 MAX_EXTRA = 1
@@ -83,7 +83,7 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     if not point.remaining:
         if action.calls:
             return Verdict(0.0, "call_when_expert_answers", f"called {show(action.calls[0].name)}")
-        if not action.content.strip():
+        if not says_something(action.content):
             return Verdict(0.0, "empty", "no text and no call")
         return Verdict(1.0, "ok", "answers in text, as the expert does")
     if not action.calls:
@@ -176,4 +176,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, Action(content="" if calls else "(text)", calls=tuple(calls))
 
 
-VERIFIERS = (Verifier(NAME, "1", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "2", verify, read_case),)

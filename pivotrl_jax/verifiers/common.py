@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -106,11 +108,21 @@ def _with_finite_numbers(value: Any) -> Any:
 # ---- demonstrations and tools
 
 
+_TEMPLATE_TOKEN = re.compile(r"<\|[^<>|\s]{1,64}\|>")
+_BLANK = "\u2800"  # Braille's blank pattern, which Unicode counts as a symbol
+
+
+def says_something(text: str) -> bool:
+    """Whether a text holds a character that is seen, outside of a template's tokens."""
+    seen = (c for c in _TEMPLATE_TOKEN.sub("", text) if c != _BLANK)
+    return any(unicodedata.category(c)[0] not in "CZ" for c in seen)
+
+
 def text_verdict(action: Action) -> Verdict:
     """The verdict where the demonstration is a message: any text without a call is accepted."""
     if action.calls:
         return Verdict(0.0, "called", f"called {show(action.calls[0].name)} where the demonstration talks")
-    if not action.content.strip():
+    if not says_something(action.content):
         return Verdict(0.0, "empty", "no text and no call")
     return Verdict(1.0, "ok", "talks, as the demonstration does")
 

@@ -12,6 +12,7 @@ from pivotrl_jax.records import InputError, Question
 DEFAULT = Path(__file__).parents[1] / "assets" / "judge.toml"
 WINDOW = 200  # characters at a reply's end in which "last" looks for a label
 READS = ("first", "last")
+_TAG = re.compile(r"</?\w+>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Template:
     def messages(self, question: Question, swapped: bool) -> list[dict]:
         """Chat messages that ask `question`, with gold and actual exchanged if `swapped`.
 
-        A label inside an action is broken up by a space, since the judge might quote it, and a policy must
-        not be able to write its own verdict.
+        A label inside an action is broken up by a space, since the judge might quote it, and so are the tags
+        between which the prompt says that data stands: a policy must not be able to write its own verdict.
         """
         gold, actual = question.gold, question.actual
         texts = {"task": question.task, "gold": gold, "actual": actual}
@@ -36,7 +37,7 @@ class Template:
             texts |= {"gold": actual, "actual": gold}
         # a lone surrogate can be sampled but not sent: it becomes a question mark
         texts = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
-        for label in (self.equal, self.different):
+        for label in (self.equal, self.different, *_TAG.findall(self.prompt)):
             texts = {name: text.replace(label, f"{label[0]} {label[1:]}") for name, text in texts.items()}
         # in one pass, so that placeholders in the texts are not filled in
         prompt = re.sub(r"\{(task|gold|actual)\}", lambda m: texts[m[1]], self.prompt)

@@ -30,6 +30,7 @@ import re
 from collections.abc import Hashable
 
 from pivotrl_jax.chat.actions import message_to_action
+from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Verdict
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.common import (
@@ -52,7 +53,7 @@ from pivotrl_jax.verifiers.compare.arguments import (
 NAME = "tau2"
 _LOOKUP = re.compile(r"(?:get|find|search|list)_|calculate")
 _TRANSFER = re.compile(r"transfer_to_(?:a_)?(?:human|live|real|agent)")
-_ERROR = re.compile(r"\s{0,9}\W?error\b", re.IGNORECASE)
+_ERROR = re.compile(r"\s{0,9}\W?error\b(?!-)", re.IGNORECASE)
 _OPERATOR = re.compile(r" ?([-+*/()]) ?")
 _POWER = re.compile(r"([*/]) +\1")  # 2 * * 3 is no sum, 2 ** 3 is one
 
@@ -74,6 +75,26 @@ def _summed(call: Call) -> Call:
     return Call(call.name, {**call.arguments, "expression": _OPERATOR.sub(r"\1", text.strip(" "))})
 
 
+def _any_words(want: dict, got: dict) -> bool:
+    """Whether the same arguments are given, each text with some words."""
+    blank = any(isinstance(v, str) and v.strip() and not isinstance(got.get(k), str) for k, v in want.items())
+    empty = any(isinstance(v, str) and not v.strip() for v in got.values())
+    return want.keys() == got.keys() and not blank and not empty
+
+
+def _is_error(message: Message) -> bool:
+    """Whether a result says that its call failed: by its reader's flag, in words, or as {"error": ...}."""
+    content = message.get("content")
+    if message.get("error") is True or not isinstance(content, str):
+        return message.get("error") is True
+    if content.lstrip().startswith("{"):
+        try:
+            return bool(as_object(loads(content)).get("error"))
+        except ValueError:
+            pass  # in words, then
+    return bool(_ERROR.match(content))
+
+
 class _State:
     """The state of the episode: tools, field rules, the expected actions, and which of these are done."""
 
@@ -88,7 +109,9 @@ class _State:
         if want.name != got.name:
             return False
         exactly = not is_lookup(want.name)
-        return bool(_TRANSFER.match(want.name)) or self._form(want, exactly) == self._form(got, exactly)
+        if _TRANSFER.match(want.name):
+            return _any_words(as_object(want.arguments), as_object(got.arguments))
+        return self._form(want, exactly) == self._form(got, exactly)
 
     def expects(self, action: dict, call: Call) -> bool:
         """Whether `call` does an expected action."""
@@ -105,11 +128,7 @@ class _State:
 
     def _done(self, messages: list[Message]) -> frozenset[int]:
         """Indices of the expected actions that the history's calls have done; a call does at most one."""
-        failed = {
-            m.get("tool_call_id")
-            for m in messages
-            if m.get("role") == "tool" and isinstance(m.get("content"), str) and _ERROR.match(m["content"])
-        }
+        failed = {m.get("tool_call_id") for m in messages if m.get("role") == "tool" and _is_error(m)}
         calls = [
             call
             for m in messages
@@ -206,4 +225,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return _judge(calls, expected, state, candidate.case)
 
 
-VERIFIERS = (Verifier(NAME, "3", verify),)
+VERIFIERS = (Verifier(NAME, "4", verify),)

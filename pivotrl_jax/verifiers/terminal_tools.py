@@ -13,13 +13,13 @@ from rapidfuzz.distance import Indel
 
 from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
-from pivotrl_jax.verifiers.common import function_docs, problem, show
+from pivotrl_jax.verifiers.common import function_docs, problem, says_something, show
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.coding_tools import LIMITS, is_default
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 from pivotrl_jax.verifiers.compare.shell import MAX_CHARS
-from pivotrl_jax.verifiers.compare.web import signs
+from pivotrl_jax.verifiers.compare.web import same_marks, signs
 
 OPEN_SIMILARITY = 0.5  # no judge is asked about texts that are less similar
 MAX_SIMILARITY_CHARS = 50_000  # of both texts together; comparing these takes a tenth of a second
@@ -76,7 +76,7 @@ def _numbers(text: str) -> list[str]:
 def _prose(gold: str, actual: str) -> Verdict:
     """Queries and reasons are equal if their words and signs (C++, < 5) are, whatever their case."""
     words = [re.findall(r"[^\W_]+", text.casefold()) for text in (gold, actual)]
-    if words[0] == words[1] and words[0] and signs(gold) == signs(actual):
+    if words[0] == words[1] and words[0] and signs(gold) == signs(actual) and same_marks(gold, actual):
         return OK
     return _open(" ".join(words[0]), " ".join(words[1]), "prose")
 
@@ -207,8 +207,7 @@ def _left_out(name: str, gold: Any, schema: dict) -> Verdict:
     """The verdict on an argument that the gold has and the action lacks."""
     properties = schema.get("properties")
     declaration = properties.get(name) if isinstance(properties, dict) else None
-    declared = declaration.get("default") if isinstance(declaration, dict) else None
-    return OK if is_default(name, gold, declared) else _differs(name, gold, None)
+    return OK if is_default(name, gold, declaration) else _differs(name, gold, None)
 
 
 def _compare_call(gold: Call, actual: Call, schemas: dict[str, dict]) -> Verdict:
@@ -255,7 +254,7 @@ def verify_tools(candidate: Candidate, action: Action) -> Verdict:
             return Verdict(0.0, "called", f"called {show(action.calls[0].name)} where the gold is a message")
         if "<tool_call>" in action.content:
             return Verdict(0.0, "malformed", "a tool call that could not be parsed was left in the text")
-        return OK if action.content.strip() else Verdict(0.0, "empty", "no text and no call")
+        return OK if says_something(action.content) else Verdict(0.0, "empty", "no text and no call")
     if len(action.calls) != len(gold):
         reason = "count" if action.calls else "no_call"
         return Verdict(0.0, reason, f"{len(action.calls)} calls, want {len(gold)}")

@@ -6,7 +6,8 @@ An action is accepted if it means the same under the tools' schemas:
 - Parallel calls are matched one to one in any order. None may be missing or surplus, unless
   `candidate.case["calls"]` counts otherwise (compare/arguments.py, `count_verdict`).
 - Names must be exactly equal; a call with an unknown or a missing argument is different.
-- An optional argument left out equals its schema default, or null where the schema has none.
+- An optional argument left out equals its schema default, or null where the schema has none. An explicit null
+  is a value of its own where the schema allows it and the default is another.
 - Numbers are compared by value: 5 equals 5.0, but neither true nor "5". NaN and Infinity equal themselves.
 - A null for an argument that the schema does not declare is no argument.
 - Strings are compared exactly, unless they are prose: messages, queries, titles, names of people and places.
@@ -71,4 +72,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(0.0, "arguments", details)
 
 
-VERIFIERS = (Verifier(NAME, "4", verify),)
+VERIFIERS = (Verifier(NAME, "5", verify),)

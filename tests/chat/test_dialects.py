@@ -220,7 +220,7 @@ def test_no_text_makes_a_dialect_raise():
             spans = [i for span in found.spans for i in span]
             assert spans == sorted(spans) and all(0 <= i <= len(text) for i in spans)
             assert not found.calls or found.spans
-        dialects.foreign_call(text, "hermes", {})
+        dialects.attempted_call(text, {"f": {}}, "hermes")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -62,7 +62,7 @@ def changed(**arguments):
         ({"steps": ["y", "x"]}, 0),
         ({"retries": 3}, 1),
         ({"retries": 3.0}, 1),
-        ({"retries": None}, 1),
+        ({"retries": None}, 0),  # allowed, and another value than the default 3
         ({"retries": 4}, 0),
         ({"owner": {"name": "Ann", "role": "guest"}}, 1),  # the default of a $ref's property
         ({"owner": {"name": "Ann", "role": "host"}}, 0),

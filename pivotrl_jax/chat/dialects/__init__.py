@@ -1,6 +1,6 @@
 """The forms in which calls are written in a text, one file per family; base.py says what a dialect is.
 
-DIALECTS is the table; `read` reads a text in one of them, `foreign_call` finds a call in any other.
+DIALECTS is the table; `read` reads a text in one of them, `attempted_call` finds a call in any other form.
 """
 
 import re
@@ -17,18 +17,6 @@ HERMES = "hermes"
 def read(text: str, dialect: str, schemas: Schemas) -> TextCalls:
     """What a text says and calls in a dialect, which is a key of DIALECTS. Never raises on any text."""
     return DIALECTS[dialect].read(text, schemas)
-
-
-def foreign_call(text: str, dialect: str, schemas: Schemas) -> str:
-    """The name of another dialect in which a text without calls in `dialect` calls; "" if there is none.
-
-    Only unmistakable dialects are tried.
-    """
-    for name, other in DIALECTS.items():
-        if name != dialect and other.sure and any(mark in text for mark in other.marks):
-            if other.read(text, schemas).calls:
-                return name
-    return ""
 
 
 # marks of calls in forms that are not read
@@ -53,6 +41,7 @@ _JSON_CALL = re.compile(
     r'\s*"(?:arguments|args|parameters|tool_args|tool_input|tool_arguments|kwargs)"\s*:'
     r'|\{\s*"type"\s*:\s*"function"\s*,\s*"function"\s*:\s*\{\s*"name"\s*:|\{\s*"function_call"\s*:\s*\{'
 )
+_NAMED = re.compile(r'"(?:name|tool|tool_name|function|function_name|action)"\s*:\s*"([^"\n]{1,128})"')
 # a text that is one call in Python: f(a="b")
 _PYTHON_CALL = re.compile(r"\A\s*[A-Za-z_][\w.]{0,127}\([ \t]*\w{1,64}[ \t]*=[ \t]*[\"'\[{\d].*\)\s*\Z")
 
@@ -67,6 +56,25 @@ OBSERVATION = re.compile(
     r"|\[\w{1,64} for '|```(?:output|tool_output)|Tool output:|Function output:|FUNCTION RESPONSE"
     r"|API output:)"
 )
+
+
+def attempted_call(text: str, schemas: Schemas, dialect: str = "") -> str:
+    """The form of a call, whole or broken, in a text that has none in `dialect`; "" if there is none.
+
+    Broken calls and JSON count if they name a documented function, since a text may speak of tags. `dialect`
+    "": the text is what a server left after it took the calls out, so that what is broken counts anyway.
+    """
+    named = any(name in text for name in schemas)
+    for name, other in DIALECTS.items():
+        if name != dialect and other.sure and any(mark in text for mark in other.marks):
+            found = other.read(text, schemas)
+            if found.calls or (found.fault and (named or not dialect)):
+                return name
+    if (mark := _FOREIGN.search(text)) and (named or not dialect):
+        return mark[0].strip()[:40]
+    if _JSON_CALL.search(text) and any(match[1] in schemas for match in _NAMED.finditer(text)):
+        return "JSON"
+    return ""
 
 
 def shows_a_call(text: str, schemas: Schemas) -> bool:

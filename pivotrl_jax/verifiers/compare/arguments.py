@@ -27,6 +27,7 @@ from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pivotrl_jax.chat.dialects.base import types_of
 from pivotrl_jax.records import Call, InputError, Verdict
 from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare import prose
@@ -176,10 +177,14 @@ class _Normal:
         required = schema.get("required") if isinstance(schema.get("required"), list) else []
         members = dict(value)
         for name, inner in properties.items():
-            if name not in required and members.get(name) is None:
-                members[name] = as_object(inner).get("default")
-                if members[name] is None:
-                    del members[name]
+            if name in required or members.get(name) is not None:
+                continue
+            default = _resolved(as_object(inner), None, self.root).get("default")
+            default = as_object(inner).get("default", default)
+            if default is None:
+                members.pop(name, None)
+            elif name not in members or "null" not in types_of(inner):
+                members[name] = default  # an explicit null says something else, where it is allowed
         paths = {name: f"{path}.{name}" if path else name for name in members}
         return frozenset(
             (name, self.value(v, _joined(d.get(name) for d in described), paths[name], code))

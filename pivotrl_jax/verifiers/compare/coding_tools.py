@@ -13,8 +13,10 @@ import re
 import shlex
 from typing import Any
 
+from pivotrl_jax.chat.dialects.base import types_of
 from pivotrl_jax.records import Call, InputError
 from pivotrl_jax.verifiers.common import show
+from pivotrl_jax.verifiers.compare.arguments import as_object
 from pivotrl_jax.verifiers.compare.paths import WHOLE, Lines, as_int, as_lines
 
 # the names that the released verifier knows
@@ -104,12 +106,16 @@ _DEFAULTS = {
 }
 
 
-def is_default(name: str, value: Any, declared: Any = None) -> bool:
-    """Whether an argument says what leaving it out says: `declared` is the default of the tool's schema."""
+def is_default(name: str, value: Any, schema: Any = None) -> bool:
+    """Whether an argument says what leaving it out says; `schema` is its own. Null says more where it is
+    allowed and the default is something else."""
+    declared = as_object(schema).get("default")
+    if value is None:
+        return declared is None or "null" not in types_of(schema)
     if isinstance(value, str) and name == "is_input":
         value = value == "true"  # OpenHands writes it as a string
     defaults = [default for default in (declared, _DEFAULTS.get(name)) if default is not None]
-    return value is None or any(type(value) is type(d) and value == d for d in defaults[:1])
+    return any(type(value) is type(d) and value == d for d in defaults[:1])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,21 +46,30 @@ def compare_text(gold: str, actual: str, path: str = "", what: str = "content") 
     return None if gold == actual else Verdict(0.0, what, _difference(gold, actual))
 
 
-def compare_inserted(gold: str, actual: str) -> Verdict | None:
-    """Compare two texts that are inserted into a file, where empty lines count."""
-    return None if plain(gold) == plain(actual) else Verdict(0.0, "content", _difference(gold, actual))
+def _same_text(gold: str, actual: str, path: str) -> bool:
+    return gold == actual or (not _MEANS_SPACES.fullmatch(path[-20:]) and plain(gold) == plain(actual))
 
 
-def compare_lines(gold: str, actual: str) -> Verdict | None:
-    """Compare two texts for the same lines of a file, whose indentation must agree. The tools end the last
-    line if the text does not.
+def compare_inserted(gold: str, actual: str, path: str = "") -> Verdict | None:
+    """Compare two texts that are inserted into the file `path`, where empty lines count."""
+    same = _same_text(gold, actual, path)
+    return None if same else Verdict(0.0, "content", _difference(gold, actual))
+
+
+def compare_lines(gold: str, actual: str, path: str = "") -> Verdict | None:
+    """Compare two texts for the same lines of the file `path`, whose indentation must agree. The tools end
+    the last line if the text does not.
     """
-    verdict = compare_inserted(gold.removesuffix("\n"), actual.removesuffix("\n"))
+    verdict = compare_inserted(gold.removesuffix("\n"), actual.removesuffix("\n"), path)
     if verdict is not None:
         stripped = [[line.strip() for line in text.strip().split("\n")] for text in (gold, actual)]
         if stripped[0] == stripped[1]:
             return Verdict(0.0, "indentation", "the same lines with another indentation")
     return verdict
+
+
+# between a word and its end, or the digits of a number: there the file holds another text
+_INSIDE = re.compile(r"\w\0\w|\d\0\.\d|\d\.\0\d")
 
 
 def _shows_more(less: tuple[str, str], more: tuple[str, str]) -> bool:
@@ -69,12 +78,15 @@ def _shows_more(less: tuple[str, str], more: tuple[str, str]) -> bool:
     if len(old.strip()) < MIN_SHARED or more[0].count(old) != 1:
         return False
     before, _, after = more[0].partition(old)
+    if _INSIDE.search(before[-2:] + "\0" + old[:2]) or _INSIDE.search(old[-2:] + "\0" + after[:2]):
+        return False
     return more[1] == before + new + after
 
 
-def compare_replacement(gold: tuple[str, str], actual: tuple[str, str]) -> Verdict | None:
-    """Compare the (old, new) of two edits. None if they do the same, else the verdict that rejects."""
-    if gold[0] == actual[0] and plain(gold[1]) == plain(actual[1]):
+def compare_replacement(gold: tuple[str, str], actual: tuple[str, str], path: str = "") -> Verdict | None:
+    """Compare the (old, new) of two edits of the file `path`. None if they do the same, else the verdict that
+    rejects."""
+    if gold[0] == actual[0] and _same_text(gold[1], actual[1], path):
         return None
     if actual[0] == actual[1]:
         return Verdict(0.0, "no_op", "the edit changes nothing")
@@ -184,6 +196,8 @@ def compare_patch(gold: str, actual: str) -> Verdict | None:
     """Compare two patches of the same files. None if they do the same."""
     if plain(gold).strip() == plain(actual).strip():
         return None
+    if not all(mark in actual for mark in ("*** Begin Patch", "*** End Patch") if mark in gold):
+        return Verdict(0.0, "patch", "the patch has no *** Begin Patch or no *** End Patch")
     if "<<<<<<<" in gold or "<<<<<<<" in actual:  # search and replace blocks, which are no diff
         return Verdict(0.0, "patch", _difference(gold, actual))
     (_, gold_modes, want), (_, actual_modes, got) = _hunks(gold), _hunks(actual)

@@ -227,7 +227,8 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
             # git reads files after it, and revisions before it
             operands += arguments[at - 1 if name == "git" else at :]
             break
-        count = _COUNT.fullmatch(word) if name in ("head", "tail") or known is _LOG else None
+        first = at == 1 and name in ("head", "tail")  # `head f -2` is an error
+        count = _COUNT.fullmatch(word) if first or known is _LOG else None
         if count:
             flags.append(("n", count[1]))
         elif word.startswith("-") and len(word) > 1:

@@ -98,8 +98,8 @@ def same_file(gold: str, actual: str, where: Directories, reads: bool) -> bool:
         return gold == actual
     if any(map(_HIDDEN.search, (gold, actual))) or (not reads and any(map(_BACK.search, (gold, actual)))):
         return False
-    if not reads and gold.endswith("/") != actual.endswith("/"):
-        return False  # cp a b/ is not cp a b
+    if not reads and any(gold.endswith(end) != actual.endswith(end) for end in ("/", "/.")):
+        return False  # cp a b/ is not cp a b, nor is cp a/. b
     if where.moves or where.common is not None or not reads:
         return at(gold, where.common) == at(actual, where.common)
     return same_path(gold, actual)
@@ -163,11 +163,15 @@ def compare_arguments(gold: Step, actual: Step, where: Directories, is_shown: bo
     if None not in both:
         want, got = both
         where = where if is_shown or gold.name not in _NAMES else where._replace(exact=True)
-        if gold.name == "find" and any("path" in flag or "regex" in flag for flag, _ in want.flags):
+        if gold.name == "find" and any(
+            p in flag for p in ("path", "wholename", "regex") for flag, _ in want.flags
+        ):
             where = where._replace(exact=True)  # these match the name with the directory that was given
         if want.flags != got.flags:
             return no("flags", f"{name_of(gold)} {show(got.flags)}, want {show(want.flags)}")
         first = _first_file(gold.name, {flag for flag, _ in want.flags})
+        if name_of(gold) in ("git add", "git rm"):
+            first = 1  # after the sub-command
         files = range(0) if first is None else range(first, len(want.operands))
         return _compare_operands(want.operands, got.operands, files, where, gold)
     forms = [tuple(word.form for word in step.words) for step in (gold, actual)]

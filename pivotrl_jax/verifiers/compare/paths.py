@@ -10,7 +10,7 @@ from pivotrl_jax.records import Message
 SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/sys"}
 
 
-SYSTEM |= {"/tmp", "/usr", "/var"}
+SYSTEM |= {"/tmp", "/usr", "/var", "~"}
 
 
 MARGIN = 10  # surplus lines that may be viewed before a range without an end
@@ -138,9 +138,9 @@ def as_lines(value: Any) -> Lines | None:
     if not isinstance(value, list) or len(value) != 2:
         return None
     first, last = as_int(value[0]), as_int(value[1])
-    if first is None or last is None or (last != -1 and last < first):
+    if first is None or last is None or first < 1 or (last != -1 and last < first):
         return None
-    return Lines(max(first, 1), None if last == -1 else last)
+    return Lines(first, None if last == -1 else last)
 
 
 def same_lines(gold: Lines, actual: Lines) -> bool:

@@ -6,7 +6,7 @@ from pivotrl_jax.verifiers.compare.flags import sort_flags
 from pivotrl_jax.verifiers.compare.paths import WHOLE, Lines
 from pivotrl_jax.verifiers.compare.shell import Word
 
-_PRINTED = re.compile(r"(\d{1,8})(?:,(\d{1,8}|\\\$))?p")  # the form of a sed script
+_PRINTED = re.compile(r"([0-9]{1,8})(?:,([0-9]{1,8}|\\\$))?p")  # the form of a sed script
 
 
 def _stage(name: str, words: tuple[Word, ...]) -> tuple[Lines, list[str]] | None:
@@ -21,10 +21,10 @@ def _stage(name: str, words: tuple[Word, ...]) -> tuple[Lines, list[str]] | None
         return (WHOLE, operands) if name == "cat" or not flags else None
     if name == "head" and {flag for flag, _ in flags} <= {"n"}:
         count = dict(flags).get("n", "10")
-        shows = count.isdecimal() and 0 < int(count[:9]) and len(count) < 9
+        shows = count.isascii() and count.isdecimal() and 0 < int(count[:9]) and len(count) < 9
         return (Lines(1, int(count)), operands) if shows else None
     if name == "tail" and len(flags) == 1 and flags[0][0] == "n":
-        start = re.fullmatch(r"\+(\d{1,8})", flags[0][1])
+        start = re.fullmatch(r"\+([0-9]{1,8})", flags[0][1])
         return (Lines(max(int(start[1]), 1), None), operands) if start else None
     if name == "sed" and flags == (("n", ""),) and operands:
         printed = _PRINTED.fullmatch(operands[0])

@@ -58,9 +58,17 @@ _QUOTES = str.maketrans({c: '"' for c in "“”„«»"} | {c: "'" for c in "�
 
 
 def plain(text: str) -> str:
-    """The text in lower case, without accents, with one kind of width and of quotation marks."""
+    """In lower case, without accents of Latin and Greek letters (elsewhere a mark makes another letter), with
+    one kind of width and of quotation marks."""
     text = unicodedata.normalize("NFKD", text.translate(_QUOTES)).casefold()
-    return "".join(c for c in text if not unicodedata.combining(c))
+    kept, takes_accents = [], True
+    for c in text:
+        if not unicodedata.combining(c):
+            takes_accents = c < "\u0400" or "\u1e00" <= c < "\u2000"
+        elif takes_accents:
+            continue
+        kept.append(c)
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 def _number(word: str) -> str:
@@ -73,9 +81,11 @@ def _number(word: str) -> str:
     return word
 
 
-def words(text: str) -> list[str]:
-    """The words of `text` in plain form, numbers by value, without punctuation."""
-    return [_number(word) for word in _WORD.findall(_POSSESSIVE.sub(" ", plain(text).replace("_", " ")))]
+def words(text: str, names: bool = False) -> list[str]:
+    """The words of `text` in plain form, numbers by value, without punctuation. `names`: 's stays, since
+    Wendy's is not Wendy."""
+    text = _POSSESSIVE.sub("s" if names else " ", plain(text).replace("_", " "))
+    return [_number(word) for word in _WORD.findall(text)]
 
 
 def too_long(want: str, got: str) -> bool:
@@ -169,6 +179,20 @@ def _reordered(ours: list[str], theirs: list[str]) -> bool:
     return not moves
 
 
+def _quoted(text: str) -> set[tuple[str, ...]]:
+    return {tuple(words(q)) for q in _QUOTED.findall(text.translate(_QUOTES))}
+
+
+def _capitals(text: str) -> set[str]:
+    """The words whose capitals tell them from others (IT, US); the first one may be a sentence's "A"."""
+    return set() if text.isupper() else set(_CAPITALS.findall(re.sub(r"\A\W*A\b", "", text)))
+
+
+def same_marks(want: str, got: str) -> bool:
+    """Whether two queries have the same quoted phrases, operators and words in capitals."""
+    return all(set(of(want)) == set(of(got)) for of in (_quoted, _operators, _capitals))
+
+
 def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -> str:
     """Why `got` asks something else than `want`, "" if it does not.
 
@@ -186,15 +210,12 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
         return "other code"
     ours, theirs = _asked(want), _asked(got)
     for kind, of in (
-        (
-            "quoted phrases",
-            lambda text, _: {tuple(words(q)) for q in _QUOTED.findall(text.translate(_QUOTES))},
-        ),
+        ("quoted phrases", lambda text, _: _quoted(text)),
         ("operators", lambda text, _: set(_operators(text))),
         ("signs", lambda text, _: set(signs(text))),
         ("numbers", lambda _, all_words: [w for w in dict.fromkeys(all_words) if any(map(str.isdecimal, w))]),
         ("small words", lambda _, all_words: _small_words(all_words)),
-        ("words in capitals", lambda text, _: set() if text.isupper() else set(_CAPITALS.findall(text[1:]))),
+        ("words in capitals", lambda text, _: _capitals(text)),
     ):
         if of(want, ours) != of(got, theirs):
             return f"other {kind}"
@@ -359,7 +380,7 @@ def normal_answer(text: str) -> str:
     """An answer without case, accents, punctuation and articles, its numbers and dates in one notation."""
     text = _MONEY.sub(lambda m: f"{m[1]}{m[2] or ''} dollars", plain(text))
     text = _ISO.sub(lambda m: f" {int(m[3])} {_MONTHS[int(m[2]) - 1]} {m[1]} ", text)
-    parts = words(_SIGN.sub(" minus ", text).replace("%", " percent "))
+    parts = words(_SIGN.sub(" minus ", text).replace("%", " percent "), names=True)
     # "the" is never a name; "a" may be one (vitamin A)
     parts = [w for i, w in enumerate(parts) if not (w == "the" and i < len(parts) - 1)]
     parts = parts[1:] if len(parts) > 1 and parts[0] in ("a", "an") else parts
