@@ -73,15 +73,7 @@ def split_thinking(content: str) -> tuple[str, str]:
     """(thinking, the rest) of an assistant's content: what stands before `</think>`, with or without an
     opening tag, or in a block of another public name at the start. A tag between quotes is not one."""
     if content.lstrip().startswith(THINK):
-        start = content.index(THINK) + len(THINK)
-        ends = marks(content, END_THINK, start, ())
-        if not ends:
-            return "", content
-        thought, rest = content[start : ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n")
-        if rest.startswith(THINK):
-            more, rest = split_thinking(rest)
-            thought = "\n".join(t for t in (thought, more) if t)
-        return thought, rest
+        return _think_blocks(content)
     for pattern in (_BLOCK, *_MARKED, _HARMONY):
         if match := pattern.match(content):
             rest = content[match.end() :].lstrip("\n")
@@ -89,17 +81,30 @@ def split_thinking(content: str) -> tuple[str, str]:
             answer = _ANSWER.match(rest)
             rest = answer[answer.lastindex].strip("\n") if answer else rest
             return match[match.lastindex].strip("\n"), rest
-    ends = marks(content, END_THINK, 0, ())
     # without an opening tag; inside a sentence it is a word about tags
-    ends = [
-        i
-        for i in ends
-        if not (
-            _IN_SENTENCE.search(content[max(0, i - 2) : i]) and content.startswith(" ", i + len(END_THINK))
-        )
-    ]
-    if ends and THINK not in content[: ends[0]]:
-        return content[: ends[0]].strip("\n"), content[ends[0] + len(END_THINK) :].lstrip("\n").removeprefix(
-            " "
-        )
-    return "", content
+    end = next((i for i in marks(content, END_THINK, 0, ()) if not _in_sentence(content, i)), -1)
+    if end < 0 or THINK in content[:end]:
+        return "", content
+    return content[:end].strip("\n"), content[end + len(END_THINK) :].lstrip("\n").removeprefix(" ")
+
+
+MAX_BLOCKS = 64  # of thinking that follow each other
+
+
+def _think_blocks(content: str) -> tuple[str, str]:
+    """`split_thinking` of a text that begins with `<think>`: one block, or several after each other."""
+    thoughts, rest = [], content
+    while len(thoughts) < MAX_BLOCKS and rest.lstrip().startswith(THINK):
+        start = rest.index(THINK) + len(THINK)
+        ends = marks(rest, END_THINK, start, ())
+        if not ends:
+            break
+        thoughts.append(rest[start : ends[0]].strip("\n"))
+        rest = rest[ends[0] + len(END_THINK) :].lstrip("\n")
+    return "\n".join(filter(None, thoughts)), rest
+
+
+def _in_sentence(content: str, at: int) -> bool:
+    """Whether the `</think>` at an index stands between two words."""
+    before = content[max(0, at - 2) : at]
+    return bool(_IN_SENTENCE.search(before)) and content.startswith(" ", at + len(END_THINK))

@@ -50,9 +50,8 @@ def _plain(tool: Any) -> Any:
         plain["parameters"] = plain.pop("input_schema")
     schema = plain.get("parameters")
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    if (
-        isinstance(properties, dict) and None in properties.values()
-    ):  # Arrow's: the other functions' parameters
+    # a property that is null is Arrow's: a parameter of another function
+    if isinstance(properties, dict) and None in properties.values():
         declared = {k: without_nulls(v) for k, v in properties.items() if v is not None}
         plain["parameters"] = {**{k: v for k, v in schema.items() if v is not None}, "properties": declared}
     elif plain.keys() == doc.keys():

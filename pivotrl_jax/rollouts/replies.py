@@ -134,11 +134,8 @@ def _chat_choice(choice: dict, served: dict) -> Completion | str:
     message, reason = choice.get("message"), choice.get("finish_reason")
     if not isinstance(message, dict):
         return "no message"
-    kept = {
-        k: message[k]
-        for k in ("content", "refusal", "tool_calls", "function_call", *FIELDS)
-        if message.get(k)
-    }
+    said = ("content", "refusal", "tool_calls", "function_call", *FIELDS)
+    kept = {k: message[k] for k in said if message.get(k)}
     if nesting(kept) > MAX_NESTING:
         kept = {"fault": f"a reply nested deeper than {MAX_NESTING} levels"}
     if reason == "content_filter":

@@ -173,12 +173,14 @@ def test_calls_that_a_message_holds_as_text():
         ("I see. </think> A facilitator.", ("I see. ", "A facilitator.")),
         ("</think>Hello there", ("", "Hello there")),
         ("<think>a</think>\n\n<think>b</think>Answer", ("a\nb", "Answer")),
+        ("<think>" + "</think><think>" * 5000, None),  # bounded
         ("Close it with the </think> tag.", ("", "Close it with the </think> tag.")),
         ('It writes "</think>" there.', ("", 'It writes "</think>" there.')),
     ],
 )
 def test_thinking_ends_at_its_tag_and_not_at_a_word_about_it(text, want):
-    assert split_thinking(text) == want
+    assert want is None or split_thinking(text) == want
+    assert len(split_thinking(text)[1]) <= len(text)
 
 
 def test_marks_of_channels_and_recipients_are_not_talk():

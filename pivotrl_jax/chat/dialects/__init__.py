@@ -64,13 +64,18 @@ def attempted_call(text: str, schemas: Schemas, dialect: str = "") -> str:
     Broken calls and JSON count if they name a documented function, since a text may speak of tags. `dialect`
     "": the text is what a server left after it took the calls out, so that what is broken counts anyway.
     """
-    named = any(name in text for name in schemas)
+
+    def counts() -> bool:
+        return not dialect or any(
+            re.search(rf"(?<!\w){re.escape(f)}(?!\w)", text) for f in list(schemas)[:MAX_NAMES]
+        )
+
     for name, other in DIALECTS.items():
         if name != dialect and other.sure and any(mark in text for mark in other.marks):
             found = other.read(text, schemas)
-            if found.calls or (found.fault and (named or not dialect)):
+            if found.calls or (found.fault and counts()):
                 return name
-    if (mark := _FOREIGN.search(text)) and (named or not dialect):
+    if (mark := _FOREIGN.search(text)) and counts():
         return mark[0].strip()[:40]
     if _JSON_CALL.search(text) and any(match[1] in schemas for match in _NAMED.finditer(text)):
         return "JSON"

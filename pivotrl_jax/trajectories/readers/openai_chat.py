@@ -156,10 +156,10 @@ def _reward(value: Any) -> float | None:
     if not isinstance(value, str):
         return building.number(value)
     words = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+    if value.strip().lower() in words:
+        return words[value.strip().lower()]
     try:
-        return (
-            words[value.strip().lower()] if value.strip().lower() in words else building.number(float(value))
-        )
+        return building.number(float(value))
     except ValueError:
         return None
 
