@@ -62,6 +62,8 @@ def train(config: Any) -> Run:
     """The whole method, or another one that `config.method` names. Returns the finished run."""
     check_config.check_training(config)
     data, validation_set, chat = _read(config)
+    if config.method == "e2e_rl":
+        e2e_rl.require_tasks(config, data.train_tasks)
     run = run_lib.open_run(config, chat=chat)
     resume.prepare_workdir(run)
     with contextlib.closing(tracking.of(config, run.workdir)) as run.tracking:
@@ -179,6 +181,7 @@ def self_check(config: Any) -> tuple[candidates_lib.SelfCheck, dict[str, str]]:
 @lock.released()
 def evaluate(config: Any) -> tuple[Run, evaluation.Results]:
     """Evaluate the config's model. The results are also in config.workdir/evaluations/, named by policy."""
+    config = run_lib.as_stored(config)
     run = run_lib.open_run(config)
     data = sources.load(config.data, config.seed)
     held_out = evaluation.make_held_out(run, data)

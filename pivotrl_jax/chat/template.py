@@ -31,9 +31,27 @@ _PROBE_CALL = {"id": "call00000", "type": "function", "function": dataclasses.as
 # ---- messages -> token ids
 
 
+# what a template that asks for the time is told: 26 July 2024, midnight
+_DATE = dict(
+    zip(
+        "%d %b %B %Y %y %m %H %I %M %S %p %a %A %j".split(),
+        "26 Jul July 2024 24 07 00 12 00 00 AM Fri Friday 208".split(),
+    )
+)
+_CLOCK = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('{code}', '{value}')" for code, value in _DATE.items())
+    + " }}{%- endmacro -%}"
+)
+
+
 def well_formed(text: str) -> str:
     """`text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class HoldsStop(InputError):
+    """A demonstration with a stop token inside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +65,9 @@ class Chat:
     `<think>\\n...\\n</think>\\n\\n`, or by the empty block that the template writes for a last turn without
     thinking, if it writes one.
 
-    `template_arguments` are given to the template at every rendering (`enable_thinking`).
+    `template_arguments` are given to the template at every rendering (`enable_thinking`). A template that
+    asks for today's date (Llama 3.2's) is always told the date to which Llama's falls back, 26 July 2024:
+    prompts depend on data and config alone.
     """
 
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
@@ -63,6 +83,8 @@ class Chat:
     ) -> list[str]:
         import jinja2
 
+        own = self.tokenizer.chat_template
+        frozen = {"chat_template": _CLOCK + own} if isinstance(own, str) and "strftime_now" in own else {}
         if not all(conversations):
             raise InputError("there are no messages for the chat template; give at least one")
         try:
@@ -71,6 +93,7 @@ class Chat:
                 tools=tools or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **frozen,
                 **self.template_arguments,
             )
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
@@ -215,8 +238,8 @@ class Chat:
     def completion_ids(self, messages: list[Message], tools: list[dict], demonstration: Message) -> list[int]:
         """The token ids that the policy would sample to produce `demonstration`, stop token included.
 
-        Raises InputError if the template renders the turn as anything but a continuation of the
-        prompt, or ends it without a stop token.
+        Raises InputError if the template renders the turn as anything but a continuation of the prompt, or
+        ends it without a stop token, and for a demonstration that holds one: sampling would end there.
         """
         ids = self._continuation(messages, tools, demonstration)
         stops = [i for i, token in enumerate(ids) if token in self.stop_ids]
@@ -225,7 +248,13 @@ class Chat:
                 f"the chat template ends an assistant turn with none of the stop tokens {self.stop_ids}; "
                 "add the one it uses to eos_token_id in generation_config.json"
             )
-        return ids[: stops[-1] + 1]
+        inside = ids[stops[0] : stops[-1]]
+        if any(token not in self.stop_ids and self.decode([token]).strip() for token in inside):
+            raise HoldsStop(
+                f"the demonstration holds {self.tokenizer.convert_ids_to_tokens(ids[stops[0]])!r}, a stop "
+                "token: whatever is sampled ends there"
+            )
+        return ids[: stops[0] + 1]
 
     def _continuation(self, messages: list[Message], tools: list[dict], answer: Message) -> list[int]:
         """The token ids of all that the template writes for `answer` after the prompt."""

@@ -37,7 +37,7 @@ def convert(path: str | Path, directory: str | Path, max_shard_bytes: int = hf.S
     if directory.exists() and not (directory.is_dir() and hf.replaceable(directory)):
         raise InputError(f"{directory}: exists and is not a checkpoint; name another directory")
     file = gguf_file.read(Path(path))
-    with appearing(directory) as temporary:
+    with appearing(directory, hf.FILES) as temporary:
         _write(file, temporary, max_shard_bytes)
 
 

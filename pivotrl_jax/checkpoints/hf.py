@@ -53,6 +53,9 @@ COMPANIONS = (
 
 TEMPLATE = "chat_template.jinja"
 
+# patterns of all files of a checkpoint
+FILES = ("config.json", WEIGHTS, "model-*-of-*.safetensors", INDEX, *COMPANIONS)
+
 # the tensors of one parameter, by index: (), (layer,) or (layer, expert)
 Parts = dict[tuple[int, ...], Place]
 
@@ -84,6 +87,12 @@ def load_params(
                 array = _on_devices(read, shape, kind, leaf(shardings, path), along)
             functools.reduce(lambda tree, key: tree.setdefault(key, {}), path[:-1], params)[path[-1]] = array
     return params
+
+
+def stored_dtype(directory: str | Path) -> np.dtype:
+    """The widest dtype among a checkpoint's weights."""
+    with Files(Path(directory)) as files:
+        return max((np.dtype(x.dtype) for x in files.stored.values()), key=lambda kind: kind.itemsize)
 
 
 def account(directory: Path, config: ModelConfig, files: Files) -> dict[tuple[str, ...], Parts]:
@@ -237,7 +246,7 @@ def save(
         for _ in _tensors(config, params, dtype):
             pass  # every process must take part in fetching a tensor
     else:
-        with appearing(directory) as temporary:
+        with appearing(directory, FILES) as temporary:
             write_config(temporary, config, source_directory, dtype or str(params["embed"].dtype))
             if source_directory is not None:
                 _copy_companions(temporary, source_directory)
@@ -289,8 +298,13 @@ def write_template(directory: Path, text: str) -> None:
 
 
 def replaceable(directory: Path) -> bool:
-    """Whether a directory holds a checkpoint or nothing."""
-    return (directory / "config.json").is_file() or not any(directory.iterdir())
+    """Whether a directory holds a checkpoint or nothing. Many programs have a config.json; a checkpoint's
+    names its kind of model."""
+    try:
+        config = json.loads((directory / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return not any(directory.iterdir())
+    return isinstance(config, dict) and "model_type" in config
 
 
 def _tensors(config: ModelConfig, params: dict, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:

@@ -8,12 +8,13 @@ expert, as in the released checkpoints.
 
 import contextlib
 import dataclasses
+import fnmatch
 import json
 import math
 import mmap
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -184,20 +185,44 @@ def _unfused(name: str, whole: Stored) -> dict[str, Stored]:
 
 
 @contextlib.contextmanager
-def appearing(directory: Path) -> Iterator[Path]:
+def appearing(directory: Path, own: Sequence[str] = ("*",)) -> Iterator[Path]:
     """A temporary directory to write into; it is renamed to `directory` when the block succeeds. So
-    `directory` is either complete or as it was before."""
+    `directory` is either complete or as it was before. A link to a directory stays one.
+
+    `own`: patterns of the names that the writer may delete. What else the old directory holds is in the new
+    one, too.
+    """
+    directory = directory.resolve() if directory.is_symlink() else directory
     temporary, old = (directory.with_name(f".{directory.name}.{os.getpid()}.{x}") for x in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
         if directory.exists():
+            _carry_over(directory, temporary, own)
             os.rename(directory, old)
         os.rename(temporary, directory)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _carry_over(old: Path, new: Path, own: Sequence[str]) -> None:
+    """Put what is not the writer's `own` into the new directory, as further links to the same files."""
+    for path in old.iterdir():
+        if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in own) or (new / path.name).exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
+        else:
+            _link(path, new / path.name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def write_tensors(file: Path, tensors: dict[str, np.ndarray]) -> None:

@@ -25,6 +25,7 @@ from pivotrl_jax.models.lora import MARK
 from pivotrl_jax.records import InputError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FILES = (CONFIG, WEIGHTS, TEMPLATE)  # all that an adapter consists of
 PREFIX = "base_model.model."  # of PEFT's names: the model inside its wrappers
 
 
@@ -46,7 +47,7 @@ def save_adapter(
     for name, x in _tensors(config, params):
         tensors |= {name: x} if first else {}
     if first:
-        with appearing(directory) as temporary:
+        with appearing(directory, FILES) as temporary:
             text = json.dumps(adapter_config(config, base), indent=2) + "\n"
             (temporary / CONFIG).write_text(text, "utf-8")
             write_tensors(temporary / WEIGHTS, tensors)

@@ -193,6 +193,7 @@ def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
         # its pivots are sampled beside the evaluation (resampling.py)
         "evaluate": {k: v for k, v in run.config.evaluate.to_dict().items() if k != "pivots"},
         "sampling": run.config.sampling.to_dict(),
+        "stop_ids": list(run.chat.stop_ids),
         "max_prompt": run.config.data.max_prompt_tokens,
         "model": {**dataclasses.asdict(model_config), "param_dtype": run.config.model.param_dtype},
         "tasks": extract.digest(held_out.prompts),

@@ -170,6 +170,11 @@ def check_training(config: Any) -> None:
     _check_reprofiling(config)
     grpo = config.grpo
     if config.method == "e2e_rl":
+        if config.reward != "functional":
+            raise InputError(
+                f"config.reward is {config.reward!r}, and config.method 'e2e_rl' is rewarded by the "
+                "episode's own check: take config.reward='functional', or another method"
+            )
         for name, values in E2E_ALLOWED.items():
             if grpo[name] not in values:
                 raise InputError(

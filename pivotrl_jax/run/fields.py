@@ -62,6 +62,14 @@ def at_least(low: int) -> Rule:
     )
 
 
+def seeds(low: int = 0) -> Rule:
+    """JAX's keys take 32 bits: of a larger seed it would drop the others without a word."""
+    return Rule(
+        lambda x: isinstance(x, int) and not isinstance(x, bool) and low <= x < 2**32,
+        f"a whole number from {low} to 2**32 - 1",
+    )
+
+
 def one_of(choices: Mapping[Any, str]) -> Rule:
     """`choices`: value -> its meaning."""
     return Rule(lambda x: x in tuple(choices), " or ".join(map(repr, choices)), choices)

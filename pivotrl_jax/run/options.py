@@ -28,6 +28,7 @@ from pivotrl_jax.run.fields import (
     one_of,
     options_of,
     sections_of,
+    seeds,
     tuple_of,
 )
 from pivotrl_jax.run.options_evaluation import Evaluate, Validation
@@ -156,7 +157,7 @@ class Data:
     held_out_seed: int = field(
         0,
         "toolbox: which tasks are held out. Choose a recipe on another number than the one you report.",
-        at_least(0),
+        seeds(),
         unit="seed",
     )
     categories: tuple = field(
@@ -329,7 +330,7 @@ class Options:
     """A run."""
 
     name: str = field("bfcl", "The run's name in its report.", unit="a name")
-    seed: int = field(0, "Seed of everything that the run draws at random.", at_least(0), unit="seed")
+    seed: int = field(0, "Seed of everything that the run draws at random.", seeds(), unit="seed")
     workdir: str = field("runs/bfcl", "Where the run writes everything.", unit="directory")
     resume: bool = field(True, "Resume from what the work directory holds; False starts over.")
     method: str = field(

@@ -1,6 +1,6 @@
 """Fields of the sections that measure the policy: see options.py."""
 
-from pivotrl_jax.run.fields import FRACTION, at_least, field, one_of
+from pivotrl_jax.run.fields import FRACTION, at_least, field, one_of, seeds
 from pivotrl_jax.run.options_training import Batch, section
 
 
@@ -28,7 +28,7 @@ class Validation:
     seed: int = field(
         1,
         "Which tasks or scenarios are chosen; the toolbox needs another number than data.held_out_seed.",
-        at_least(0),
+        seeds(),
         unit="seed",
     )
     samples: int = field(1, "Samples per turn.", at_least(1), unit="samples")

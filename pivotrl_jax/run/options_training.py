@@ -15,6 +15,7 @@ from pivotrl_jax.run.fields import (
     name_of_table,
     number,
     one_of,
+    seeds,
 )
 from pivotrl_jax.run.options_beyond import Guided, Screen
 
@@ -124,7 +125,7 @@ class Profile:
         -1,
         "Seed of the samples; -1 takes the run's. A profile with a seed of its own can be shared: copy its "
         "folder rollouts/ into the work directories of runs with other seeds.",
-        at_least(-1),
+        seeds(-1),
         unit="seed",
     )
     trajectories_per_shard: int = field(

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pivotrl_jax.checkpoints import hf, hf_files, orbax, peft
+from pivotrl_jax.checkpoints import hf, orbax, peft
 from pivotrl_jax.records import InputError
 
 _PROFILE = (
@@ -18,8 +18,6 @@ _PROFILE = (
     *("profiles.jsonl", "pivots.jsonl"),
 )
 _PROFILES = tuple(f"{folder}{name}" for folder in ("", "reprofiled/*/", "resampled/") for name in _PROFILE)
-_CHECKPOINT = ("config.json", hf_files.WEIGHTS, "model-*-of-*.safetensors", hf_files.INDEX, *hf.COMPANIONS)
-_ADAPTER = (peft.CONFIG, peft.WEIGHTS, hf.TEMPLATE)
 
 STEPS, EVALUATIONS = "checkpoints/*", "evaluations/*.json"
 # what the stages write into a work directory, as patterns; a checkpoint's step is a folder
@@ -29,8 +27,8 @@ RESULTS = (
     *("nonfinite_step_*.npz", EVALUATIONS, "evaluation.json", "report.html", "rescored.txt"),
     "tracking.json",
     *("report_data/index.js", "report_data/[0-9][0-9][0-9][0-9][0-9].js"),
-    *(f"{folder}/{name}" for folder in ("hf", "served") for name in _CHECKPOINT),
-    *(f"adapter/{name}" for name in _ADAPTER),
+    *(f"{folder}/{name}" for folder in ("hf", "served") for name in hf.FILES),
+    *(f"adapter/{name}" for name in peft.FILES),
     "run.json",
 )
 # what may be brought from elsewhere: settings of their own say what they belong to
@@ -65,6 +63,21 @@ def require_own(workdir: Path, resume: bool) -> None:
         )
 
 
+def require_apart(workdir: Path, inputs: list[tuple[str, str]]) -> None:
+    """Raises InputError if `inputs`, pairs of a config field and a path, name what `delete_results` would
+    delete."""
+    names = {pattern.partition("/")[0] for pattern in RESULTS}
+    for field, path in inputs:
+        inside = Path(path).expanduser().resolve()
+        if inside.exists() and inside.is_relative_to(workdir.resolve()):
+            first = inside.relative_to(workdir.resolve()).parts[:1]
+            if not first or first[0] in names:
+                raise InputError(
+                    f"config.{field} is {path}, which config.resume=False deletes with the results in "
+                    f"{workdir}; name another config.workdir, or move what you start from"
+                )
+
+
 def delete_results(workdir: Path) -> None:
     """Delete everything that runs have written here; folders go when nothing is left in them."""
     folders = set()
@@ -86,7 +99,10 @@ def delete_half_written(workdir: Path) -> None:
     for name in ("hf", "adapter", "served"):
         for end in ("tmp", "old"):
             for path in workdir.glob(f".{name}.[0-9]*.{end}"):
-                shutil.rmtree(path, ignore_errors=True)
+                if end == "old" and not (workdir / name).exists():
+                    os.rename(path, workdir / name)  # killed between two renames: it may hold files of others
+                else:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -10,11 +10,15 @@ import importlib.metadata
 import json
 import math
 import os
+import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
+import ml_collections
+import numpy as np
 
 import pivotrl_jax
 from pivotrl_jax.chat import template
@@ -211,6 +215,21 @@ def _lock(workdir: Path) -> None:
     hosts.on_first_process(lambda: lock.acquire(workdir))
 
 
+def as_stored(config) -> Any:
+    """The config with parameters and arithmetic in float32 where the checkpoint's weights are float32:
+    rounded to less, the small change that an export holds would be gone."""
+    if config.model.param_dtype == "float32" or not _holds_float32(locate(config.model.checkpoint)):
+        return config
+    print("the weights are float32, and so are parameters and arithmetic")
+    config = ml_collections.ConfigDict(config.to_dict())
+    config.model.param_dtype = config.model.dtype = "float32"
+    return config
+
+
+def _holds_float32(checkpoint: Path) -> bool:
+    return bool(hf.stored_dtype(checkpoint) == np.float32)
+
+
 def open_run(config, weights: bool = True, writes: bool = True, chat: template.Chat | None = None) -> Run:
     """Make the work directory and the mesh, and load the reference policy. Raises InputError.
 
@@ -235,6 +254,13 @@ def open_run(config, weights: bool = True, writes: bool = True, chat: template.C
     checkpoint = locate(config.model.checkpoint)
     mesh = sharding.make_mesh(dict(config.mesh))
     model_config = hf_config.load_config(checkpoint, config.model.dtype)
+    trained_here = (checkpoint.parent / "run.json").is_file()
+    if trained_here and config.model.param_dtype != "float32" and _holds_float32(checkpoint):
+        print(
+            f"warning: {checkpoint} holds what a run has learnt in float32, and config.model.param_dtype "
+            f"{config.model.param_dtype!r} rounds small changes away; set config.model.param_dtype=float32",
+            file=sys.stderr,
+        )
     check_context(config, checkpoint)
     shardings = sharding.param_shardings(decoder.abstract_params(model_config), mesh)
     params = hf.load_params(checkpoint, model_config, config.model.param_dtype, shardings)

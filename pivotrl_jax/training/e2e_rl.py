@@ -22,15 +22,20 @@ from pivotrl_jax.training.advantages import advantages
 from pivotrl_jax.training.batches import episode_metrics, episodes_batch
 
 
-def train(run: run_lib.Run, tasks: Sequence[Task], validate: Validate):
-    """Train on the demonstrations' own tasks as `config.grpo` and `config.e2e` say. Returns (parameters,
-    totals). Raises InputError when the data have no tasks that can be played."""
-    config, c, e2e = run.config, run.config.grpo, run.config.e2e
+def require_tasks(config, tasks: Sequence[Task]) -> None:
+    """Raises InputError when the data have no tasks that can be played."""
     if not tasks:
         raise InputError(
             f"config.data.source {config.data.source!r} has no tasks that can be played, which "
             'config.method "e2e_rl" needs; name an environment, such as "toolbox", or take another method'
         )
+
+
+def train(run: run_lib.Run, tasks: Sequence[Task], validate: Validate):
+    """Train on the demonstrations' own tasks as `config.grpo` and `config.e2e` say. Returns (parameters,
+    totals). Raises InputError when the data have no tasks that can be played."""
+    config, c, e2e = run.config, run.config.grpo, run.config.e2e
+    require_tasks(config, tasks)
     learner = recipe.grpo_learner(config, run.trained_config, run.mesh, run.frozen)
     rollouts = make_rollouts(run, e2e.batch, trained=True)
     stream = jax.random.fold_in(jax.random.key(config.seed), 4)

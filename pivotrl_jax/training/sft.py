@@ -8,9 +8,10 @@ and nothing is verified.
 import collections
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
-from pivotrl_jax.chat.template import Chat
+from pivotrl_jax.chat.template import Chat, HoldsStop
 from pivotrl_jax.checkpoints import hf_config
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.run import run as run_lib
@@ -30,7 +31,11 @@ def turns_of(
     left_out = {}
     for prompt in extract.render(chat, extract.extract(trajectories)):
         c = prompt.candidate
-        completion = chat.completion_ids(c.messages, c.tools, c.demonstration)
+        try:
+            completion = chat.completion_ids(c.messages, c.tools, c.demonstration)
+        except HoldsStop as e:
+            left_out[c.id] = str(e)
+            continue
         tokens = len(prompt.ids) + len(completion)
         if len(prompt.ids) > max_prompt:
             left_out[c.id] = f"its prompt has {len(prompt.ids)} tokens, more than {max_prompt}"
@@ -42,6 +47,11 @@ def turns_of(
             turn = batches.Turn(c.trajectory_id, prompt.ids, completion)
             by_trajectory.setdefault(c.trajectory_id, []).append(turn)
     return list(by_trajectory.values()), left_out
+
+
+def steps_of(epochs: float, count: int, per_step: int) -> int:
+    """As many steps as it takes to see each of `count` trajectories `epochs` times, at least."""
+    return max(1, math.ceil(epochs * count / per_step - 1e-9))
 
 
 def skipped(trajectories: Sequence[Trajectory]) -> dict[str, int]:
@@ -68,7 +78,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
             "config.data.max_prompt_tokens or config.compute.row_lengths, or see which turns the filters of "
             "config.data leave out"
         )
-    steps = max(1, round(c.epochs * len(turns) / c.trajectories_per_step))
+    steps = steps_of(c.epochs, len(turns), c.trajectories_per_step)
     learner = recipe.sft_learner(config, run.trained_config, run.mesh, run.frozen, steps)
 
     def make_batch(step: int, params) -> method.StepBatch:

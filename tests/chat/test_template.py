@@ -11,7 +11,7 @@ from support.paths import ROOT
 from support.qwen3_chat import QWEN3, save_tokenizer
 
 from pivotrl_jax.chat.actions import action_to_message
-from pivotrl_jax.chat.template import load_chat
+from pivotrl_jax.chat.template import HoldsStop, load_chat
 from pivotrl_jax.records import Action, Call, InputError
 
 LS = Call("ls", {})
@@ -240,3 +240,23 @@ def test_nothing_here_needs_torch():
     code = "import sys, pivotrl_jax.chat; sys.exit('transformers' in sys.modules or 'jax' in sys.modules)"
     root = str(ROOT)
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_a_demonstration_that_holds_a_stop_token_is_none_that_can_be_sampled(strip):
+    ask = [{"role": "user", "content": "List."}]
+    whole = strip.completion_ids(ask, [], assistant("Done."))
+    assert whole[-1] in strip.stop_ids and sum(i in strip.stop_ids for i in whole) == 1
+    for answer in (
+        assistant("I end <|im_end|> here."),
+        assistant("", "", Call("say", {"text": "a<|im_end|>b"})),
+    ):
+        with pytest.raises(HoldsStop, match=r"holds '<\|im_end\|>', a stop token"):
+            strip.completion_ids(ask, [], answer)
+
+
+def test_a_template_is_told_one_date_for_ever(tmp_path):
+    clock = "{%- if strftime_now is defined %}{{- 'Today: ' + strftime_now('%d %b %Y') + '\\n' }}{%- endif %}"
+    chat = load_chat(save_tokenizer(tmp_path, clock + QWEN3), keep_thinking=False)
+    assert chat.render([{"role": "user", "content": "x"}], []).startswith(
+        "Today: 26 Jul 2024\n<|im_start|>user"
+    )

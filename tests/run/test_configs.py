@@ -146,7 +146,9 @@ def test_every_size_passes_the_check_and_every_option_is_a_field(size):
             5.0,
             "config.grpo.malformed_advantage is 5.0; want a number from 0 down",
         ),
-        ("seed", -1, "config.seed is -1; want a whole number from 0 up"),
+        ("seed", -1, r"config.seed is -1; want a whole number from 0 to 2\*\*32 - 1"),
+        ("seed", 2**32 + 5, "config.seed is 4294967301; want"),  # JAX would take it for 5
+        ("profile.seed", -2, "config.profile.seed is -2; want a whole number from -1"),
         ("reward", "strict", "config.reward is 'strict', which is none of the verifiers; known are bfcl_ast"),
         ("profile.lambda_diff", 1.5, "config.profile.lambda_diff is 1.5"),
         ("data.min_pass_rate", -0.1, "config.data.min_pass_rate is -0.1; want a share from 0 to 1"),

@@ -127,6 +127,40 @@ def test_starting_over_deletes_results_and_nothing_else(finished):
     assert not (finished / "checkpoints" / "10").exists()
 
 
+@pytest.mark.parametrize("field", ["model__checkpoint", "data__source", "data__tools"])
+def test_what_a_run_starts_from_is_not_deleted_with_the_results(finished, field):
+    (finished / "hf").mkdir()
+    (finished / "hf" / "config.json").write_text("{}")
+    before = files_of(finished)
+    with pytest.raises(InputError, match="=False deletes with the results"):
+        resume.prepare_workdir(a_run(finished, resume=False, **{field: str(finished / "hf")}))
+    assert files_of(finished) == before
+    outside = str(finished.parent / "elsewhere")
+    resume.prepare_workdir(a_run(finished, resume=False, **{field: outside}))
+
+
+def test_another_run_is_refused_where_one_was_trained_without_a_profile(finished):
+    shutil.rmtree(finished / "rollouts")
+    page = json.loads((finished / "run.json").read_text())
+    page["config"]["method"] = "random_turns"
+    (finished / "run.json").write_text(json.dumps(page))
+    before = (finished / "run.json").read_text()
+    with pytest.raises(InputError, match=r"results of another run: .*learning_rate"):
+        resume.prepare_workdir(a_run(finished, method="random_turns", grpo__learning_rate=0.5))
+    assert (finished / "run.json").read_text() == before
+    resume.prepare_workdir(a_run(finished, method="random_turns", sft__save_every=3))
+
+
+def test_an_export_that_was_killed_between_two_renames_is_put_back(finished):
+    old = finished / ".hf.123.old"
+    old.mkdir()
+    (old / "notes.md").write_text("mine")
+    (finished / ".hf.123.tmp").mkdir()
+    resume.prepare_workdir(a_run(finished))
+    assert (finished / "hf" / "notes.md").read_text() == "mine"
+    assert not old.exists() and not (finished / ".hf.123.tmp").exists()
+
+
 @pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("name", ["hf/config.json", "checkpoints/500/state/x", "metrics.jsonl", "adapter/x"])
 def test_what_no_run_has_written_is_neither_deleted_nor_written_over(tmp_path, again, name):

@@ -132,6 +132,13 @@ def test_what_cannot_be_trained_on_is_a_sentence():
         sft_batch([Turn("a", [1] * 30, [2] * 3)], SLOTS, ROWS)
 
 
+@pytest.mark.parametrize(
+    "count, epochs, steps", [(23, 1, 2), (40, 1, 3), (40, 3, 8), (16, 0.5, 1), (3, 1, 1)]
+)
+def test_no_trajectory_is_left_out_by_rounding(count, epochs, steps):
+    assert sft.steps_of(epochs, count, 16) == steps
+
+
 # ---- which turns
 
 
