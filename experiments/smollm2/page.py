@@ -37,7 +37,7 @@ def scores(result: dict) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for turn, reply in result["turns"].items():
         group, category = measure.group_of(turn), measure.category_of(turn)
-        names = [f"group {group}", f"category {category}"]
+        names = ["all rows", f"group {group}", f"category {category}"]
         names += ["call turns"] if group != "irrelevance" else []
         for name in names:
             found.setdefault(name, {})[turn] = float(reply["reward"])
@@ -134,9 +134,9 @@ def main() -> None:
     pi_0 = json.loads((HERE / "results" / "pi_0.json").read_text("utf-8"))
     arms = {arm: results for arm in ARMS if (results := load(arm))}
     before = scores(pi_0)
-    in_domain = {"call turns": "call turns"} | {f"group {g}": g for g in ("python", "live", "irrelevance")}
+    in_domain = {"all rows": "all rows", "call turns": "call turns"} | {f"group {g}": g for g in ("python", "live", "irrelevance")}
     families = [
-        f for f in before if f not in ("call turns", BITS) and not f.startswith(("group", "category"))
+        f for f in before if f not in ("all rows", "call turns", BITS) and not f.startswith(("group", "category"))
     ]
     out_of_domain = {"out of domain": "all five families"} | {
         f: f.replace("_", " ") for f in families if f != "out of domain"

@@ -48,6 +48,7 @@ def start(program: str, size: str, workdir: Path, overrides: list[str]) -> None:
 def measure(checkpoint: Path, out: Path, *more: str) -> None:
     """measure.py, unless its result is there."""
     if not out.is_file():
+        out.parent.mkdir(parents=True, exist_ok=True)
         script = "experiments/smollm2/measure.py"
         call(script, str(checkpoint), f"--pi_0={PI_0}", f"--out={out}", *more, log=out.with_suffix(".log"))
 
