@@ -248,13 +248,20 @@ class Chat:
                 f"the chat template ends an assistant turn with none of the stop tokens {self.stop_ids}; "
                 "add the one it uses to eos_token_id in generation_config.json"
             )
-        inside = ids[stops[0] : stops[-1]]
-        if any(token not in self.stop_ids and self.decode([token]).strip() for token in inside):
+        early = next(i for i in stops if i == stops[-1] or ids[i] in self._special_ids)
+        if any(
+            token not in self.stop_ids and self.decode([token]).strip() for token in ids[early : stops[-1]]
+        ):
             raise HoldsStop(
-                f"the demonstration holds {self.tokenizer.convert_ids_to_tokens(ids[stops[0]])!r}, a stop "
+                f"the demonstration holds {self.tokenizer.convert_ids_to_tokens(ids[early])!r}, a stop "
                 "token: whatever is sampled ends there"
             )
-        return ids[: stops[0] + 1]
+        return ids[: stops[-1] + 1]
+
+    @functools.cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self.tokenizer.added_tokens_decoder
+        return frozenset([*self.tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)])
 
     def _continuation(self, messages: list[Message], tools: list[dict], answer: Message) -> list[int]:
         """The token ids of all that the template writes for `answer` after the prompt."""

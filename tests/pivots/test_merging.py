@@ -174,7 +174,7 @@ def test_a_whole_profile_and_other_divisions_are_named(whole, copies, tmp_path):
         (
             "verifiers",
             ["tool_call/5"],
-            "verifiers is ['bfcl_multi_turn/1'] in {first} and ['tool_call/5'] here",
+            "verifiers is ['bfcl_multi_turn/2'] in {first} and ['tool_call/5'] here",
         ),
     ],
 )

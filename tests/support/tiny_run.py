@@ -91,7 +91,7 @@ class Numbers:
 class Known(Numbers):
     """It also knows the prompts of `conversations`."""
 
-    tokenizer = None
+    tokenizer, stop_ids = None, STOPS
 
     def __init__(self, prompts: list[Prompt]):
         self._ids = {prompt.candidate.messages[0]["content"]: prompt.ids for prompt in prompts}

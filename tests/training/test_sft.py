@@ -14,7 +14,7 @@ from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.models import decoder, sharding
 from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import objectives, sft
+from pivotrl_jax.training import objectives, sft_turns
 from pivotrl_jax.training.batches import Turn, sft_batch
 from pivotrl_jax.trajectories import extract
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_trained_on_is_a_sentence():
     "count, epochs, steps", [(23, 1, 2), (40, 1, 3), (40, 3, 8), (16, 0.5, 1), (3, 1, 1)]
 )
 def test_no_trajectory_is_left_out_by_rounding(count, epochs, steps):
-    assert sft.steps_of(epochs, count, 16) == steps
+    assert sft_turns.steps_of(epochs, count, 16) == steps
 
 
 # ---- which turns
@@ -152,15 +152,20 @@ def test_turns_that_make_no_candidate_are_not_imitated():
         Trajectory("c", [greeting, *said[:2]], [], "openai", "c", "exact"),
     ]
     chat = load_chat(EMBEDDED, keep_thinking=False)
-    turns, left_out = sft.turns_of(chat, trajectories, 10_000, 10_000)
+    turns, left_out = sft_turns.turns_of(chat, trajectories, 10_000, 10_000)
     assert left_out == {} and [[t.trajectory_id for t in several] for several in turns] == [["a", "a"], ["c"]]
     candidates = extract.extract(trajectories)
     assert [c.id for c in candidates] == ["a@1", "a@9", "c@2"], "what PivotRL learns from"
     for turn, c in zip([turn for several in turns for turn in several], candidates, strict=True):
         assert turn.prompt.tolist() == chat.prompt_ids(list(c.messages), [])
         assert chat.decode(turn.completion) == c.demonstration["content"]
-    assert sft.skipped(trajectories) == {"context": 1, "unparseable_call": 1, "call_error": 1, "repeated": 1}
+    assert sft_turns.skipped(trajectories) == {
+        "context": 1,
+        "unparseable_call": 1,
+        "call_error": 1,
+        "repeated": 1,
+    }
     limit = len(turns[0][0].prompt) + len(turns[0][0].completion)
     for bounds in ((10_000, limit), (len(turns[0][0].prompt), 10_000)):
-        short, left_out = sft.turns_of(chat, trajectories, *bounds)
+        short, left_out = sft_turns.turns_of(chat, trajectories, *bounds)
         assert [len(several) for several in short][:1] == [1] and "a@9" in left_out
