@@ -134,10 +134,10 @@ def main() -> None:
     pi_0 = json.loads((HERE / "results" / "pi_0.json").read_text("utf-8"))
     arms = {arm: results for arm in ARMS if (results := load(arm))}
     before = scores(pi_0)
-    in_domain = {"all rows": "all rows", "call turns": "call turns"} | {f"group {g}": g for g in ("python", "live", "irrelevance")}
-    families = [
-        f for f in before if f not in ("all rows", "call turns", BITS) and not f.startswith(("group", "category"))
-    ]
+    sums = ("all rows", "call turns")
+    groups = {f"group {g}": g for g in ("python", "live", "irrelevance")}
+    in_domain = dict(zip(sums, sums)) | groups
+    families = [f for f in before if f not in (*sums, BITS) and not f.startswith(("group", "category"))]
     out_of_domain = {"out of domain": "all five families"} | {
         f: f.replace("_", " ") for f in families if f != "out of domain"
     }
