@@ -204,7 +204,9 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
         return results, actor.requests, streams
 
     before, after = evaluate(), evaluate()
-    assert before == after
+    assert (before[0], before[2]) == (after[0], after[2])
+    with np.printoptions(threshold=10**6):  # requests hold arrays, which have no truth value
+        assert repr(before[1]) == repr(after[1])
     results = before[0]
     assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(prompts) + 2
     assert len({str(s) for s in before[2]}) == 3, "episodes, turns and skills draw from streams of their own"
