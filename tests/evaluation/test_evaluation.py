@@ -4,6 +4,7 @@ only."""
 import json
 
 import jax
+import numpy as np
 import pytest
 from support import tiny_run
 from support.configs import CONFIGS
