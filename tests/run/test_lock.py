@@ -76,12 +76,14 @@ def test_a_process_that_ended_unasked_counts_as_dead(tmp_path):
         pass
     held_by(tmp_path, pid=ended.pid, started="1")
     lock.acquire(tmp_path)
+    assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
     ended.wait()
 
 
 def test_a_number_given_to_another_process_is_no_sign_of_life(tmp_path):
     held_by(tmp_path, started="1")
     lock.acquire(tmp_path)
+    assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
 
 
 def test_a_living_process_of_another_user_is_refused(tmp_path, monkeypatch):
@@ -113,6 +115,7 @@ def test_a_machine_that_has_long_been_silent_is_followed_without_waiting(tmp_pat
     monkeypatch.setattr(lock.time, "sleep", None)
     held_by(tmp_path, age=3.0, machine="elsewhere")
     lock.acquire(tmp_path)
+    assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"'])
