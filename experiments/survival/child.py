@@ -24,6 +24,7 @@ STAGES = {  # in the order of the main job; the first pattern that a path begins
     "checkpoint": r"checkpoints",
     "export": r"hf|\.hf",
     "evaluation after": r"evaluations",
+    "pivots again": r"resampled",
     "report": r"evaluation\.json|report",
 }
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")

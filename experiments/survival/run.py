@@ -39,7 +39,8 @@ OPTIONS = """
     grpo.steps=4 grpo.save_every=2 reprofile.patience=1 reprofile.min_gain=1.0 grpo.skip_below=0.2
 """.split()
 NAMES = ("SIGKILL", "SIGTERM", "SIGINT")
-STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
+# SIGSTOP: the process stands still, and is killed when the others have ended
+STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "SIGSTOP": -9}
 SAYS = ("stopped by ", "error: ")  # how the last words of a program begin
 LONG = 1800  # seconds that a job may take
 
@@ -65,6 +66,12 @@ def chains() -> list[Chain]:
     some = ("profiling", "checkpoint", "re-profiling", "export")
     found.append(Chain("SIGKILL of one of two", tuple(("SIGKILL", s) for s in some), 30, 2))
     found.append(Chain("SIGTERM of one of two", (("SIGTERM", "training step"), ("SIGTERM", "")), 40, 2))
+    again = tuple((name, "pivots again") for name in NAMES)
+    found.append(Chain("while pivots are sampled again", again, 50))
+    stopped = (("SIGSTOP", "profiling"), ("SIGSTOP", "training step"))
+    found.append(Chain("one of two stands still", stopped, 60, 2))
+    mixed = (("SIGKILL", "profiling"), ("SIGTERM", "training step"), ("SIGKILL", "export"))
+    found.append(Chain("one of four", mixed, 70, 4))
     return found
 
 
@@ -163,7 +170,9 @@ def killed(job: Job, name: str, stage: str, rng: random.Random, calm: dict) -> d
                 until = time.monotonic() + wait
             time.sleep(0.05)
         processes[victim].send_signal(getattr(signal, name))
-    for process in processes:
+    for process in processes[::-1]:  # the victim last
+        if name == "SIGSTOP" and process is processes[victim]:
+            process.kill()
         process.wait(timeout=LONG)
     writes, status = job.writes(), [process.returncode for process in processes]
     at = next((w for w in writes if w[2]), writes[-1] if writes else ["start", "", ""])
@@ -216,12 +225,16 @@ def calm_run(base: Path, checkpoint: Path, processes: int) -> tuple[dict, dict[s
 
 def table(results: list[dict]) -> list[str]:
     """Kills by stage and signal, as Markdown."""
-    rows = ["| killed while | SIGKILL | SIGTERM | SIGINT | one of two processes |", "|---|---|---|---|---|"]
+    rows = [
+        "| killed while | SIGKILL | SIGTERM | SIGINT | one of two processes | of four | one of two stands still |"
+    ]
+    rows.append("|---" * 7 + "|")
     every = [(kill, chain) for chain in results for kill in chain["kills"] if kill["died"]]
     for stage in ("start", *child.STAGES):
         here = [(k, c) for k, c in every if k["stage"] == stage]
         counts = [sum(k["signal"] == n and c["processes"] == 1 for k, c in here) for n in NAMES]
-        counts.append(sum(c["processes"] > 1 for _, c in here))
+        of_several = [(k["signal"] == "SIGSTOP", c["processes"]) for k, c in here]
+        counts += [of_several.count(kind) for kind in ((False, 2), (False, 4), (True, 2))]
         rows.append(f"| {stage} | {' | '.join(map(str, counts))} |")
     whole = sum(not chain["different"] and not chain["lost_or_doubled"] for chain in results)
     return [*rows, "", f"{len(every)} kills; {whole} of {len(results)} runs equal the calm one."]

@@ -85,7 +85,8 @@ def join() -> bool:
         ) from None
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")
-    silence.watch(distributed.global_state.client, jax.process_index(), jax.process_count())
+    state = distributed.global_state
+    silence.watch(state.client, state.coordinator_address, jax.process_index(), jax.process_count())
     return True
 
 

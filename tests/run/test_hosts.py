@@ -158,7 +158,7 @@ def test_the_same_config_goes_on():
 
 
 ENDED = """
-import os, signal, sys
+import os, signal, sys, time
 import jax, numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
@@ -171,6 +171,10 @@ def main():
     multihost_utils.sync_global_devices("both are there")
     if last == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    if last == "aborts":
+        os.abort()
+    if last == "computes":
+        time.sleep(60)
     multihost_utils.process_allgather(np.int32(1))
 
 cli._run(main, SimpleNamespace(workdir="."))
@@ -178,12 +182,25 @@ cli._run(main, SimpleNamespace(workdir="."))
 
 
 def test_a_process_that_is_killed_stops_the_other_with_a_sentence():
-    """If it is the first, JAX itself ends the other before it could say so."""
     (status, _, err), (killed, *_) = pair(ENDED, "waits", "dies")
     assert killed == -signal.SIGKILL and status == 1
     assert "Traceback" not in err and "error: another process has ended or does not answer (" in err
-    (killed, *_), (status, *_) = pair(ENDED, "dies", "waits")
-    assert killed == -signal.SIGKILL and status not in (0, None)
+
+
+@pytest.mark.parametrize("other", ["waits", "computes"])
+def test_when_the_first_process_is_killed_the_other_says_so(other):
+    """JAX aborts it, unless an exchange fails before."""
+    (killed, *_), (status, _, err) = pair(ENDED, "dies", other)
+    assert killed == -signal.SIGKILL and status == 1 and "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: process 0 has ended, and with it the coordinator") or (
+        other == "waits" and last.startswith("error: another process has ended or does not answer (")
+    )
+
+
+def test_an_abort_for_another_reason_is_not_explained_by_the_coordinator():
+    (status, *_), (aborted, _, err) = pair(ENDED, "waits", "aborts")
+    assert status == 1 and aborted == -signal.SIGABRT and "process 0 has ended" not in err
 
 
 STILL = """
