@@ -71,7 +71,12 @@ class Endpoint:
         """A client of the openai package, of the class `kind`; it sends nothing twice by itself."""
         import openai  # takes a second, so runs without an endpoint do not import it
 
-        key = os.environ.get(self.api_key_env) or "none"  # self-hosted servers need no key
+        key = (os.environ.get(self.api_key_env) or "").strip() or "none"  # self-hosted servers need no key
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(
+                f"${self.api_key_env} holds characters that no API key has (outside of printable ASCII); set "
+                "it again"
+            )
         return getattr(openai, kind)(api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
 
     def failure(self, error: Exception) -> Failure:
@@ -82,7 +87,7 @@ class Endpoint:
         if isinstance(error, (openai.APITimeoutError, TimeoutError)):
             return Failure(f"nothing within {self.timeout:g} s")
         if isinstance(error, openai.APIConnectionError):
-            return Failure(f"{error} {error.__cause__ or ''}".strip())
+            return Failure(self.shown(f"{error} {error.__cause__ or ''}"))
         if not isinstance(error, openai.APIStatusError):
             raise error
         status, message = error.status_code, self.shown(_message_of(error))
@@ -99,7 +104,7 @@ class Endpoint:
 
     def shown(self, message: str) -> str:
         """A server's message for use in a sentence, with the API key masked in case the server repeats it."""
-        key = os.environ.get(self.api_key_env)
+        key = (os.environ.get(self.api_key_env) or "").strip()
         message = message.replace(key, "***") if key else message
         message = "".join(c if c.isprintable() else " " for c in message)
         return " ".join(message.split())[:200]

@@ -225,10 +225,8 @@ def calm_run(base: Path, checkpoint: Path, processes: int) -> tuple[dict, dict[s
 
 def table(results: list[dict]) -> list[str]:
     """Kills by stage and signal, as Markdown."""
-    rows = [
-        "| killed while | SIGKILL | SIGTERM | SIGINT | one of two processes | of four | one of two stands still |"
-    ]
-    rows.append("|---" * 7 + "|")
+    columns = ("killed while", *NAMES, "one of two processes", "of four", "one of two stands still")
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     every = [(kill, chain) for chain in results for kill in chain["kills"] if kill["died"]]
     for stage in ("start", *child.STAGES):
         here = [(k, c) for k, c in every if k["stage"] == stage]

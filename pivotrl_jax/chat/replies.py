@@ -11,7 +11,7 @@ from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.actions import END_THINK, THINK
 from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.chat.messages import content_text, named_call, read_arguments
-from pivotrl_jax.chat.reasoning import reasoning_of, split_thinking
+from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import Action, Call, InputError, Message
 
 
@@ -30,7 +30,7 @@ def action_of(message: Message, tools: Sequence[dict] = ()) -> Action:
     fault = message.get("fault", "")
     reasoning, content = reasoning_of(message), ""
     try:
-        content = content_text(message.get("content"))
+        content = content_text(_spoken(message))
     except InputError as e:
         fault = fault or str(e)
     content = content or _text(message.get("refusal"))
@@ -49,10 +49,18 @@ def action_of(message: Message, tools: Sequence[dict] = ()) -> Action:
             calls.append(Call(named[0], read_arguments(named[1])))
         except InputError as e:
             fault = fault or f"tool_calls[{n}] ({named[0]}): {e}"
-    if not fault and not calls:
+    if not fault:
         form = dialects.attempted_call(content, schemas_of(list(tools)))
         fault = f"a call in the text, in the form of {form}, that the server did not parse" if form else ""
     return Action(content.strip(), reasoning, tuple(calls), fault, text_of(message))
+
+
+def _spoken(message: Message) -> Any:
+    """The content without its parts of thinking, which `reasoning_of` reads."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return content
+    return [part for part in content if not (isinstance(part, dict) and part.get("type") in PART_TYPES)]
 
 
 def _given_calls(message: Message) -> list:
@@ -64,8 +72,11 @@ def _given_calls(message: Message) -> list:
 def text_of(message: Message) -> str:
     """A chat reply as people read it, in the form in which Qwen3 writes it; it is not parsed again."""
     parts = [f"{THINK}\n{thought}\n{END_THINK}\n\n"] if (thought := reasoning_of(message)) else []
-    content = message.get("content") or message.get("refusal") or ""
-    parts.append(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
+    content = _spoken(message) or message.get("refusal") or ""
+    try:
+        parts.append(content_text(content))
+    except InputError:
+        parts.append(json.dumps(content, ensure_ascii=False))
     for call in _given_calls(message):
         named = named_call(call)
         name, arguments = named or ("unreadable", call)

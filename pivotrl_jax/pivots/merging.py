@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pivotrl_jax.checkpoints.hf_files import appearing
 from pivotrl_jax.checkpoints.identity import differences
-from pivotrl_jax.pivots import adaptive, profiling, rollout_files, screening, shares
+from pivotrl_jax.pivots import adaptive, profiling, rollout_files, screening, served_profile, shares
 from pivotrl_jax.pivots import stored as stored_lib
 from pivotrl_jax.pivots.stored import StoredProfile
 from pivotrl_jax.records import InputError, write_json
@@ -41,17 +41,20 @@ def merge(runs: Sequence[Path], out: Path) -> list[str]:
             "rollouts/settings.json that the jobs wrote"
         )
     rewards: dict[int, list[float | None]] = {}
+    served_by: set[tuple[str, str]] = set()
     with appearing(out) as temporary:
         (temporary / "rollouts").mkdir()
         for number, members in enumerate(files):
             groups = owners[number].groups(number, members)
+            served_by |= {names for group in groups for names in served_profile.models_of(group)}
             rewards |= zip(members, ([rollout.reward for rollout in group] for group in groups))
             file = owners[number].path(number)
             for path in (rollout_files.arrays_of(file), file, screening.path_of(file)):
                 if path.is_file():
                     shutil.copyfile(path, temporary / "rollouts" / path.name)
         lines = _write(temporary, shards, [rewards[i] for i in range(len(first.candidates))], out)
-    return [f"{len(shards)} shards with {len(files)} files of rollouts are merged into {out}", *lines]
+    merged = f"{len(shards)} shards with {len(files)} files of rollouts are merged into {out}"
+    return [merged, *served_profile.warnings(sorted(served_by)), *lines]
 
 
 def _in_order(shards: Sequence[StoredProfile]) -> list[StoredProfile]:

@@ -159,7 +159,8 @@ def profile_candidates(
                 sampled = screening.kept(screen.decide([prompts[i] for i in members], file), members)
                 rewards |= {i: [] for i in members}
             if file.is_file():
-                groups = rollout_files.rewards(file, [candidates[i].id for i in sampled])
+                whole = None if settings.stopping else settings.group_size
+                groups = rollout_files.rewards(file, [candidates[i].id for i in sampled], whole)
                 bar.update(len(members) * settings.group_size)
             else:
                 params = rollouts.actor.place(params)

@@ -117,9 +117,12 @@ def _float32_if_exact(values: np.ndarray) -> np.ndarray:
 # ---- reading
 
 
-def rewards(file: Path, candidate_ids: Sequence[str]) -> list[list[float | None]]:
+def rewards(
+    file: Path, candidate_ids: Sequence[str], group_size: int | None = None
+) -> list[list[float | None]]:
     """The rewards of a shard, candidate by candidate. Raises InputError naming file and line, also if it is
-    not a shard of these candidates in this order."""
+    not a shard of these candidates in this order, each with its samples from 0 on, and `group_size` of them
+    (None: adaptive profiling may have stopped before)."""
     groups: list[list[float | None]] = []
     names: list[str] = []
     for number, _, raw in _lines(file):
@@ -128,13 +131,24 @@ def rewards(file: Path, candidate_ids: Sequence[str]) -> list[list[float | None]
             if head["sample"] == 0:
                 names.append(head["candidate_id"])
                 groups.append([])
-            groups[-1].append(head["reward"])
+            group = groups[-1]
+            good = head["sample"] == len(group) and head["candidate_id"] == names[-1]
+            group.append(head["reward"])
         except LookupError as e:
-            raise InputError(f"{file}:{number}: not a Rollout ({e}); remove the line or the file") from None
+            raise InputError(f"{file}:{number}: not a Rollout ({e}); remove the file") from None
+        if not good:
+            raise InputError(
+                f"{file}:{number}: sample {head['sample']} of {head['candidate_id']} comes after "
+                f"{len(group) - 1} of {names[-1]}; put back what the run wrote, or remove the file"
+            )
     if names != list(candidate_ids):
         raise InputError(
             f"{file}: does not hold rollouts of its {len(candidate_ids)} candidates in their order; put back "
             "what the run wrote, or remove the file and start the program again"
+        )
+    if short := [name for name, group in zip(names, groups) if group_size not in (None, len(group))]:
+        raise InputError(
+            f"{file}: {short[0]} has not {group_size} rollouts; put back what the run wrote, or remove the file"
         )
     return groups
 
@@ -219,7 +233,7 @@ def _rollout(file: Path, number: int, value: dict, long: dict[str, list]) -> Rol
             rollout = dataclasses.replace(rollout, sample=int(rollout.sample))
         return rollout
     except (TypeError, ValueError) as e:
-        raise InputError(f"{file}:{number}: not a Rollout ({e}); remove the line or the file") from None
+        raise InputError(f"{file}:{number}: not a Rollout ({e}); remove the file") from None
 
 
 def _unpack(file: Path, tokens: Sequence[int]) -> list[dict[str, list]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting
 from pivotrl_jax.chat.reasoning import FIELDS
+from pivotrl_jax.chat.responses import argument_text
 from pivotrl_jax.chat.template import well_formed
 from pivotrl_jax.endpoints import Failure, choices_of
 from pivotrl_jax.records import Candidate, Message
@@ -18,7 +19,8 @@ from pivotrl_jax.rollouts.actor import Completion
 from pivotrl_jax.rollouts.sampling import Sampling
 
 COMPLETIONS, CHAT = "completions", "chat"
-FINISHED = ("stop", "tool_calls", "function_call")  # of finish_reason: the model ended its turn
+CALLED = ("tool_calls", "function_call")  # of finish_reason: of some servers, also where a limit cut it
+FINISHED = ("stop", *CALLED)  # of finish_reason: the model ended its turn
 NAME_LENGTH = 200  # characters kept of the names that a server gives itself
 
 
@@ -43,6 +45,8 @@ def sampling_body(sampling: Sampling, samples: int, seed: int | None) -> dict:
 def optional(body: dict) -> list[str]:
     """The fields that can be left out for a server that refuses them, without another distribution."""
     off = {"top_k": -1, "min_p": 0, "repetition_penalty": 1.0}
+    if "messages" in body:
+        off["return_token_ids"] = True
     return [name for name in body if name == "seed" or (name in off and body[name] == off[name])]
 
 
@@ -57,9 +61,13 @@ def completions_body(prompt: Sequence[int], stop_ids: Sequence[int]) -> dict:
     }
 
 
-def chat_body(candidate: Candidate, history_reasoning: bool, template_arguments: dict) -> dict:
-    """The fields of a request for a chat completion at a candidate's state."""
+def chat_body(
+    candidate: Candidate, history_reasoning: bool, template_arguments: dict, samples: int = 1
+) -> dict:
+    """The fields of a request for chat completions at a candidate's state."""
     body: dict = {"messages": [_wire(m, history_reasoning) for m in candidate.messages]}
+    if samples > 1:  # else `usage` tells how long the reply is
+        body["return_token_ids"] = True
     if candidate.tools:
         body["tools"] = [
             tool if tool.get("type") == "function" else {"type": "function", "function": tool}
@@ -80,7 +88,7 @@ def _wire(message: Message, history_reasoning: bool) -> Message:
                 "type": "function",
                 "function": {
                     "name": call["function"]["name"],
-                    "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+                    "arguments": argument_text(call["function"]["arguments"]),
                 },
             }
             for n, call in enumerate(message["tool_calls"])
@@ -91,8 +99,9 @@ def _wire(message: Message, history_reasoning: bool) -> Message:
 # ---- replies
 
 
-def read_reply(value: dict, mode: str, most: int) -> list[Completion] | Failure:
-    """The first `most` whole completions of a reply; a failure if it has none."""
+def read_reply(value: dict, mode: str, most: int, limit: int) -> list[Completion] | Failure:
+    """The first `most` whole completions of a reply; a failure if it has none. `limit`: the max_tokens that
+    was asked for."""
     choices = choices_of(value)
     if isinstance(choices, Failure):
         return choices
@@ -101,8 +110,19 @@ def read_reply(value: dict, mode: str, most: int) -> list[Completion] | Failure:
         "model": _name(value.get("model")),
         "fingerprint": _name(value.get("system_fingerprint")),
     }
-    read = _chat_choice if mode == CHAT else _ids_choice
-    found = [read(choice, served) if isinstance(choice, dict) else "no object" for choice in choices[:most]]
+    usage = value.get("usage")
+    length = usage.get("completion_tokens") if isinstance(usage, dict) and len(choices) == 1 else None
+
+    def read(choice: Any) -> Completion | str:
+        if not isinstance(choice, dict):
+            return "no object"
+        if mode != CHAT:
+            return _ids_choice(choice, served)
+        ids = choice.get("token_ids")
+        tokens = len(ids) if isinstance(ids, list) and ids else length
+        return _chat_choice(choice, served, isinstance(tokens, int) and tokens >= limit)
+
+    found = [read(choice) for choice in choices[:most]]
     whole = [one for one in found if isinstance(one, Completion)]
     return whole or Failure(f"a reply without a whole choice ({found[0] if found else 'it has none'})")
 
@@ -130,7 +150,9 @@ def _is_log_prob(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 
-def _chat_choice(choice: dict, served: dict) -> Completion | str:
+def _chat_choice(choice: dict, served: dict, full: bool) -> Completion | str:
+    """A choice with a message. `full`: it has as many tokens as were allowed, so a call in it does not say
+    that the model ended its turn: vLLM gives "tool_calls" there in place of "length"."""
     message, reason = choice.get("message"), choice.get("finish_reason")
     if not isinstance(message, dict):
         return "no message"
@@ -142,4 +164,5 @@ def _chat_choice(choice: dict, served: dict) -> Completion | str:
         kept["fault"] = "the service's content filter cut it"
     elif reason not in (*FINISHED, "length"):
         return f"finish_reason {reason!r}"
-    return Completion([], [], [], reason != "length", served={**served, "message": kept})
+    cut = reason == "length" or (full and reason in CALLED)
+    return Completion([], [], [], not cut, served={**served, "message": kept})

@@ -194,7 +194,7 @@ class ServedActor:
         body = self._body(ask.request, len(ask.places), own)
 
         def read(value: dict) -> list[Completion] | Failure:
-            return replies.read_reply(value, self.mode, len(ask.places))
+            return replies.read_reply(value, self.mode, len(ask.places), self.sampling.max_tokens)
 
         found = await self._asker.ask(client, self.mode, body, f"sample {first} of {name}", read)
         if why := next(filter(None, map(self._odd_ids, found)), ""):
@@ -205,7 +205,8 @@ class ServedActor:
         body = replies.sampling_body(self.sampling, samples, seed)
         if self.mode == CHAT:
             arguments = dict(self.served.chat.template_arguments)
-            return body | replies.chat_body(request.candidate, self.served.history_reasoning, arguments)
+            reasoning = self.served.history_reasoning
+            return body | replies.chat_body(request.candidate, reasoning, arguments, samples)
         return body | replies.completions_body(request.prompt, self.sampling.stop_ids)
 
     def _odd_ids(self, completion: Completion) -> str:
@@ -246,7 +247,7 @@ class ServedActor:
         choices = choices_of(value)
         if isinstance(choices, Failure) or not choices:
             return Failure("a reply without choices")
-        found = replies.read_reply(value, COMPLETIONS, 1)
+        found = replies.read_reply(value, COMPLETIONS, 1, body["max_tokens"])
         if isinstance(found, Failure):
             return found.why
         choice, ids = choices[0], found[0].token_ids

@@ -26,6 +26,9 @@ from pivotrl_jax.verifiers import judge_templates
 from pivotrl_jax.verifiers.judge_templates import Template
 
 ABSTAINED = "judge_abstained"
+# of finish_reason, in lower case: the reply was cut, or something broke while it was written
+CUT = ("length", "max_tokens", "content_filter", "safety")
+BROKEN = ("abort", "aborted", "cancelled", "error")
 
 
 class _Stopped(Exception):
@@ -162,13 +165,19 @@ class Judge:
 
 
 def reply_text(raw: bytes) -> str | Failure:
-    """The text of a chat completion, or a failure if `raw` is not one. No choice (a content filter), or one
-    without text, is an empty reply."""
+    """The text of a chat completion, or a failure if `raw` is not one. No choice, one without text, and one
+    that a content filter or the token limit cut, is an empty reply: what it says last is no verdict."""
     value = endpoints.json_object(raw)
     choices = value if isinstance(value, Failure) else endpoints.choices_of(value)
     if isinstance(choices, Failure):
         return choices
-    message = choices[0].get("message") if choices and isinstance(choices[0], dict) else None
+    choice = choices[0] if choices and isinstance(choices[0], dict) else {}
+    reason = str(choice.get("finish_reason")).lower()
+    if choice.get("error") or reason in BROKEN:
+        return Failure(f"half a reply (finish_reason {reason[:40]!r})")
+    if reason in CUT:
+        return ""
+    message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):  # parts
         texts = [part.get("text") for part in content if isinstance(part, dict)]

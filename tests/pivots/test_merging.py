@@ -41,6 +41,16 @@ def refusal(runs, out) -> str:
     return str(error.value)
 
 
+def test_shards_of_several_served_models_are_merged_with_a_warning(copies, tmp_path):
+    for i, shard in enumerate(copies):
+        for file in sorted((shard / "rollouts").glob("*.jsonl")):
+            rollouts = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+            served = {"mode": "completions", "model": "m", "fingerprint": "ab"[i % 2]}
+            file.write_text("".join(json.dumps(r | {"served": served}) + "\n" for r in rollouts), "utf-8")
+    lines = merging.merge(copies, tmp_path / "all")
+    assert lines[1].startswith("warning: 2 models gave these rollouts: m (a), m (b); their rewards are not")
+
+
 def test_four_shards_are_the_profile_of_one_job_byte_for_byte(whole, shards, tmp_path, monkeypatch):
     out = tmp_path / "all"
     lines = merging.merge([shards[i] for i in (2, 0, 3, 1)], out)

@@ -39,6 +39,22 @@ GROUPS = {
 }
 
 
+@pytest.mark.parametrize("kept", [(0, 2), (1, 2), (0, 1, 1, 2), (0, 1, 2, 0, 1, 2)])
+def test_a_group_without_each_sample_once_is_refused(tmp_path, kept):
+    file, group = tmp_path / "00000.jsonl", [sampled("a", g, [9]) for g in range(3)]
+    rollout_files.write(file, [group[g] for g in kept])
+    with pytest.raises(InputError, match="00000.jsonl.*(put back|remove)"):
+        rollout_files.rewards(file, ["a"])
+
+
+def test_a_group_that_ends_early_is_one_of_adaptive_profiling(tmp_path):
+    file = tmp_path / "00000.jsonl"
+    rollout_files.write(file, [sampled("a", g, [9]) for g in range(3)])
+    assert rollout_files.rewards(file, ["a"]) == rollout_files.rewards(file, ["a"], 3) == [[0.0, 1.0, 0.0]]
+    with pytest.raises(InputError, match="a has not 4 rollouts"):
+        rollout_files.rewards(file, ["a"], 4)
+
+
 @pytest.mark.parametrize("name", GROUPS)
 def test_what_is_written_is_read_back(tmp_path, name):
     file, rollouts = rollout_files.file_of(tmp_path / "rollouts", 3), GROUPS[name]

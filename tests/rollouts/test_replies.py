@@ -1,5 +1,6 @@
 """A chat reply is an action without a detour through text; what is wrong with it costs that sample only."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from support import tiny_run
 
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat import replies as chat_replies
+from pivotrl_jax.chat.messages import UNPARSEABLE, read_messages
 from pivotrl_jax.endpoints import Failure
 from pivotrl_jax.records import Call, Candidate, Rollout, read_records, to_json
 from pivotrl_jax.rollouts import journal, replies
@@ -54,6 +56,26 @@ TOOLS = [{"name": "f", "description": "", "parameters": {"type": "object", "prop
             "hermes, that the server did not parse",
         ),
         ({"content": "<tool_call>\n{"}, "<tool_call>\n{", "", (), "that the server did not parse"),
+        (  # one of two calls
+            {"content": '<tool_call>\n{"name": "f", "arg', "tool_calls": [call()]},
+            '<tool_call>\n{"name": "f", "arg',
+            "",
+            (Call("f", {"a": 1}),),
+            "that the server did not parse",
+        ),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "x"},
+                ],
+                "tool_calls": [call()],
+            },
+            "x",
+            "hm",
+            (Call("f", {"a": 1}),),
+            "",
+        ),
     ],
 )
 def test_what_a_reply_stands_for(message, content, reasoning, calls, malformed):
@@ -115,7 +137,7 @@ def reply(**fields):
     ],
 )
 def test_half_a_chat_reply_is_a_failure(value, why):
-    found = replies.read_reply(value, replies.CHAT, 1)
+    found = replies.read_reply(value, replies.CHAT, 1, 8)
     assert isinstance(found, Failure) and why in found.why
 
 
@@ -134,15 +156,50 @@ def test_half_a_chat_reply_is_a_failure(value, why):
 )
 def test_half_a_completion_is_a_failure(fields, why):
     whole = {"token_ids": [1, 2], "logprobs": {"token_logprobs": [-1.0, -2]}, "finish_reason": "stop"}
-    assert replies.read_reply({"choices": [whole]}, replies.COMPLETIONS, 1)[0].token_ids == [1, 2]
-    found = replies.read_reply({"choices": [{**whole, **fields}]}, replies.COMPLETIONS, 1)
+    assert replies.read_reply({"choices": [whole]}, replies.COMPLETIONS, 1, 8)[0].token_ids == [1, 2]
+    found = replies.read_reply({"choices": [{**whole, **fields}]}, replies.COMPLETIONS, 1, 8)
     assert isinstance(found, Failure) and why in found.why
+
+
+@pytest.mark.parametrize(
+    ("fields", "more", "finished"),
+    [
+        ({"finish_reason": "tool_calls"}, {"usage": {"completion_tokens": 7}}, True),
+        ({"finish_reason": "tool_calls"}, {"usage": {"completion_tokens": 8}}, False),
+        ({"finish_reason": "function_call"}, {"usage": {"completion_tokens": 8}}, False),
+        ({"finish_reason": "tool_calls", "token_ids": [1] * 8}, {}, False),
+        ({"finish_reason": "tool_calls", "token_ids": [1] * 7}, {"usage": {"completion_tokens": 8}}, True),
+        ({"finish_reason": "stop"}, {"usage": {"completion_tokens": 8}}, True),
+        ({"finish_reason": "tool_calls"}, {"usage": None}, True),
+    ],
+)
+def test_a_call_in_a_reply_that_the_limit_cut_does_not_finish_it(fields, more, finished):
+    """vLLM says "tool_calls" where it would say "length"."""
+    value = {**reply(tool_calls=[call()], **fields), **more}
+    (found,) = replies.read_reply(value, replies.CHAT, 1, 8)
+    assert found.finished == finished
+
+
+def test_the_usage_of_several_choices_says_nothing_about_one():
+    value = {**reply(finish_reason="tool_calls"), "usage": {"completion_tokens": 12}}
+    value["choices"] *= 2
+    assert all(one.finished for one in replies.read_reply(value, replies.CHAT, 2, 8))
+    body = replies.chat_body(tiny_run.candidate("t"), True, {}, samples=2)
+    assert body["return_token_ids"] and replies.optional(body) == ["return_token_ids"]
+
+
+def test_a_broken_call_of_the_history_goes_out_as_it_was_written():
+    (message,) = read_messages([{"role": "assistant", "content": "", "tool_calls": [call()]}])
+    message["tool_calls"][0]["function"]["arguments"] = {UNPARSEABLE: "{bad json"}
+    state = dataclasses.replace(tiny_run.candidate("t"), messages=[message])
+    (sent,) = replies.chat_body(state, True, {})["messages"]
+    assert sent["tool_calls"][0]["function"]["arguments"] == "{bad json"
 
 
 def test_more_choices_than_asked_for_are_left_out_and_names_are_short():
     value = {**reply(), "model": "m" * 10_000, "system_fingerprint": 3}
     value["choices"] *= 5
-    found = replies.read_reply(value, replies.CHAT, 2)
+    found = replies.read_reply(value, replies.CHAT, 2, 8)
     assert len(found) == 2 and len(found[0].served["model"]) == replies.NAME_LENGTH
     assert found[0].served["fingerprint"] == ""
 
@@ -153,7 +210,7 @@ def test_a_deep_reply_and_a_filtered_one_are_malformed():
         (reply(message={"content": "", "tool_calls": [deep]}), "nested deeper"),
         (reply(finish_reason="content_filter"), "content filter"),
     ):
-        (found,) = replies.read_reply(value, replies.CHAT, 1)
+        (found,) = replies.read_reply(value, replies.CHAT, 1, 8)
         assert why in chat_replies.action_of(found.served["message"]).malformed
 
 

@@ -6,8 +6,8 @@ import pytest
 from support import tiny_run
 from support.configs import CONFIGS
 
-from pivotrl_jax.pivots import served_profile
-from pivotrl_jax.records import InputError
+from pivotrl_jax.pivots import rollout_files, served_profile
+from pivotrl_jax.records import InputError, Rollout
 from pivotrl_jax.rollouts import served as served_lib
 from pivotrl_jax.run import check_config, resume
 from pivotrl_jax.run import run as run_lib
@@ -129,3 +129,27 @@ def test_a_server_that_does_no_token_ids_is_asked_in_chat_or_refused(asked, run,
             "chat completions with tools, without token ids (HTTP 404: no such route)"
             in capsys.readouterr().out
         )
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "said"),
+    [
+        (["fp_1", "fp_1"], ""),
+        (["fp_1", "fp_2"], "warning: 2 models gave these rollouts: m (fp_1), m (fp_2)"),
+        (["a" * 16, "a" * 16], ""),
+        (["b" * 16, "b" * 16], "the server's weights are bbbbbbbbbbbbbbbb and those of"),
+    ],
+)
+def test_the_models_that_answered_are_told_and_compared_with_pi_0(run, tmp_path, capsys, fingerprints, said):
+    served = [{"mode": "chat", "model": "m", "fingerprint": name, "message": {}} for name in fingerprints]
+    rollouts = [Rollout("a", g, [], [], [], True, "x", 1.0, "ok", served=s) for g, s in enumerate(served)]
+    rollout_files.write(rollout_files.file_of(tmp_path / "rollouts", 0), rollouts)
+    run.policy, run.config.rollouts.same_weights = "a" * 16, True
+    actor = served_lib.make_served(run, [], "chat")
+    if said.startswith("the server"):
+        with pytest.raises(InputError, match=said):
+            served_profile.tell(run, actor)
+    else:
+        served_profile.tell(run, actor)
+        assert said in capsys.readouterr().out
+    assert run.facts["served_by"] == [["m", name] for name in sorted(set(fingerprints))]

@@ -103,6 +103,35 @@ def test_a_reply_without_a_verdict_is_an_abstention(body, tmp_path):
     assert len(heard.requests) == 1, "the model has spoken"
 
 
+def ended(reason, text="they mean [[A=B]]", **fields):
+    choice = {"message": {"content": text}, "finish_reason": reason, **fields}
+    return 200, {}, json.dumps({"choices": [choice]}).encode()
+
+
+@pytest.mark.parametrize("reply", [ended("abort"), ended("error"), ended("stop", error={"code": 502})])
+def test_a_reply_that_broke_off_is_asked_for_again(reply, tmp_path):
+    with serve(lambda n, prompt: SAME if n == 2 else reply) as (heard, url):
+        assert rewards(ask(url, [question()], cache=tmp_path)) == [1.0]
+    assert len(heard.requests) == 3
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_reply_that_was_cut_is_no_verdict(reason, tmp_path):
+    with serve(lambda n, prompt: ended(reason)) as (_, url):
+        (verdict,) = ask(url, [question()], cache=tmp_path)
+    assert (verdict.reward, verdict.reason) == (None, "judge_abstained")
+
+
+def test_a_key_with_a_line_break_works_and_is_never_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\r\n")
+    with serve(lambda n, prompt: SAME) as (heard, url):
+        assert rewards(ask(url, [question()])) == [1.0]
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nx")
+    with pytest.raises(InputError, match="holds characters that no API key has") as stopped:
+        ask(url, [question()])
+    assert KEY not in str(stopped.value)
+
+
 def test_content_in_parts_is_read():
     body = completion([{"type": "text", "text": "[[A"}, {"type": "text", "text": "=B]]"}])
     with serve(lambda n, prompt: (200, {}, body)) as (_, url):
