@@ -60,12 +60,19 @@ def load_trajectories(
 
     `format` names a reader, if the format shall not be recognised by content; `verifier` replaces each
     reader's own choice. Bad rows are left out and named in `.left_out`. Raises InputError when nothing is
-    usable. docs/formats.md has the formats.
+    usable, and for a verifier that does not exist. docs/formats.md has the formats.
     """
+    from pivotrl_jax import verifiers
+    from pivotrl_jax.run.paths import local
     from pivotrl_jax.trajectories import reading
     from pivotrl_jax.views.opened import Trajectories
 
-    return Trajectories(*reading.read(paths, format, verifier))
+    several = [paths] if isinstance(paths, (str, Path)) else paths
+    if not isinstance(several, Iterable) or isinstance(several, (dict, bytes)):
+        raise InputError(f"paths is {paths!r}; want the path of a file or a folder, or a list of paths")
+    if verifier:
+        verifiers.register(verifier, "verifier")
+    return Trajectories(*reading.read([local(str(path), "the path") for path in several], format, verifier))
 
 
 def load_config(name: str, /, **overrides: Any) -> "ConfigDict":
@@ -155,6 +162,8 @@ def verify(
     from pivotrl_jax.verifiers import judge as judge_lib
     from pivotrl_jax.verifiers import judge_templates, lines
 
+    if not isinstance(cases, Iterable) or isinstance(cases, (dict, str, bytes)):
+        raise InputError(f"cases is of type {type(cases).__name__}; want a list of cases, or an iterator")
     found, judge = verifiers.register(verifiers.full_name(verifier, mode), "--verifier"), None
     if judge_url:
         cache = Path(judge_cache) if judge_cache else None
@@ -181,9 +190,10 @@ def serve(checkpoint: str | Path = "embedded", **options: Any) -> "Served":
 def open_run(path: str | Path) -> "OpenedRun":
     """What a run left in its directory: config, candidates, samples, pivots, metrics, evaluation. Needs
     neither jax nor a model. Raises InputError where there is no run."""
+    from pivotrl_jax.run.paths import local
     from pivotrl_jax.views.opened import OpenedRun
 
-    return OpenedRun(path)
+    return OpenedRun(local(str(path), "the path"))
 
 
 def _prepare(config: "ConfigDict") -> None:

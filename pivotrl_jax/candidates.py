@@ -27,6 +27,7 @@ from pivotrl_jax import terminal, verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
+from pivotrl_jax.run.paths import local
 from pivotrl_jax.trajectories import extract, filters, reading, summary
 
 OUT = flags.DEFINE_string("out", "", "Where the candidates go, a JSON line per trajectory.")
@@ -81,7 +82,7 @@ def read(paths: Sequence[str], progress: Progress) -> list[File]:
     """Every file under the paths, ids unique over all. Raises InputError."""
     reader = reading.find_reader(FORMAT.value, "--format")
     sources = list(reading.expand(paths, reader))
-    tools = reading.read_tools_file(TOOLS.value)
+    tools = reading.read_tools_file(local(TOOLS.value, "--tools"))
     files = []
     for source, by_name in progress.track(sources, description="reading files"):
         episodes, left_out = reading.read_source(source, reader, VERIFIER.value, by_name)
@@ -254,14 +255,14 @@ def run(paths: Sequence[str]) -> None:
             f"--min_pass_rate={MIN_PASS_RATE.value} and --max_pass_rate={MAX_PASS_RATE.value}; want "
             "0 <= min_pass_rate <= max_pass_rate <= 1"
         )
-    folder = TOKENIZER.value
+    out, folder = local(OUT.value, "--out"), local(TOKENIZER.value, "--tokenizer")
     if not Path(folder).is_dir():  # converting a GGUF file loads jax
         folder = locate(folder, "--tokenizer", TOKENIZER_FILES)
-    chat = load_chat(folder, False, chat_template=TEMPLATE.value)
+    chat = load_chat(folder, False, chat_template=local(TEMPLATE.value, "--tokenizer_template"))
     quiet = not sys.stderr.isatty()
     columns = [*Progress.get_default_columns(), MofNCompleteColumn(), Rate()]
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        files = read(paths, progress)
+        files = read([local(path, "the input") for path in paths], progress)
         tokens = select(files, chat, progress)
     _name_left_out(files)
     candidates = [c for f in files for c in f.candidates]
@@ -270,12 +271,12 @@ def run(paths: Sequence[str]) -> None:
         reasons["low_reward_trajectory"] += sum(f.failed for f in files)
         raise InputError(f"no candidate is left ({summary.reasons(+reasons)}); loosen the filters")
     try:
-        write_records(OUT.value, candidates)
+        write_records(out, candidates)
     except OSError as e:
-        raise InputError(f"--out={OUT.value} cannot be written ({e.strerror}); check the path") from None
+        raise InputError(f"--out={out} cannot be written ({e.strerror}); check the path") from None
     # a table in a log file is as wide as it needs to be
     report(files, tokens, Console(width=None if sys.stdout.isatty() else 200))
-    print(f"{len(candidates)} candidates in {OUT.value}")
+    print(f"{len(candidates)} candidates in {out}")
 
 
 if __name__ == "__main__":

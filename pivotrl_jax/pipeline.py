@@ -10,6 +10,7 @@ checkpoint that cannot be used.
 """
 
 import contextlib
+import dataclasses
 from typing import Any
 
 from pivotrl_jax import records
@@ -76,7 +77,7 @@ def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) 
     config = run.config
     with run.stage("candidates"):
         candidates = candidates_lib.make_candidates(run, data)
-        held_out = evaluation.make_held_out(run, data)
+        held_out = _make_held_out(run, data)
     selection = None
     if config.method == "pivotrl":
         with run.stage("profiling"):
@@ -84,7 +85,7 @@ def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) 
     with run.stage("evaluation before"):
         before = evaluation.evaluate_run(run, run.params, held_out, "before", run.policy)
     with run.stage("training"):
-        validate = validation.make(run, validation_set)
+        validate = validation.make(run, _checked_validation(run, validation_set))
         if config.method == "sft":
             params, totals = sft.train(run, data.demonstrations, validate)
         elif config.method == "e2e_rl":
@@ -124,6 +125,21 @@ def _train(run: Run, data: sources.Data, validation_set: sources.ValidationSet) 
     _finish(run, selection, result, counts, lines)
 
 
+def _make_held_out(run: Run, data: sources.Data) -> evaluation.HeldOut:
+    """`evaluation.make_held_out` of the turns that the self-check keeps; run.json counts the others."""
+    some = data.held_out[: run.config.evaluate.turn_trajectories]
+    kept, count = candidates_lib.skip_unpassable(some, run.chat, "held-out turns")
+    run.facts["held_out_self_check"] = count
+    return evaluation.make_held_out(run, dataclasses.replace(data, held_out=kept))
+
+
+def _checked_validation(run: Run, found: sources.ValidationSet) -> sources.ValidationSet:
+    """The validation set without the turns that the self-check leaves out; run.json counts them."""
+    kept, count = candidates_lib.skip_unpassable(found.trajectories, run.chat, "validation")
+    run.facts["validation_self_check"] = count
+    return dataclasses.replace(found, trajectories=kept)
+
+
 def _resample(run: Run, params, fingerprint: str, selection: Selection | None, candidates) -> int:
     """Sample some pivots again with the final policy. Returns the number of rollouts."""
     run.facts.pop(resampling.DIRECTORY, None)  # an earlier policy's
@@ -158,6 +174,8 @@ def _finish(run: Run, selection: Selection | None, result: dict, counts: dict, l
 @lock.released()
 def find_pivots(config: Any) -> tuple[Run, Selection]:
     """The offline half. With `config.rollouts.base_url` no weights are loaded."""
+    check_config.check(config)
+    check_config.check_profile(config)
     data, _, chat = _read(config)
     run = run_lib.open_run(config, weights=not config.rollouts.base_url, chat=chat)
     resume.prepare_workdir(run)
@@ -181,8 +199,8 @@ def self_check(config: Any) -> tuple[candidates_lib.SelfCheck, dict[str, str]]:
 @lock.released()
 def evaluate(config: Any) -> tuple[Run, evaluation.Results]:
     """Evaluate the config's model. The results are also in config.workdir/evaluations/, named by policy."""
+    check_config.check(config)
     config = run_lib.as_stored(config)
     run = run_lib.open_run(config)
-    data = sources.load(config.data, config.seed)
-    held_out = evaluation.make_held_out(run, data)
+    held_out = _make_held_out(run, sources.load(config.data, config.seed))
     return run, evaluation.evaluate_run(run, run.params, held_out, run.policy, run.policy)

@@ -24,12 +24,12 @@ ALLOWED: dict[str, str] = {
     "rollouts": "records endpoints chat models environments verifiers",
     "run": "records terminal plugins chat models environments checkpoints verifiers",
     "pivots": "records chat models checkpoints verifiers trajectories rollouts run",
-    "evaluation": "records models environments checkpoints verifiers trajectories rollouts run",
+    "evaluation": "records chat models environments checkpoints verifiers trajectories rollouts run",
     "training": "records plugins endpoints chat models environments checkpoints verifiers trajectories "
     "rollouts run pivots",
     "report": "records terminal chat checkpoints run pivots",
     "plan": "records models checkpoints rollouts run training",
-    "exchange": "records terminal chat verifiers trajectories pivots",
+    "exchange": "records terminal chat verifiers trajectories run pivots",
     "serve": "records terminal chat models checkpoints rollouts run",
     "views": "records run pivots report",
     # the whole method as functions, which the programs call

@@ -31,7 +31,7 @@ def _read(file: Path) -> dict:
 def seeds(test: str, *arms: str) -> list[int]:
     """The seeds for which all these arms are finished."""
     found = [
-        {int(p.stem.rpartition("_seed")[2]) for p in (RESULTS / test).glob(f"{arm}_seed?.json")}
+        {int(p.stem.rpartition("_seed")[2]) for p in (RESULTS / test).glob(f"{arm}_seed[0-9]*.json")}
         for arm in arms
     ]
     return sorted(set.intersection(*found))

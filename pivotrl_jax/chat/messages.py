@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.chat.json_text import MAX_NESTING, loads, nesting, strict_json
@@ -202,19 +203,22 @@ def _part(part: Any) -> str | None:
 # ---- conversations
 
 
-def read_messages(messages: Any) -> list[Message]:
+Split = Callable[[str], tuple[str, str]]  # content of an assistant -> (thinking, the rest)
+
+
+def read_messages(messages: Any, split: Split = split_thinking) -> list[Message]:
     """Chat messages, checked and in the form of records.py: arguments parsed, thinking in
     `reasoning_content`, every tool result with the id and name of the call it answers.
 
-    Raises InputError for the first thing that cannot be read.
+    `split` finds the thinking in a content. Raises InputError for the first thing that cannot be read.
     """
-    checked, faults = read_conversation(messages)
+    checked, faults = read_conversation(messages, split)
     if faults:
         raise InputError(f"messages[{faults[0].index}]: {faults[0].sentence}")
     return checked
 
 
-def read_conversation(messages: Any) -> tuple[list[Message], list[Fault]]:
+def read_conversation(messages: Any, split: Split = split_thinking) -> tuple[list[Message], list[Fault]]:
     """(the messages as `read_messages` returns them, what of them could not be read).
 
     Number and order of the messages stay: of an odd message, what can be read of it. Raises InputError only
@@ -222,7 +226,7 @@ def read_conversation(messages: Any) -> tuple[list[Message], list[Fault]]:
     """
     if not isinstance(messages, list):
         raise InputError(f'"messages" is {found(messages)}, want a list of chat messages')
-    conversation = _Conversation()
+    conversation = _Conversation(split)
     for i, message in enumerate(messages):
         conversation.add(i, message)
     return conversation.messages, conversation.faults
@@ -230,6 +234,7 @@ def read_conversation(messages: Any) -> tuple[list[Message], list[Fault]]:
 
 @dataclasses.dataclass
 class _Conversation:
+    split: Split
     messages: list[Message] = dataclasses.field(default_factory=list)
     faults: list[Fault] = dataclasses.field(default_factory=list)
     # (id in the source, id, function name) of the calls that have no result yet
@@ -269,7 +274,7 @@ class _Conversation:
         calls = self._calls(i, message.get("tool_calls"))
         if calls:
             clean["tool_calls"] = calls
-        given, (thought, rest) = reasoning_of(message), split_thinking(clean["content"])
+        given, (thought, rest) = reasoning_of(message), self.split(clean["content"])
         if thought or rest != clean["content"]:
             clean["content"] = rest
         both = [given] if given == thought else [given, thought]

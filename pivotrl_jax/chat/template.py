@@ -6,20 +6,19 @@ whose `tool_calls[i]["function"]["arguments"]` is a dict.
 
 import dataclasses
 import functools
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pivotrl_jax.chat import dialects
-from pivotrl_jax.chat.actions import END_THINK, THINK, parse_action
+from pivotrl_jax.chat import clock, dialects
+from pivotrl_jax.chat.actions import THINK, parse_action
 from pivotrl_jax.chat.dialects.base import schemas_of
+from pivotrl_jax.chat.past_turns import PastTurns, unmarked
+from pivotrl_jax.chat.stops import read_stop_ids
 from pivotrl_jax.records import Action, Call, InputError, Message
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "chat_templates"
-
-_PLACEHOLDER = "[[kept thinking {}]]"  # of a think block, while the template runs
 
 # A call that shows in which dialect a template writes calls.
 _PROBE = Call("probe_tool", {"text": "a b", "count": 3})
@@ -31,26 +30,16 @@ _PROBE_CALL = {"id": "call00000", "type": "function", "function": dataclasses.as
 # ---- messages -> token ids
 
 
-# what a template that asks for the time is told: 26 July 2024, midnight
-_DATE = dict(
-    zip(
-        "%d %b %B %Y %y %m %H %I %M %S %p %a %A %j".split(),
-        "26 Jul July 2024 24 07 00 12 00 00 AM Fri Friday 208".split(),
-    )
-)
-_CLOCK = (
-    "{%- macro strftime_now(format) -%}{{ format"
-    + "".join(f" | replace('{code}', '{value}')" for code, value in _DATE.items())
-    + " }}{%- endmacro -%}"
-)
-
-
 def well_formed(text: str) -> str:
     """`text` with lone surrogates, which no tokenizer takes, replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-class HoldsStop(InputError):
+class Unwritable(InputError):
+    """A turn that no policy can be shown, or could write, in this chat template."""
+
+
+class HoldsStop(Unwritable):
     """A demonstration with a stop token inside."""
 
 
@@ -60,10 +49,8 @@ class Chat:
 
     If `keep_thinking` is False, the template decides; Qwen3's drops the thinking of every assistant
     turn before the last user message. If it is True, every assistant turn appears in the history as it did
-    when it was the last turn, thinking included. The template cannot do that for turns before the last user
-    message. It therefore gets a placeholder in their `content`, and the rendered placeholder is replaced by
-    `<think>\\n...\\n</think>\\n\\n`, or by the empty block that the template writes for a last turn without
-    thinking, if it writes one.
+    when it was the last turn, with the thinking that the template writes there (past_turns.py). A template
+    that writes none is left alone.
 
     `template_arguments` are given to the template at every rendering (`enable_thinking`). A template that
     asks for today's date (Llama 3.2's) is always told the date to which Llama's falls back, 26 July 2024:
@@ -83,17 +70,15 @@ class Chat:
     ) -> list[str]:
         import jinja2
 
-        own = self.tokenizer.chat_template
-        frozen = {"chat_template": _CLOCK + own} if isinstance(own, str) and "strftime_now" in own else {}
         if not all(conversations):
             raise InputError("there are no messages for the chat template; give at least one")
         try:
             return self.tokenizer.apply_chat_template(
                 conversations,
                 tools=tools or None,
+                chat_template=clock.stopped(self.tokenizer.get_chat_template(None, tools or None)),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                **frozen,
                 **self.template_arguments,
             )
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
@@ -102,12 +87,21 @@ class Chat:
             ) from None
 
     @functools.cached_property
-    def _empty_thinking(self) -> str:
-        """What the template writes before the content of a last turn that has no thinking."""
-        ask, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "[[content]]"}
-        text = self._template([ask, answer], [], False)
-        prompt = self._template([ask], [], True)
-        return text[len(prompt) : text.index("[[content]]")] if text.startswith(prompt) else ""
+    def _past_turns(self) -> PastTurns:
+        return PastTurns(lambda conversations, tools: self._templates(conversations, tools, False))
+
+    @functools.cached_property
+    def writes_thinking(self) -> bool:
+        """Whether the template writes the `reasoning_content` of the last turn."""
+        return "[[thought]]" in self._last_turn({"reasoning_content": "[[thought]]"})
+
+    @functools.cached_property
+    def _has_thinking(self) -> bool:
+        return self.writes_thinking or THINK in self._last_turn({})
+
+    def _last_turn(self, more: dict) -> str:
+        answer = {"role": "assistant", "content": "b", **more}
+        return self._template([{"role": "user", "content": "a"}, answer], [], False)
 
     @functools.cached_property
     def opens_thinking(self) -> bool:
@@ -139,6 +133,14 @@ class Chat:
             f"whose template writes one of {', '.join(dialects.DIALECTS)}"
         )
 
+    def check_calls(self, messages: Iterable[Message]) -> None:
+        """Raises Unwritable if some message has calls and the template writes none."""
+        if not self.dialect and any(message.get("tool_calls") for message in messages):
+            raise Unwritable(
+                "the chat template writes no tool calls; name one that does with "
+                "--config.model.chat_template, e.g. smollm2_hermes"
+            )
+
     def check_dialect(self) -> None:
         """Raises InputError if the template writes calls in a form that no dialect reads."""
         _ = self.dialect
@@ -160,40 +162,45 @@ class Chat:
         return [text for messages in conversations for text in self.render_all([messages], tools)]
 
     def _render(self, conversations: list[list[Message]], tools: list[dict], generation: bool) -> list[str]:
-        if not self.keep_thinking:
+        if not self.keep_thinking or not self._has_thinking:
             return self._templates(conversations, tools, generation)
-        marked = [self._marked(messages) for messages in conversations]
+        marked = [self._past_turns.marked(messages, tools) for messages in conversations]
         texts = self._templates([messages for messages, _ in marked], tools, generation)
-        return [_unmarked(text, *placed) for text, placed in zip(texts, marked)]
-
-    def _marked(self, messages: list[Message]) -> tuple[list[Message], dict[int, str]]:
-        """(the messages with a placeholder where the template would not keep the thinking, index -> what the
-        placeholder stands for)."""
-        last_user = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
-        marked: list[Message] = []
-        blocks: dict[int, str] = {}
-        for i, message in enumerate(messages):
-            reasoning = (message.get("reasoning_content") or "").strip("\n")
-            rewritten = i < last_user or not reasoning  # otherwise the template keeps the thinking itself
-            if message["role"] == "assistant" and i < len(messages) - 1 and rewritten:
-                block = f"{THINK}\n{reasoning}\n{END_THINK}\n\n" if reasoning else self._empty_thinking
-                if block:
-                    blocks[i] = block
-                    message = {k: v for k, v in message.items() if k != "reasoning_content"}
-                    message["content"] = _PLACEHOLDER.format(i) + (message.get("content") or "")
-            marked.append(message)
-        return marked, blocks
+        return [unmarked(text, written) for text, (_, written) in zip(texts, marked)]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text, without extra special tokens. Lone surrogates become U+FFFD."""
         # verbose=False: no warning about model_max_length, since a limit of our own applies
         return list(self.tokenizer.encode(well_formed(text), add_special_tokens=False, verbose=False))
 
+    @functools.cached_property
+    def _marks_starts(self) -> bool:
+        """Whether the tokenizer puts a space before a text (sentencepiece's do), and takes it off again."""
+        return self.encode("\na")[len(self.encode("\n")) :] != self.encode("a")
+
+    def _encode_after(self, prompt: str, text: str) -> list[int]:
+        """Token ids of `text` where it continues `prompt`."""
+        if not self._marks_starts:
+            return self.encode(text)
+        for before in (prompt, "\n"):
+            ids, whole = self.encode(before), self.encode(before + text)
+            if whole[: len(ids)] == ids:
+                return whole[len(ids) :]
+        raise InputError(
+            f"the tokenizer joins the start of {text[:40]!r} with what is before it; use another checkpoint"
+        )
+
     def decode(self, ids: list[int]) -> str:
         """The text of a completion. A stop token at its end is dropped; all other special tokens stay."""
         ids = list(ids)
         if ids and ids[-1] in self.stop_ids:
             ids = ids[:-1]
+        if not self._marks_starts:
+            return self._text(ids)
+        before = [self.stop_ids[0]]  # so that a space that was sampled stays
+        return self._text([*before, *ids])[len(self._text(before)) :]
+
+    def _text(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def parse(self, text: str, tools: Sequence[dict] = ()) -> Action:
@@ -215,7 +222,7 @@ class Chat:
         call = {"role": "assistant", "content": "", "tool_calls": [_PROBE_CALL]}
         for answer, tools in ((words, []), (call, [{"type": "function", "function": _PROBE_TOOL}])):
             try:
-                ids = self._continuation(ask, tools, answer)
+                ids = self._encode_after(*self._continuation(ask, tools, answer))
             except InputError:
                 continue  # no calls, or no such messages: said where a turn needs them
             if not set(ids) & set(self.stop_ids):
@@ -239,9 +246,17 @@ class Chat:
         """The token ids that the policy would sample to produce `demonstration`, stop token included.
 
         Raises InputError if the template renders the turn as anything but a continuation of the prompt, or
-        ends it without a stop token, and for a demonstration that holds one: sampling would end there.
+        ends it without a stop token; Unwritable if it leaves out a call; and HoldsStop for a demonstration
+        that holds a stop token: sampling would end there.
         """
-        ids = self._continuation(messages, tools, demonstration)
+        prompt, text = self._continuation(messages, tools, demonstration)
+        beside = text  # what the turn says, which may name the function too
+        for key in ("reasoning_content", "content"):
+            beside = beside.replace((demonstration.get(key) or "").strip(), "", 1)
+        names = [call["function"]["name"] for call in demonstration.get("tool_calls") or ()]
+        if lost := [name for name in names if name not in beside]:
+            raise Unwritable(f"the chat template does not write this turn's call of {lost[0][:80]}")
+        ids = self._encode_after(prompt, text)
         stops = [i for i, token in enumerate(ids) if token in self.stop_ids]
         if not stops:
             raise InputError(
@@ -256,15 +271,15 @@ class Chat:
                 f"the demonstration holds {self.tokenizer.convert_ids_to_tokens(ids[early])!r}, a stop "
                 "token: whatever is sampled ends there"
             )
-        return ids[: stops[-1] + 1]
+        return ids[: early + 1]  # a template may close the conversation with another stop token
 
     @functools.cached_property
     def _special_ids(self) -> frozenset[int]:
         added = self.tokenizer.added_tokens_decoder
         return frozenset([*self.tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)])
 
-    def _continuation(self, messages: list[Message], tools: list[dict], answer: Message) -> list[int]:
-        """The token ids of all that the template writes for `answer` after the prompt."""
+    def _continuation(self, messages: list[Message], tools: list[dict], answer: Message) -> tuple[str, str]:
+        """(the prompt, all that the template writes for `answer` after it)."""
         prompt = self.render(messages, tools)
         text = self.render([*messages, answer], tools, add_generation_prompt=False)
         if not text.startswith(prompt):
@@ -272,28 +287,7 @@ class Chat:
                 "the chat template renders an assistant turn that does not continue the generation prompt; "
                 "use a checkpoint whose template does"
             )
-        return self.encode(text[len(prompt) :])
-
-
-def _unmarked(text: str, marked: list[Message], blocks: dict[int, str]) -> str:
-    """The text with what the placeholders of `Chat._marked` stand for."""
-    for i, block in blocks.items():
-        mark = _PLACEHOLDER.format(i)
-        if marked[i]["content"] == mark and marked[i].get("tool_calls"):
-            # the template took the placeholder for content and put a newline between it and the call
-            text = text.replace(mark + "\n", mark, 1)
-        text = text.replace(mark, block, 1)
-    return text
-
-
-def _stop_ids(directory: str, tokenizer: Any) -> tuple[int, ...]:
-    """Ids that end a turn: eos_token_id of generation_config.json (one or a list), and the tokenizer's."""
-    from transformers.utils import cached_file
-
-    path = cached_file(directory, "generation_config.json", _raise_exceptions_for_missing_entries=False)
-    eos = json.loads(Path(path).read_text(encoding="utf-8")).get("eos_token_id") if path else None
-    ids = eos if isinstance(eos, list) else [eos]
-    return tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
+        return prompt, text[len(prompt) :]
 
 
 def read_template(name: str) -> str:
@@ -325,7 +319,7 @@ def load_chat(
 
     directory = str(directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError) as e:
         raise InputError(
             f"{directory}: no tokenizer can be loaded ({str(e).splitlines()[0]}); give a folder in "
@@ -338,7 +332,7 @@ def load_chat(
             f"{directory}: the tokenizer has no chat template; use a chat model's checkpoint, or name a "
             "template with --config.model.chat_template"
         )
-    stop_ids = _stop_ids(directory, tokenizer)
+    stop_ids = read_stop_ids(directory, tokenizer)
     if not stop_ids:
         raise InputError(f"{directory}: no stop token; set eos_token_id in generation_config.json")
     return Chat(tokenizer, keep_thinking, stop_ids, template_arguments or {})

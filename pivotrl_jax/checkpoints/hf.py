@@ -48,13 +48,15 @@ SHARD_BYTES = 5_000_000_000  # of one weight file
 # Files that an export copies from its source, besides config.json.
 COMPANIONS = (
     "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt "
-    "chat_template.jinja chat_template.json generation_config.json"
+    "tokenizer.model chat_template.jinja chat_template.json generation_config.json"
 ).split()
 
 TEMPLATE = "chat_template.jinja"
+NAMED_TEMPLATES = "additional_chat_templates"  # a folder of further ones: tool_use.jinja
 
 # patterns of all files of a checkpoint
 FILES = ("config.json", WEIGHTS, "model-*-of-*.safetensors", INDEX, *COMPANIONS)
+FILES += (NAMED_TEMPLATES, f"{NAMED_TEMPLATES}/*.jinja")
 
 # the tensors of one parameter, by index: (), (layer,) or (layer, expert)
 Parts = dict[tuple[int, ...], Place]
@@ -249,7 +251,7 @@ def save(
         with appearing(directory, FILES) as temporary:
             write_config(temporary, config, source_directory, dtype or str(params["embed"].dtype))
             if source_directory is not None:
-                _copy_companions(temporary, source_directory)
+                copy_companions(temporary, companions(Path(source_directory)))
             tensors = _tensors(config, params, dtype)
             write_weights(temporary, _sizes(config, params, dtype), tensors, max_shard_bytes)
             if chat_template is not None:
@@ -272,10 +274,17 @@ def write_config(directory: Path, config: ModelConfig, source_directory, dtype: 
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
-def _copy_companions(directory: Path, source_directory: str | Path) -> None:
-    for name in COMPANIONS:
-        if (Path(source_directory) / name).is_file():
-            shutil.copyfile(Path(source_directory) / name, directory / name)
+def companions(directory: Path) -> dict[str, Path]:
+    """Name in a checkpoint -> the file of it that is beside the weights of `directory`."""
+    named = [f"{NAMED_TEMPLATES}/{file.name}" for file in directory.glob(f"{NAMED_TEMPLATES}/*.jinja")]
+    return {name: directory / name for name in (*COMPANIONS, *sorted(named)) if (directory / name).is_file()}
+
+
+def copy_companions(directory: Path, found: dict[str, Path]) -> None:
+    """Copy files into a checkpoint, under their names in it."""
+    for name, file in found.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, directory / name)
 
 
 def _sizes(config: ModelConfig, params: dict, dtype: str | None) -> dict[str, int]:
@@ -287,8 +296,9 @@ def _sizes(config: ModelConfig, params: dict, dtype: str | None) -> dict[str, in
 
 
 def write_template(directory: Path, text: str) -> None:
-    """As chat_template.jinja alone: older checkpoints have theirs in other files, too."""
+    """As chat_template.jinja alone: checkpoints may have theirs in other files, too."""
     (directory / TEMPLATE).write_text(text, "utf-8")
+    shutil.rmtree(directory / NAMED_TEMPLATES, ignore_errors=True)
     (directory / "chat_template.json").unlink(missing_ok=True)
     settings = directory / "tokenizer_config.json"
     if settings.is_file():

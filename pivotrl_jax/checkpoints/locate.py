@@ -13,7 +13,7 @@ from pivotrl_jax.records import InputError
 _ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = _ASSETS / "tiny"
 SHIPPED = {"embedded": EMBEDDED, "smollm2_pi0": _ASSETS / "smollm2_pi0"}
-TOKENIZER_FILES = ("*.json", "*.jinja")
+TOKENIZER_FILES = ("*.json", "*.jinja", "merges.txt", "tokenizer.model")
 CHECKPOINT_FILES = (*TOKENIZER_FILES, "*.safetensors")
 
 

@@ -11,7 +11,6 @@ fields below are known, and any other field that is set is refused.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def cached(directory: Path, base: Path) -> Path:
         raise InputError(f"{directory}: no {ADAPTER}; only adapters in safetensors are read")
     total = hashlib.sha256(FORMAT + hf.weights_digest(base))
     own = [directory / name for name in (CONFIG, ADAPTER, hf.TEMPLATE)]
-    for file in _companions(base, directory) + [file for file in own if file.is_file()]:
+    for file in [*_companions(base, directory).values(), *(file for file in own if file.is_file())]:
         with file.open("rb") as f:
             total.update(file.name.encode() + hashlib.file_digest(f, "sha256").digest())
     digest = total.hexdigest()
@@ -82,24 +81,24 @@ def _write(folder: Path, base: Path, adapter: Path, scale: float) -> None:
         hf.account(base, config, weights)
         pairs = _pairs(adapter, config, matrices)
         hf.write_config(folder, config, base, "float32")
-        for file in _companions(base, adapter):
-            shutil.copyfile(file, folder / file.name)
-        if (adapter / hf.TEMPLATE).is_file():
+        hf.copy_companions(folder, _companions(base, adapter))
+        if (adapter / hf.TEMPLATE).is_file() and not _has_tokenizer(adapter):
             hf.write_template(folder, (adapter / hf.TEMPLATE).read_text("utf-8"))
         sizes = {place.name: 4 * int(np.prod(place.hf_shape)) for place in places(config)}
         hf.write_weights(folder, sizes, _merged(config, weights, matrices, pairs, scale), hf.SHARD_BYTES)
 
 
-def _companions(base: Path, adapter: Path) -> list[Path]:
+def _companions(base: Path, adapter: Path) -> dict[str, Path]:
     """The files beside the weights: the tokenizer's as a set from the adapter's folder, if it has one, since
     the template was changed for training; else from the base."""
-    own = any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    found = []
-    for name in hf.COMPANIONS:
-        general = name == "generation_config.json" and not (adapter / name).is_file()
-        file = (adapter if own and not general else base) / name
-        found += [file] if file.is_file() else []
-    return found
+    if not _has_tokenizer(adapter):
+        return hf.companions(base)
+    general = {name: file for name, file in hf.companions(base).items() if name == "generation_config.json"}
+    return general | hf.companions(adapter)
+
+
+def _has_tokenizer(adapter: Path) -> bool:
+    return any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _merged(

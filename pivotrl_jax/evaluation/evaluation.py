@@ -5,15 +5,18 @@ measures.py turns the results into numbers.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from pivotrl_jax import verifiers
-from pivotrl_jax.checkpoints.identity import as_json
+from pivotrl_jax.chat.template import Chat
+from pivotrl_jax.checkpoints.identity import as_json, differences
 from pivotrl_jax.environments.base import Task
 from pivotrl_jax.evaluation import skills
 from pivotrl_jax.evaluation.language import items as language_items
@@ -182,7 +185,8 @@ def evaluate_run(run: Run, params: decoder.Params, held_out: HeldOut, name: str,
         return results
 
     path = run.workdir / "evaluations" / f"{name}.json"
-    return read_or_compute(path, _identity(run, held_out, trained, policy), compute, run.config.resume)
+    identity = {**_identity(run, held_out, trained, policy), "chat": _chat_identity(run.chat)}
+    return read_or_compute(path, identity, compute, run.config.resume)
 
 
 def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
@@ -197,6 +201,7 @@ def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
         "max_prompt": run.config.data.max_prompt_tokens,
         "model": {**dataclasses.asdict(model_config), "param_dtype": run.config.model.param_dtype},
         "tasks": extract.digest(held_out.prompts),
+        "scenarios": _hash([p.candidate.scenario for p in held_out.prompts]),
         "verifiers": sorted({verifiers.get(p.candidate.verifier).label for p in held_out.prompts}),
         "rows": [task.id for task in held_out.tasks],
         "seed": run.config.seed,
@@ -206,13 +211,35 @@ def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
     return {**identity, "judge": run.judge.settings} if run.judge else identity
 
 
+def _chat_identity(chat: Chat) -> dict:
+    """What decides the prompts of episodes and skills, and how replies are read."""
+    tokenizer = chat.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # only fast tokenizers have one
+    known = json.loads(backend.to_str()) if backend else sorted(tokenizer.get_vocab().items())
+    if backend:  # how the last batch was cut and padded
+        known = {name: part for name, part in known.items() if name not in ("truncation", "padding")}
+    return {
+        "keep_thinking": chat.keep_thinking,
+        "template_arguments": dict(chat.template_arguments),
+        "template": _hash(tokenizer.chat_template),
+        "tokenizer": _hash(known),
+    }
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read_or_compute(path: Path, identity: dict, compute: Callable[[], Results], resume: bool) -> Results:
-    """The results in `path` if `resume` and their identity is the same; otherwise computed and written."""
+    """The results in `path` if `resume` and their identity is the same; otherwise computed and written. Says
+    in which fields the identity of what is replaced differs."""
     identity = as_json(identity)
     if resume and path.is_file():
         stored = json.loads(path.read_text("utf-8"))
         if stored["identity"] == identity:
             return stored["results"]
+        different = "; ".join(differences(stored["identity"], identity))
+        print(f"{path} holds another evaluation ({different}), so it is computed again")
     results = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"identity": identity, "results": results})

@@ -49,23 +49,26 @@ def _nested(flat: dict[str, dict]) -> dict:
 
 
 def summarise(results: Results) -> dict:
-    """Measure -> {"value", "low", "high", "n"} with 95 % intervals: Wilson's where each cluster has one value
-    that is 0 or 1, else `intervals.cluster_bootstrap`."""
+    """Measure -> {"value", "low", "high", "n", "clusters"} with 95 % intervals: Wilson's over the clusters
+    where each has one value that is 0 or 1, or all values are 0 or all 1; else
+    `intervals.cluster_bootstrap`."""
     flat = {}
     for name, (values, clusters) in series(results).items():
-        independent = len(set(clusters)) == len(values) and set(values) <= {0.0, 1.0}
+        count = len(set(clusters))
+        alike = count == len(values) or len(set(values)) == 1  # within each cluster
         interval = (
-            intervals.wilson(int(sum(values)), len(values))
-            if independent
+            intervals.wilson(round(count * sum(values) / len(values)), count)
+            if alike and set(values) <= {0.0, 1.0}
             else intervals.cluster_bootstrap(values, clusters)
         )
-        flat[name] = {**_interval(interval), "n": len(values)}
+        flat[name] = _estimate(interval, clusters)
     return _nested(flat)
 
 
 def compare(before: Results, after: Results) -> dict:
-    """Measure -> {"value", "low", "high"} of after - before on the same tasks, by a paired, clustered
-    bootstrap. Only turns that were decided in both count. Raises InputError when the tasks differ."""
+    """Measure -> {"value", "low", "high", "n", "clusters"} of after - before on the same tasks, by a paired,
+    clustered bootstrap. Only turns that were decided in both count, so a measure may be of fewer values than
+    on either side, or not there. Raises InputError when the tasks differ."""
     flat = {}
     before, after = _decided_in_both(before, after)
     after_series = series(after)
@@ -74,7 +77,8 @@ def compare(before: Results, after: Results) -> dict:
             raise InputError(
                 f"the two evaluations are not of the same tasks ({name} differs); evaluate both again"
             )
-        flat[name] = _interval(intervals.paired_difference(values, after_series[name][0], clusters))
+        interval = intervals.paired_difference(values, after_series[name][0], clusters)
+        flat[name] = _estimate(interval, clusters)
     return _nested(flat)
 
 
@@ -92,5 +96,7 @@ def abstentions(results: Results) -> int:
     return sum(turn.get("abstained", 0) for turn in results["turns"])
 
 
-def _interval(interval: intervals.Interval) -> dict:
-    return {"value": interval.mean, "low": interval.low, "high": interval.high}
+def _estimate(interval: intervals.Interval, clusters: list[str]) -> dict:
+    """`clusters` has one entry per value."""
+    mean, low, high = interval
+    return {"value": mean, "low": low, "high": high, "n": len(clusters), "clusters": len(set(clusters))}

@@ -31,6 +31,11 @@ def make(run: run_lib.Run, validation_set: ValidationSet) -> Validate:
     if not c.every:
         return lambda steps, params: {}
     turns = extract.extract(validation_set.trajectories)
+    if not turns:
+        raise InputError(
+            "no turn is left for validation: the self-check accepts none of its trajectories' turns; mend "
+            "the data, or set config.validation.every to 0"
+        )
     prompts, too_long = extract.within_limit(run.chat, turns, run.config.data.max_prompt_tokens)
     run.facts["validation"] = {"turns": len(prompts), "prompts_too_long": len(too_long)}
     if not prompts:

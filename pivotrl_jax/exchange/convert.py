@@ -6,9 +6,9 @@
 export reads pivots.jsonl (or, with --rows=candidates, every candidate and its profile) and the rollouts
 behind the profiles. It writes pivots_nemo_gym.jsonl, rollouts_nemo_gym.jsonl, and config.yaml with the agent
 that the rows name. Rows that need another server or other options get a file (`pivots_nemo_gym_2.jsonl`) and
-an agent of their own. Every row is validated; a faulty one is left out and reported. NeMo Gym's server scores
-as `tool_call:nemo_gym` does, or as the other verifiers in that mode: profile with one of these if both sides
-must agree.
+an agent of their own; such files of an earlier export are deleted. Every row is validated; a faulty one is
+left out and reported. NeMo Gym's server scores as `tool_call:nemo_gym` does, or as the other verifiers in
+that mode: profile with one of these if both sides must agree.
 
 import writes candidates; or, if the name of the output (or --kind) says pivots, the rows that have rewards,
 as pivots with profiles. The rollouts of one task count as one row. What is left out is reported.
@@ -17,16 +17,17 @@ as pivots with profiles. The rollouts of one task count as one row. What is left
 import collections
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
 
-from pivotrl_jax.chat import dialects
 from pivotrl_jax.exchange import contract
 from pivotrl_jax.exchange import rows as rows_lib
 from pivotrl_jax.pivots import rollout_files
+from pivotrl_jax.pivots.notation import notation_of
 from pivotrl_jax.pivots.selection import outcome
 from pivotrl_jax.records import (
     Candidate,
@@ -37,6 +38,8 @@ from pivotrl_jax.records import (
     write_lines,
     write_records,
 )
+from pivotrl_jax.run import paths as paths_lib
+from pivotrl_jax.run.stored import read_object
 from pivotrl_jax.trajectories.readers import files, nemo_gym
 from pivotrl_jax.trajectories.readers.base import unrolled
 
@@ -79,7 +82,7 @@ def export(workdir: Path, out: Path) -> None:
     left_out = []
     for (candidate, profile), agent in zip(records, agents):
         row = rows_lib.row_of(candidate, profile, agent.name)
-        faults = contract.validate(row, agent.name)
+        faults = contract.validate(row, agent.name) or _not_json(row)
         if faults:
             left_out.append(f"{workdir / ROWS.value}.jsonl: {candidate.id}: " + "; ".join(faults))
         else:
@@ -87,6 +90,9 @@ def export(workdir: Path, out: Path) -> None:
     if not good:
         raise InputError(f"no row satisfies NeMo Gym's contract; the first fault: {left_out[0]}")
     out.mkdir(parents=True, exist_ok=True)
+    for earlier in out.glob("pivots_nemo_gym_*.jsonl"):
+        if re.fullmatch(r"pivots_nemo_gym_\d+", earlier.stem):
+            earlier.unlink()  # of an export with more agents; config.yaml will not name it
     paths = {}
     for number, (agent, group) in enumerate(good.items(), 1):
         paths[agent] = out / f"pivots_nemo_gym{f'_{number}' if number > 1 else ''}.jsonl"
@@ -100,28 +106,29 @@ def export(workdir: Path, out: Path) -> None:
 
 
 def _rollout_rows(workdir: Path, good: dict, left_out: list[str]) -> Iterator[str]:
-    """The rollouts behind the rows' profiles, as lines; those with other rewards are left out. They are read
-    twice, since what the first pass says of all texts decides how each is parsed."""
+    """The rollouts behind the rows' profiles, as lines; those with other rewards are left out."""
     tasks = [(agent, *task) for agent, group in good.items() for task in group]
     folder, ids = workdir / "rollouts", {candidate.id for _, candidate, *_ in tasks}
-    # a completion that closes a think block which it never opened began inside one
-    thinking_open = False
-
-    def texts() -> Iterator[str]:
-        nonlocal thinking_open
-        for rollout in rollout_files.rollouts_of(folder, ids):
-            text = rollout.text
-            thinking_open |= "</think>" in text and not text.lstrip().startswith("<think>")
-            yield text
-
-    dialect, stored = dialects.most_used(texts()), rollout_files.Index(folder, ids)
+    page = workdir / "run.json"
+    notation = notation_of(read_object(page) if page.is_file() else {}, folder)
+    stored = rollout_files.Index(folder, ids)
     for index, (agent, candidate, profile, _) in enumerate(tasks):
         samples = sorted(stored.read(candidate.id), key=lambda r: r.sample)
         if profile is None or [r.reward for r in samples if r.reward is not None] != profile.rewards:
             left_out.append(f"the rollouts of {candidate.id}: their rewards are not the profile's")
             continue
-        rows = rows_lib.rollout_rows(candidate, samples, index, agent.name, thinking_open, dialect)
+        opens, dialect = notation.opens_thinking, notation.dialect
+        rows = rows_lib.rollout_rows(candidate, samples, index, agent.name, opens, dialect)
         yield from (json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+def _not_json(row: dict) -> list[str]:
+    """What keeps a row from being JSON: NaN and the infinities, which only Python writes and reads."""
+    try:
+        json.dumps(row, allow_nan=False)
+    except ValueError as e:
+        return [f"no JSON can be made of it ({e}); put finite numbers into its tools and messages"]
+    return []
 
 
 # ---- import
@@ -178,7 +185,7 @@ def import_(paths: Sequence[str], out: Path) -> None:
 
     def records() -> Iterator[Candidate | Pivot]:
         for where, candidate, profile in read_back(paths, left_out):
-            if kind == "pivots" and profile is None:
+            if kind == "pivots" and not (profile and profile.rewards):
                 left_out.append(f"{where}: no rewards, so no profile")
                 continue
             counts["all"] += 1
@@ -208,14 +215,15 @@ def run(arguments: Sequence[str]) -> None:
         raise InputError(f"the first argument is {command!r}; want export or import")
     if not OUT.value:
         raise InputError("no output; name one with --out")
+    out = Path(paths_lib.local(OUT.value, "--out"))
     try:
         if command == "export":
             if paths or not WORKDIR.value:
                 raise InputError("export reads a run; name its folder with --workdir, and no file")
-            export(Path(WORKDIR.value), Path(OUT.value))
+            export(Path(paths_lib.local(WORKDIR.value, "--workdir")), out)
         else:
             if not paths:
                 raise InputError("no input; name the files with rows")
-            import_(paths, Path(OUT.value))
+            import_([paths_lib.local(path, "the input") for path in paths], out)
     except OSError as e:
         raise InputError(f"{e.filename or OUT.value}: {e.strerror}; check the path") from None

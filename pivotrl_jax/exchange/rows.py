@@ -15,12 +15,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pivotrl_jax.chat import replies, responses
+from pivotrl_jax.chat import responses
 from pivotrl_jax.chat import tools as tools_lib
-from pivotrl_jax.chat.actions import action_to_message, parse_action
+from pivotrl_jax.chat.actions import action_to_message
 from pivotrl_jax.chat.dialects import HERMES
 from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.chat.json_text import same_json
+from pivotrl_jax.pivots.notation import Notation
 from pivotrl_jax.pivots.selection import mean_and_variance
 from pivotrl_jax.records import Candidate, InputError, Message, Pivot, Profile, Rollout
 from pivotrl_jax.trajectories import extract
@@ -57,7 +58,7 @@ def row_of(record: Candidate | Pivot, profile: Profile | None, agent: str) -> di
         "meta_info": extra.get("meta_info") or depths(candidate.messages),
         "reference_output": responses.output_items(candidate.demonstration, "demonstration"),
     }
-    if profile is not None:
+    if profile is not None and profile.rewards:  # without a decided one there is no rate to tell
         row["source_model_info"] = model_info(profile)
     return {**row, nemo_gym.OURS: _ours(candidate, row, profile)}
 
@@ -105,7 +106,7 @@ def _ours(candidate: Candidate, row: dict, profile: Profile | None) -> dict:
     if not same_json(responses.messages_of(row["reference_output"]), [candidate.demonstration]):
         ours["demonstration"] = candidate.demonstration
     if profile is not None:
-        elsewhere = ("candidate_id", "rewards", "mean", "variance")
+        elsewhere = ("candidate_id", *(("rewards", "mean", "variance") if profile.rewards else ()))
         ours["profile"] = {k: v for k, v in dataclasses.asdict(profile).items() if k not in elsewhere}
     return ours
 
@@ -147,6 +148,8 @@ def _rewards(row: dict) -> tuple[str, dict] | None:
 def _profile(candidate: Candidate, row: dict, ours: Any) -> Profile | None:
     """`ours`: the other fields of a profile that we exported; None for one of theirs."""
     named = _rewards(row)
+    if isinstance(ours, dict) and "rewards" in ours and "source_model_info" not in row:  # none was decided
+        return _made(candidate, ours)
     if named is None:
         return None
     key, info = named
@@ -168,14 +171,17 @@ def _profile(candidate: Candidate, row: dict, ours: Any) -> Profile | None:
         "is_call": candidate.is_call,
         "abstained": len(info["rewards"]) - len(decided),
     }
+    measured = {
+        "rewards": rewards,
+        "mean": float(info["reward_mean"]) if _numbers(info.get("reward_mean")) else mean,
+        "variance": float(info["reward_var"]) if _numbers(info.get("reward_var")) else variance,
+    }
+    return _made(candidate, {**(ours if isinstance(ours, dict) else settings), **measured})
+
+
+def _made(candidate: Candidate, fields: dict) -> Profile:
     try:
-        return Profile(
-            candidate_id=candidate.id,
-            rewards=rewards,
-            mean=float(info["reward_mean"]) if _numbers(info.get("reward_mean")) else mean,
-            variance=float(info["reward_var"]) if _numbers(info.get("reward_var")) else variance,
-            **(ours if isinstance(ours, dict) else settings),
-        )
+        return Profile(candidate_id=candidate.id, **fields)
     except TypeError as e:
         raise InputError(f'"{nemo_gym.OURS}.profile" cannot be read ({e}); remove it') from None
 
@@ -213,26 +219,23 @@ def rollout_rows(
     rollouts: Sequence[Rollout],
     task_index: int,
     agent: str = "",
-    thinking_open: bool = False,
+    thinking_open: bool | None = False,
     dialect: str = HERMES,
 ) -> list[dict]:
     """A row per decided rollout: the request, the response in items, the reward, and which sample it is.
 
     Token ids and log-probs are not exported: NeMo Gym takes them only together with the prompt's ids.
-    `thinking_open`: the policy's prompt ends in `<think>`, so a completion begins inside it. `dialect`: the
-    form in which the policy writes calls.
+    `thinking_open`: the policy's prompt ends in `<think>`, so a completion begins inside it; None: unknown,
+    and each completion shows it. `dialect`: the form in which the policy writes calls.
     """
+    notation, schemas = Notation(dialect, thinking_open), schemas_of(candidate.tools)
     whole = row_of(candidate, None, agent)
     shared = {k: v for k, v in whole.items() if k not in (nemo_gym.OURS, "reference_output")}
     rows = []
     for rollout in rollouts:
         if rollout.reward is None:  # a judge abstained: NeMo Gym has no value for it
             continue
-        if (reply := replies.message_of(rollout.served)) is not None:
-            action = replies.action_of(reply, candidate.tools)
-        else:
-            action = parse_action(rollout.text, thinking_open, dialect, schemas_of(candidate.tools))
-        message = action_to_message(action)
+        message = action_to_message(notation.action(rollout, candidate.tools, schemas))
         rows.append(
             {
                 "_ng_task_index": task_index,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pivotrl_jax import verifiers
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.template import Chat
-from pivotrl_jax.records import Action, Call, Candidate, InputError, write_records
+from pivotrl_jax.records import Action, Call, Candidate, InputError, Trajectory, write_records
 from pivotrl_jax.run.run import Run
 from pivotrl_jax.trajectories import extract, sources, summary
 from pivotrl_jax.trajectories.extract import within_limit
@@ -22,6 +22,8 @@ from pivotrl_jax.verifiers.common import function_docs
 EMPTY = Action()
 GARBAGE_CALL = Action(calls=(Call("made_up_function_zq", {"made_up_argument": "zq"}),))
 GARBAGE_TEXT = Action(content="zq zq zq", text="zq zq zq")
+
+NAMED = 10  # turns left out that are printed
 
 
 # ---- self-check
@@ -54,9 +56,10 @@ class SelfCheck:
 class PolicyRoad:
     """Turns demonstrations into the actions for which a policy would be scored if it wrote them.
 
-    How a template writes a turn depends on what came since the last user message and not on the docs of
-    tools, which take long to render. So only that much is rendered, once it was seen for one candidate per
-    set of tools that this gives the same tokens as the whole state.
+    How a template writes a turn depends on what came since the last user message, and on whether there are
+    tools but not on their docs, which take long to render. So only that much is rendered, with the first of
+    the tools, once it was seen for one candidate per set of tools that this gives the same tokens as the
+    whole state.
     """
 
     def __init__(self, chat: Chat):
@@ -64,24 +67,20 @@ class PolicyRoad:
         self._short: dict[tuple[str, ...], bool] = {}  # names of tools -> whether the short state is enough
 
     def action(self, candidate: Candidate) -> Action:
-        """The action as written and read back. Raises InputError if the chat template cannot write it."""
+        """The action as written and read back. Raises InputError if the chat template cannot write it, or the
+        calls before it."""
         chat, names = self._chat, tuple(sorted(function_docs(candidate.tools)))
+        chat.check_calls([*candidate.messages, candidate.demonstration])
         ids = self._completion(candidate, short=self._short.get(names, False))
         if names not in self._short:
             self._short[names] = ids == self._completion(candidate, short=True)
-        action = chat.parse(chat.decode(ids), candidate.tools)
-        if candidate.is_call and not action.calls and not chat.dialect:
-            raise InputError(
-                "the chat template writes no tool calls; name one that does with "
-                "--config.model.chat_template, e.g. smollm2_hermes"
-            )
-        return action
+        return chat.parse(chat.decode(ids), candidate.tools)
 
     def _completion(self, candidate: Candidate, short: bool) -> list[int]:
         messages, tools = list(candidate.messages), candidate.tools
         if short:
             users = [i for i, m in enumerate(messages) if m["role"] == "user"]
-            messages, tools = messages[users[-1] if users else 0 :], []
+            messages, tools = messages[users[-1] if users else 0 :], tools[:1]
         return self._chat.completion_ids(messages, tools, candidate.demonstration)
 
 
@@ -143,6 +142,24 @@ def self_check(
     return SelfCheck(kept, left_out, tools)
 
 
+def skip_unpassable(
+    trajectories: Sequence[Trajectory], chat: Chat, what: str
+) -> tuple[list[Trajectory], int]:
+    """The trajectories, in which the turns that the self-check leaves out are skipped, and the number of
+    these: at such a turn every policy would fail, or any would pass. They are printed as left out of
+    `what`."""
+    left_out = self_check(extract.extract(trajectories), chat).left_out
+    for where, why in list(left_out.items())[:NAMED]:
+        print(f"left out of {what} {where}: {why.removeprefix(f'{where}: ')}")
+    if len(left_out) > NAMED:
+        print(f"... and {len(left_out) - NAMED} more; find_pivots --self_check names them")
+    kept = []
+    for t in trajectories:
+        unpassable = {i: "self_check" for i in range(len(t.messages)) if f"{t.id}@{i}" in left_out}
+        kept.append(dataclasses.replace(t, skip={**t.skip, **unpassable}))
+    return kept, len(left_out)
+
+
 def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
     """Cut, check, limit and write candidates.jsonl; what was left out goes to skipped.jsonl and the
     terminal."""
@@ -159,12 +176,12 @@ def make_candidates(run: Run, data: sources.Data) -> list[Candidate]:
         "without_pass_rate_kept": data.unrated,
     }
     print("\n".join(summary.describe(data.demonstrations, checked.kept)))
-    for where, why in list(left_out.items())[:10]:
+    for where, why in list(left_out.items())[:NAMED]:
         print(f"left out {where}: {why.removeprefix(f'{where}: ')}")
     if data.unrated:
         print(f"{data.unrated} trajectories have no published pass rate and were kept")
-    if len(left_out) > 10:
-        print(f"... and {len(left_out) - 10} more, all in {run.workdir / 'skipped.jsonl'}")
+    if len(left_out) > NAMED:
+        print(f"... and {len(left_out) - NAMED} more, all in {run.workdir / 'skipped.jsonl'}")
     lines = [json.dumps({"where": where, "why": why}) + "\n" for where, why in left_out.items()]
     (run.workdir / "skipped.jsonl").write_text("".join(lines), "utf-8")
     write_records(run.workdir / "candidates.jsonl", checked.kept)

@@ -148,7 +148,8 @@ def rewards(
         )
     if short := [name for name, group in zip(names, groups) if group_size not in (None, len(group))]:
         raise InputError(
-            f"{file}: {short[0]} has not {group_size} rollouts; put back what the run wrote, or remove the file"
+            f"{file}: {short[0]} has not {group_size} rollouts; put back what the run wrote, or remove the "
+            "file"
         )
     return groups
 

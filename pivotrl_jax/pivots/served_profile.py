@@ -70,8 +70,8 @@ def warnings(served_by: Iterable[Sequence[str]]) -> list[str]:
     if len(names) < 2:
         return []
     return [
-        f"warning: {len(names)} models gave these rollouts: {', '.join(names)}; their rewards are not those of "
-        "one policy. Profile again if the weights behind the server changed, and not only its name"
+        f"warning: {len(names)} models gave these rollouts: {', '.join(names)}; their rewards are not those "
+        "of one policy. Profile again if the weights behind the server changed, and not only its name"
     ]
 
 

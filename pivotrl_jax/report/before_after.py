@@ -35,21 +35,24 @@ def change_text(change: Estimate) -> str:
 def verdict(evaluation: dict | None) -> tuple[str, str]:
     """One sentence about what training changed, and "good", "bad" or "open".
 
-    A change counts where the interval of the difference excludes zero, and of few values never; a harmful one
-    makes the verdict "bad".
+    A change counts where the interval of the difference has a width and excludes zero, and of few clusters
+    never; a harmful one makes the verdict "bad".
     """
     if evaluation is None:
         return "There is no evaluation in this directory, so this run has no verdict yet.", "open"
-    raised, lowered, unclear, few = [], [], [], []
+    raised, lowered, unclear, few, alike = [], [], [], [], []
     improved = False
     for name, words in RATES.items():
         change = change_of(evaluation, name)[2]
         if change is None:
             continue
         if change.too_few:
-            few.append(f"{words} (n = {change.n})")
+            few.append(f"{words} ({change.size})")
             continue
         value, low, high = change[:3]
+        if low == high:
+            alike.append(f"{words} ({_points(value)})")
+            continue
         group = raised if low > 0 else lowered if high < 0 else unclear
         by = f"by {abs(100 * value):.1f} points " if group is not unclear else ""
         group.append(f"{words} {by}({_points(low)} to {_points(high)})")
@@ -60,6 +63,7 @@ def verdict(evaluation: dict | None) -> tuple[str, str]:
         if group
     ]
     end = f" Too few were measured to say anything about {_listed(few)}." if few else ""
+    end += f" All changes are alike, which gives no interval, in {_listed(alike)}." if alike else ""
     if not parts:
         return (
             end.strip() or "The evaluation holds no before-and-after difference, so this run has no verdict."

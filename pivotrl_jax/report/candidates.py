@@ -10,7 +10,6 @@ are one block of JSON. Rollouts are read shard by shard, and beside the page one
 memory at a time.
 """
 
-import bisect
 import contextlib
 import dataclasses
 import itertools
@@ -24,11 +23,12 @@ from markupsafe import Markup
 
 from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.pivots.changes import tool_of
+from pivotrl_jax.pivots.notation import Notation
 from pivotrl_jax.pivots.selection import OUTCOMES, Selection
 from pivotrl_jax.records import Candidate, Profile, Rollout
 from pivotrl_jax.report import page, resampled
 from pivotrl_jax.report.inputs import belongs
-from pivotrl_jax.report.notation import Notation, Reader, Said
+from pivotrl_jax.report.notation import Reader, Said
 from pivotrl_jax.report.totals import Totals
 
 FOLDER = "report_data"
@@ -123,7 +123,7 @@ def collect(workdir: Path, table: Table) -> Browser:
     for number in itertools.count():
         details = []
         for candidate, rollouts in itertools.islice(groups, PER_FILE):
-            reader, later = table.notation.reader(candidate), []
+            reader, later = Reader(table.notation, candidate), []
             merged = merge(rollouts, reader)
             totals.add(tool_of(candidate), table.outcome(candidate.id), merged)
             if pair := table.pairs.get(candidate.id):
@@ -336,8 +336,10 @@ def _encoded(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).translate(_MARKUP)
 
 
-def _size(value: Any) -> int:
-    return len(_encoded(page.visible(value))) - 2
+def _size(text: str) -> int:
+    """Bytes of a text in `_encoded`; that of two texts is the sum of theirs."""
+    encoded = json.encoder.encode_basestring_ascii(page.visible(text))
+    return len(encoded) - 2 + sum(map(encoded.count, "<>&")) * (len("\\u0026") - 1)
 
 
 def _cut(value: Any, room: int) -> str:
@@ -346,7 +348,14 @@ def _cut(value: Any, room: int) -> str:
     head = value[:room]  # encoded, no character is shorter than one byte
     if len(head) == len(value) and _size(head) <= room:
         return page.visible(value)
-    fits = bisect.bisect_right(range(len(head) + 1), room, key=lambda n: _size(head[:n])) - 1
+    fits, above = 0, len(head)  # so many characters fit, and no more than `above`
+    while fits < above:
+        middle = (fits + above + 1) // 2
+        size = _size(head[fits:middle])
+        if size <= room:
+            fits, room = middle, room - size
+        else:
+            above = middle - 1
     return f"{page.visible(head[:fits])} … {len(value) - fits:,} more characters"
 
 

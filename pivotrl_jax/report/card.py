@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pivotrl_jax.report.inputs import Inputs, change_of, number, part
+from pivotrl_jax.report.inputs import Estimate, Inputs, change_of, number, part
 
 MEASURES = {
     "call_turn_pass": "held-out call turns passed",
@@ -32,8 +32,9 @@ def card(inputs: Inputs, adapter: bool) -> str:
     config = part(inputs.run, "config")
     base = str(part(config, "model").get("checkpoint", ""))
     front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers"}
-    if _HUB_NAME.fullmatch(base):
-        front["base_model"] = base
+    # older runs do not say whether the checkpoint was the hub's
+    if hub := inputs.run.get("hub_model", base if _HUB_NAME.fullmatch(base) else ""):
+        front["base_model"] = hub
     front["pipeline_tag"] = "text-generation"
     front["tags"] = list(dict.fromkeys(["pivotrl", "agent", "tool-use", str(config.get("method"))]))
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
@@ -91,18 +92,19 @@ def _results(inputs: Inputs) -> str:
     rows = []
     for key, name in MEASURES.items():
         found = change_of(inputs.evaluation, key)
-        if None not in found:
-            before, after, change = (
-                f"{e.value:.3f} ({e.why_no_interval})"
-                if e.why_no_interval
-                else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
-                for e in found
-            )
-            rows.append(f"| {name} | {before} | {after} | {change} |")
+        if any(found):
+            rows.append(f"| {name} | {' | '.join(map(_estimate, found))} |")
     if not rows:
         return "Not evaluated."
     head = "| measure | base | this model | change |\n|---|---|---|---|\n"
     return head + "\n".join(rows) + "\n\nIn brackets: 95 % intervals, the change paired by task."
+
+
+def _estimate(found: Estimate | None) -> str:
+    if found is None:
+        return "–"
+    ends = f"({found.why_no_interval})" if found.why_no_interval else f"[{found.low:.3f}, {found.high:.3f}]"
+    return f"{found.value:.3f} {ends}"
 
 
 def _name(config: dict) -> str:

@@ -9,28 +9,37 @@ from pivotrl_jax.records import InputError, Pivot, Profile, Rollout, count_candi
 from pivotrl_jax.run import metrics
 from pivotrl_jax.run.stored import read_object
 
-FEW = 10  # of fewer values no interval is shown: a bootstrap of them is far too narrow
+FEW = 10  # of fewer clusters no interval is shown: a bootstrap of them is far too narrow
 
 
 class Estimate(NamedTuple):
-    """One measured quantity; n is None where the evaluation does not say of how many values it is."""
+    """One measured quantity. Values of a cluster (a scenario, a task) succeed and fail together; n and
+    clusters are None where the evaluation does not say of how many values in how many clusters it is."""
 
     value: float
     low: float
     high: float
     n: int | None = None
+    clusters: int | None = None
 
     @property
     def too_few(self) -> bool:
-        """Whether it is of so few values that an interval would pretend to knowledge."""
-        return self.n is not None and self.n < FEW
+        """Whether it is of so few clusters that an interval would pretend to knowledge."""
+        count = self.n if self.clusters is None else self.clusters
+        return count is not None and count < FEW
+
+    @property
+    def size(self) -> str:
+        """'n = 20', or 'n = 20 in 3 clusters' where several values share one."""
+        shared = self.clusters not in (None, self.n)
+        return f"n = {self.n}" + shared * f" in {self.clusters} cluster{'s' * (self.clusters != 1)}"
 
     @property
     def why_no_interval(self) -> str:
         """Why an interval would say nothing; "" where it says something. A bootstrap of equal values has no
         width."""
         if self.too_few:
-            return f"n\u00a0=\u00a0{self.n}, no interval"
+            return f"{self.size}, no interval".replace(" = ", "\u00a0=\u00a0")
         return "all alike" if self.low == self.high else ""
 
 
@@ -108,17 +117,16 @@ def part(value: Any, key: str) -> dict:
 def estimate(values: Any, name: str) -> Estimate | None:
     """One measured quantity; bounds that are not there fall back to the value."""
     entry = part(values, name)
-    value, low, high, n = (number(entry.get(k)) for k in ("value", "low", "high", "n"))
+    value, low, high, *counts = (number(entry.get(field)) for field in Estimate._fields)
     if value is None:
         return None
-    return Estimate(
-        value, value if low is None else low, value if high is None else high, None if n is None else round(n)
-    )
+    n, clusters = (None if count is None else round(count) for count in counts)
+    return Estimate(value, value if low is None else low, value if high is None else high, n, clusters)
 
 
 def change_of(evaluation: Any, name: str, group: str = "") -> list[Estimate | None]:
-    """[before, after, difference] of a measure; in a `group` ("families") of each if one is named. The
-    difference is of as many values as the smaller side."""
+    """[before, after, difference] of a measure; in a `group` ("families") of each if one is named. Where an
+    older evaluation does not say of how many values the difference is, it has those of the smaller side."""
     sides = [part(evaluation, side) for side in ("before", "after", "difference")]
     if group:
         sides = [part(side, group) for side in sides]

@@ -5,19 +5,12 @@ stays as it was sampled.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
-from pathlib import Path
 
-from pivotrl_jax.chat import dialects, replies
-from pivotrl_jax.chat.actions import action_to_message, message_to_action, parse_action
+from pivotrl_jax.chat.actions import action_to_message, message_to_action
 from pivotrl_jax.chat.dialects.base import Schemas, schemas_of
-from pivotrl_jax.pivots import rollout_files
+from pivotrl_jax.pivots.notation import Notation
 from pivotrl_jax.records import Action, Call, Candidate, Rollout
-from pivotrl_jax.report.inputs import part
 from pivotrl_jax.report.page import message_text
-
-_READ = 200  # rollouts that tell the dialect of a run that does not name it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +20,6 @@ class Said:
     text: str
     fault: str = ""  # what could not be read; the text is then the sample's own
     same: bool = False  # says and calls what the demonstration does, whatever it thinks before
-
-
-@dataclasses.dataclass(frozen=True)
-class Notation:
-    """How a run's samples are parsed."""
-
-    dialect: str
-    opens_thinking: bool
-
-    def reader(self, candidate: Candidate) -> "Reader":
-        """What reads the samples of a candidate."""
-        return Reader(self, candidate)
 
 
 class Reader:
@@ -72,14 +53,9 @@ class Reader:
         return Said(text, same=same)
 
     def _action(self, rollout: Rollout) -> Action:
-        reply = replies.message_of(rollout.served)
-        if reply is not None:
-            return replies.action_of(reply, self._tools)
         if self._schemas is None:
             self._schemas = schemas_of(self._tools)
-        return parse_action(
-            rollout.text, self._notation.opens_thinking, self._notation.dialect, self._schemas
-        )
+        return self._notation.action(rollout, self._tools, self._schemas)
 
 
 def _called(candidate: Candidate) -> Action:
@@ -94,17 +70,3 @@ def _in_order(call: Call, other: Call | None) -> Call:
         return call
     names = [*(n for n in other.arguments if n in call.arguments), *call.arguments]
     return Call(call.name, {n: call.arguments[n] for n in dict.fromkeys(names)})
-
-
-def notation_of(run: dict, rollouts: Path) -> Notation:
-    """That of a run; if its run.json does not say, the dialect in which most of its first rollouts call."""
-    chat = part(run, "chat")
-    dialect, opens = chat.get("dialect"), chat.get("opens_thinking") is True
-    if dialect in dialects.DIALECTS:
-        return Notation(dialect, opens)
-    return Notation(dialects.most_used(_texts(rollouts)), opens)
-
-
-def _texts(folder: Path) -> Sequence[str]:
-    found = (r.text for file in sorted(folder.glob("*.jsonl")) for r in rollout_files.summaries(file))
-    return list(itertools.islice(found, _READ))

@@ -21,12 +21,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pivotrl_jax.pivots.notation import notation_of
 from pivotrl_jax.pivots.selection import Selection
 from pivotrl_jax.records import Candidate, InputError, read_records
 from pivotrl_jax.report import before_after, candidates, compare, page, resampled, sections
 from pivotrl_jax.report.card import METHODS
 from pivotrl_jax.report.inputs import Inputs, change_of, number, part, read_inputs
-from pivotrl_jax.report.notation import notation_of
 from pivotrl_jax.run import disk, paths
 
 TITLES = {

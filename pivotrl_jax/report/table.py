@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection
+from pivotrl_jax.report.inputs import Estimate, change_of
 from pivotrl_jax.run import compilations
 from pivotrl_jax.run.run import Run
 
@@ -34,8 +35,8 @@ def table_rows(
     rows += [("warning", sentence) for sentence in run.facts.get("warnings", ())]
     rows += [(name, change(result, key)) for key, name in NAMES.items() if key in result["before"]]
     # several verifiers scored the held-out turns
-    by_verifier = {when: part["verifiers"] for when, part in result.items() if "verifiers" in part}
-    rows += [(f"turns of {name}", change(by_verifier, name)) for name in by_verifier.get("before", {})]
+    verifiers = result["before"].get("verifiers", {})
+    rows += [(f"turns of {name}", change(result, name, "verifiers")) for name in verifiers]
     if found := run.facts.get("resampled"):
         rows += [("pivots sampled again", resampled_text(found))]
     turns = counts["profiling_rollout_turns"] + counts["training_rollout_turns"]
@@ -84,11 +85,15 @@ def resampled_text(found: dict) -> str:
     return text + "; {rose} rose, {fell} fell; now {all_pass} all pass, {all_fail} all fail".format(**found)
 
 
-def change(result: dict, key: str) -> str:
-    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals."""
-    before, after = (
-        f"{part['value']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
-        for part in (result["before"][key], result["after"][key])
-    )
-    d = result["difference"][key]
-    return f"{before} -> {after}, change {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+def change(result: dict, key: str, group: str = "") -> str:
+    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals; "–" for what
+    was not measured, as a change is where no turn was decided both before and after."""
+    before, after, by = change_of(result, key, group)
+    return f"{_interval(before)} -> {_interval(after)}, change {_interval(by, '+')}"
+
+
+def _interval(found: Estimate | None, sign: str = "") -> str:
+    if found is None:
+        return "–"
+    value, low, high = (f"{number:{sign}.3f}" for number in found[:3])
+    return f"{value} [{low}, {high}]"

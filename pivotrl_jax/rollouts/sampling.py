@@ -39,15 +39,22 @@ def restrict(scores: jax.Array, top_p: float, top_k: int, min_p: float) -> jax.A
         smallest = jax.lax.top_k(scores, min(top_k, scores.shape[-1]))[0][..., -1:]
         scores = jnp.where(scores < smallest, -jnp.inf, scores)
     if top_p < 1:
-        ordered = jnp.sort(scores, axis=-1)[..., ::-1]
-        probs = jax.nn.softmax(ordered, axis=-1)
-        inside = jnp.cumsum(probs, axis=-1) - probs < top_p
-        smallest = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
-        scores = jnp.where(scores < smallest, -jnp.inf, scores)
+        scores = nucleus(scores, jnp.sort(scores, axis=-1)[..., ::-1], top_p)
     if min_p:
         smallest = scores.max(-1, keepdims=True) + np.log(min_p)
         scores = jnp.where(scores < smallest, -jnp.inf, scores)
     return scores
+
+
+def nucleus(scores: jax.Array, ordered: jax.Array, top_p: float | jax.Array) -> jax.Array:
+    """Scores [..., V] with -inf outside of the nucleus; `ordered` has them in falling order. Of equal scores
+    as many stay as belong to it, the first ones."""
+    probs = jax.nn.softmax(ordered, axis=-1)
+    inside = jnp.cumsum(probs, axis=-1) - probs < top_p
+    smallest = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
+    above, equal = scores > smallest, scores == smallest
+    room = inside.sum(-1, keepdims=True) - above.sum(-1, keepdims=True)
+    return jnp.where(above | (equal & (jnp.cumsum(equal, axis=-1) <= room)), scores, -jnp.inf)
 
 
 @jax.tree_util.register_dataclass

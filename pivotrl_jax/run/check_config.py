@@ -1,12 +1,15 @@
 """Checks a config before any work is done: each field against options.py, and the fields against each
 other."""
 
+import sys
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from pivotrl_jax import environments, verifiers
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import fields, paths
-from pivotrl_jax.run.options import OPTIONS
+from pivotrl_jax.run import explain, fields, paths
+from pivotrl_jax.run.options import OPTIONS, SECTIONS
 
 # the values of config.grpo's fields that "e2e_rl" supports; its batches hold episodes of many turns
 E2E_ALLOWED = {
@@ -32,6 +35,7 @@ def check(config: Any) -> None:
     Verifiers of the user's own that the config names are imported here and registered under these names, and
     `~` in its paths is expanded.
     """
+    _check_fields(config)
     fields.check_values(config, OPTIONS.values())
     paths.expand(config)
     if config.reward != "functional":
@@ -54,6 +58,20 @@ def check(config: Any) -> None:
     _check_screen(config)
     if environments.is_name(config.data.source):
         environments.find(config.data.source).check_config(config)
+
+
+def _check_fields(section: Any, prefix: str = "") -> None:
+    """Raises InputError for a field that nothing reads, such as a misspelt one in the user's config file.
+    What is below an option (`data.verifier_options`) is free."""
+    for name in section:
+        path, value = prefix + name, section[name]
+        if path in OPTIONS:
+            continue
+        if path not in SECTIONS:
+            raise InputError(f"config.{path} is a field that nothing reads; {explain.meant(path)}")
+        if not isinstance(value, ConfigDict):
+            raise InputError(f"config.{path} is {value!r}; it is a section, so set the fields in it")
+        _check_fields(value, f"{path}.")
 
 
 def _check_rows(config: Any) -> None:
@@ -121,6 +139,11 @@ def _check_reprofiling(config: Any) -> None:
             f"config.reprofile.patience is {c.patience} and config.validation.every is 0, so there is "
             "no validation to wait for; validate every few steps, or set patience to 0"
         )
+    if c.std_fraction and c.std_window >= config.grpo.steps:
+        raise InputError(
+            f"config.reprofile.std_window is {c.std_window} and config.grpo.steps is {config.grpo.steps}, so "
+            "training ends before a second window; take a shorter window, or set std_fraction to 0"
+        )
 
 
 def _check_served_training(config: Any) -> None:
@@ -151,11 +174,63 @@ def _check_served_training(config: Any) -> None:
         raise InputError(f"config.rollouts.train is True and {why}")
 
 
+def _check_endpoint_is_asked(config: Any) -> None:
+    c = config.rollouts
+    if c.base_url and not c.train and config.method != "pivotrl":
+        raise InputError(
+            f"config.rollouts.base_url is {c.base_url!r}, and config.method {config.method!r} makes no "
+            "profile, so that nobody would be asked: set base_url to ''"
+            + (", or rollouts.train to True" if config.method == "random_turns" else "")
+        )
+
+
+def _check_validation(config: Any) -> None:
+    every, steps = config.validation.every, config.grpo.steps
+    if config.method != "sft" and every > steps:  # how many steps sft takes, its data decide
+        raise InputError(
+            f"config.validation.every is {every} and config.grpo.steps is {steps}, so data would be set "
+            "aside and never validated on; validate more often, or set every to 0"
+        )
+
+
+def _check_moments(config: Any) -> None:
+    name = "sft" if config.method == "sft" else "grpo"
+    c = config[name]
+    for decay in ("b1", "b2"):
+        if c.optimizer_dtype == "bfloat16" and 1 - c[decay] < 2**-8:
+            raise InputError(
+                f"config.{name}.{decay} is {c[decay]} and config.{name}.optimizer_dtype is 'bfloat16', in "
+                "which a moment that falls by so little a step is rounded back, and never falls: take "
+                "float32, or a decay of 0.996 or less"
+            )
+
+
+def check_profile(config: Any) -> None:
+    """What must hold for a profile to find a pivot. Raises InputError, and warns where only rewards between 0
+    and 1 could make one."""
+    c, sampling = config.profile, config.sampling
+    if sampling.temperature <= 0:
+        raise InputError(
+            f"config.sampling.temperature is {sampling.temperature}; greedy samples of a candidate are all "
+            "alike, so none could be a pivot; set it above 0"
+        )
+    if c.lambda_diff * c.group_size <= 1 and not c.keep_all_fail:
+        print(
+            f"warning: config.profile.lambda_diff is {c.lambda_diff} with {c.group_size} samples: with "
+            f"rewards of 0 and 1 no mixed group has a mean below it; raise it above {1 / c.group_size:g}, "
+            "or draw more samples",
+            file=sys.stderr,
+        )
+
+
 def check_training(config: Any) -> None:
     """What must hold for training to learn what it samples. Raises InputError."""
     _check_rows(config)
     if config.rollouts.train:
         _check_served_training(config)
+    _check_endpoint_is_asked(config)
+    _check_validation(config)
+    _check_moments(config)
     if config.model.param_dtype != "float32" and not config.model.lora.rank:
         raise InputError(
             f"config.model.param_dtype is {config.model.param_dtype!r}; small updates are lost in it: "
@@ -204,3 +279,5 @@ def check_training(config: Any) -> None:
             "the learner scores the whole distribution, so a truncated one biases every ratio: train with "
             "top_p=1, top_k=0 and min_p=0"
         )
+    if config.method == "pivotrl":
+        check_profile(config)

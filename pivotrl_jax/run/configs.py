@@ -56,14 +56,18 @@ def load(name: str, overrides: Mapping[str, Any]) -> ConfigDict:
     fields as value. Raises InputError for a name, size, field or type that does not fit.
     """
     path, colon, size = find_config(str(name), "config").partition(".py:")
+    path += ".py" if colon else ""
     with reading():
-        file = runpy.run_path(path + (".py" if colon else ""))
+        file = runpy.run_path(path)
     if "get_config" not in file:
         raise InputError(f"{path}: defines no get_config; a config file returns its config from it")
     try:
         config = file["get_config"](*([size] if colon else []))
     except ValueError as e:  # no such size
         raise InputError(str(e)) from None
+    except (TypeError, AttributeError, KeyError) as e:  # e.g. a value of another type, or no such field
+        what = " ".join(str(e.args[0] if e.args else e).split())
+        raise InputError(f"{path}: get_config failed ({type(e).__name__}: {what}); mend the file") from e
     for field, value in overrides.items():
         _set(config, field, value)
     return config.lock()  # a field that does not exist cannot be set by mistake

@@ -36,7 +36,7 @@ def explain(name: str, config: Any | None, tables: Tables) -> str:
     matches, for an unknown name."""
     options = [o for o in OPTIONS.values() if o.name == name or o.name.startswith(f"{name}.")]
     if not options:
-        raise InputError(f"--explain={name}: the config has no field or section {name!r}; {_meant(name)}")
+        raise InputError(f"--explain={name}: the config has no field or section {name!r}; {meant(name)}")
     lines = [*_wrapped(SECTIONS[name], 0), ""] if name in SECTIONS else []
     for option in options:
         current = "" if config is None else f"; here {_plain(fields.value_of(config, option.name))!r}"
@@ -66,7 +66,7 @@ def _summary(value: Any) -> str:
     return (inspect.getdoc(value) or "").partition("\n")[0] if documented else ""
 
 
-def _meant(name: str) -> str:
+def meant(name: str) -> str:
     """A sentence about the fields and sections whose names resemble `name`."""
     last = name.rpartition(".")[2]
     names = [*OPTIONS, *SECTIONS]

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from pivotrl_jax.checkpoints import cache, hf, locate, orbax, peft
+from pivotrl_jax.checkpoints import hf, orbax, peft
 from pivotrl_jax.models import decoder, lora, sharding
 from pivotrl_jax.records import InputError
 from pivotrl_jax.run.run import Run
@@ -88,6 +88,4 @@ def restore(run: Run, where: Path) -> decoder.Params:
 def base_name(run: Run) -> str:
     """The base model that an adapter is loaded on: the checkpoint's name on the hub, or its directory, which
     is in the cache for what was converted."""
-    name = run.config.model.checkpoint
-    local = run.checkpoint in (locate.EMBEDDED, Path(name)) or run.checkpoint.is_relative_to(cache.root())
-    return str(run.checkpoint.resolve()) if local else name
+    return run.hub_name or str(run.checkpoint.resolve())

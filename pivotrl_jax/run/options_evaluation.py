@@ -45,7 +45,10 @@ class Evaluate:
     tasks: int = field(200, "Held-out tasks that are played.", at_least(0), unit="tasks")
     attempts: int = field(1, "Episodes per task.", at_least(1), unit="episodes")
     turn_trajectories: int = field(
-        80, "Held-out trajectories whose turns are scored.", at_least(0), unit="trajectories"
+        80,
+        "Held-out trajectories whose turns are scored, but for those that the self-check leaves out.",
+        at_least(0),
+        unit="trajectories",
     )
     samples: int = field(1, "Samples per held-out turn.", at_least(1), unit="samples")
     pivots: int = field(

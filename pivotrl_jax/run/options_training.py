@@ -111,7 +111,7 @@ class Adaptive:
 class Profile:
     """Sampling every candidate under the frozen policy, to find the pivots among them (sections 2 and 3)."""
 
-    group_size: int = field(8, "Samples per candidate.", at_least(1), unit="samples")
+    group_size: int = field(8, "Samples per candidate.", at_least(2), unit="samples")
     lambda_diff: float = field(
         0.6,
         "Candidates with mixed rewards whose mean is below this are pivots; 1 keeps every mixed candidate.",
@@ -150,8 +150,8 @@ class Reprofile:
 
     std_fraction: float = field(
         0.0,
-        "Reprofile when the mean reward std within groups falls below this part of its first value; 0 is "
-        "never.",
+        "Reprofile when the mean reward std within groups falls below this part of its first value, or is "
+        "0; 0 is never.",
         SHARE_OR_NONE,
         unit="share of the first std",
     )
@@ -200,7 +200,9 @@ class Updates:
     max_grad_norm: float = field(
         1.0, "Gradients with a larger norm are scaled down to it.", ABOVE_ZERO, unit="norm"
     )
-    optimizer_dtype: str = field("float32", "Precision of Adam's moments.", DTYPES)
+    optimizer_dtype: str = field(
+        "float32", "Precision of Adam's moments; bfloat16 wants b1 and b2 of at most 0.996.", DTYPES
+    )
     microbatch_rows: int = field(2, "Rows of one forward and backward pass.", at_least(1), unit="rows")
     save_every: int = field(10, "How often a checkpoint is written.", at_least(1), unit="optimizer steps")
     keep_checkpoints: int = field(2, "How many of the latest stay on disk.", at_least(1), unit="checkpoints")
@@ -242,7 +244,8 @@ class Grpo(Guided, Updates):
     )
     dynamic_rounds: int = field(
         0,
-        "Draw up to this many further rounds to replace groups of equal rewards (DAPO); 0 draws none.",
+        "Draw up to this many further rounds to replace groups without an advantage, as those of equal "
+        "rewards (DAPO); 0 draws none.",
         at_least(0),
         unit="rounds of sampling",
     )
@@ -313,7 +316,7 @@ class Sft(Updates):
     decay: str = field(
         "none",
         "What the learning rate does after warm-up.",
-        one_of({"none": "it stays", "linear": "it falls to 0 at the end of training"}),
+        one_of({"none": "it stays", "linear": "it falls, to 0 at the end of training"}),
     )
 
 

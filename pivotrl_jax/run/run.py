@@ -22,7 +22,7 @@ import numpy as np
 
 import pivotrl_jax
 from pivotrl_jax.chat import template
-from pivotrl_jax.checkpoints import hf, hf_config
+from pivotrl_jax.checkpoints import cache, hf, hf_config
 from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
 from pivotrl_jax.models import config as model_config_lib
 from pivotrl_jax.models import decoder, lora, sharding
@@ -85,6 +85,7 @@ class Run:
         page = {
             "config": self.config.to_dict(),
             **model,
+            "hub_model": self.hub_name,
             "policy": self.policy,
             "provenance": {**provenance.of_process(), "written": provenance.now()},
             "chat": {"dialect": self.chat.dialect, "opens_thinking": self.chat.opens_thinking},
@@ -112,6 +113,13 @@ class Run:
             "seed": self.config.seed,
             **fields,
         }
+
+    @property
+    def hub_name(self) -> str:
+        """The checkpoint's name on the hub; "" for a directory, and for what was converted into the cache."""
+        name = self.config.model.checkpoint
+        local = self.checkpoint in (EMBEDDED, Path(name)) or self.checkpoint.is_relative_to(cache.root())
+        return "" if local else name
 
     @property
     def frozen(self) -> dict | None:

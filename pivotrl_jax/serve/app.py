@@ -137,14 +137,13 @@ class Service:
             ask, prompts = await self._loop.run_in_executor(self._worker, self._read, raw, read)
         finally:
             self._reading -= 1
+        settings = [requests.settings_for(ask, prompt, self.limits) for prompt in prompts]
         samples = [
-            Sample(prompt, requests.with_room(ask.settings, prompt, self.limits), index)
-            for prompt in prompts
-            for index in range(ask.n)
+            Sample(prompt, one, index) for prompt, one in zip(prompts, settings) for index in range(ask.n)
         ]
         chat, options = self._chats[ask.thinking], {"skip_special_tokens": ask.skip_special}
         decode = functools.partial(chat.tokenizer.decode, **options, clean_up_tokenization_spaces=False)
-        choices = [Choice(decode, ask.stop, ask.stop_ids) for _ in samples]
+        choices = [Choice(decode, ask.stop, ask.stop_ids, ask.log_probs) for _ in samples]
         answer = replies(self.limits.model, self.fingerprint, chat, ask, decode, samples, choices)
         queue: asyncio.Queue = asyncio.Queue()
         self.engine.submit(samples)

@@ -228,9 +228,8 @@ def restrict_each(scores_BV, top_p_B1, top_k_B1, min_p_B1) -> jax.Array:
     ordered = jnp.sort(scores_BV, axis=-1)[:, ::-1]
     last = jnp.where(top_k_B1 > 0, jnp.minimum(top_k_B1, V), V) - 1
     smallest = jnp.take_along_axis(ordered, last, axis=-1)
-    ordered = jnp.where(ordered < smallest, -jnp.inf, ordered)
-    probs = jax.nn.softmax(ordered, axis=-1)
-    inside = ((jnp.cumsum(probs, axis=-1) - probs < top_p_B1) | (top_p_B1 >= 1)) & (ordered > -jnp.inf)
-    smallest = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
-    smallest = jnp.maximum(smallest, ordered[:, :1] + jnp.log(min_p_B1))  # log 0 leaves nothing out
+    scores_BV, ordered = (jnp.where(x < smallest, -jnp.inf, x) for x in (scores_BV, ordered))
+    # rounding may put the mass of the last tokens past 1, and a top_p of 1 leaves none out
+    scores_BV = sampling_lib.nucleus(scores_BV, ordered, jnp.where(top_p_B1 < 1, top_p_B1, jnp.inf))
+    smallest = ordered[:, :1] + jnp.log(min_p_B1)  # log 0 leaves nothing out
     return jnp.where(scores_BV < smallest, -jnp.inf, scores_BV)

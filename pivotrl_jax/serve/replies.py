@@ -7,16 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.serve.engine import Sample
+from pivotrl_jax.serve.log_probs import chat_log_probs, completion_log_probs
 from pivotrl_jax.serve.requests import Ask
-from pivotrl_jax.serve.text import (
-    Choice,
-    Decode,
-    Stream,
-    chat_log_probs,
-    completion_log_probs,
-    encode,
-    reply_of,
-)
+from pivotrl_jax.serve.text import Choice, Decode, Stream, encode, reply_of
 
 
 def error_object(message: str, param: str | None, kind: str, code: str | None = None) -> dict:
@@ -106,7 +99,7 @@ class ChatReplies(_Replies):
         return self.page(choices, usage=self.usage(), **prompt)
 
     def log_probs(self, i: int, first: int = 0) -> dict:
-        return chat_log_probs(self.choices[i], self.decode, self.ask.top, first)
+        return chat_log_probs(self.choices[i], self.chat.tokenizer, self.decode, self.ask.top, first)
 
     async def events(self, grown: AsyncIterator[int]) -> AsyncIterator[bytes]:
         prompt = {"prompt_token_ids": self.prompt(0)} if self.ask.return_token_ids else {}
@@ -160,7 +153,7 @@ class CompletionReplies(_Replies):
         return self.page(choices, usage=self.usage())
 
     def log_probs(self, i: int, first: int = 0) -> dict:
-        return completion_log_probs(self.choices[i], self.decode, self.ask.top, first)
+        return completion_log_probs(self.choices[i], self.chat.tokenizer, self.decode, self.ask.top, first)
 
     async def events(self, grown: AsyncIterator[int]) -> AsyncIterator[bytes]:
         sent = [0] * len(self.choices)

@@ -9,8 +9,10 @@ import math
 import secrets
 from typing import Any
 
+from pivotrl_jax.chat.actions import THINK
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, read_object
 from pivotrl_jax.chat.messages import read_messages
+from pivotrl_jax.chat.reasoning import split_thinking
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.serve.engine import Settings
@@ -70,6 +72,7 @@ class Ask:
     """A request, read. Either `messages`, with `tools`, or `prompts`, which are texts or token ids."""
 
     settings: Settings  # max_tokens 0: as many as there is room for
+    seeded: bool  # else every prompt gets a seed of its own
     n: int
     stop: tuple[str, ...]
     stop_ids: frozenset[int]
@@ -155,7 +158,7 @@ def read_chat(body: dict, limits: Limits) -> Ask:
     if len(messages) > MAX_MESSAGES:
         raise BadRequest(f"{len(messages)} messages; at most {MAX_MESSAGES} are taken", "messages")
     try:
-        messages = read_messages(messages)
+        messages = read_messages([_said(i, message) for i, message in enumerate(messages)], _own_thinking)
     except InputError as e:
         raise BadRequest(str(e), "messages") from None
     top = fields.whole("top_logprobs", 0, TOP, 0)
@@ -179,6 +182,26 @@ def read_chat(body: dict, limits: Limits) -> Ask:
     )
     fields.check_rest()
     return ask
+
+
+def _said(i: int, message: Any) -> Any:
+    """A message with a refusal in the place of its content. Raises BadRequest for what would be lost."""
+    if not isinstance(message, dict):
+        return message
+    for name, instead in (("function_call", "tool_calls"), ("audio", "content")):
+        if message.get(name) is not None:
+            raise BadRequest(f'messages[{i}]: {name} is not supported; use "{instead}"', "messages")
+    refusal = message.get("refusal")
+    if not refusal:
+        return message
+    if message.get("content") or not isinstance(refusal, str):
+        raise BadRequest(f"messages[{i}]: want refusal as a text, and no content beside it", "messages")
+    return {**message, "content": refusal}
+
+
+def _own_thinking(content: str) -> tuple[str, str]:
+    """(thinking, the rest) of a content in the history. Only `<think>` is read: other tags are words."""
+    return split_thinking(content) if content.lstrip().startswith(THINK) else ("", content)
 
 
 def read_completion(body: dict, limits: Limits) -> Ask:
@@ -220,24 +243,28 @@ def _common(fields: _Fields, limits: Limits, max_tokens: int, top: int) -> dict:
     options = fields.get("stream_options", {})
     if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
         raise BadRequest('stream_options: only "include_usage" is supported', "stream_options")
+    include_usage = options.get("include_usage") or False
+    if not isinstance(include_usage, bool):
+        raise BadRequest("stream_options: include_usage is true or false", "stream_options")
     settings = Settings(
         max_tokens=max_tokens,
         temperature=temperature,
         top_p=max(fields.number("top_p", 0, 1, 1.0), 1e-9),  # the most likely token always stays
         top_k=max(fields.whole("top_k", -1, 2**31 - 1, 0), 0),
         min_p=fields.number("min_p", 0, 1, 0.0),
-        seed=fields.whole("seed", -(2**63), 2**63 - 1, secrets.randbits(63)),
+        seed=fields.whole("seed", -(2**63), 2**63 - 1, 0),
         ignore_stop=fields.flag("ignore_eos"),
         top=top > 0,
         soon=stream,
     )
     return {
         "settings": settings,
+        "seeded": fields.get("seed") is not None,
         "n": fields.whole("n", 1, limits.choices, 1),
         "stop": _stops(fields.get("stop", [])),
         "stop_ids": frozenset(_ids(fields.get("stop_token_ids", []), "stop_token_ids", 2**31)),
         "stream": stream,
-        "include_usage": bool(options.get("include_usage")),
+        "include_usage": include_usage,
         "return_token_ids": fields.flag("return_token_ids"),
         "skip_special": fields.flag("skip_special_tokens"),
     }
@@ -311,8 +338,10 @@ def _prompts(prompt: Any, limits: Limits) -> list:
     return [_ids(prompt, "prompt", limits.vocabulary)]
 
 
-def with_room(settings: Settings, prompt: list[int], limits: Limits) -> Settings:
-    """The settings with `max_tokens` filled in. Raises BadRequest when prompt and completion do not fit."""
+def settings_for(ask: Ask, prompt: list[int], limits: Limits) -> Settings:
+    """The settings for one of the prompts, with `max_tokens` and `seed` filled in. Raises BadRequest when
+    prompt and completion do not fit."""
+    settings = ask.settings
     if not prompt:
         raise BadRequest("the prompt has no tokens; there is nothing to continue")
     if len(prompt) > limits.prompt_tokens:
@@ -330,5 +359,7 @@ def with_room(settings: Settings, prompt: list[int], limits: Limits) -> Settings
             code="context_length_exceeded",
         )
     return dataclasses.replace(
-        settings, max_tokens=settings.max_tokens or min(room, limits.completion_tokens)
+        settings,
+        max_tokens=settings.max_tokens or min(room, limits.completion_tokens),
+        seed=settings.seed if ask.seeded else secrets.randbits(63),
     )

@@ -114,7 +114,7 @@ def sums_to_go(value_RT: np.ndarray, sequence_RT: np.ndarray) -> np.ndarray:
     return np.where(sequence_RT > 0, np.take_along_axis(so_far, end, axis=1) - so_far + value_RT, 0.0)
 
 
-def kl_penalty(behaviour: np.ndarray, reference: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+def kl_penalty(policy: np.ndarray, reference: np.ndarray, sequence: np.ndarray) -> np.ndarray:
     """What KL(policy || reference) takes off a token's advantage when it is part of the reward: the sum of
     k1 = log(policy / reference) over the token and those that follow in its sequence. Float64 [R, T].
 
@@ -123,7 +123,7 @@ def kl_penalty(behaviour: np.ndarray, reference: np.ndarray, sequence: np.ndarra
     This does not hold for k2 or k3 in place of k1: as a reward, k3 has the gradient of KL(policy ||
     reference) - KL(reference || policy).
     """
-    return sums_to_go(behaviour.astype(np.float64) - reference, sequence)
+    return sums_to_go(policy.astype(np.float64) - reference, sequence)
 
 
 def rewards_of(groups: Sequence[Sequence[Rollout]]) -> np.ndarray:
@@ -150,11 +150,17 @@ def advantages_of(groups: Sequence[Sequence[Rollout]], config: Any) -> np.ndarra
     return advantage_PG
 
 
-def subtract_kl(batch: losses.Batch, coefficient: float) -> float:
+def teaching_groups(groups: Sequence[Sequence[Rollout]], config: Any) -> np.ndarray:
+    """bool [P]: groups with a trained rollout whose advantage is not zero: mixed ones, and with
+    `malformed_advantage` those with a completion that cannot be parsed."""
+    return (advantages_of(groups, config) * trained_of(groups, config)).any(axis=1)
+
+
+def subtract_kl(batch: losses.Batch, log_prob_RT: np.ndarray, coefficient: float) -> float:
     """Subtract the KL to the reference from the advantages of a batch, in place: the KL as a part of the
-    reward. The advantages are already divided by a std, so the coefficient means the same as in the loss.
-    Returns the mean KL per trained token."""
-    behaviour, reference = batch["behaviour_log_prob"], batch.pop("reference_log_prob")
-    trained = batch["sequence"] > 0
-    batch["advantage"] -= coefficient * kl_penalty(behaviour, reference, batch["sequence"])
-    return float((behaviour - reference)[trained].mean()) if trained.any() else 0.0
+    reward. `log_prob_RT` are the policy's, of the same program as the reference's. The advantages are already
+    divided by a std, so the coefficient means the same as in the loss. Returns the mean KL per trained
+    token."""
+    reference, trained = batch.pop("reference_log_prob"), batch["sequence"] > 0
+    batch["advantage"] -= coefficient * kl_penalty(log_prob_RT, reference, batch["sequence"])
+    return float((log_prob_RT - reference)[trained].mean()) if trained.any() else 0.0

@@ -82,14 +82,16 @@ def episode_metrics(groups: Sequence[Sequence[episodes.EpisodeResult]]) -> dict[
     reward_PG = np.array([[episode.success for episode in group] for group in groups])
     flat = [episode for group in groups for episode in group]
     completions = [completion for episode in flat for _, completion in episode.turns]
+    mean = lambda values: float(np.mean(values)) if values else np.nan  # noqa: E731
     return {
         "reward_mean": float(reward_PG.mean()),
         "reward_std": float(reward_PG.std()),
         "group_reward_std": float(reward_PG.std(axis=1).mean()),
         "mixed_groups": float((np.ptp(reward_PG, axis=1) > 0).mean()),
         "turns_per_episode": len(completions) / len(flat),
-        "completion_tokens": float(np.mean([len(c.token_ids) for c in completions])),
-        "unfinished": float(np.mean([not c.finished for c in completions])),
+        "completion_tokens": mean([len(c.token_ids) for c in completions]),
+        "unfinished": mean([not c.finished for c in completions]),
+        "too_long": mean([episode.reason == "too_long" for episode in flat]),
     }
 
 

@@ -244,10 +244,10 @@ class Learner:
                 sums.append(piece_sums)
             state, norms = self.apply(state, grads)
         totals = jax.tree.map(lambda *xs: float(np.sum([np.float64(x) for x in xs])), *jax.device_get(sums))
-        tokens = max(totals.pop("tokens"), 1.0)
+        tokens = totals.pop("tokens")
         loss = totals.pop("loss")  # already a mean: its weights carry the denominator
         pairs = {name: value for name, value in totals.items() if isinstance(value, tuple)}
-        means = {name: value / tokens for name, value in totals.items() if name not in pairs}
+        means = {name: value / max(tokens, 1.0) for name, value in totals.items() if name not in pairs}
         means |= {name: total / max(count, 1e-30) for name, (total, count) in pairs.items()}
         return state, {"loss": loss, "tokens": tokens, **means, **jax.tree.map(float, jax.device_get(norms))}
 

@@ -1,8 +1,8 @@
 """The losses of policy gradients, and SFT's, as functions of log-probs: a loss never sees a model.
 
 A loss is a function `(tokens, config) -> (loss of every token, metrics of every token)`; `config` is the
-run's `config.grpo`. To add one, write such a function and name it in LOSSES, or in a config as
-"my_package.module:function":
+run's `config.grpo`, and no other metric of a step may have the names of these. To add one, write such a
+function and name it in LOSSES, or in a config as "my_package.module:function":
 
     def reinforce(tokens, config):
         ratio = jnp.exp(tokens.log_prob - tokens.behaviour_log_prob)

@@ -49,11 +49,13 @@ def events(lines: Sequence[Line]) -> list[int]:
 
 def _collapsed(lines: Sequence[Line], rule: Rule) -> str:
     """Compare the std within groups, averaged over the latest window, with that of the first window since the
-    last profile. Steps without a decided reward are skipped."""
+    last profile. A std of 0 is low enough in any case. Steps without a decided reward are skipped."""
     stds = [line[STD] for line in lines if line.get(STD) is not None]
     if not rule.std_fraction or len(stds) < rule.std_window:
         return ""
     start, now = (sum(part) / rule.std_window for part in (stds[: rule.std_window], stds[-rule.std_window :]))
+    if not start:
+        return "" if now else f"the reward std within groups is 0 for {rule.std_window} steps"
     if now >= rule.std_fraction * start:
         return ""
     return (

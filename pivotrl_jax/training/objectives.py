@@ -7,8 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from pivotrl_jax import plugins
+from pivotrl_jax.records import InputError
 from pivotrl_jax.training.losses import LOSSES, Batch, Tokens, truncated_weight, unit
 
+# names of a step's metrics (docs/metrics.md), or what stands before a slash in them, that no loss may use
+TAKEN = frozenset(
+    "loss tokens nll entropy log_prob_drift kl kl_per_turn grad_norm update_norm routing_agreement "
+    "balance_loss reward_mean reward_std group_reward_std mixed_groups completion_tokens unfinished "
+    "malformed abstained turns_per_episode too_long sampled_groups trained_groups skipped_candidates "
+    "rollouts_per_mixed_group demonstrated_groups step fill seconds rollout_seconds tokens_per_second "
+    "memory_gib validation reprofiled pivots profiling_rollout_turns profiling_seconds".split()
+)
 # (log_prob, entropy, batch) -> (what is minimised, sums over trained tokens)
 Objective = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -18,7 +27,8 @@ def policy_gradient(config: Any) -> Objective:
     `kl_in` is "loss".
 
     Batch fields: `advantage`, `behaviour_log_prob`, `sequence`, and with a KL `reference_log_prob`. Raises
-    InputError when `config.loss` names no loss.
+    InputError when `config.loss` names no loss; the objective does for a loss that is not one number a token,
+    or whose metric has the name of another.
     """
     token_loss = plugins.find("losses", config.loss, LOSSES, "config.grpo.loss")
     kl_coefficient = config.kl_coefficient if config.kl_in == "loss" else 0.0
@@ -27,6 +37,7 @@ def policy_gradient(config: Any) -> Objective:
         weight, trained = batch["weight"], batch["weight"] > 0
         tokens = Tokens(log_prob, batch["behaviour_log_prob"], batch["advantage"], batch.get("sequence"))
         loss, metrics = token_loss(tokens, config)
+        _check_loss(config.loss, loss, metrics, log_prob)
         sums = {
             "tokens": trained.sum(),
             "entropy": (entropy * trained).sum(),
@@ -43,6 +54,19 @@ def policy_gradient(config: Any) -> Objective:
         return total, sums
 
     return objective
+
+
+def _check_loss(name: str, loss: jax.Array, metrics: dict[str, jax.Array], log_prob: jax.Array) -> None:
+    if jnp.shape(loss) != log_prob.shape:
+        raise InputError(
+            f"config.grpo.loss: {name} returned a loss of shape {jnp.shape(loss)} for log-probs of shape "
+            f"{log_prob.shape}; return one number a token, and no mean"
+        )
+    if taken := sorted(metric for metric in metrics if metric.partition("/")[0] in TAKEN):
+        raise InputError(
+            f"config.grpo.loss: {name} returned metrics called {', '.join(taken)}, as others are that every "
+            "step logs; rename them"
+        )
 
 
 def negative_log_likelihood(

@@ -18,7 +18,8 @@ def make_optimizer(
     decay_steps: int = 0,
 ) -> optax.GradientTransformation:
     """AdamW with clipping by the global norm and, after a linear warm-up, a constant rate, or one that falls
-    linearly: at step s, from 0, of `decay_steps` it is 1 - s / decay_steps of the rate.
+    linearly: at step s, from 0, of `decay_steps` it is (decay_steps - s) / (decay_steps - warmup_steps) of
+    the rate.
 
     The first step takes 1 / warmup_steps of the rate; optax's own schedule starts at 0, which would waste the
     first step's rollouts. `state_dtype` is the dtype of both moments between steps; the update itself is
@@ -26,7 +27,8 @@ def make_optimizer(
     """
 
     def schedule(step):
-        left = jnp.maximum(0.0, 1 - step / decay_steps) if decay_steps else 1.0
+        falling = max(decay_steps - warmup_steps, 1)
+        left = jnp.maximum(0.0, (decay_steps - step) / falling) if decay_steps else 1.0
         return learning_rate * jnp.minimum(left, (step + 1) / max(warmup_steps, 1))
 
     adamw = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=decayed)
@@ -65,8 +67,8 @@ def without(optimizer: optax.GradientTransformation, name: str) -> optax.Gradien
 
 def kept_in(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
     """The optimizer with the floating-point arrays of its state kept in `dtype`: in bfloat16 Adam's moments
-    take half the memory and lose 16 bits. That matters for b2 = 0.999, whose increments are smaller than a
-    bfloat16 step, and not for 0.95."""
+    take half the memory and lose 16 bits. With b2 = 0.999 a moment would never fall, since a step of decay is
+    less than half a bfloat16 step; check_config.py refuses that, and 0.95 is well."""
 
     def cast(state, to):
         return jax.tree.map(lambda x: x.astype(to) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)

@@ -36,6 +36,7 @@ from pivotrl_jax.training.advantages import (
     mixed_groups,
     rewards_of,
     subtract_kl,
+    teaching_groups,
     token_weights,
     trained_of,
 )
@@ -132,12 +133,15 @@ def add_log_probs(
     """Add what the loss needs beyond the sampler's log-probs, those of demonstrations and of the reference,
     as `c`, which is `config.grpo`, says. Returns metrics of the KL."""
     metrics, demonstrated = {}, demonstrations.score(batch, learner, params)
+    in_reward = c.kl_coefficient and c.kl_in == "reward"
     if c.kl_coefficient or c.kl_budget:
         batch["reference_log_prob"] = learner.score(reference, batch)
+    if c.kl_budget or in_reward:  # the sampler's own numbers, compared with the learner's, are no KL
+        own = learner.score(params, batch)
     if c.kl_budget:
-        metrics["kl_per_turn"] = kl_budget.per_turn(batch, ~demonstrated)
-    if c.kl_coefficient and c.kl_in == "reward":
-        metrics["kl"] = subtract_kl(batch, c.kl_coefficient)
+        metrics["kl_per_turn"] = kl_budget.per_turn(batch, own, ~demonstrated)
+    if in_reward:
+        metrics["kl"] = subtract_kl(batch, own, c.kl_coefficient)
     elif not c.kl_coefficient:
         batch.pop("reference_log_prob", None)
     return metrics
@@ -174,10 +178,10 @@ def sample_groups(
     `draw(pivots, key)` samples their groups; `config` is the run's `config.grpo`. Others are chosen in place
     of the `skipped`, unless there are too few others.
 
-    With `config.dynamic_rounds`, groups of equal rewards are left out and others are drawn in their place, in
-    at most that many rounds, until `pivots_per_step` are mixed (DAPO's dynamic sampling, arXiv 2503.14476,
-    section 3.2). If fewer are mixed by then, the batch is smaller. If none is, the first round is the
-    batch, and its gradient is zero.
+    With `config.dynamic_rounds`, groups without an advantage, as those of equal rewards, are left out and
+    others are drawn in their place, in at most that many rounds, until `pivots_per_step` teach (DAPO's
+    dynamic sampling, arXiv 2503.14476, section 3.2). If fewer teach by then, the batch is smaller. If none
+    does, the first round is the batch, and its gradient is zero.
     """
     pivots = method.items_of_step(step, count, config.pivots_per_step, seed)
     if missing := sum(i in skipped for i in pivots):
@@ -187,13 +191,13 @@ def sample_groups(
     if not config.dynamic_rounds:
         return pivots, groups, groups
     for round_ in range(1, config.dynamic_rounds + 1):
-        missing = config.pivots_per_step - int(mixed_groups(rewards_of(groups)).sum())
+        missing = config.pivots_per_step - int(teaching_groups(groups, config).sum())
         if not missing:
             break
         more = pivots_of_round([seed, step, round_], count, missing, pivots, skipped)
         pivots, groups = pivots + more, groups + draw(more, jax.random.fold_in(key, round_))
-    mixed = np.flatnonzero(mixed_groups(rewards_of(groups)))
-    chosen = mixed if len(mixed) else range(config.pivots_per_step)
+    teaching = np.flatnonzero(teaching_groups(groups, config))
+    chosen = teaching if len(teaching) else range(config.pivots_per_step)
     return [pivots[i] for i in chosen], [groups[i] for i in chosen], groups
 
 

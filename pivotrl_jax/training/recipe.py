@@ -10,7 +10,7 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.run import fields, resume
 from pivotrl_jax.run.options import OPTIONS
 from pivotrl_jax.run.options_beyond import OFF
-from pivotrl_jax.training import objectives
+from pivotrl_jax.training import method, objectives
 from pivotrl_jax.training.learner import Compute, Learner, Routers
 from pivotrl_jax.training.optimizer import make_optimizer, without
 from pivotrl_jax.training.tables import TABLES
@@ -85,3 +85,10 @@ def fixed(c: Any) -> dict:
     free = set(resume.FREE_GRPO) - ({"microbatch_rows"} if c.balance_coefficient else set())
     fields = {name: value for name, value in c.to_dict().items() if name not in free}
     return {name: value for name, value in fields.items() if OFF.get(name, ...) != value}
+
+
+def fixed_sft(c: Any) -> dict:
+    """The fields of `config.sft` that must be equal to continue a checkpoint. "falls" tells rates that decay
+    after a warm-up from those of earlier versions, which the warm-up never brought up to the rate."""
+    fields = {name: value for name, value in c.to_dict().items() if name not in method.FREE}
+    return fields | ({"falls": "after warm-up"} if c.decay == "linear" and c.warmup_steps else {})

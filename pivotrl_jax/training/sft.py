@@ -14,7 +14,7 @@ from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.run import run as run_lib
 from pivotrl_jax.run.metrics import Validate
 from pivotrl_jax.training import batches, loop, method, recipe
-from pivotrl_jax.training.sft_turns import skipped, steps_of, turns_of
+from pivotrl_jax.training.sft_turns import reasoning_lost, skipped, steps_of, turns_of
 
 
 def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Validate):
@@ -26,6 +26,11 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
     limit = min(context, max(row_lengths))
     turns, left_out = turns_of(run.chat, trajectories, config.data.max_prompt_tokens, limit)
     run.facts["sft_turns_left_out"] = left_out
+    run.facts["sft_reasoning_lost"] = reasoning_lost(run.chat, trajectories)
+    if lost := run.facts["sft_reasoning_lost"]:
+        print(
+            f"reasoning of {lost} turns is not imitated: the chat template does not write reasoning_content"
+        )
     run.facts["sft_turns_skipped"] = skipped(trajectories)
     if run.facts["sft_turns_skipped"]:
         reasons = ", ".join(f"{why} {count}" for why, count in run.facts["sft_turns_skipped"].items())
@@ -47,7 +52,7 @@ def train(run: run_lib.Run, trajectories: Sequence[Trajectory], validate: Valida
 
     tokens = json.dumps([[t.prompt.tolist(), t.completion] for several in turns for t in several])
     identity = run.identity(
-        sft={name: value for name, value in c.to_dict().items() if name not in method.FREE},
+        sft=recipe.fixed_sft(c),
         turns=hashlib.sha256(tokens.encode()).hexdigest()[:16],
     )
     job = method.Job("SFT", steps, learner, make_batch, identity, c)

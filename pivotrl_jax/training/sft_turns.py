@@ -4,7 +4,7 @@ import collections
 import math
 from collections.abc import Sequence
 
-from pivotrl_jax.chat.template import Chat, HoldsStop
+from pivotrl_jax.chat.template import Chat, Unwritable
 from pivotrl_jax.records import Trajectory
 from pivotrl_jax.training import batches
 from pivotrl_jax.trajectories import extract
@@ -22,8 +22,9 @@ def turns_of(
     for prompt in extract.render(chat, extract.extract(trajectories)):
         c = prompt.candidate
         try:
+            chat.check_calls([*c.messages, c.demonstration])
             completion = chat.completion_ids(c.messages, c.tools, c.demonstration)
-        except HoldsStop as e:
+        except Unwritable as e:
             left_out[c.id] = str(e)
             continue
         tokens = len(prompt.ids) + len(completion)
@@ -42,6 +43,13 @@ def turns_of(
 def steps_of(epochs: float, count: int, per_step: int) -> int:
     """As many steps as it takes to see each of `count` trajectories `epochs` times, at least."""
     return max(1, math.ceil(epochs * count / per_step - 1e-9))
+
+
+def reasoning_lost(chat: Chat, trajectories: Sequence[Trajectory]) -> int:
+    """How many of the turns have reasoning that is not imitated, since the chat template writes none."""
+    if chat.writes_thinking:
+        return 0
+    return sum(bool(c.demonstration.get("reasoning_content")) for c in extract.extract(trajectories))
 
 
 def skipped(trajectories: Sequence[Trajectory]) -> dict[str, int]:

@@ -49,6 +49,12 @@ SYMPTOMS = {
         "{now:.0%} of the rollouts were cut at the token limit and got no reward: raise "
         "config.sampling.max_tokens, or see in rollouts/ why they do not end",
     ),
+    "prompts too long": Symptom(
+        "too_long",
+        lambda now, start: now > 0.1,
+        "{now:.0%} of the episodes ended without a reward because their next prompt was too long: raise "
+        "config.data.max_prompt_tokens and config.compute.row_lengths, or lower config.e2e.max_steps",
+    ),
     "drift": Symptom(
         "log_prob_drift",
         lambda now, start: now > 0.02,

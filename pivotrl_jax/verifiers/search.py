@@ -36,6 +36,7 @@ from pivotrl_jax.verifiers.common import (
     text_verdict,
 )
 from pivotrl_jax.verifiers.compare import prose
+from pivotrl_jax.verifiers.compare.answers import final_answer, same_answer
 from pivotrl_jax.verifiers.compare.arguments import (
     as_object,
     count_verdict,
@@ -47,10 +48,8 @@ from pivotrl_jax.verifiers.compare.arguments import (
 )
 from pivotrl_jax.verifiers.compare.web import (
     QUERY_SIMILARITY,
-    final_answer,
     page,
     query_difference,
-    same_answer,
     same_page,
     same_passage,
     words,
@@ -243,4 +242,4 @@ def _answer_text(call: Call) -> str:
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 
 
-VERIFIERS = (Verifier(NAME, "4", verify),)
+VERIFIERS = (Verifier(NAME, "5", verify),)

@@ -9,7 +9,8 @@ may stand for the same one:
   action is done once the history holds the call and an output that is not an error.
 
 Strings of a look-up (below) are compared as in tool_call, strings of any other call exactly: tau2-Bench
-compares the data base that they are written to, and its tools take reasons in one spelling only.
+compares the data base that they are written to, and its tools take reasons in one spelling only. A null
+that a write's schema allows may clear: it is no argument only where null is the documented default.
 
 There must be as many calls as demonstrated, unless `case["calls"]` counts otherwise (compare/arguments.py).
 
@@ -225,4 +226,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return _judge(calls, expected, state, candidate.case)
 
 
-VERIFIERS = (Verifier(NAME, "4", verify),)
+VERIFIERS = (Verifier(NAME, "5", verify),)

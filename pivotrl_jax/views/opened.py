@@ -101,7 +101,8 @@ class OpenedRun:
 
     @functools.cached_property
     def evaluation(self) -> dict | None:
-        """{"before", "after", "difference"}: measure -> {"value", "low", "high"}, 95 % intervals."""
+        """{"before", "after", "difference"}: measure -> {"value", "low", "high", "n", "clusters"}, 95 %
+        intervals."""
         file = self.path / "evaluation.json"
         return read_object(file) if file.is_file() else None
 
@@ -146,7 +147,9 @@ class OpenedRun:
 
     def turns(self, outcome: str = "", limit: int = 20) -> Turns:
         """The first `limit` candidates (0: all) with their samples; with `outcome` ("pivot", "all_fail",
-        "all_pass", "too_easy", ...) only those. Raises InputError for another outcome."""
+        "all_pass", "too_easy", ...) only those. Raises InputError for another outcome or a limit below 0."""
+        if limit < 0:
+            raise InputError(f"limit is {limit}; want a number of turns, or 0 for all")
         chosen, known = self.candidates, selection_lib.OUTCOMES
         if outcome:
             if outcome not in known:
@@ -186,7 +189,7 @@ class Evaluation:
     checkpoint: str
     policy: str  # its fingerprint
     file: Path  # with every episode, turn and answer
-    measures: dict[str, Any]  # measure -> {"value", "low", "high", "n"}, 95 % intervals
+    measures: dict[str, Any]  # measure -> {"value", "low", "high", "n", "clusters"}, 95 % intervals
     abstained: int  # samples at held-out turns that the judge could not decide
 
     def rows(self) -> list[tuple[str, dict[str, float]]]:

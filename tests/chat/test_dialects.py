@@ -88,6 +88,14 @@ READ = {
     "json": [
         ('{"name": "Bob", "age": 3}', '{"name": "Bob", "age": 3}', []),
         ("[]", "[]", []),
+        # Llama 3.1, around what its template writes without these tokens
+        ('<|python_tag|>{"name": "f", "parameters": {"a": 1}}<|eom_id|>', "", [("f", {"a": 1})]),
+        (
+            '{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}',
+            "",
+            [("f", {}), ("g", {})],
+        ),
+        ('{"name": "f", "parameters": {}};', '{"name": "f", "parameters": {}};', []),
     ],
     "functionary": [(">>>all\nHello.", "Hello.", [])],
     "harmony": [("<|channel|>final<|message|>Hello.<|return|>", "Hello.", [])],

@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from support import templates
 from support.paths import ROOT
 from support.qwen3_chat import QWEN3, save_tokenizer
+from support.sentencepiece_chat import save_sentencepiece
 
 from pivotrl_jax.chat.actions import action_to_message
 from pivotrl_jax.chat.template import HoldsStop, load_chat
@@ -252,6 +254,82 @@ def test_a_demonstration_that_holds_a_stop_token_is_none_that_can_be_sampled(str
     ):
         with pytest.raises(HoldsStop, match=r"holds '<\|im_end\|>', a stop token"):
             strip.completion_ids(ask, [], answer)
+
+
+def test_a_turn_ends_at_its_own_stop_token(tmp_path):
+    """Phi-3's template closes the conversation with another one."""
+    chat = load_chat(save_tokenizer(tmp_path, QWEN3), False)
+    other = chat.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    chat.tokenizer.chat_template += "{%- if not add_generation_prompt %}{{- '<|endoftext|>' }}{%- endif %}"
+    both = dataclasses.replace(chat, stop_ids=(other, *chat.stop_ids))
+    ids = both.completion_ids([{"role": "user", "content": "a"}], [], assistant("b"))
+    assert both.tokenizer.decode(ids) == "<think>\n\n</think>\n\nb<|im_end|>"
+    with pytest.raises(HoldsStop):
+        both.completion_ids([{"role": "user", "content": "a"}], [], assistant("b<|endoftext|>c"))
+
+
+@pytest.mark.parametrize("eos", [-1, 100_000, 258.0, True, [[258]], "<|nope|>", {}])
+def test_a_stop_token_that_is_none_is_named(tmp_path, eos):
+    save_tokenizer(tmp_path, QWEN3)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    with pytest.raises(InputError, match=r"generation_config.json: eos_token_id .* is no token"):
+        load_chat(tmp_path, False)
+
+
+def test_a_stop_token_may_be_given_as_text(tmp_path):
+    save_tokenizer(tmp_path, QWEN3)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["<|endoftext|>", null]}')
+    assert load_chat(tmp_path, False).tokenizer.convert_ids_to_tokens(
+        load_chat(tmp_path, False).stop_ids
+    ) == [
+        *("<|endoftext|>", "<|im_end|>"),
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"eos_token_id": [258', "[]", "", "\x00"])
+def test_a_generation_config_that_is_none_is_named(tmp_path, text):
+    save_tokenizer(tmp_path, QWEN3)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(InputError, match=r"generation_config.json: .*; download it again"):
+        load_chat(tmp_path, False)
+
+
+def test_no_code_of_a_checkpoint_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # whoever is asked, and says yes
+    settings = save_tokenizer(tmp_path, QWEN3) / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["mine.X", "mine.X"]}, "tokenizer_class": "X"}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | own))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'made')!r}, 'w')\nclass X: pass\n")
+    with pytest.raises(InputError, match="custom code"):
+        load_chat(tmp_path, False)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_completion_has_no_space_that_its_text_lacks(tmp_path, legacy):
+    """Sentencepiece's tokenizers put a space before a text, and take it off when they decode."""
+    chat = load_chat(save_sentencepiece(tmp_path, legacy), False)
+    ask = [{"role": "user", "content": "hi"}]
+    for said in ("hi hi", " hi", "\nhi", "", "é hi"):
+        ids = chat.completion_ids(ask, [], assistant(said))
+        assert chat.decode(ids) == said
+        prompt, whole = chat.prompt_ids(ask, []), chat.render([*ask, assistant(said)], [], False)
+        assert chat.encode(whole)[: len(prompt) + len(ids)] == prompt + ids, said
+    hi = chat.tokenizer.convert_tokens_to_ids("▁hi")
+    assert chat.decode([hi, hi]) == " hi hi" and chat.decode([]) == ""
+
+
+def test_two_templates_are_told_the_same_date(tmp_path):
+    clock = "{{- strftime_now('%-d/%-m %e %F %D %T|') }}"
+    chat = templates.chat_of_two(tmp_path, clock + QWEN3, clock + QWEN3)
+    for tools in ([], TOOLS):
+        assert chat.render(TRAJECTORY[:1], tools).startswith("26/7 26 2024-07-26 07/26/24 00:00:00|")
+
+
+def test_a_date_that_is_not_known_is_refused(tmp_path):
+    chat = load_chat(save_tokenizer(tmp_path, "{{- strftime_now('%c') }}" + QWEN3), False)
+    with pytest.raises(InputError, match=r"strftime_now\(%c\) has a code other than %d %-d"):
+        chat.render(TRAJECTORY[:1], [])
 
 
 def test_a_template_is_told_one_date_for_ever(tmp_path):

@@ -1,11 +1,13 @@
 """The form in which a checkpoint's template writes calls is found, and completions are read in it."""
 
+import dataclasses
+
 import pytest
 from support import templates
 from support.qwen3_chat import QWEN3, save_tokenizer
 
 from pivotrl_jax.chat.actions import action_to_message, message_to_action
-from pivotrl_jax.chat.template import load_chat
+from pivotrl_jax.chat.template import Unwritable, load_chat
 from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Call, Candidate, InputError
 
@@ -55,6 +57,30 @@ def test_a_template_without_calls_serves_talk_turns_only(chats):
         "--config.model.chat_template, e.g. smollm2_hermes"
     }
     assert len(check.kept) == 1 and check.tools == {"write": (0, 1)}
+
+
+def test_words_after_a_call_that_the_template_left_out_are_left_out_too(chats):
+    history = [USER, candidate(CALL).demonstration, {"role": "tool", "name": "write", "content": "done"}]
+    after = dataclasses.replace(candidate(content="It is done."), messages=[*history, USER])
+    assert "writes no tool calls" in self_check([after], chats["none"]).left_out["c@1"]
+    assert not self_check([after], chats["hermes"]).left_out
+
+
+def test_a_call_that_is_not_written_is_no_completion(tmp_path):
+    """Some templates write calls only of a turn without words."""
+    body = templates.FORMS["hermes"]
+    chat = templates.chat(tmp_path, "{%- if not message.content %}" + body + "{%- endif %}")
+    said = candidate(CALL, content="I write.")
+    with pytest.raises(Unwritable, match="does not write this turn's call of write"):
+        chat.completion_ids([USER], TOOLS, said.demonstration)
+    assert "call of write" in self_check([candidate(CALL), said], chat).left_out["c@1"]
+
+
+def test_a_template_for_tools_writes_the_calls_whatever_turn_comes_first(tmp_path):
+    chat = templates.chat_of_two(tmp_path, templates.framed(""), templates.framed(templates.FORMS["hermes"]))
+    turns = [candidate(content="Which file?"), candidate(CALL)]
+    assert chat.dialect == "hermes"
+    assert self_check(turns, chat).left_out == self_check(turns[::-1], chat).left_out == {}
 
 
 def test_what_does_not_survive_the_template_is_named(tmp_path):

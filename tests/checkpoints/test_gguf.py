@@ -209,6 +209,14 @@ def test_sentencepiece_tokens_are_merged_by_score(tmp_path):
         assert chat.tokenizer.decode(chat.encode(text)) == text
 
 
+def test_chat_templates_with_names_are_kept(tmp_path):
+    fields = {"tokenizer.chat_templates": ["tool_use"], "tokenizer.chat_template.tool_use": "with tools"}
+    gguf_files.write(tmp_path / "m.gguf", "qwen3", fields=fields)
+    gguf.convert(tmp_path / "m.gguf", tmp_path / "out")
+    templates = load_chat(tmp_path / "out", False).tokenizer.chat_template
+    assert templates == {"default": gguf_files.TEMPLATE, "tool_use": "with tools"}
+
+
 # ---- what cannot be read
 
 REFUSED = {
@@ -252,6 +260,12 @@ REFUSED = {
         "in the way 'poro', which is not read",
     ),
     "another tokenizer": ("qwen3", {"tokenizer.ggml.model": "bert"}, {}, "of the kind 'bert' is not read"),
+    "a template outside": (
+        "qwen3",
+        {"tokenizer.chat_templates": ["../up"]},
+        {},
+        "a chat template is named '../up'",
+    ),
     "no tokens": ("qwen3", {"tokenizer.ggml.tokens": None}, {}, "tokenizer.ggml.tokens is missing"),
     "no merges": ("qwen3", {"tokenizer.ggml.merges": None}, {}, "its merges are missing"),
     "a merge of nothing": (

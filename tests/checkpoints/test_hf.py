@@ -171,6 +171,23 @@ def test_an_export_has_one_chat_template_if_one_is_given(tiny, tmp_path):
     assert not (out / "chat_template.jinja").exists() and (out / "chat_template.json").exists()
 
 
+def test_an_export_has_the_chat_templates_with_names(tiny, tmp_path):
+    config, params = tiny
+    source, out = tmp_path / "source", tmp_path / "out"
+    (source / "additional_chat_templates").mkdir(parents=True)
+    files = ("tokenizer.model", "chat_template.jinja", "additional_chat_templates/tool_use.jinja")
+    for name in files:
+        (source / name).write_text(name)
+    hf.save(out, config, params, source)
+    assert [(out / name).read_text() for name in files] == list(files)
+    hf.save(out, config, params, source, chat_template="new")
+    assert (out / "chat_template.jinja").read_text() == "new"
+    assert not (out / "additional_chat_templates").exists()
+    hf.save(out, config, params, source)
+    hf.save(out, config, params, None)
+    assert {p.name for p in out.iterdir()} == {"config.json", "model.safetensors"}
+
+
 def test_a_failed_export_leaves_the_old_checkpoint(tiny, tmp_path, monkeypatch):
     config, params = tiny
     hf.save(tmp_path / "out", config, params, None)

@@ -135,6 +135,19 @@ def test_a_tokenizer_beside_the_adapter_is_the_one_it_was_trained_with(run):
         assert (folder / name).read_bytes() == (run / "base" / name).read_bytes()
 
 
+def test_chat_templates_with_names_come_along(run):
+    named = "additional_chat_templates/tool_use.jinja"
+    before = locate.locate(str(run / "adapter"))
+    for folder in ("base", "adapter"):
+        (run / folder / "additional_chat_templates").mkdir()
+        (run / folder / named).write_text(folder, "utf-8")
+    of_base = locate.locate(str(run / "adapter"))
+    assert of_base != before and (of_base / named).read_text("utf-8") == "base"
+    shutil.copyfile(run / "base" / "tokenizer.json", run / "adapter" / "tokenizer.json")
+    (run / "adapter" / "chat_template.jinja").write_text("mine", "utf-8")
+    assert (locate.locate(str(run / "adapter")) / named).read_text("utf-8") == "adapter"
+
+
 def test_a_chat_template_beside_the_adapter_is_the_one_it_was_trained_with(run):
     config = dataclasses.replace(DENSE, lora=model_config.Lora(3, 5.0))
     before = locate.locate(str(run / "adapter"))

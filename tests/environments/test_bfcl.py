@@ -4,13 +4,14 @@ import importlib.util
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from support.bfcl_reference import ast_checker, bfcl_outputs, bfcl_passes, need_bfcl
 from support.paths import ROOT
 
 from pivotrl_jax.environments import find_task
-from pivotrl_jax.environments.bfcl import demonstrations, tasks
+from pivotrl_jax.environments.bfcl import demonstrations, environment, tasks
 from pivotrl_jax.environments.episode import ScriptedEpisode, play_expert, replay
 from pivotrl_jax.environments.world import World
 from pivotrl_jax.records import Action, Call, InputError
@@ -210,6 +211,27 @@ def test_every_single_turn_demonstration_passes_bfcls_checker(installed):
         "live_multiple": 1051, "live_parallel": 16, "live_parallel_multiple": 24, "irrelevance": 240,
         "live_irrelevance": 876,
     }  # fmt: skip
+
+
+def test_a_limit_takes_rows_of_every_category(monkeypatch):
+    monkeypatch.setattr(tasks, "tasks", lambda category: tuple(f"{category}_{i}" for i in range(5)))
+    monkeypatch.setattr(
+        demonstrations, "single_turn", lambda names, limit: [f"{names[0]}_{i}" for i in range(3)][:limit]
+    )
+    data = SimpleNamespace(categories=("multi_turn_base", "parallel"), limit=4)
+    first = ["multi_turn_base_0", "parallel_1", "multi_turn_base_2", "parallel_0"]
+    assert environment.train_tasks(data, 0) == first
+    data.limit = 7
+    assert environment.train_tasks(data, 0)[4:] == ["multi_turn_base_4", "parallel_2", "multi_turn_base_1"]
+    data.limit = 0
+    whole = [*(f"multi_turn_base_{i}" for i in range(5)), *(f"parallel_{i}" for i in range(3))]
+    assert environment.train_tasks(data, 0) == whole
+
+
+def test_few_rows_of_the_multi_turn_categories_are_as_many_scenarios(installed):
+    found = environment.train_tasks(SimpleNamespace(categories=tasks.MULTI_TURN, limit=8), 0)
+    assert Counter(task.category for task in found) == dict.fromkeys(tasks.MULTI_TURN, 2)
+    assert len({task.scenario for task in found}) == 8
 
 
 def test_tasks_that_cannot_be_demonstrated_are_counted(installed):

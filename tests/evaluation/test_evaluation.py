@@ -1,21 +1,26 @@
 """Evaluation: experts succeed and garbage fails, intervals by hand, results read back for the same identity
 only."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from support import tiny_run
 from support.configs import CONFIGS
+from support.forests import MOE
 
+from pivotrl_jax import pipeline
 from pivotrl_jax.chat import template
 from pivotrl_jax.environments import toolbox
-from pivotrl_jax.evaluation import evaluation, measures, skills
-from pivotrl_jax.records import InputError
+from pivotrl_jax.evaluation import evaluation, intervals, measures, skills
+from pivotrl_jax.records import InputError, Trajectory
 from pivotrl_jax.rollouts.actor import Completion
 from pivotrl_jax.rollouts.rollout import Rollouts
 from pivotrl_jax.trajectories import extract, sources
+from pivotrl_jax.verifiers.cases import calls_message
 
 STREAM = jax.random.key(0)
 UNFINISHED = 1  # a scripted completion that ends in this id was cut at the token limit
@@ -178,6 +183,24 @@ def test_turns_and_skills_are_scored_by_what_was_said(chat):
     assert [(a["id"], a["correct"]) for a in wrong] == [(item.id, 0.0) for item in items]
 
 
+def test_turns_that_no_policy_can_pass_are_left_out_and_counted(chat, capsys):
+    """The first call holds a stop token: whatever is sampled ends there."""
+    tool = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {"x": {}}}}
+    said = [{"role": "user", "content": "u"}, calls_message([("f", {"x": "<|im_end|> on"})])]
+    said += [{"role": "user", "content": "and?"}, calls_message([("f", {"x": "on"})])]
+    trajectory = Trajectory("t", said, [tool], "openai", "s", "tool_call")
+    run = SimpleNamespace(config=CONFIGS.get_config().copy_and_resolve_references(), chat=chat, facts={})
+    run.config.evaluate.skill_items = 0
+    held_out = pipeline._make_held_out(run, sources.Data([], [trajectory], [], {}))
+    assert [prompt.candidate.id for prompt in held_out.prompts] == ["t@3"]
+    checked = pipeline._checked_validation(run, sources.ValidationSet([trajectory], []))
+    assert [c.id for c in extract.extract(checked.trajectories)] == ["t@3"]
+    assert (run.facts["held_out_self_check"], run.facts["validation_self_check"]) == (1, 1)
+    out = capsys.readouterr().out
+    assert "left out of held-out turns t@1: the demonstration holds" in out
+    assert "left out of validation t@1: the demonstration holds" in out
+
+
 def test_tasks_and_keys_are_the_same_before_and_after(chat):
     """Two policies get the same requests under the same names while they act alike; tasks ignore the seed."""
     data = CONFIGS.get_config().data
@@ -211,7 +234,10 @@ def test_tasks_and_keys_are_the_same_before_and_after(chat):
     results = before[0]
     assert results["rollout_turns"] == sum(e["turns"] for e in results["episodes"]) + 2 * len(prompts) + 2
     assert len({str(s) for s in before[2]}) == 3, "episodes, turns and skills draw from streams of their own"
-    assert measures.compare(results, after[0])["episode_success"] == {"value": 0, "low": 0, "high": 0}
+    assert measures.compare(results, after[0])["episode_success"] == {
+        **{"value": 0, "low": 0, "high": 0},
+        **{"n": 4, "clusters": 4},
+    }
 
 
 # ---- intervals
@@ -233,7 +259,7 @@ def test_intervals_by_hand():
     success = found["episode_success"]
     assert (success["value"], success["n"]) == (0.8, 10)
     assert (round(success["low"], 3), round(success["high"], 3)) == (0.49, 0.943)
-    assert found["call_turn_pass"] == {"value": 0.5, "low": 0.0, "high": 0.75, "n": 3}
+    assert found["call_turn_pass"] == {"value": 0.5, "low": 0.0, "high": 0.75, "n": 3, "clusters": 2}
     assert found["text_turn_pass"]["n"] == 1
     assert found["out_of_domain"]["value"] == pytest.approx(2 / 3)
     assert {f: v["value"] for f, v in found["families"].items()} == {"add": 0.5, "sort": 1.0}
@@ -248,8 +274,8 @@ def test_paired_differences_by_hand():
     before = [("a", True, 0.0), ("b", True, 0.5), ("c", True, 0.75)]
     after = [(s, c, m + 0.25) for s, c, m in before]
     found = measures.compare(results([0.0, 1.0], before), results([1.0, 1.0], after))
-    assert found["call_turn_pass"] == {"value": 0.25, "low": 0.25, "high": 0.25}
-    assert found["episode_success"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+    assert found["call_turn_pass"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 3, "clusters": 3}
+    assert found["episode_success"] == {"value": 0.5, "low": 0.0, "high": 1.0, "n": 2, "clusters": 2}
 
 
 def test_other_tasks_are_not_compared():
@@ -260,7 +286,23 @@ def test_other_tasks_are_not_compared():
 def test_attempts_at_one_task_are_one_cluster():
     """Ten attempts at each of two tasks, one always and one never done: two draws' width, not twenty's."""
     found = measures.summarise(results([1.0] * 10 + [0.0] * 10, attempts=10))["episode_success"]
-    assert (found["low"], found["high"], found["n"]) == (0.0, 1.0, 20)
+    assert (found["low"], found["high"], found["n"], found["clusters"]) == (0.0, 1.0, 20, 2)
+
+
+def test_where_all_values_are_alike_the_interval_is_wilsons_over_clusters():
+    """Twenty wins at two tasks are no more certain than two wins at two tasks."""
+    found = measures.summarise(results([1.0] * 20, attempts=10))["episode_success"]
+    assert tuple(found[name] for name in ("value", "low", "high")) == intervals.wilson(2, 2)
+    assert (found["n"], found["clusters"]) == (20, 2)
+
+
+def test_a_difference_says_of_how_many_turns_it_is():
+    """Each side decided eight of the ten turns; six were decided on both."""
+    means = [[None, None, *[0.0] * 8], [*[1.0] * 8, None, None]]
+    sides = [results([], [("a", True, mean) for mean in side]) for side in means]
+    found = measures.compare(*sides)["call_turn_pass"]
+    assert (found["value"], found["n"], found["clusters"]) == (1.0, 6, 1)
+    assert [measures.summarise(side)["call_turn_pass"]["n"] for side in sides] == [8, 8]
 
 
 # ---- results on disk
@@ -281,6 +323,49 @@ def test_results_are_read_back_for_the_same_identity_only(tmp_path):
     assert evaluation.read_or_compute(path, identity, compute, False)["made"] == 4
     assert json.loads(path.read_text("utf-8"))["results"]["made"] == 4
     assert [file.name for file in path.parent.iterdir()] == ["before.json"]
+
+
+def test_what_replaces_stored_results_says_why(tmp_path, capsys):
+    """Of an identity that had fewer fields, too."""
+    path = tmp_path / "x.json"
+    evaluation.read_or_compute(path, {"seed": 0}, dict, True)
+    assert capsys.readouterr().out == ""
+    evaluation.read_or_compute(path, {"seed": 1, "chat": "qwen"}, dict, True)
+    assert capsys.readouterr().out == (
+        f"{path} holds another evaluation (seed is 0 there and 1 here; chat is absent there and 'qwen' "
+        "here), so it is computed again\n"
+    )
+
+
+def test_results_depend_on_template_and_tokenizer(chat):
+    """Episodes and skills have no prompts in the identity."""
+    tokenizer = template.load_chat(tiny_run.ASSETS, False).tokenizer
+    tokenizer.add_tokens(["zqzq"])
+    other = template.load_chat(tiny_run.ASSETS, False, chat_template="smollm2_hermes").tokenizer
+    chats = [
+        chat,
+        dataclasses.replace(chat, keep_thinking=True),
+        dataclasses.replace(chat, template_arguments={"enable_thinking": False}),
+        dataclasses.replace(chat, tokenizer=tokenizer),
+        dataclasses.replace(chat, tokenizer=other),
+    ]
+    found = [json.dumps(evaluation._chat_identity(chat)) for chat in chats]
+    assert len(set(found)) == len(found)
+    chat.tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=2)
+    again = evaluation._chat_identity(template.load_chat(tiny_run.ASSETS, False))
+    assert found[0] == json.dumps(again) == json.dumps(evaluation._chat_identity(chat))
+
+
+def test_results_depend_on_the_scenarios_of_turns(chat):
+    prompts = extract.render(chat, extract.extract([toolbox.demonstrate(toolbox.tasks("test", 1, 0)[0])]))
+    moved = [
+        dataclasses.replace(p, candidate=dataclasses.replace(p.candidate, scenario="other")) for p in prompts
+    ]
+    run = SimpleNamespace(config=CONFIGS.get_config(), model_config=MOE, chat=chat, judge=None)
+    one, other = (
+        evaluation._identity(run, evaluation.HeldOut([], of, []), False, "pi") for of in (prompts, moved)
+    )
+    assert [name for name in one if one[name] != other[name]] == ["scenarios"]
 
 
 def test_tuples_in_an_identity_are_the_lists_they_become_on_disk(tmp_path):

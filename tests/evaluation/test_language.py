@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import tiny_run
 from support.configs import CONFIGS
+from tokenizers import Tokenizer, models, normalizers, processors
 
 from pivotrl_jax.chat import template
 from pivotrl_jax.evaluation import evaluation, measures
@@ -256,7 +258,14 @@ def test_log_probs_are_those_of_the_plain_model(run):
             assert total == pytest.approx(float(each[len(piece.prompt) - 1 :].sum()), abs=1e-4)
 
 
-def test_a_policy_is_asked_the_whole_suite_and_compared(run):
+class Asked(Exception):
+    """An evaluation that must not be read back is asked for."""
+
+    def __call__(self, *_, **__):
+        raise self
+
+
+def test_a_policy_is_asked_the_whole_suite_and_compared(run, monkeypatch):
     held_out = evaluation.HeldOut([], [], [], [i for f in items.families() for i in items.items(f, 2)])
     found = evaluation.evaluate_run(run, run.params, held_out, "before", "pi")
     assert [answer["id"] for answer in found["skills"]] == [item.id for item in held_out.language]
@@ -265,8 +274,59 @@ def test_a_policy_is_asked_the_whole_suite_and_compared(run):
     summary, same = measures.summarise(found), measures.compare(found, found)
     assert set(summary["families"]) == {*items.families()} - {"text"} and summary["out_of_domain"]["n"] == 10
     assert summary["bits_per_byte"]["n"] == 2 and same["bits_per_byte"]["value"] == 0
+    thinking = dataclasses.replace(run, chat=dataclasses.replace(run.chat, keep_thinking=True))
+    monkeypatch.setattr(evaluation, "evaluate", Asked())
+    with pytest.raises(Asked):
+        evaluation.evaluate_run(thinking, run.params, held_out, "before", "pi")
+    assert evaluation.evaluate_run(run, run.params, held_out, "before", "pi") == found, "read back"
+    monkeypatch.undo()
     other = dataclasses.replace(held_out, language=held_out.language[:-1])
     assert len(evaluation.evaluate_run(run, run.params, other, "before", "pi")["skills"]) == 11
+
+
+def llama_like(*words):
+    """A tokenizer that writes a space before every text, as Llama's does, and begins texts with a token."""
+    vocabulary, merges = ["<s>", *sorted({c for word in words for c in word})], []
+    for word in words:
+        for i in range(1, len(word)):
+            if word[: i + 1] not in vocabulary:
+                vocabulary.append(word[: i + 1])
+                merges.append((word[:i], word[i]))
+    made = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, merges))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>")
+
+
+def test_an_end_is_tokenised_with_its_prompt():
+    tokenizer = llama_like("▁▁", "▁Paris", "▁Rome", "▁is")
+    chat = template.Chat(tokenizer, False, (0,))
+    trunk, (paris, rome) = scores.continuations(chat, "It is", [" Paris", " Rome"])
+    assert tokenizer.convert_ids_to_tokens(paris) == ["▁Paris"] != chat.encode(" Paris")
+    assert tokenizer.convert_ids_to_tokens(rome) == ["▁Rome"] and trunk == chat.encode("It is")
+    passage = items.Passage("p", "text", "It is", " Paris")
+    piece = scores._piece(chat, 0, passage)
+    assert (piece.prompt, piece.branches) == ([tokenizer.bos_token_id, *trunk], [paris])
+
+
+def test_where_a_prompt_s_last_token_depends_on_the_end_all_ends_begin_before_it():
+    tokenizer = llama_like("▁is", "▁isn", "▁on")
+    chat = template.Chat(tokenizer, False, (0,))
+    trunk, branches = scores.continuations(chat, "on is", ["n", " on"])
+    assert tokenizer.convert_ids_to_tokens(trunk) == ["▁on"]
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in branches] == [["▁isn"], ["▁is", "▁on"]]
+
+
+def test_ends_that_a_tokenizer_writes_alike_alone_are_as_they_were():
+    chat = template.load_chat(tiny_run.ASSETS, False)
+    prompt, ends = chat.render([{"role": "user", "content": "Hm?"}], []) + "It is", [" a cat", " tea", " 12"]
+    assert scores.continuations(chat, prompt, ends) == (
+        chat.encode(prompt),
+        [chat.encode(end) for end in ends],
+    )
+    choice = items.items("fact_choices", 1)[0]
+    piece = scores._piece(chat, 0, choice)
+    assert piece.branches == [chat.encode(f" {end}") for end in choice.ends]
 
 
 def test_bits_per_byte_by_hand(run, monkeypatch):

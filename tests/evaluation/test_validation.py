@@ -1,6 +1,7 @@
 """Validation while training: on items of its own, with the numbers that evaluation gives, the same after a
 kill."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -195,6 +196,12 @@ def test_prompts_that_are_all_too_long_are_one_sentence():
         validation.make(a_run(data__max_prompt_tokens=4), HELD)
 
 
+def test_a_set_without_any_turn_is_one_sentence():
+    nothing = [dataclasses.replace(t, skip=dict.fromkeys(range(9), "self_check")) for t in HELD.trajectories]
+    with pytest.raises(InputError, match="no turn is left for validation: the self-check accepts none"):
+        validation.make(a_run(), sources.ValidationSet(nothing, []))
+
+
 # ---- in the loop
 
 
@@ -258,6 +265,11 @@ def test_a_line_holds_the_validation_of_the_parameters_after_its_step(tmp_path):
             r"config\.reprofile\.std_fraction is 0\.5, which config\.method 'sft' does not do: it has",
         ),
         ({"reprofile__patience": 3, "method": "random_turns"}, r"config\.reprofile\.patience is 3, which"),
+        ({"validation__every": 41}, r"config\.validation\.every is 41 and config\.grpo\.steps is 40"),
+        (
+            {"reprofile__std_fraction": 0.5, "reprofile__std_window": 40},
+            r"config\.reprofile\.std_window is 40 and config\.grpo\.steps is 40, so training ends",
+        ),
     ],
 )
 def test_configs_that_cannot_work_are_refused_by_name(changes, sentence):
@@ -275,6 +287,9 @@ def test_configs_that_cannot_work_are_refused_by_name(changes, sentence):
         {"validation__seed": 0, "data__source": "bfcl"},
         {"validation__seed": 0, "validation__every": 0},
         {"method": "sft"},
+        {"method": "sft", "validation__every": 41},
+        {"validation__every": 40},
+        {"reprofile__std_fraction": 0.5, "reprofile__std_window": 39},
     ],
 )
 def test_configs_that_work_pass(changes):

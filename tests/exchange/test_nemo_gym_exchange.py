@@ -1,6 +1,8 @@
 """NeMo Gym's rows: what is written, that a round trip loses nothing, and the program."""
 
+import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,6 +39,7 @@ from pivotrl_jax.records import (
     write_records,
 )
 from pivotrl_jax.trajectories import extract
+from pivotrl_jax.trajectories.readers import nemo_gym
 
 # ---- writing
 
@@ -170,6 +173,19 @@ def test_a_rollout_of_a_chat_server_is_what_the_server_parsed_not_what_its_text_
     assert json.loads(made["response"]["output"][1]["arguments"]) == {"id": 3}
 
 
+def of(*texts):
+    return [Rollout("t@7", i, [], [], [], True, text, 1.0, "ok") for i, text in enumerate(texts)]
+
+
+def test_where_the_run_does_not_say_each_completion_shows_whether_it_began_inside_thinking():
+    call = '<tool_call>\n{"name": "get_order", "arguments": {"id": 3}}\n</tool_call>'
+    texts = [f"a plan</think>\n\n{call}", call, f"<think>\na plan\n</think>\n\n{call}", "plain talk"]
+    made = rows.rollout_rows(CANDIDATE, of(*texts), 0, AGENT, thinking_open=None)
+    kinds = [[item["type"] for item in row["response"]["output"]] for row in made]
+    thought, called = ["reasoning", "function_call"], ["function_call"]
+    assert kinds == [thought, called, thought, ["message"]]
+
+
 # ---- round trips
 
 
@@ -188,6 +204,17 @@ def test_a_row_of_theirs_comes_back_as_it_was():
     for key in ("qwen_235b_info", "pass_rate", "uuid", "trajectory_id", "expected_action"):
         assert row[key] == first[key]
     assert to_json(again[0]) == to_json(candidate) and again[1] == profile
+
+
+def test_without_a_decided_reward_no_pass_rate_is_claimed():
+    """Of a candidate that was screened, or that the judge left undecided throughout."""
+    undecided = dataclasses.replace(PROFILE, rewards=[], mean=0.0, variance=0.0, abstained=8)
+    row, (_, profile) = there_and_back(CANDIDATE, undecided)
+    assert "source_model_info" not in row and nemo_gym.pass_rate(row) is None and profile == undecided
+    assert rows.record_of({k: v for k, v in row.items() if k != "pivotrl"}, "rows.jsonl:1")[1] is None
+    assert nemo_gym.pass_rate({"source_model_info": {"rewards": [], "reward_mean": 0.0}}) is None
+    row["source_model_info"] = {"rewards": [0.0, 1.0]}
+    assert rows.record_of(row, "rows.jsonl:1")[1].rewards == [0.0, 1.0], "what was added later counts"
 
 
 def test_what_somebody_changed_in_a_row_is_what_counts():
@@ -335,10 +362,14 @@ def test_candidate_to_row_and_back_loses_nothing_in_2000_cases(data):
 # ---- the program
 
 
-def run(*arguments):
+ROLLOUTS = "rollouts_nemo_gym.jsonl"
+
+
+def run(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "pivotrl_jax.exchange", *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
@@ -375,6 +406,37 @@ def test_a_run_goes_out_and_comes_back(workdir, tmp_path):
     assert read_records(tmp_path / "pivots2.jsonl", Pivot)[0].profile.rewards == [0.0, 1.0, 1.0, 0.0]
 
 
+def test_completions_are_read_as_run_json_says(workdir, tmp_path):
+    """One mentions </think> in a call; none began inside thinking."""
+    call = '<tool_call>\n{"name": "get_order", "arguments": {"id": "</think>"}}\n</tool_call>'
+    rewards = [0.0, 1.0, 1.0, 0.0]
+    drawn = [
+        Rollout("t@7", i, [1], [0.0], [0.0], True, call if i else "hi", r, "") for i, r in enumerate(rewards)
+    ]
+    write_records(workdir / "rollouts" / "00000.jsonl", drawn)
+    (workdir / "run.json").write_text('{"chat": {"dialect": "hermes", "opens_thinking": false}}')
+    done = run("export", f"--workdir={workdir}", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    made = [json.loads(line)["response"]["output"] for line in (tmp_path / "out" / ROLLOUTS).open()]
+    assert [[item["type"] for item in items] for items in made] == [["message"], *[["function_call"]] * 3]
+
+
+def test_what_is_no_json_is_left_out_and_an_earlier_export_goes(workdir, tmp_path):
+    """Into a folder under the user's home, with files of an earlier export and of somebody else."""
+    infinite = {**TOOL, "parameters": {"type": "object", "properties": {"id": {"maximum": math.inf}}}}
+    endless = dataclasses.replace(CANDIDATE, id="inf@7", tools=[infinite])
+    write_records(workdir / "pivots.jsonl", [Pivot(CANDIDATE, PROFILE), Pivot(endless, PROFILE)])
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("pivots_nemo_gym_2.jsonl", "pivots_nemo_gym_mine.jsonl"):
+        (out / name).write_text("{}\n")
+    done = run("export", "--workdir=~/run", "--out=~/out", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "1 rows in" in done.stdout and "inf@7: no JSON can be made of it" in done.stderr
+    names = {"config.yaml", "pivots_nemo_gym.jsonl", "pivots_nemo_gym_mine.jsonl", ROLLOUTS}
+    assert {file.name for file in out.iterdir()} == names
+
+
 def test_a_faulty_row_is_named_and_left_out(workdir, tmp_path):
     done = run("export", f"--workdir={workdir}", f"--out={tmp_path / 'out'}", "--rows=candidates")
     assert done.returncode == 0 and "1 rows in" in done.stdout
@@ -393,6 +455,10 @@ def test_what_is_wrong_is_said(tmp_path):
         (["import", "rows.jsonl"], "no output"),
         (["export", "--out=o", "--workdir=."], "pivots.jsonl: no such file"),
         (["export", "x", "--out=o", "--workdir=."], "and no file"),
+        (
+            ["export", "--out=gs://b/x", "--workdir=."],
+            "--out is 'gs://b/x', and only paths of this machine's",
+        ),
         (["export", "--rows=x", "--out=o"], "--rows"),
     ]
     code = (

@@ -109,7 +109,7 @@ def test_processes_but_the_first_find_the_same_and_keep_no_rollouts(whole, tmp_p
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"group_size": 2}, "group_size is 4 there and 2 here"),
         ({"trajectories_per_shard": 3}, "trajectories_per_shard is 2 there and 3 here"),
-        ({"verifier": "exact"}, r"verifiers is \['toy/1'\] there and \['exact/2'\] here"),
+        ({"verifier": "exact"}, r"verifiers is \['toy/1'\] there and \['exact/3'\] here"),
         ({"prompts": PROMPTS[:-1]}, "candidates is '[0-9a-f]{16}' there and '[0-9a-f]{16}' here"),
     ],
 )

@@ -113,7 +113,7 @@ def test_another_reward_is_that_of_a_fresh_profile(tmp_path, monkeypatch):
         )
     )
     assert f"{changed} of 148 rewards changed" in text and found["rollouts"]["pass -> fail"] == changed
-    assert "bfcl_multi_turn/2 -> exact/2" in text and "want 'task crisis is done now'" in text
+    assert "bfcl_multi_turn/2 -> exact/3" in text and "want 'task crisis is done now'" in text
     # and back
     rescoring.rescore(out, tmp_path / "back", Flags("functional"))
     assert profile_of(tmp_path / "back") == profile_of(whole)

@@ -43,7 +43,7 @@ GROUPS = {
 def test_a_group_without_each_sample_once_is_refused(tmp_path, kept):
     file, group = tmp_path / "00000.jsonl", [sampled("a", g, [9]) for g in range(3)]
     rollout_files.write(file, [group[g] for g in kept])
-    with pytest.raises(InputError, match="00000.jsonl.*(put back|remove)"):
+    with pytest.raises(InputError, match=r"00000\.jsonl.*(put back|remove)"):
         rollout_files.rewards(file, ["a"])
 
 

@@ -12,7 +12,8 @@ from support.paths import ROOT
 from support.train_cli import MICRO
 
 import pivotrl_jax
-from pivotrl_jax import api, verifiers
+from pivotrl_jax import api, pipeline, verifiers
+from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.records import InputError
 
 CALL = {"type": "function_call", "name": "f", "arguments": '{"a": 1}'}
@@ -116,6 +117,49 @@ def test_the_verifier_and_the_judge_are_checked_at_once():
         api.verify([], "nosuch")
     with pytest.raises(InputError, match="need --judge_url"):
         api.verify([], "exact", judge_model="m")
+
+
+@pytest.mark.parametrize("cases", [None, 3, {"id": "a", "expected_action": CALL}, "{}"])
+def test_what_is_no_list_of_cases_is_refused(cases):
+    with pytest.raises(InputError, match=r"cases is of type .*; want a list of cases"):
+        api.verify(cases, "tool_call")
+
+
+# ---- paths
+
+
+def test_trajectories_need_paths_and_a_verifier_that_exists(tmp_path):
+    with pytest.raises(InputError, match="paths is None; want the path of a file"):
+        api.load_trajectories(None)
+    with pytest.raises(InputError, match="verifier is 'zzz', which is none of the verifiers"):
+        api.load_trajectories(tmp_path, verifier="zzz")
+
+
+def test_a_path_may_begin_at_home_and_is_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    assert api.open_run("~/run").path == tmp_path / "run"
+    for read in (api.open_run, api.load_trajectories):
+        with pytest.raises(InputError, match="is 'gs://b/x', and only paths of this machine's"):
+            read("gs://b/x")
+
+
+def test_a_checkpoint_to_evaluate_may_begin_at_home(tmp_path, monkeypatch):
+    """Also where its weights are read before the run is opened, to see whether they are float32."""
+
+    class Opened(Exception):
+        pass
+
+    def opened(config):
+        raise Opened(config.model.checkpoint)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "hf").symlink_to(EMBEDDED)
+    monkeypatch.setattr(pipeline.run_lib, "open_run", opened)
+    config = api.load_config("bfcl", model={"param_dtype": "bfloat16"}, workdir=str(tmp_path / "run"))
+    with pytest.raises(Opened, match=str(tmp_path / "hf")):
+        api.evaluate(config, "~/hf")
 
 
 # ---- a server and whole runs

@@ -83,6 +83,7 @@ def test_long_prompts_are_left_out(folder, tmp_path):
         (["README.md", "--out=x", "--format=xml"], "--format is 'xml', which is none of the readers"),
         (["README.md", "--out=x", "--max_repeats=-1"], "--max_repeats=-1; want 0 or more"),
         (["README.md", "--out=x", "--tools=none.json"], "none.json: "),
+        (["README.md", "--out=gs://b/x"], "--out is 'gs://b/x', and only paths of this machine's"),
         (["README.md", "--out=x", "--nonsense=1"], "Unknown command line flag 'nonsense'"),
         (["README.md", "--out=x", "--max_repeats=many"], "max_repeats=many"),
     ],

@@ -42,6 +42,16 @@ def run(tmp_path):
     return tmp_path
 
 
+def test_a_directory_is_no_base_model_of_the_hub(run):
+    """However much it looks like a name there."""
+    page = json.loads((run / "run.json").read_text())
+    page["config"]["model"]["checkpoint"] = "models/qwen3-ours"
+    for hub, base in (("", None), ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B")):
+        write_json(run / "run.json", {**page, "hub_model": hub})
+        text, *_ = push.push(run, "me/agent", False, False, dry_run=True)
+        assert yaml.safe_load(text.split("---\n")[1]).get("base_model") == base
+
+
 def test_the_card_states_base_data_recipe_numbers_and_use(run):
     text, *lines = push.push(run, "me/agent", False, False, dry_run=True)
     front = yaml.safe_load(text.split("---\n")[1])

@@ -9,7 +9,7 @@ import pytest
 from support.fabricated_run import HOSTILE, Outline, build_workdir, evaluation
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.report import before_after, compare, plots, report
+from pivotrl_jax.report import before_after, compare, plots, report, table
 from pivotrl_jax.report.card import card
 from pivotrl_jax.report.inputs import Estimate, read_inputs
 
@@ -147,6 +147,55 @@ def test_of_few_values_no_interval_is_shown_and_nothing_is_concluded(tmp_path):
     assert "| held-out episodes won | 0.300 (n = 2, no interval) |" in card(
         read_inputs(tmp_path), False
     ).replace("\u00a0", " ")
+
+
+def one_measure(**difference) -> dict:
+    side = {"value": 0.5, "low": 0.5, "high": 0.5, "n": 20, "clusters": 20}
+    after = {**side, "value": 0.55}
+    sides = {"before": side, "after": after, "difference": {"value": 0.05, "low": 0.05, **difference}}
+    return {name: {"call_turn_pass": values} for name, values in sides.items()}
+
+
+def test_of_many_values_in_few_clusters_nothing_is_concluded():
+    found = one_measure(high=0.1, n=20, clusters=1)
+    sentence = "Too few were measured to say anything about call-turn pass rate (n = 20 in 1 cluster)."
+    assert before_after.verdict(found) == (sentence, "open")
+    text = before_after.change_text(before_after.change_of(found, "call_turn_pass")[2])
+    assert text.replace("\u00a0", " ") == "+5.0 (n = 20 in 1 cluster, no interval)"
+    assert before_after.verdict(one_measure(high=0.1, n=200, clusters=10))[1] == "good"
+
+
+def test_a_difference_of_few_of_the_turns_is_of_few():
+    """However many were decided on each side alone."""
+    assert before_after.verdict(one_measure(high=0.1, n=3, clusters=3)) == (
+        "Too few were measured to say anything about call-turn pass rate (n = 3).",
+        "open",
+    )
+
+
+def test_an_interval_without_width_makes_no_verdict():
+    assert before_after.verdict(one_measure(high=0.05, n=20, clusters=20)) == (
+        "All changes are alike, which gives no interval, in call-turn pass rate (+5.0).",
+        "open",
+    )
+
+
+def test_a_change_that_no_turn_tells_is_a_dash_everywhere(tmp_path):
+    """No turn of the kind was decided both before and after, and of one verifier none after."""
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20, "clusters": 20}
+    found = {
+        "before": {"text_turn_pass": estimate, "verifiers": {"swe": estimate, "tau2": estimate}},
+        "after": {"text_turn_pass": estimate, "verifiers": {"swe": estimate}},
+        "difference": {},
+    }
+    numbers = "0.500 [0.400, 0.600]"
+    assert table.change(found, "text_turn_pass") == f"{numbers} -> {numbers}, change –"
+    assert table.change(found, "swe", "verifiers") == f"{numbers} -> {numbers}, change –"
+    assert table.change(found, "tau2", "verifiers") == f"{numbers} -> –, change –"
+    build_workdir(tmp_path, candidates=4, steps=2)
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    row = f"| held-out text turns passed | {numbers} | {numbers} | – |"
+    assert row in card(read_inputs(tmp_path), False)
 
 
 def test_an_interval_without_width_is_none():

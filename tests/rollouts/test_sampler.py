@@ -430,6 +430,13 @@ def test_restriction_equals_a_slow_reference(top_p, top_k, min_p):
         assert (got[kept] == row[kept]).all()
 
 
+@pytest.mark.parametrize("top_p, count", [(0.2, 1), (0.4, 2), (0.75, 4), (0.99, 4), (0.9999, 5)])
+def test_the_nucleus_is_the_smallest_set_even_among_equals(top_p, count):
+    """As in transformers, where the order decides among equal logits."""
+    got = sampling_lib.restrict(jnp.array([[2.0, -5.0, 2.0, 2.0, 2.0]]), top_p, 0, 0.0)[0]
+    assert np.flatnonzero(np.isfinite(got)).tolist() == sorted([0, 2, 3, 4, 1][:count])
+
+
 def test_the_whole_distribution_is_left_as_it_is():
     scores = jnp.asarray(np.random.default_rng(2).normal(size=(3, 11)), jnp.float32)
     assert (sampling_lib.restrict(scores, 1.0, 0, 0.0) == scores).all()

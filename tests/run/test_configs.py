@@ -8,7 +8,7 @@ from support.configs import CONFIGS, paths
 from support.paths import ROOT
 
 from pivotrl_jax.records import InputError
-from pivotrl_jax.run import check_config, fields
+from pivotrl_jax.run import check_config, configs, fields, options
 from pivotrl_jax.run.options import OPTIONS
 from pivotrl_jax.training.tables import TABLES
 
@@ -136,7 +136,7 @@ def test_every_size_passes_the_check_and_every_option_is_a_field(size):
 @pytest.mark.parametrize(
     "field, value, sentence",
     [
-        ("profile.group_size", 0, "config.profile.group_size is 0; want a whole number from 1 up"),
+        ("profile.group_size", 1, "config.profile.group_size is 1; want a whole number from 2 up"),
         ("grpo.group_size", 1, "config.grpo.group_size is 1; want a whole number from 2 up"),
         ("sampling.max_tokens", 0, "config.sampling.max_tokens is 0"),
         ("sampling.top_p", 0.0, "config.sampling.top_p is 0.0; want a number above 0 and at most 1"),
@@ -172,6 +172,70 @@ def test_values_that_cannot_work_are_refused_by_name(field, value, sentence):
         part[name] = value
     with pytest.raises(InputError, match=sentence):
         check_config.check(config)
+
+
+@pytest.mark.parametrize(
+    "field, value, sentence",
+    [
+        ("grpo.learning_rte", 1e-6, r"nothing reads; did you mean grpo\.learning_rate"),
+        ("sampling.max_new_tokens", 256, r"nothing reads; did you mean sampling\.max_tokens"),
+        ("lora_rank", 16, r"nothing reads; did you mean model\.lora\.rank"),
+        ("grop", {"steps": 3}, "nothing reads; did you mean grpo"),
+        ("grpo.batch", 4, "is 4; it is a section, so set the fields in it"),
+    ],
+)
+def test_a_field_that_nothing_reads_is_refused_with_what_is_close(field, value, sentence):
+    """A config file starts from `defaults()`, which is not locked: a misspelt field is one more."""
+    config = options.defaults()
+    section, _, name = field.rpartition(".")
+    with config.ignore_type():
+        (config[section] if section else config)[name] = value
+    with pytest.raises(InputError, match=rf"config\.{field} .*{sentence}"):
+        check_config.check(config)
+
+
+def test_what_a_verifier_is_told_may_have_any_name():
+    config = options.defaults()
+    config.data.verifier_options = {"level": {"deep": 1}}
+    check_config.check(config)
+
+
+@pytest.mark.parametrize("line", ["c.grpo.steps = 1.5", "c.lock().grpo.lr = 1e-6"])
+def test_a_config_file_that_sets_what_does_not_fit_is_named(line, tmp_path):
+    file = tmp_path / "mine.py"
+    text = "from pivotrl_jax.run.options import defaults\n\ndef get_config():\n    c = defaults()\n"
+    file.write_text(f"{text}    {line}\n    return c\n")
+    with pytest.raises(InputError, match=r"mine\.py: get_config failed \(\w+Error: .*\); mend the file"):
+        configs.load(file, {})
+
+
+@pytest.mark.parametrize("method, section", [("pivotrl", "grpo"), ("e2e_rl", "grpo"), ("sft", "sft")])
+def test_moments_that_could_never_fall_in_bfloat16_are_refused(method, section):
+    config = options.defaults()
+    config.method = method
+    for name in ("b1", "b2"):
+        config.grpo.optimizer_dtype = config.sft.optimizer_dtype = "bfloat16"
+        config[section][name] = 0.996
+        check_config.check_training(config)
+        config[section][name] = 0.999
+        with pytest.raises(InputError, match=rf"config\.{section}\.{name} is 0\.999 and .* never falls"):
+            check_config.check_training(config)
+        config[section].optimizer_dtype = "float32"
+        check_config.check_training(config)
+        config[section][name] = 0.9
+
+
+def test_a_profile_that_cannot_find_a_pivot_is_refused_or_warned_of(capsys):
+    config = options.defaults()
+    config.profile.lambda_diff = 0.126
+    check_config.check_profile(config)
+    assert not capsys.readouterr().err
+    config.profile.lambda_diff = 0.125  # of 8 samples, one that passes
+    check_config.check_training(config)
+    assert "no mixed group has a mean below it; raise it above 0.125" in capsys.readouterr().err
+    config.sampling.temperature = 0.0
+    with pytest.raises(InputError, match=r"temperature is 0\.0; greedy samples of a candidate are all alike"):
+        check_config.check_profile(config)
 
 
 def test_pass_rates_that_keep_no_row_are_refused():

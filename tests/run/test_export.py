@@ -36,6 +36,13 @@ def trained(checkpoint, workdir, merged_dtype, size):
     return run, lora.join(run.params, adapters)
 
 
+def test_only_what_the_hub_gave_is_a_model_of_the_hub(checkpoint, tmp_path):
+    run, _ = trained(checkpoint, tmp_path, "float32", 0.1)
+    assert run.hub_name == "" and export.base_name(run) == str(checkpoint.resolve())
+    run.config.model.checkpoint = "owner/name"
+    assert run.hub_name == export.base_name(run) == "owner/name"
+
+
 @pytest.mark.parametrize("merged_dtype", ["float32", "bfloat16"])
 def test_what_hf_holds_is_read_back(checkpoint, tmp_path, capsys, merged_dtype):
     run, params = trained(checkpoint, tmp_path, merged_dtype, 0.1)

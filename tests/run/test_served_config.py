@@ -48,6 +48,13 @@ def test_training_through_an_endpoint_is_refused_before_it_starts(changes, why):
         check_config.check_training(config_of(**{**TRAINING, **changes}))
 
 
+@pytest.mark.parametrize("method", ["random_turns", "sft", "e2e_rl"])
+def test_an_endpoint_that_nobody_asks_is_refused(method):
+    check_config.check_training(config_of())
+    with pytest.raises(InputError, match=f"base_url is .*config.method '{method}' makes no profile"):
+        check_config.check_training(config_of(method=method))
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -5,6 +5,8 @@ import json
 import openai
 import pytest
 
+from pivotrl_jax.serve.engine import Piece
+
 KEY = "sk-the-key-of-this-test"  # conftest's
 
 WEATHER = {
@@ -25,6 +27,10 @@ TEXTS = {
     "words and two calls": (f"I look.\n{CALL}\n{CALL}", ("I look.", "", 2)),
     "thinking": ("<think>\nHm, a < b.\n</think>\n\nYes.", ("Yes.", "Hm, a < b.", 0)),
     "thinking and a call": (f"<think>\nHm.\n</think>\n\n{CALL}", (None, "Hm.", 1)),
+    "two thoughts and a call": (f"<think>a</think>\n<think>b</think>\n{CALL}", (None, "a\nb", 1)),
+    "thinking under another name": ("<thought>a</thought>\n\nHi", ("<thought>a</thought>\n\nHi", "", 0)),
+    "a word about tags": ("It is </think>. Use it.", ("It is </think>. Use it.", "", 0)),
+    "code": ("\n\n    def f():\n        pass\n", ("    def f():\n        pass\n", "", 0)),
     "broken call": (CALL[:40], (CALL[:40], "", 0)),
     "no JSON": ("Well <tool_call>f()</tool_call>", ("Well <tool_call>f()</tool_call>", "", 0)),
     "thinking without end": ("<think>\nOn and on", ("", "On and on", 0)),
@@ -92,6 +98,25 @@ def test_without_tools_nothing_is_a_call(scripted, chat):
     assert "get_weather" in chat.decode(scripted.engine.samples[-1].prompt)
 
 
+def test_half_a_surrogate_pair_of_the_model_does_not_break_the_reply(scripted, chat):
+    scripted.engine.says(chat, CALL.replace("Köln", "\\ud83d!"))
+    request = {**ASK, "tools": [WEATHER]}
+    (call,) = scripted.client().chat.completions.create(**request).choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "\ufffd!"}
+    (streamed,) = joined(scripted.events("/v1/chat/completions", request))["tool_calls"]
+    assert streamed["function"] == call.function.model_dump()
+
+
+def test_every_prompt_without_a_seed_gets_its_own(scripted, chat):
+    scripted.engine.says(chat, "Yes.")
+    for fields, seeds in (({}, 3), ({"seed": 7}, 1)):
+        scripted.engine.samples.clear()
+        scripted.client().completions.create(model="written", prompt=["a", "a", "b"], n=2, **fields)
+        drawn = [(s.settings.seed, s.index) for s in scripted.engine.samples]
+        assert len({seed for seed, _ in drawn}) == seeds and [i for _, i in drawn] == [0, 1] * 3
+        assert all(one[0] == two[0] for one, two in zip(drawn[::2], drawn[1::2]))
+
+
 def test_one_call_at_a_time_if_asked_for(scripted, chat):
     scripted.engine.says(chat, f"{CALL}\n{CALL}")
     request = {**ASK, "tools": [WEATHER], "parallel_tool_calls": False}
@@ -116,6 +141,21 @@ def test_the_history_is_rendered_as_the_template_does(scripted, chat):
     prompt = chat.decode(scripted.engine.samples[-1].prompt)
     for part in ("Be short.", "Weather?", '{"name": "get_weather", "arguments": {"city": "Köln"}}', "21 °C"):
         assert part in prompt
+
+
+@pytest.mark.parametrize(
+    "message, part",
+    [
+        ({"content": None, "refusal": "I cannot do it."}, "I cannot do it."),
+        ({"content": "<analysis>secret plan</analysis>\nDone."}, "<analysis>secret plan</analysis>\nDone."),
+        ({"content": "[THINK]a[/THINK]b", "refusal": None, "function_call": None}, "[THINK]a[/THINK]b"),
+    ],
+)
+def test_nothing_of_the_history_is_lost(scripted, chat, message, part):
+    scripted.engine.says(chat, "Yes.")
+    messages = [*ASK["messages"], {"role": "assistant", **message}, *ASK["messages"]]
+    assert scripted.post("/v1/chat/completions", {**ASK, "messages": messages})[0] == 200
+    assert part in chat.decode(scripted.engine.samples[-1].prompt)
 
 
 def test_settings_reach_the_engine(scripted, chat):
@@ -147,6 +187,22 @@ def test_a_stop_string_ends_the_text_and_the_sample(scripted, chat, size):
     events = scripted.events("/v1/completions", request)
     assert "".join(e["choices"][0]["text"] for e in events) == "on"
     assert events[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "stop, want",
+    [("YY", ("a", "b ")), ("k>\n\n", ("a\n</thin", "")), ("z", ("a", "b YY c")), ("b", ("a", ""))],
+)
+def test_a_stop_string_and_thinking_for_every_choice(scripted, chat, stop, want):
+    scripted.engine.says(chat, "<think>\na\n</think>\n\nb YY c", 1)
+    request = {**ASK, "stop": stop, "n": 2}
+    choices = scripted.client().chat.completions.create(**request).choices
+    events = scripted.events("/v1/chat/completions", request)
+    for i, choice in enumerate(choices):
+        assert (choice.message.reasoning_content, choice.message.content) == want
+        streamed = joined(events, i)
+        assert (streamed["reasoning_content"], streamed["content"]) == want
+        assert streamed["finish"] == choice.finish_reason == "stop"
 
 
 def test_stop_tokens_of_a_request_end_it(scripted, chat):
@@ -183,6 +239,28 @@ def test_log_probs_and_token_ids(scripted, chat):
     assert sum(len(s["content"]) for s in streamed if s) == len(ids)
     plain = scripted.client().chat.completions.create(**ASK).choices[0]
     assert plain.logprobs is None and not hasattr(plain, "token_ids")
+
+
+def test_log_probs_of_parts_of_characters(scripted, chat):
+    """Each has its bytes, and its place in the text is where the character begins."""
+    scripted.engine.says(chat, "aü☀b", 1)
+    told = scripted.client().chat.completions.create(**ASK, logprobs=True).choices[0].logprobs.content
+    assert bytes(b for t in told[:-1] for b in t.bytes) == "aü☀b".encode()
+    request = {"model": "written", "prompt": "x", "logprobs": 1}
+    got = scripted.client().completions.create(**request).choices[0].logprobs
+    names = ["a", *(f"bytes:\\x{byte:02x}" for byte in "ü☀".encode()), "b"]
+    assert got.tokens[:-1] == names and got.text_offset == [0, 1, 1, 2, 2, 2, 3, 4]
+    streamed = [e["choices"][0]["logprobs"] for e in scripted.events("/v1/completions", request)]
+    assert [at for one in streamed if one for at in one["text_offset"]] == got.text_offset
+
+
+def test_the_sampled_token_is_among_the_most_likely(scripted, chat, monkeypatch):
+    ids = chat.encode("one two")
+    piece = Piece(ids, [-0.1] * len(ids), [-3.0] * len(ids), [[(9, -0.5), (8, -2.0)]] * len(ids), "length")
+    engine = scripted.engine
+    monkeypatch.setattr(engine, "submit", lambda samples: engine.deliver([(s, piece) for s in samples]))
+    got = scripted.client().completions.create(model="written", prompt="x", logprobs=1).choices[0].logprobs
+    assert got.top_logprobs == [{chat.decode([9]): -0.5, chat.decode([i]): -3.0} for i in ids]
 
 
 def test_usage(scripted, chat):

@@ -6,6 +6,7 @@ import pytest
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 USER = {"role": "user", "content": "Hi"}
+CALLED = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 DEEP = json.loads("[" * 200 + "]" * 200)
 
@@ -19,6 +20,14 @@ REFUSED = [
     (CHAT, {"messages": [{"role": "wizard", "content": "x"}]}, "messages", "unknown role 'wizard'"),
     (CHAT, {"messages": [USER, {"role": "tool", "content": "x"}]}, "messages", "messages[1]"),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "only text"),
+    (
+        CHAT,
+        {"messages": [USER, CALLED]},
+        "messages",
+        'messages[1]: function_call is not supported; use "tool_calls"',
+    ),
+    (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages", "audio is not supported"),
+    (CHAT, {"messages": [{"role": "assistant", "content": "a", "refusal": "b"}]}, "messages", "refusal"),
     (CHAT, {"tools": [{"type": "web_search"}]}, "tools", "only tools of type"),
     (CHAT, {"tools": {"a": 1}}, "tools", "list"),
     (CHAT, {"tools": [{"type": "function", "function": {}}]}, "tools", "tools[0]"),
@@ -41,6 +50,7 @@ REFUSED = [
     (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "from 0 to 20"),
     (CHAT, {"stream": "yes"}, "stream", "true or false"),
     (CHAT, {"stream_options": {"chunk": 1}}, "stream_options", "include_usage"),
+    (CHAT, {"stream_options": {"include_usage": "no"}}, "stream_options", "true or false"),
     (CHAT, {"stop": ["a"] * 17}, "stop", "at most 16"),
     (CHAT, {"stop": "x" * 300}, "stop", "256"),
     (CHAT, {"stop": [""]}, "stop", "empty"),

@@ -37,5 +37,17 @@ UNKNOWN = """{{- '<<CALL ' + f.name + ' WITH ' + (f.arguments | tojson) + '>>' }
 
 def chat(folder: Path, body: str, **template_arguments) -> Chat:
     """A chat whose template writes each call by `body`; "" writes none."""
-    template = _FRAME.replace("CALLS", _EACH.replace("BODY", body) if body else "")
-    return load_chat(save_tokenizer(folder, template), False, template_arguments)
+    return load_chat(save_tokenizer(folder, framed(body)), False, template_arguments)
+
+
+def framed(body: str) -> str:
+    """A template that writes each call by `body`; "" writes none."""
+    return _FRAME.replace("CALLS", _EACH.replace("BODY", body) if body else "")
+
+
+def chat_of_two(folder: Path, default: str, tool_use: str) -> Chat:
+    """A chat with a template for conversations without tools and one for those with tools."""
+    named = save_tokenizer(folder, default) / "additional_chat_templates"
+    named.mkdir()
+    (named / "tool_use.jinja").write_text(tool_use, "utf-8")
+    return load_chat(folder, False)

@@ -1,6 +1,8 @@
 """Tokens' weights, and the batch that carries them: the same however it is packed, split or padded."""
 
 import dataclasses
+import warnings
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from support.objectives import policy_gradient
 
 from pivotrl_jax.models import forest, sharding
 from pivotrl_jax.records import Rollout
+from pivotrl_jax.rollouts.episodes import EpisodeResult
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import batches
 from pivotrl_jax.training import learner as learner_lib
@@ -144,3 +147,15 @@ def test_a_gspo_step_does_not_depend_on_microbatches_packing_or_padding(moe, moe
         assert steps[0][1]["grad_norm"] > 0.01
         for other in steps[1:]:
             update.assert_same(steps[0], other)
+
+
+def test_episodes_that_end_at_a_long_prompt_are_counted():
+    long = EpisodeResult("t#0", None, reason="too_long")
+    turn = [1], SimpleNamespace(token_ids=[2, 3], finished=True)
+    played = EpisodeResult("t#1", None, 1.0, "ok", [turn])
+    seen = batches.episode_metrics([[long, played], [long, long]])
+    assert (seen["too_long"], seen["turns_per_episode"], seen["completion_tokens"]) == (0.75, 0.25, 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        none = batches.episode_metrics([[long, long]])
+    assert none["too_long"] == 1 and np.isnan(none["completion_tokens"]) and np.isnan(none["unfinished"])

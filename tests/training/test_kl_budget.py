@@ -27,9 +27,8 @@ def toy(monkeypatch):
 # ---- the estimate
 
 
-def batch_of(policy, reference, sequence):
+def batch_of(reference, sequence):
     return {
-        "behaviour_log_prob": np.array(policy, np.float32),
         "reference_log_prob": np.array(reference, np.float32),
         "sequence": np.array(sequence, np.int32),
     }
@@ -46,8 +45,8 @@ def test_its_expectation_is_the_kl_of_whole_turns():
     policy, reference, expected, exact = language(), language(), 0.0, 0.0
     for a, b in itertools.product(range(3), repeat=2):
         p, q = policy(a, b), reference(a, b)
-        batch = batch_of([p], [q], [[1, 1]])
-        expected += np.exp(p.sum()) * kl_budget.per_turn(batch, np.ones((1, 2), bool))
+        batch = batch_of([q], [[1, 1]])
+        expected += np.exp(p.sum()) * kl_budget.per_turn(batch, p[None], np.ones((1, 2), bool))
         exact += np.exp(p.sum()) * (p - q).sum()
     assert expected == pytest.approx(exact, rel=1e-5) and exact > 0.1
 
@@ -55,14 +54,14 @@ def test_its_expectation_is_the_kl_of_whole_turns():
 def test_it_is_a_mean_over_turns_that_the_policy_drew():
     """Three turns in two rows; the fourth is a demonstration; slots without a sequence are prompts."""
     k3 = lambda d: np.exp(d) - 1 - d  # noqa: E731
-    policy = [[0, -1, -1, -2, 0], [-1, -3, -3, 0, 0]]
+    policy = np.float32([[0, -1, -1, -2, 0], [-1, -3, -3, 0, 0]])
     reference = [[-9, -1.5, -2, -2.5, 0], [-0.5, 0, 0, -9, 0]]
-    batch = batch_of(policy, reference, [[0, 1, 1, 2, 0], [1, 2, 2, 0, 0]])
+    batch = batch_of(reference, [[0, 1, 1, 2, 0], [1, 2, 2, 0, 0]])
     drawn = np.ones((2, 5), bool)
     drawn[1, 1:3] = False
     want = (k3(-0.5) + k3(-1) + k3(-0.5) + k3(0.5)) / 3
-    assert kl_budget.per_turn(batch, drawn) == pytest.approx(want, rel=1e-6)
-    assert np.isnan(kl_budget.per_turn(batch, ~np.ones((2, 5), bool)))
+    assert kl_budget.per_turn(batch, policy, drawn) == pytest.approx(want, rel=1e-6)
+    assert np.isnan(kl_budget.per_turn(batch, policy, ~np.ones((2, 5), bool)))
 
 
 def test_the_sentence_and_what_stops_nothing():
@@ -198,7 +197,20 @@ def test_demonstrations_do_not_count(monkeypatch):
     found = pivotrl.add_log_probs(batch, learner, moved, tiny_run.policy(), config.grpo)["kl_per_turn"]
     assert "reference_log_prob" not in batch, "the loss does not read it"
     batch["reference_log_prob"] = learner.score(tiny_run.policy(), batch)
-    assert found == kl_budget.per_turn(batch, ~unknown) != kl_budget.per_turn(batch, unknown | ~unknown)
+    own, all_ = learner.score(moved, batch), unknown | ~unknown
+    assert found == kl_budget.per_turn(batch, own, ~unknown) != kl_budget.per_turn(batch, own, all_)
+
+
+@pytest.mark.parametrize("kl", [{"kl_budget": 1e3}, {"kl_coefficient": 0.5, "kl_in": "reward"}])
+def test_what_sampler_and_learner_differ_by_is_no_kl(kl):
+    """At pi_0 the KL is 0, even if the sampler's program rounds as in bfloat16."""
+    learner, config = tiny_run.learner(), config_of(**kl)
+    batch = pivotrl.pack(PROMPTS, demonstrated.sampled(), config, learner)
+    batch["behaviour_log_prob"] += np.float32(0.05) * (batch["sequence"] > 0)
+    before = batch["advantage"].copy()
+    found = pivotrl.add_log_probs(batch, learner, tiny_run.policy(), tiny_run.policy(), config.grpo)
+    assert list(found.values()) == [0.0]
+    np.testing.assert_array_equal(batch["advantage"], before)
 
 
 # ---- config

@@ -1,6 +1,8 @@
 """GRPO at pivots: who is trained on when, bit-identical resumes, the KL path, and a toy whose reward must
 rise."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -195,6 +197,20 @@ def test_it_draws_others_in_place_of_equal_groups_until_enough_are_mixed():
     assert draws[0][1] != draws[1][1]
     assert sampled(mixed, dynamic_rounds=5)[3] == draws, "a function of seed, step and parameters"
     assert sampled(mixed, dynamic_rounds=5, seed=1)[3] != draws
+
+
+def test_a_group_that_cannot_be_parsed_is_kept_where_that_has_an_advantage():
+    """Rewards alone would draw others in its place, and the penalty would be paid for nothing."""
+    malformed = [dataclasses.replace(rollout, reason="malformed") for rollout in one_group([0.0, 0.0])]
+
+    def drawn(**changes):
+        draw = lambda pivots, key: [malformed if i % 2 else one_group([1.0, 1.0]) for i in pivots]  # noqa: E731
+        c = config_of(pivots_per_step=4, dynamic_rounds=3, **changes).grpo
+        return pivotrl.sample_groups(draw, 0, 9, c, 0, jax.random.key(0))
+
+    pivots, groups, _ = drawn(malformed_advantage=-5.0)
+    assert groups == [malformed] * 4 and all(i % 2 for i in pivots)
+    assert len(drawn()[2]) == 4 * 4, "without it nothing teaches"
 
 
 def test_it_gives_up_after_its_rounds():

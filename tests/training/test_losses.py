@@ -1,6 +1,7 @@
 """Every loss against a slow float64 reference, the KL by enumeration, and toys whose reward must rise."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from support.objectives import policy_gradient
+from support.paths import ROOT
 
+from pivotrl_jax.records import InputError
 from pivotrl_jax.training import advantages as advantages_lib
 from pivotrl_jax.training import losses, objectives
 
@@ -348,3 +351,29 @@ def test_a_config_says_which_loss_it_is():
     c.kl_in = "reward"  # then the advantages carry it, and the loss needs no reference
     del fields["reference_log_prob"]
     assert "kl" not in loss_and_gradients(objectives.policy_gradient(c), now, fields, where)[2]
+
+
+# ---- a loss of the user's own
+
+
+@pytest.mark.parametrize(
+    "returned, sentence",
+    [
+        (lambda x: (x, {"tokens": x, "ratio": x}), "mine returned metrics called tokens, as others"),
+        (lambda x: (x, {"reward_mean/swe": x, "kl": x}), "called kl, reward_mean/swe, as others"),
+        (lambda x: (x.mean(), {}), r"mine returned a loss of shape \(\) for log-probs of shape \(1, 3\)"),
+    ],
+)
+def test_a_loss_that_would_change_other_numbers_is_refused(returned, sentence, monkeypatch):
+    monkeypatch.setitem(losses.LOSSES, "mine", lambda tokens, config: returned(tokens.log_prob))
+    x = jnp.ones((1, 3))
+    batch = {"weight": x, "behaviour_log_prob": x, "advantage": x}
+    with pytest.raises(InputError, match=sentence):
+        jax.eval_shape(policy_gradient(LOW, HIGH, 0.0, loss="mine"), x, x, batch)
+
+
+def test_no_documented_metric_can_be_taken_by_a_loss():
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8").partition("## What a warning")[0]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    assert len(named) > 20 and named - {"clip_fraction", "importance_capped"} <= objectives.TAKEN

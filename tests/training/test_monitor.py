@@ -43,7 +43,9 @@ def profiled(lines, *at, pivots=5.0):
         (stds(0.4, 0.4, 0.1, 0.2), True),
         (stds(0.4, 0.4, 0.2, 0.2), False),
         (stds(0.4, 0.4, 0.1, 0.1, 0.4), False),  # the latest window alone counts
-        (stds(0.0, 0.0, 0.0, 0.0), False),  # nothing to fall from
+        (stds(0.0, 0.0, 0.0, 0.0), True),  # nothing to fall from, and nothing that teaches
+        (stds(0.0, 0.0), True),
+        (stds(0.0, 0.0, 0.0, 0.1), False),
         (stds(None, 0.4, None, 0.4, 0.1, None, 0.1), True),  # undecided steps are passed over
         (stds(None, None, None), False),
     ],

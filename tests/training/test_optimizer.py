@@ -43,8 +43,19 @@ def test_a_rate_that_decays_falls_linearly_to_zero():
     for _ in range(5):
         updates, state = adamw.update({"w": jnp.asarray([0.5])}, state, params)
         seen.append(-float(updates["w"][0]))
-    # a constant gradient: the update is the rate; warm-up and decay meet where the lower one counts
-    np.testing.assert_allclose(seen, [0.05, 0.075, 0.05, 0.025, 0.0], rtol=1e-4, atol=1e-7)
+    # a constant gradient: the update is the rate, which the warm-up reaches and the decay starts from
+    np.testing.assert_allclose(seen, [0.05, 0.1, 0.1, 0.05, 0.0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_moment_in_bfloat16_falls_unless_its_decay_is_refused():
+    """Where check_config.py draws the line, for moments of every size within a bfloat16 step."""
+    params = {"w": jnp.linspace(1.0, 2.0, 129)[:-1]}
+    for b2, falls in ((1 - 2**-8, True), (0.999, False)):
+        small = make_optimizer(1e-3, 0, 0.0, 0.9, b2, 1e9, "bfloat16")
+        state = jax.tree.map(lambda x: params["w"].astype(x.dtype) if x.ndim else x, small.init(params))
+        _, after = small.update({"w": jnp.zeros(128)}, state, params)
+        before, after = (np.float32(x[1][0].nu["w"]) for x in (state, after))
+        assert (after < before).all() if falls else (after == before).all()
 
 
 def test_weight_decay_leaves_out_norms_biases_and_routers():

@@ -7,14 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support import templates
 from support.forests import path_tokens
+from support.qwen3_chat import QWEN3, save_tokenizer
 
+from pivotrl_jax.chat.actions import action_to_message
 from pivotrl_jax.chat.template import load_chat
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.models import decoder, sharding
-from pivotrl_jax.records import InputError, Trajectory
+from pivotrl_jax.records import Action, Call, InputError, Trajectory
+from pivotrl_jax.run.options import defaults
 from pivotrl_jax.training import learner as learner_lib
-from pivotrl_jax.training import objectives, sft_turns
+from pivotrl_jax.training import objectives, recipe, sft_turns
 from pivotrl_jax.training.batches import Turn, sft_batch
 from pivotrl_jax.trajectories import extract
 
@@ -142,6 +146,25 @@ def test_no_trajectory_is_left_out_by_rounding(count, epochs, steps):
 # ---- which turns
 
 
+def test_calls_that_the_template_does_not_write_are_neither_imitated_nor_missing_from_a_history(tmp_path):
+    call = action_to_message(Action("", "", (Call("look", {"where": "here"}),)))
+    said = {"role": "user", "content": "What is here?"}, {"role": "assistant", "content": "A cat."}
+    result = {"role": "tool", "tool_call_id": "call_0", "name": "look", "content": "cat"}
+    trajectories = [Trajectory("a", [*said, said[0], call, result, said[1]], [], "openai", "a", "exact")]
+    turns, left_out = sft_turns.turns_of(templates.chat(tmp_path, ""), trajectories, 10_000, 10_000)
+    assert [len(several) for several in turns] == [1] and list(left_out) == ["a@3", "a@5"]
+    assert all("writes no tool calls" in why for why in left_out.values())
+
+
+def test_reasoning_that_the_template_does_not_write_is_counted(tmp_path):
+    ask, thought = {"role": "user", "content": "q"}, action_to_message(Action("a", "hm"))
+    trajectories = [
+        Trajectory("a", [ask, thought, ask, thought, ask], [], "openai", "a", "exact", skip={1: "x"})
+    ]
+    assert sft_turns.reasoning_lost(templates.chat(tmp_path, ""), trajectories) == 1
+    assert sft_turns.reasoning_lost(load_chat(save_tokenizer(tmp_path, QWEN3), False), trajectories) == 0
+
+
 def test_turns_that_make_no_candidate_are_not_imitated():
     said = [{"role": r, "content": f"{r} {i}"} for i, r in enumerate(("user", "assistant") * 5)]
     greeting = {"role": "assistant", "content": "Hello!"}
@@ -169,3 +192,12 @@ def test_turns_that_make_no_candidate_are_not_imitated():
     for bounds in ((10_000, limit), (len(turns[0][0].prompt), 10_000)):
         short, left_out = sft_turns.turns_of(chat, trajectories, *bounds)
         assert [len(several) for several in short][:1] == [1] and "a@9" in left_out
+
+
+@pytest.mark.parametrize(
+    "decay, warmup, marked", [("linear", 2, True), ("linear", 0, False), ("none", 2, False)]
+)
+def test_a_checkpoint_of_another_curve_is_not_continued(decay, warmup, marked):
+    c = defaults().sft
+    c.decay, c.warmup_steps = decay, warmup
+    assert ("falls" in recipe.fixed_sft(c)) is marked

@@ -12,6 +12,7 @@ HEALTHY = {
     "entropy": 0.4,
     "unfinished": 0.02,
     "log_prob_drift": 0.001,
+    "too_long": 0.0,
 }
 
 
@@ -26,6 +27,7 @@ def lines(*steps):
         ("mixed_groups", 0.19, 0.21, "only 19% of the groups have mixed rewards.*config.reprofile"),
         ("entropy", 0.03, 0.05, "the entropy per token fell from 0.4 to 0.03 nats,.*kl_coefficient"),
         ("unfinished", 0.125, 0.1, "12% of the rollouts were cut at the token limit.*max_tokens"),
+        ("too_long", 0.125, 0.1, "12% of the episodes ended without a reward.*config.data.max_prompt_tokens"),
         ("log_prob_drift", 0.03, 0.02, "sampler and learner differ by 0.03 nats.*config.grpo.router"),
     ],
 )

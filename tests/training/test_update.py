@@ -80,6 +80,12 @@ def test_weights_carry_the_denominator(learner, moe_params, batch, whole):
     assert means["entropy"] == whole[1]["entropy"]  # metrics are means over tokens, not weighted
 
 
+def test_a_batch_without_a_trained_token_says_so(learner, moe_params, batch):
+    nothing = {**batch, "weight": np.zeros_like(batch["weight"])}
+    _, means = learner(8).step(learner(8).init_state(moe_params), nothing)
+    assert means["tokens"] == means["entropy"] == means["loss"] == 0
+
+
 def test_the_state_is_donated_without_waste_and_the_callers_params_survive(learner, moe_params, batch):
     before = learner(8).init_state(moe_params)
     with warnings.catch_warnings():

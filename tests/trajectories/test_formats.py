@@ -131,8 +131,17 @@ def test_a_result_without_its_call_costs_the_turn_before_it(tmp_path):
     "row, format",
     [
         ({"system": [{"type": "text", "text": "s"}]}, "anthropic"),
-        ({"system": "s", "model": "claude-x"}, "anthropic"),
+        ({"system": "s", "model": "claude-x"}, "openai_chat"),  # a column that says who wrote the row
         ({"tools": [{"name": "ls", "input_schema": {}}]}, "anthropic"),
+        *(
+            ({"tools": [{"name": "ls", "input_schema": {}}], "messages": [USER, more]}, "openai_chat")
+            for more in (
+                {"role": "assistant", "content": "x", "weight": 1},
+                {"role": "assistant", "content": "x", "function_call": {"name": "ls", "arguments": "{}"}},
+                {"role": "tool_call", "content": "{}"},
+            )
+        ),
+        ({"system": ["s"], "messages": [USER], "completion": "x"}, "openai_chat"),
         (
             {"messages": [USER, assistant({"type": "thinking", "thinking": "x", "signature": "y"})]},
             "anthropic",

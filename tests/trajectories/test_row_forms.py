@@ -66,6 +66,31 @@ ONE_CALL = {
         "conversations": [{"from": "human", "value": ASK["content"]}],
         "chosen": {"from": "gpt", "value": HERMES},
     },
+    "items among messages": {"messages": [ASK, ITEM]},
+    "Gemini": {
+        "contents": [
+            {"role": "user", "parts": [{"text": ASK["content"]}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "ls", "args": {"path": "/srv"}}}]},
+        ]
+    },
+    "Gemini, a log": {
+        "request": {"contents": [{"parts": [{"text": ASK["content"]}]}]},
+        "response": {
+            "candidates": [
+                {"content": {"parts": [{"function_call": {"name": "ls", "args": {"path": "/srv"}}}]}}
+            ]
+        },
+    },
+    "Converse, a log": {
+        "messages": [{"role": "user", "content": [{"text": ASK["content"]}]}],
+        "output": {
+            "message": {
+                "role": "assistant",
+                "content": [{"toolUse": {"toolUseId": "t", "name": "ls", "input": {"path": "/srv"}}}],
+            }
+        },
+        "stopReason": "tool_use",
+    },
     "columns": {"messages": {"role": ["user", "assistant"], "content": [ASK["content"], HERMES]}},
     "exchanges": {"conversation": [{"user": ASK["content"], "assistant": HERMES}]},
 }

@@ -118,6 +118,33 @@ def test_a_policy_gets_no_repair_of_its_action_input():
         "It is five.\nAction: Answer\nFinal Answer: 5",
         "<tool>get_weather</tool><tool_input>Oslo</tool_input>",
         '<call>get_weather(city="Oslo")</call>',
+        '<response><analysis>a</analysis><commands><keystrokes duration="0.1">ls\n</keystrokes></commands>',
+        "<response>\n<analysis>done</analysis>\n<commands></commands>\n</response>",
+        "In summary, the next action I will perform is ```stop```",
+        "I press it.\n```click [1234]```",
+        "```\nclick [12]\n```",
+        "<action>\nclick('12')\n</action>",
+        "<action>go to desk 1</action>",
+        "I press it.\n```click('12')```",
+        "I fill it in.\n```\nfill('a13', 'x')\n```",
+        "click('A')",
+        "## Action:\nPress it.\n\n## Code:\n```python\npyautogui.click(x=0.1, y=0.2)\n```",
+        '# Element: the menu\ndo(action="Click", element="12")',
+        'exit(message="5C")',
+        "Action: click(start_box='(10,20)')",
+        "Action: wait()",
+        "Answer: C.\nAction: TYPE\nValue: New York",
+        "I look.\n<web_search>weather in Oslo</web_search>",
+        "<plan>look</plan><wiki_search>Oslo",
+        "<crawl_page>https://a.com</crawl_page>",
+        "<codemode>\nconst r = await f({a: 1});\n</codemode>",
+        "I need <|begin_search_query|>weather in Oslo<|end_search_query|>",
+        "I need <|begin_of_query|> weather in Oslo",
+        'Tool: weather\nTool Input: {"city": "Oslo"}',
+        'Function: weather\nArguments: {"city": "Oslo"}',
+        "API-Request: [weather(city='Oslo')]",
+        '<|tools_prefix|>[{"weather": {"city": "Oslo"}}]<|tools_suffix|>',
+        "weather\n```python\ntool_call(city='Oslo')\n```",
     ],
 )
 @pytest.mark.parametrize("tools", [[], [TOOL]])
@@ -134,11 +161,35 @@ def test_a_call_in_a_form_that_is_not_read_is_no_talk(text, tools):
         "Use <b>bold</b> and <code>ls</code> in the text.",
         'The file holds {"name": "pip", "version": "1.0"}.',
         "Run f(x) to see; see also <search> in the manual.",
+        "Use <web_search> to look things up, and <action> for the rest.",
+        "**Action:** click [here](https://a.com).",
+        "## Code:\n```python\nimport pyautogui\npyautogui.click(1, 2)\n```",
+        "Press it:\n```python\npyautogui.click(100, 200)\n```",
+        "To go up:\n```\nscroll(0, 0)\n```",
+        "Use ```stop()``` to end it.",
+        "```js\nclick('12')\nfill(a, 0)\n```",
+        "```xml\n<rules>\n  <action>allow</action>\n</rules>\n```",
+        "```xml\n<response>\n  <status>ok</status>\n</response>\n```",
+        "Tool: a hammer\nUse: nails",
+        "Function: area\nArguments: width and height",
+        "The next action I will perform is a refund.",
     ],
 )
 def test_talk_stays_talk(text):
     t = said(assistant(text), tools=[TOOL])
     assert t.skip == {} and not actions(t)[0].calls and actions(t)[0].text == text
+
+
+def test_after_an_action_in_words_a_bare_one_is_none_of_the_talk():
+    thought = assistant("THOUGHT: I should look.\nACTION: look")
+    t = said(assistant("Hello."), ASK, assistant("ACTION: think"), ASK, thought, ASK, assistant("Bye."))
+    assert t.skip == {3: "unparseable_call", 5: "unparseable_call"}
+    for text in (
+        "Action: refund",
+        "Action: see [the docs](https://a.com).",
+        "Action: type [your name] there.",
+    ):
+        assert said(assistant(text)).skip == {}
 
 
 def test_a_namespace_before_invoke_is_read():

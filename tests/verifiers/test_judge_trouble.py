@@ -124,7 +124,7 @@ def test_a_reply_that_was_cut_is_no_verdict(reason, tmp_path):
 
 def test_a_key_with_a_line_break_works_and_is_never_shown(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\r\n")
-    with serve(lambda n, prompt: SAME) as (heard, url):
+    with serve(lambda n, prompt: SAME) as (_, url):
         assert rewards(ask(url, [question()])) == [1.0]
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nx")
     with pytest.raises(InputError, match="holds characters that no API key has") as stopped:

@@ -52,6 +52,16 @@ def test_an_explicit_null_is_no_other_default(verifier, gold, action, right):
     assert reward(verifier, *calls, tools=[ORDERS]) == right
 
 
+def test_a_null_that_may_clear_is_written_where_calls_write():
+    def updates(name, schema):
+        tools = [tool(name, {"id": {"type": "integer"}, "nickname": schema}, ["id"])]
+        return reward("tau2", (name, {"id": 7, "nickname": None}), (name, {"id": 7}), tools)
+
+    nullable = {"type": ["string", "null"]}
+    assert updates("update_user", nullable) == 0 and updates("find_user", nullable) == 1
+    assert updates("update_user", {**nullable, "default": None}) == updates("update_user", TEXT) == 1
+
+
 BROKEN = [
     "<function=f>\n<parameter=a>\nx",
     '<function=f>{"a": "x"',
@@ -238,7 +248,7 @@ def test_a_served_reply_may_have_one_function_call():
         "content": "Checking.",
         "function_call": {"name": "f", "arguments": '{"a": "x"}'},
     }
-    drawn = _chat_choice({"finish_reason": "function_call", "message": message}, {})
+    drawn = _chat_choice({"finish_reason": "function_call", "message": message}, {}, False)
     action = action_of(drawn.served["message"], [f])
     assert action.calls == (Call("f", {"a": "x"}),) and not action.malformed
     assert json.loads(json.dumps(drawn.served))["message"]["function_call"]["name"] == "f"

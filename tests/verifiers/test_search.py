@@ -121,6 +121,13 @@ def test_a_final_answer_that_rules_do_not_decide_is_a_question():
     assert len(SEARCH.verify(known, act(content="x" * 10**6)).question.actual) <= 20_000
 
 
+@pytest.mark.parametrize("gold", [r"$\boxed{42}$", r"The answer is \boxed{42}", "Exact Answer: 42"])
+def test_a_boxed_answer_is_marked(gold):
+    assert SEARCH.verify(candidate(content=gold), act(content=r"So it is \boxed{42}.")).reward == 1
+    verdict = SEARCH.verify(candidate(content=gold), act(content=r"It is \boxed{41}, not 42."))
+    assert (verdict.reward, verdict.question.actual) == (0, "41")
+
+
 def test_an_answer_given_by_a_tool():
     gold = candidate(("submit", {"answer": "May 1, 2024", "confidence": 90}))
     assert SEARCH.verify(gold, act(("submit", {"answer": "2024-05-01", "confidence": 90}))).reward == 1

@@ -77,6 +77,43 @@ def test_values_are_compared_under_the_schema(arguments, reward):
     assert STRICT.verify(candidate(SEND), act(changed(**arguments))).reward == reward
 
 
+NULLABLE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+BOOK = {
+    "type": "object",
+    "properties": {
+        "guest": {"$ref": "#/$defs/Name", "default": "anon"},
+        "host": {"anyOf": [{"$ref": "#/$defs/Name"}, {"type": "integer"}], "default": "anon"},
+        "room": {"oneOf": [{"$ref": "#/$defs/Single"}, {"$ref": "#/$defs/Suite"}]},
+    },
+    "$defs": {
+        "Name": NULLABLE,
+        "Single": {"type": "object", "properties": {"kind": {"const": "single"}, "beds": {"default": 1}}},
+        "Suite": {"type": "object", "properties": {"kind": {"const": "suite"}, "beds": {"default": 2}}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "reward"),
+    [
+        ({}, {"guest": "anon"}, 1),
+        ({}, {"guest": None}, 0),  # Name allows null
+        ({}, {"host": None}, 0),
+        ({"room": {"kind": "suite"}}, {"room": {"kind": "suite", "beds": 2}}, 1),
+        ({"room": {"kind": "suite"}}, {"room": {"kind": "suite", "beds": 1}}, 0),
+        ({"room": {"kind": "single"}}, {"room": {"kind": "single", "beds": 1}}, 1),
+        ({"room": {"kind": "suite"}}, {"room": {"kind": "single"}}, 0),
+        ({"room": {}}, {"room": {"beds": 2}}, 0),
+    ],
+)
+def test_a_default_and_a_null_of_schemas_elsewhere(want, got, reward):
+    state = Candidate(
+        *("t@1", "t", 0, [], [{"name": "book", "parameters": BOOK}], calls_message([("book", want)])),
+        *("tool_call", {}, "t"),
+    )
+    assert STRICT.verify(state, act(("book", got))).reward == reward
+
+
 FIELD_RULES = [
     ({"subject": {"punctuation": False}}, {"subject": "re all, hands!"}, 1),
     ({"subject": {"punctuation": False}}, {"subject": "re all feet"}, 0),

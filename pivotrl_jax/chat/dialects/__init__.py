@@ -25,6 +25,7 @@ _CLINE = (
     "|access_mcp_resource|ask_followup_question|attempt_completion|apply_diff|new_task|switch_mode|browser_action"
     "|list_code_definition_names|insert_content|search_and_replace|codebase_search|update_todo_list"
 )
+_SEARCHES = "web_search|wiki_search|crawl_page|codemode"
 _FOREIGN = re.compile(
     r"<TOOL_CALL>|<tool_call [^>\n]{0,80}>|<\|tool_call_start\|>|<start_function_call>"
     r"|<\|action_start\|>|<\|START_ACTION\|>|｜DSML｜|<invoke>|<function name=|<function_calls?>"
@@ -32,7 +33,11 @@ _FOREIGN = re.compile(
     r"|\"action_input\"\s*:|\"tool_calls\"\s*:\s*\[|\bfunctools\[\s*\{"
     rf"|^[ \t]*<(?:{_CLINE})>|^[ \t]*<search>[^<\n]{{1,400}}</search>"
     r"|^<code>[ \t]*$|<tool_input>|<(?:call|API|api|tool|function)>\s*[A-Za-z_][\w.]{0,127}\s*(?:\(|</)"
-    r"|^Action:[ \t]*(?:Operation|Answer)[ \t]*$|^Code:[ \t]*\n```py",
+    r"|^Action:[ \t]*(?:Operation|Answer)[ \t]*$|^Code:[ \t]*\n```py"
+    r"|<keystrokes[ >]|<response>\s{0,9}<analysis>|<\|begin_(?:search_|of_)query\|>|<\|tools_prefix\|>"
+    rf"|(?:^|>)[ \t]*<(?:{_SEARCHES})>|<(?:{_SEARCHES})>[^<\n]{{1,400}}</|^API-Request:[ \t]*\["
+    r"|^Tool:[^\n]{1,128}\n\s{0,9}Tool Input:|^Function:[ \t]*[\w.]{1,128}[ \t]*\n[ \t]*Arguments:[ \t]*\{"
+    r"|```python\n[ \t]*tool_call\(",
     re.MULTILINE,
 )
 # a call as JSON, whatever its names are called
@@ -45,9 +50,27 @@ _NAMED = re.compile(r'"(?:name|tool|tool_name|function|function_name|action)"\s*
 # a text that is one call in Python: f(a="b")
 _PYTHON_CALL = re.compile(r"\A\s*[A-Za-z_][\w.]{0,127}\([ \t]*\w{1,64}[ \t]*=[ \t]*[\"'\[{\d].*\)\s*\Z")
 
+# actions in a browser or on a screen: ```click [12]```, <action>fill('12', 'x')</action>, Action: TYPE
+_VERBS = (
+    "click|dblclick|double_click|left_click|right_click|hover|fill|type|press|scroll|goto|go_back|go_forward"
+    "|select_option|drag_and_drop|upload_file|tab_focus|new_tab|close_tab|stop|noop|send_msg_to_user"
+    "|report_infeasible"
+)
+_BROWSES = re.compile(
+    rf"next action I will perform is\s{{0,9}}```|^[ \t]*```\n?[ \t]*(?:{_VERBS}) \["
+    rf"|^[ \t]*```(?:{_VERBS})\([^\n]{{0,2000}}\)```\s*\Z|```\n[ \t]*(?:{_VERBS})\([\"'][A-Za-z]?\d+[\"']"
+    rf"|\A\s*(?:{_VERBS})(?:\([^\n]{{0,2000}}\)| \[[^\n]{{0,2000}}\])\s*\Z"
+    r"|^<action>(?:[^<]{1,2000}</action>|\s{0,9}\w{1,128}[ \t]*[(\[])"
+    rf"|^(?:Action|ACTION):[ \t]*(?:\w{{1,128}}\((?:[\"'\d)]|\w{{1,64}}=)|(?i:{_VERBS}) \[\d"
+    r"|(?:CLICK|TYPE|SELECT)\b)"
+    r"|^(?:#{1,6} )?Code:?[ \t]*\n\n?```(?:python|code)\n(?:pyautogui|computer)\.\w{1,64}\("
+    r"|^(?:do\(action|exit\(message)=[\"']",
+    re.MULTILINE,
+)
+
 # actions in words of an environment's own: "THOUGHT: ... ACTION: go to desk 1", "Think: ... Act: answer(1)"
 _THINKS = re.compile(r"^[ \t]*(?:THOUGHT|Thought|Think):", re.MULTILINE)
-_ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILINE)
+ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILINE)
 
 # how results begin, where they stand in a user's message
 OBSERVATION = re.compile(
@@ -82,6 +105,12 @@ def attempted_call(text: str, schemas: Schemas, dialect: str = "") -> str:
     return ""
 
 
+def thinks_and_acts(text: str) -> bool:
+    """Whether a text holds an action in words after a thought."""
+    thought = _THINKS.search(text)
+    return bool(thought and ACTS.search(text, thought.end()))
+
+
 def shows_a_call(text: str, schemas: Schemas) -> bool:
     """Whether a text has the mark of a call, read or not, of any dialect, or names a documented function in
     JSON or before a bracket at the start of a line."""
@@ -90,11 +119,11 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
             found = dialect.read(text, schemas)
             if found.calls or found.fault:
                 return True
-    if any(mark.search(text) for mark in (_FOREIGN, _JSON_CALL, _PYTHON_CALL)):
+    if any(mark.search(text) for mark in (_FOREIGN, _JSON_CALL, _PYTHON_CALL, _BROWSES)):
         return True
     if "<code>" in text and "final_answer(" in text:
         return True
-    if (thought := _THINKS.search(text)) and _ACTS.search(text, thought.end()):
+    if thinks_and_acts(text):
         return True
     for name in ("json", "pythonic", "functionary"):
         found = read(text, name, schemas)

@@ -1,6 +1,6 @@
 """Calls without tags or tokens, which a text can hold by chance; a reader wants more evidence for them:
 
-json         the whole text is {"name": "f", "arguments": {...}} or "parameters", or a list of such   Llama 3
+json         the whole text is {"name": "f", "arguments": {...}} or "parameters", or several of them   Llama 3
 json_fence   ```json {"name": "f", "arguments": {...}} ```, ```tool_call {...} ```
 pythonic     the whole text is [f(a=1), g()]                                ToolACE, Llama 4; ```tool_code
 react        Action: f / Action Input: {...}
@@ -12,7 +12,15 @@ import dataclasses
 import math
 import re
 
-from pivotrl_jax.chat.dialects.base import Dialect, Schemas, TextCalls, arguments_at, calls_of, properties_of
+from pivotrl_jax.chat.dialects.base import (
+    Dialect,
+    Schemas,
+    TextCalls,
+    arguments_at,
+    calls_of,
+    properties_of,
+    skip_space,
+)
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting, strict_json
 from pivotrl_jax.records import Call
 
@@ -22,23 +30,29 @@ _CALL_KEYS = {"name", "arguments", "parameters", "id", "type"}
 
 
 def _json_calls(text: str) -> tuple[list[Call], str]:
-    """(calls, fault) of a text that is JSON that looks like calls, and nothing else; else ([], "")."""
-    try:
-        value, end = strict_json(text)
-    except ValueError:
-        return [], ""
-    items = value if isinstance(value, list) else [value]
+    """(calls, fault) of a text that is JSON that looks like calls, with semicolons between several values;
+    ([], "") of any other text."""
+    items: list = []
+    end = -1
+    while end < 0 or text.startswith(";", end):
+        try:
+            value, end = strict_json(text, skip_space(text, end + 1))
+        except ValueError:
+            return [], ""
+        items += value if isinstance(value, list) else [value]
+        end = skip_space(text, end)
     looks = all(isinstance(i, dict) and "name" in i and i.keys() <= _CALL_KEYS for i in items)
-    if not items or not looks or text[end:].strip():
+    if not items or not looks or end < len(text):
         return [], ""
     if not all("arguments" in i or "parameters" in i for i in items):
         return [], ""
-    return calls_of(value, "the JSON")
+    return calls_of(items, "the JSON")
 
 
 def read_json(text: str, schemas: Schemas) -> TextCalls:
-    """A text that is a JSON call, or a list of them."""
-    calls, fault = _json_calls(text)
+    """A text that is a JSON call, a list of them, or several with semicolons between them. Llama 3.1 may put
+    its tokens around them, which its template does not write."""
+    calls, fault = _json_calls(text.strip().removeprefix("<|python_tag|>").removesuffix("<|eom_id|>"))
     if not calls:
         return TextCalls(text.strip(), fault=fault)
     return TextCalls("", tuple(calls), fault, ((0, len(text)),))

@@ -3,6 +3,7 @@
 tasks.py finds and reads them; demonstrations.py turns single-turn rows into demonstrations.
 """
 
+import itertools
 from typing import Any
 
 from pivotrl_jax.environments.base import Environment
@@ -15,19 +16,26 @@ from pivotrl_jax.records import Trajectory
 class Bfcl(Environment):
     """BFCL's categories. Multi-turn tasks are played; single-turn rows are demonstrations only.
 
-    A share of the scenarios is held out. The four multi-turn categories have the same scenarios.
+    A share of the scenarios is held out; the four multi-turn categories have the same ones. `data.limit`
+    takes rows of all categories in turn.
     """
 
     name, prefixes, backends = "bfcl", ("multi_turn_",), tasks.BACKENDS
 
     def train_tasks(self, data: Any, seed: int) -> list[ScriptedTask | Trajectory]:
-        items, limit = [], data.limit or None
+        found, limit = [], data.limit or None
         for category in data.categories:
             if category in tasks.MULTI_TURN:
-                items += tasks.tasks(category)[:limit]
+                found.append(tasks.tasks(category)[:limit])
             else:
-                items += demonstrations.single_turn([category], limit)
-        return items[:limit]
+                found.append(demonstrations.single_turn([category], limit))
+        if limit is None:
+            return list(itertools.chain(*found))
+        # one of each category in turn, of other numbers: multi-turn rows of one number are one scenario
+        count = len(found)
+        spread = [sorted(enumerate(rows), key=lambda r: (r[0] - i) % count) for i, rows in enumerate(found)]
+        items = (item for several in itertools.zip_longest(*spread) for item in several if item)
+        return [row for _, row in itertools.islice(items, limit)]
 
     def find_task(self, task_id: str) -> ScriptedTask:
         return tasks.find_task(task_id)

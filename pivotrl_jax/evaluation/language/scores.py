@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.evaluation.language.items import Choice, Item, Passage, Question
 from pivotrl_jax.models import decoder, forest, lora
 from pivotrl_jax.rollouts import progress
@@ -62,28 +63,45 @@ def _said(question: str) -> list[dict]:
     return [{"role": "user", "content": question}]
 
 
+def continuations(chat: Chat, prompt: str, ends: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """(token ids that all texts begin with, the other ids of `prompt` with each end).
+
+    A prompt and its end are tokenised as one text, as lm-evaluation-harness does: alone, an end may get other
+    tokens (one more space at its front with a tokenizer like Llama's). Where a token holds the last character
+    of the prompt and the first of an end, all ends are scored from that character on.
+    """
+    texts = [chat.encode(prompt), *(chat.encode(prompt + end) for end in ends)]
+    shared = next((i for i, ids in enumerate(zip(*texts)) if len(set(ids)) > 1), min(map(len, texts)))
+    return texts[0][:shared], [ids[shared:] for ids in texts[1:]]
+
+
+def _start(chat: Chat) -> list[int]:
+    """The token that the tokenizer puts in front of a text without a chat; [] if it puts none."""
+    return [i for i in chat.tokenizer.encode("")[:1] if i == chat.tokenizer.bos_token_id]
+
+
+def _piece(chat: Chat, number: int, item: Choice | Passage) -> forest.Piece:
+    if isinstance(item, Choice):  # the template writes what a text starts with
+        start, prompt = [], chat.render(_said(item.question), []) + item.sentence
+    else:
+        start, prompt = _start(chat), item.beginning
+    trunk, branches = continuations(chat, prompt, _ends(item))
+    return forest.Piece(number, [*start, *trunk], branches)
+
+
+def _ends(item: Choice | Passage) -> list[str]:
+    return [f" {end}" for end in item.ends] if isinstance(item, Choice) else [item.rest]
+
+
 def _continue(run: Run, config, params: decoder.Params, known: Sequence[Choice | Passage]) -> dict[str, dict]:
     """Item id -> {"correct"} or {"bits_per_byte"}."""
-    prompts, ends = [], []
-    for item in known:
-        if isinstance(item, Choice):
-            prompt = run.chat.render(_said(item.question), []) + item.sentence
-            prompts.append(prompt)
-            ends.append([f" {end}" for end in item.ends])
-        else:
-            prompts.append(item.beginning)
-            ends.append([item.rest])
-    encode = run.chat.encode
-    pieces = [
-        forest.Piece(i, encode(prompt), [encode(end) for end in group])
-        for i, (prompt, group) in enumerate(zip(prompts, ends))
-    ]
+    pieces = [_piece(run.chat, number, item) for number, item in enumerate(known)]
     if not pieces:
         return {}
     totals = Scorer(config, run.config.compute, run.mesh)(params, [[piece] for piece in pieces])
     results = {}
-    for item, group, total in zip(known, ends, totals):
-        per_byte = [log_prob / len(end.encode()) for log_prob, end in zip(total, group)]
+    for item, total in zip(known, totals):
+        per_byte = [log_prob / len(end.encode()) for log_prob, end in zip(total, _ends(item))]
         if isinstance(item, Choice):
             results[item.id] = {"correct": float(int(np.argmax(per_byte)) == item.answer)}
         else:

@@ -30,6 +30,8 @@ from pivotrl_jax.trajectories.readers.turns import (
     reward_of,
 )
 from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
+from pivotrl_jax.trajectories.readers.weights import OF_ROW, WEIGHTS, unobeyed
+from pivotrl_jax.trajectories.readers.weights import READ as WEIGHED
 
 BLOCKS = ("tool_use", "tool_result", "redacted_thinking")
 
@@ -40,13 +42,14 @@ NAMES = ("id", "request_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "session_id")
 
 # the row or the log, and how its answer was asked for
-READ = " ".join((*NAMES, *SCENARIOS, *REWARDS, *REQUESTS, *RESPONSES))
+READ = " ".join((*NAMES, *SCENARIOS, *REWARDS, *REQUESTS, *RESPONSES, *OF_ROW))
 READ += """ messages system tools
     max_tokens temperature top_p top_k stream stop_sequences tool_choice thinking """
 
 
 def recognise(sample: Any, path: Path) -> bool:
-    """Whether it is a row or a log whose messages, response or tools have Anthropic's form."""
+    """Whether it is a row or a log with Anthropic's blocks or response. Tools or a system of its form are
+    enough where nothing is a chat row's: some of these hold such tools too."""
     if isinstance(sample, list):
         sample = {"messages": sample}
     if not isinstance(sample, dict):
@@ -55,18 +58,30 @@ def recognise(sample: Any, path: Path) -> bool:
     messages = request.get("messages")
     if not isinstance(messages, list) or not messages or any(_openai(m) for m in messages):
         return False
+    said = [*messages, response]
+    if any(map(_has_blocks, said)) or (response and response.get("type") == "message"):
+        return True
     tools = request.get("tools") if isinstance(request.get("tools"), list) else []
-    return (
-        any(isinstance(t, dict) and "input_schema" in t for t in tools)
-        or isinstance(request.get("system"), list)
-        or "claude" in str(request.get("model"))
-        or any(_has_blocks(m) for m in [*messages, response])
-        or (isinstance(response, dict) and response.get("type") == "message")
-    )
+    formed = any(isinstance(t, dict) and "input_schema" in t for t in tools)
+    answers = any(isinstance(m, dict) and m.get("role") == "assistant" for m in said)
+    return (formed or _is_typed(request.get("system"))) and answers and not any(map(_weighs, messages))
 
 
 def _openai(message: Any) -> bool:
-    return isinstance(message, dict) and (message.get("role") == "tool" or bool(message.get("tool_calls")))
+    """Whether a message makes calls, or has a role, that only chat rows have."""
+    if not isinstance(message, dict):
+        return False
+    calls = message.get("tool_calls") or message.get("function_call")
+    return bool(calls) or message.get("role") not in ("user", "assistant", "system", "developer")
+
+
+def _is_typed(system: Any) -> bool:
+    """Whether a system is a list of Anthropic's blocks; Bedrock's have no type."""
+    return isinstance(system, list) and any(isinstance(b, dict) and "type" in b for b in system)
+
+
+def _weighs(message: Any) -> bool:
+    return isinstance(message, dict) and any(message.get(key) is not None for key in WEIGHTS)
 
 
 def _has_blocks(message: Any) -> bool:
@@ -112,7 +127,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     messages = require(request.get("messages"), list, '"messages"')
     messages = [*messages, response] if response else messages
     unused = building.until_fault(messages, lambda m: add(turns, m), "messages", turns.messages)
-    unused += unread([row, request], READ) + unread(messages, MESSAGE, "messages")
+    unused += unread([row, request], READ) + unread(messages, MESSAGE + WEIGHED, "messages")
+    unused += unobeyed([row], keys=OF_ROW) + unobeyed(messages, "messages")
     tools = function_docs(request.get("tools"))
     name = building.named(row, NAMES, building.stem(where))
     dialect, tools = turns.read_text_calls(tools)
@@ -126,7 +142,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             verifier=turns.verifier(tools),
             tools=tools,
             reward=reward_of(row),
-            skip=turns.skip,
+            skip=turns.skip | turns.told_of_row(row),
             dialect=dialect,
             unused=unused,
         )
@@ -140,7 +156,7 @@ def add(turns: Turns, message: dict, context: bool = False) -> None:
     parts.calls += [call_of(require(c, dict, "a call")) for c in message.get("tool_calls") or []]
     if role == "assistant":
         parts.reasoning = parts.reasoning or reasoning_of(message)
-        turns.answer(parts, context)
+        turns.answer(parts, context, message)
     elif role == "tool":
         turns.result(message.get("tool_call_id"), parts, message.get("is_error") is True)
     else:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pivotrl_jax.chat.dialects.base import properties_of, schemas_of, types_of
 from pivotrl_jax.chat.messages import BAD_CALL, UNPARSEABLE, read_conversation
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
+from pivotrl_jax.trajectories.readers import weights
 from pivotrl_jax.trajectories.readers.files import without_undeclared_nulls
 
 # Why an assistant turn gives no candidate: the values of `Trajectory.skip`.
@@ -21,6 +22,7 @@ NO_ACTION = "no_action"  # it says and does nothing, or lacks the action that it
 UNPARSEABLE_CALL = BAD_CALL  # its action cannot be read
 CALL_ERROR = "call_error"  # the environment answered with an error
 REPEATED = "repeated"  # the same action has been demonstrated often enough
+CUT = "cut"  # it ends at the limit of its tokens, before its end
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
 # and NOT_TEXT, BAD_MESSAGE, BAD_RESULT of chat/messages.py: the state before it was not read whole
 
@@ -50,9 +52,6 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
         raise InputError("the first message is a tool result; the call before it is missing")
     tools = read_tools(trajectory.tools)
     messages, unread = readable(loose, tools)
-    for message, original in zip(messages, loose):
-        if message["role"] == "tool" and original.get("error") is True:
-            message["error"] = True
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     if not turns:
         raise InputError("no assistant turn, so nothing is demonstrated")
@@ -74,8 +73,8 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
     """(the messages, checked; index -> slug of the turns that what could not be read leaves out).
 
     One odd call costs its turn. An odd message costs the turns from there on, since their state is not what
-    the agent saw. Nulls that no function doc declares are no arguments. Raises InputError, with the first
-    fault, if no turn is left.
+    the agent saw. Nulls that no function doc declares are no arguments. A result keeps "error": True. Raises
+    InputError, with the first fault, if no turn is left.
     """
     messages, faults = read_conversation(loose)
     skip: dict[int, str] = {}
@@ -91,6 +90,9 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
         for call in message.get("tool_calls") or ():
             function = call["function"]
             function["arguments"] = declared_arguments(function["arguments"], schemas, function["name"])
+    for message, original in zip(messages, loose):
+        if message["role"] == "tool" and original.get("error") is True:
+            message["error"] = True
     return messages, skip
 
 
@@ -115,17 +117,32 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
     """Index -> reason, for those of `turns` that give no candidate in any format."""
     first_input = next((i for i, m in enumerate(messages) if m["role"] in ("user", "tool")), len(messages))
     skip = {}
+    in_words = any(m["role"] == "assistant" and dialects.thinks_and_acts(m["content"]) for m in messages)
     for i in turns:
         calls = messages[i].get("tool_calls") or []
         if i == 0 or (i < first_input and not calls):
             skip[i] = GREETING
         elif any(UNPARSEABLE in c["function"]["arguments"] for c in calls):
             skip[i] = UNPARSEABLE_CALL
-        elif not calls and _acts(messages, i):
+        elif not calls and (
+            _acts(messages, i) or (in_words and dialects.ACTS.search(messages[i]["content"]))
+        ):
             skip[i] = UNPARSEABLE_CALL
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION
     return skip
+
+
+def told(message: Message) -> str:
+    """Why a loosely typed assistant's message is no demonstration, by its own word; "" if it is one."""
+    return CONTEXT if weights.is_context(message) else CUT if weights.is_cut(message) else ""
+
+
+def told_of_row(row: dict, turns: Sequence[int]) -> dict[int, str]:
+    """Index -> reason, for the turns that a row's own weight (all) or label (the last) leaves out."""
+    if weights.is_no(row.get("weight")):
+        return dict.fromkeys(turns, CONTEXT)
+    return {turns[-1]: CONTEXT} if any(weights.is_no(row.get(k)) for k in weights.LABELS) else {}
 
 
 def _acts(messages: list[Message], i: int) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pivotrl_jax.chat.messages import require
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.readers import anthropic, base, building, files
+from pivotrl_jax.trajectories.readers import anthropic, base, building, files, weights
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, read_parts
 from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
@@ -229,7 +229,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             skip=turns.skip,
             unused=faults
             + unread(said, LINE_READ, "lines")
-            + unread(map(_message, said), MESSAGE, "message"),
+            + unread(map(_message, said), MESSAGE + weights.READ, "message"),
         )
     )
 
@@ -252,6 +252,8 @@ def _merged(lines: list[dict]) -> list[dict]:
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         known_id = message.get("id") is not None and last and message["id"] == last["message"].get("id")
         same = last and (merged[-1] is last or known_id)
+        if same and message.get("stop_reason"):  # the last line has it
+            last["message"]["stop_reason"] = message["stop_reason"]
         if not same or _synthetic(line) != _synthetic(last):
             last = {**line, "message": {**message, "content": []}}
             known: set[str | None] = set()  # ids of its calls

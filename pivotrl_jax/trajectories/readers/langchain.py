@@ -16,7 +16,7 @@ from typing import Any
 from pivotrl_jax.chat.messages import require
 from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.readers import base, building
+from pivotrl_jax.trajectories.readers import base, building, weights
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import (
     REWARDS,
@@ -45,13 +45,14 @@ LISTS = ("messages", "chat_history", "input", "output")
 SCENARIOS = ("scenario", "session_id", "thread_id", "trace_id")
 
 # the row or the run, and what a tracer notes of it
-READ = " ".join((*LISTS, *SCENARIOS, *REWARDS))
+READ = " ".join((*LISTS, *SCENARIOS, *REWARDS, *weights.OF_ROW))
 READ += """ inputs outputs extra tools generations choices
     run_type serialized tags dotted_order child_run_ids session_name events status example """
 MESSAGE_READ = (
     MESSAGE
     + """ additional_kwargs response_metadata usage_metadata invalid_tool_calls
     tool_call_chunks example lc kwargs data """
+    + weights.READ
 )
 
 
@@ -122,6 +123,8 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = Turns()
     unused = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
     unused += unread([row], READ) + unread(map(_inner, messages), MESSAGE_READ, "messages")
+    unused += weights.unobeyed([row], keys=weights.OF_ROW)
+    unused += weights.unobeyed(list(map(_inner, messages)), "messages")
     tools = function_docs(_tools(row))
     name = building.named(row, ("id", "run_id", "trace_id"), building.stem(where))
     dialect, tools = turns.read_text_calls(tools)
@@ -135,7 +138,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
             verifier=turns.verifier(tools),
             tools=tools,
             reward=reward_of(row),
-            skip=turns.skip,
+            skip=turns.skip | turns.told_of_row(row),
             dialect=dialect,
             unused=unused,
         )
@@ -167,6 +170,7 @@ def _gist(message: Any) -> tuple[str, str]:
 def _add(turns: Turns, message: Any) -> None:
     fields = _fields(message)
     parts, role = read_parts(fields.get("content")), fields["role"]
+    metadata = fields.get("response_metadata") if isinstance(fields.get("response_metadata"), dict) else {}
     extra = fields.get("additional_kwargs") if isinstance(fields.get("additional_kwargs"), dict) else {}
     if role == "tool":
         failed = fields.get("status") == "error"
@@ -180,7 +184,7 @@ def _add(turns: Turns, message: Any) -> None:
         if found or bad:
             parts.calls = [*map(call_of, found), *map(unreadable, require(bad, list, '"invalid_tool_calls"'))]
         parts.reasoning = parts.reasoning or reasoning_of({**extra, **fields})
-        turns.answer(parts)
+        turns.answer(parts, source={**metadata, **fields})
     elif fields.get("tool_calls"):
         raise InputError(f"the role {role} makes tool calls; only an assistant can")
     else:

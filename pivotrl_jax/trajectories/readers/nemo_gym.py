@@ -205,9 +205,9 @@ def pass_rate(row: dict, field: str = "") -> float | None:
 
 
 def _rate(value: Any) -> float | None:
-    """A number from 0 to 1, or the mean of a profile; None for anything else."""
+    """A number from 0 to 1, or the mean of a profile with rewards; None for anything else."""
     if isinstance(value, dict):
-        return _rate(value.get("reward_mean"))
+        return None if value.get("rewards") == [] else _rate(value.get("reward_mean"))
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if number and 0 <= value <= 1 else None
 

@@ -3,9 +3,10 @@ row, a list of rows, or the messages of one conversation.
 
     {"messages": [...], "tools": [...], "id": "optional", "scenario": "optional", "reward": 1.0}
 
-chat_rows.py lists the forms of rows and roles that are read; calls may stand in `tool_calls` or in the text,
-in any dialect of chat/dialects (text_calls.py). In this project arguments are objects, thinking is
-`reasoning_content`, and developer is system. A message with "weight": 0 or "loss": false is context.
+chat_rows.py lists the forms of rows that are read, and message_forms.py reads their messages; calls may stand
+in `tool_calls` or in the text, in any dialect of chat/dialects (text_calls.py). In this project arguments are
+objects, thinking is `reasoning_content`, and developer is system. A message with "weight": 0 or "loss": false
+is context (weights.py).
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import Any
 from pivotrl_jax.chat.messages import NOT_TEXT
 from pivotrl_jax.chat.tools import is_built_in, read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building, chat_rows, row_forms
+from pivotrl_jax.trajectories.readers import building, chat_rows, message_forms, row_forms, weights
 from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.text_calls import read_calls
@@ -25,7 +26,6 @@ from pivotrl_jax.verifiers.compare.coding_tools import family
 IDS = ("id", "traj_id", "trajectory_id", "uuid", "conversation_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
 REWARDS = ("reward", "resolved", "success", "is_resolved", "passed")
-UNDESIRED = ("label", "kto_tag")  # false: KTO's word for an answer that is not to be imitated
 SHELL_DIALECTS = ("bash_fence", "last_fence")  # their calls are named by us
 MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
@@ -57,7 +57,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     row = {"messages": document} if _is_conversation(document) else document
     if not isinstance(row, dict):
         raise InputError(f"a JSON {type(row).__name__}, want an object; fix or remove the line")
-    row = row_forms.normal(row)
+    given, row = row, row_forms.normal(row)
     id = _name(row, IDS, building.stem(where))
     tools = read_tools(chat_rows.tools_of(row))
     raw = messages_of(row)
@@ -66,9 +66,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     if not turns:
         raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
-    context = {i: building.CONTEXT for i in turns if chat_rows.is_context(calls.messages[i])}
-    if any(row.get(name) is False for name in UNDESIRED):
-        context[turns[-1]] = building.CONTEXT
+    said = {i: why for i in turns if (why := building.told(calls.messages[i]))}
     return Trajectory(
         id=id,
         messages=messages,
@@ -78,9 +76,14 @@ def trajectory(document: Any, where: str) -> Trajectory:
         verifier=verifier_for(messages, tools),
         origin=where,
         reward=next((r for k in REWARDS if (r := _reward(row.get(k))) is not None), None),
-        skip=building.plain_skips(messages, turns) | calls.skip | _media(row, messages) | skip | context,
+        skip=building.plain_skips(messages, turns)
+        | calls.skip
+        | _media(row, messages)
+        | skip
+        | said
+        | building.told_of_row(row, turns),
         dialect=calls.dialect,
-        unused=_unused(row, raw),
+        unused=_unused(row, raw, given),
     )
 
 
@@ -100,7 +103,7 @@ _ROW_FIELDS = {
     *SCENARIOS,
     *REWARDS,
     *MEDIA,
-    *UNDESIRED,
+    *weights.OF_ROW,
     *MESSAGE_FIELDS,
     *chat_rows.TOOL_FIELDS,
     *chat_rows.SYSTEM_FIELDS,
@@ -121,13 +124,26 @@ _ROW_FIELDS |= {
 }
 
 
-def _unused(row: dict, raw: list) -> tuple[str, ...]:
-    """Names of fields with content that nothing was read from."""
+# of an item or a content that another API's row holds in place of a message
+_ITEM_KEYS = {"call_id", "arguments", "input", "output", "summary", "encrypted_content", "parts", "phase"}
+
+
+def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
+    """Names of fields with content that nothing was read from. `given` is the row before it got its form."""
     fields = [k for k, v in row.items() if k not in _ROW_FIELDS and v not in (None, "", [], {})]
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
+    fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []
+    fields += chat_rows.unobeyed(row)
     keys = {k for m in raw if isinstance(m, dict) for k, v in m.items() if v not in (None, "", [], {})}
-    fields += [f"messages.{key}" for key in sorted(keys - chat_rows.MESSAGE_KEYS)]
+    keys -= {"error"} if all(m.get("error") in (None, True) for m in raw if isinstance(m, dict)) else set()
+    if row is not given:
+        lists = [
+            given[k] for k in ("messages", "input", "output", "contents") if isinstance(given.get(k), list)
+        ]
+        items = {k for items in lists for m in items if isinstance(m, dict) for k, v in m.items() if v}
+        keys |= items - _ITEM_KEYS
+    fields += [f"messages.{key}" for key in sorted(keys - message_forms.MESSAGE_KEYS)]
     tools = chat_rows.tools_of(row)
     return (*fields, *(f"tools.{tool['type']}" for tool in tools or () if is_built_in(tool)))
 

@@ -2,9 +2,10 @@
 
     {"instructions": "...", "input": [...], "output": [{"type": "function_call", "name", "arguments"}]}
 
-The output may also stand in a "response". What the API ran itself (web_search_call), and everything else
-that is no message, call, result or reasoning, stays as a message of an unknown role: the turns after it are
-skipped.
+The output may also stand in a "response", and all items of a run under "messages". What the API ran itself
+(web_search_call), and everything else that is no message, call, result or reasoning, stays as a message of an
+unknown role: the turns after it are skipped. A turn with an item whose status is "incomplete" was cut, and so
+was the last of such a response.
 """
 
 import json
@@ -21,11 +22,15 @@ _TYPES = ("message", "reasoning", *_CALLS, *_OUTPUTS)
 
 def messages(row: dict) -> tuple[list[Message], tuple[str, ...]] | None:
     """(messages, the fields they were read from); None if the row does not hold items. Raises InputError."""
-    asked, output = row.get("input"), row.get("output")
+    asked, output, status = row.get("input"), row.get("output"), row.get("status")
     answer = row.get("response")
-    read = ("input", "output", "instructions")
+    read = ("input", "output", "instructions", "status", "incomplete_details")
     if isinstance(answer, dict) and isinstance(answer.get("output"), list):
-        output, read = answer["output"], (*read, "response")
+        output, status, read = answer["output"], answer.get("status"), (*read, "response")
+    if asked is None and _has_actions(
+        row.get("messages")
+    ):  # the items of a run, as the Agents SDK keeps them
+        asked, read = row["messages"], (*read, "messages")
     if not isinstance(asked, (str, list)) or not (_has_items(asked) or _has_items(output)):
         return None
     if row.get("previous_response_id"):
@@ -34,6 +39,8 @@ def messages(row: dict) -> tuple[list[Message], tuple[str, ...]] | None:
         )
     asked = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
     found = _messages([*asked, *(output if isinstance(output, list) else [])])
+    if status == "incomplete":
+        found[-1:] = map(_cut, found[-1:])
     if isinstance(row.get("instructions"), str) and row["instructions"].strip():
         found = [{"role": "system", "content": row["instructions"]}, *found]
     return found, read
@@ -46,6 +53,13 @@ def _has_items(value: Any) -> bool:
     )
 
 
+def _has_actions(value: Any) -> bool:
+    """Whether a list of messages holds calls and results as items of their own."""
+    return isinstance(value, list) and any(
+        isinstance(i, dict) and "role" not in i and i.get("type") in (*_CALLS, *_OUTPUTS) for i in value
+    )
+
+
 def _messages(items: list) -> list[Message]:
     found: list[Message] = []
     plain: list[dict] = []
@@ -53,10 +67,17 @@ def _messages(items: list) -> list[Message]:
         odd = _odd(item)
         if odd is None:
             plain.append(_as_function(item))
-            continue
-        found += [*responses.messages_of(plain), odd]
+            if item.get("status") != "incomplete":
+                continue
+        read = responses.messages_of(plain)
+        found += [*read, odd] if odd else [*read[:-1], *map(_cut, read[-1:])]
         plain = []
     return [*found, *responses.messages_of(plain)]
+
+
+def _cut(message: Message) -> Message:
+    """A message that says, if it is an assistant's, that it was cut."""
+    return {**message, "finish_reason": "length"} if message["role"] == "assistant" else message
 
 
 def _odd(item: Any) -> Message | None:

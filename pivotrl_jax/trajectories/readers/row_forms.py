@@ -8,23 +8,25 @@
 | Glaive v2 | {"system": "SYSTEM: ...", "chat": "USER: ... ASSISTANT: ... FUNCTION RESPONSE: ..."} |
 | ADP | {"content": [{"class_": "api_action", "function", "kwargs"}, {"class_": "text_observation"}]} |
 | R2E-Gym | {"problem_statement", "trajectory_steps": [{"thought", "action", "observation"}]} |
-| pairs | {"prompt" or "question", ..., "response" or "answer", "chosen", ...} |
+| pairs | {"prompt" or "question", ..., "response" or "answer", "chosen", ..., "history": [[text, text]]} |
 | columns | {"messages": {"role": [...], "content": [...]}}, {"conversation": [{"user", "assistant"}]} |
 
-What is read is taken out of the row, so that what is left can be named as unused.
+Rows of Gemini's and Bedrock's APIs are those of provider_rows.py. What is read is taken out of the row, so
+that what is left can be named as unused.
 """
 
 import re
 from typing import Any
 
-from pivotrl_jax.chat.json_text import lenient_json
+from pivotrl_jax.chat.json_text import lenient_json, loads
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import response_items
+from pivotrl_jax.trajectories.readers import provider_rows, response_items
 from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
 
 REQUESTS = ("request", "request_body", "body", "input")
 RESPONSES = ("response", "response_body", "output")
 ASKED = ("messages", "input", "instructions", "tools", "functions", "system", "previous_response_id")
+ASKED += ("contents", *provider_rows.SYSTEM)
 QUESTIONS = ("prompt", "input", "question", "query", "instruction")
 ANSWERS = ("chosen", "preferred_output", "response", "output", "answer", "completion")
 MESSAGE_FIELDS = (
@@ -49,6 +51,7 @@ def normal(row: dict) -> dict:
     Raises InputError for a row whose conversation is not whole.
     """
     opened = _opened(row)
+    opened = provider_rows.normal(opened) or opened
     for form in (response_items.messages, _glaive, *STEP_FORMS, _columns, _preferred, _pair):
         if found := form(opened):
             messages, read = found
@@ -72,7 +75,9 @@ def _object(value: Any) -> dict | None:
 def _opened(row: dict) -> dict:
     """The row with its request's fields beside its response, out of their envelopes."""
     requests = ((key, _object(row.get(key))) for key in REQUESTS)
-    key, request = next(((k, r) for k, r in requests if r and {"messages", "input"} & r.keys()), ("", None))
+    key, request = next(
+        ((k, r) for k, r in requests if r and {"messages", "input", "contents"} & r.keys()), ("", None)
+    )
     answers = ((key, _object(row.get(key))) for key in RESPONSES if not isinstance(row.get(key), list))
     answer_key, answer = next(((k, a) for k, a in answers if a), ("", None))
     if request is None:
@@ -178,7 +183,7 @@ def _preferred(row: dict) -> Found | None:
 
 def _pair(row: dict) -> Found | None:
     """One question and its answer. Rows that chat_rows.py knows are left to it."""
-    if any(row.get(k) for k in MESSAGE_FIELDS) or {"history", "answers"} & row.keys():
+    if any(row.get(k) for k in MESSAGE_FIELDS) or "answers" in row:
         return None
     if {"prompt", "completion"} <= row.keys() or {"instruction", "output"} <= row.keys():
         return None
@@ -191,7 +196,35 @@ def _pair(row: dict) -> Found | None:
         before = as_messages(f"{row['instruction']}\n{row['input']}", "user")
     else:
         read, before = (questions[0],), as_messages(row[questions[0]], "user")
-    if before and answer == "response" and isinstance(row[answer], dict):
+    if not before:
+        return None
+    before, read = [*history_of(row), *before], (*read, "history")
+    if answer == "response" and isinstance(row[answer], dict):
         return before, read  # its answer is read as every log's
     after = as_messages(row[answer], "assistant")
-    return ([*before, *after], (*read, answer)) if before and after else None
+    return ([*before, *after], (*read, answer)) if after else None
+
+
+def history_of(row: dict) -> list:
+    """The turns before a row's own: messages, or pairs of texts, also as JSON text. Raises InputError."""
+    history = row.get("history") or []
+    history = decoded(history, "history") if isinstance(history, str) else history
+    messages = []
+    for pair in history if isinstance(history, list) else [None]:
+        if isinstance(pair, list) and len(pair) == 2:
+            messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+        elif _is_exchange(pair):
+            messages += [{"role": who, "content": text} for who, text in pair.items()]
+        elif isinstance(pair, dict) and {"role", "from"} & pair.keys():
+            messages.append(pair)
+        else:
+            raise InputError('"history" holds something else than pairs of texts and messages; fix the row')
+    return messages
+
+
+def decoded(value: str, key: str) -> Any:
+    """The JSON value of a field that holds JSON text. Raises InputError naming the field."""
+    try:
+        return loads(value)
+    except ValueError as e:
+        raise InputError(f'"{key}" is text but not valid JSON ({e}); fix it') from None

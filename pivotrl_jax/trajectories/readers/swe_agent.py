@@ -48,8 +48,9 @@ def recognise(sample: Any, path: Path) -> bool:
     if not isinstance(sample, dict):
         return False
     history, steps = sample.get("history"), sample.get("trajectory")
-    if {"instruction", "output"} <= sample.keys():
-        return False  # an Alpaca row, whose history may be messages too
+    asked = ("messages", "conversations", "query", "prompt", "question", "response")
+    if {"instruction", "output"} <= sample.keys() or any(key in sample for key in asked):
+        return False  # a chat row, whose history may be messages too
     if isinstance(history, list) and (isinstance(steps, list) or (history and _is_message(history[0]))):
         return True
     return isinstance(steps, list) and bool(steps) and _is_message(steps[0]) and "content" not in steps[0]

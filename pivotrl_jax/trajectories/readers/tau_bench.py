@@ -18,7 +18,7 @@ from pivotrl_jax.chat.json_text import read_value
 from pivotrl_jax.chat.messages import lenient_tool_calls, require
 from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.readers import building, files
+from pivotrl_jax.trajectories.readers import building, files, weights
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
 from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
@@ -34,7 +34,7 @@ FILE_READ = "tasks simulations info simulation_index"
 READ = """
     traj task_id info reward messages policy tools actions domain reward_info file termination_reason
     agent_cost user_cost mode """
-MESSAGE_READ = MESSAGE + " requestor error tool_messages raw_data generation_time_seconds"
+MESSAGE_READ = MESSAGE + " requestor error tool_messages raw_data generation_time_seconds " + weights.READ
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -109,6 +109,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
         actions = _actions(task.get("actions"), "kwargs")
         scenario = f"tau:{task.get('user_id', '')}:{task_id}"
         messages = [_tau_message(m) for m in require(messages, list, '"traj"')]
+        said = [m if isinstance(m, dict) and m.get("role") == "assistant" else {} for m in messages]
+        skip = {i: why for i, m in enumerate(said) if (why := building.told(m))}
     else:
         turns = _tau2_turns(episode.get("policy"), require(episode.get("messages"), list, '"messages"'))
         messages, skip = turns.messages, turns.skip
@@ -129,7 +131,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
             skip=skip,
             unused=unread([episode.get("file")], FILE_READ, "file")
             + unread([episode], READ)
-            + unread(episode.get("traj", episode.get("messages")), MESSAGE_READ, "messages"),
+            + unread(episode.get("traj", episode.get("messages")), MESSAGE_READ, "messages")
+            + weights.unobeyed(episode.get("traj", episode.get("messages")), "messages"),
         ),
         case={"task_actions": actions},
     )
@@ -223,7 +226,7 @@ def _tau2_turns(policy: Any, raw: list) -> Turns:
             calls = require(message.get("tool_calls") or [], list, '"tool_calls"')
             parts.calls = [call_of(require(call, dict, "a tool call")) for call in calls]
             parts.reasoning = reasoning_of(message)
-            turns.answer(parts)
+            turns.answer(parts, source=message)
         elif role == "tool":
             if message.get("requestor", "assistant") == "assistant":
                 turns.result(message.get("id"), parts, message.get("error") is True)

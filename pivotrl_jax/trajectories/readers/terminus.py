@@ -6,8 +6,8 @@
 Read as chat messages (rows of JSONL or parquet, `openai_chat`'s forms), or as the folder that terminal-bench
 writes: episode-0/prompt.txt, episode-0/response.txt, episode-1/... The JSON stays the assistant's content, as
 the model wrote it. A turn without such JSON, or with anything but a think block around it, is skipped
-(unparseable_call): Terminus warns about it, and no verifier accepts it. A turn that types nothing and does
-not finish is skipped too (no_action).
+(unparseable_call): Terminus warns about it, and no verifier accepts it; so are the turns of Terminus 2's
+XML form. A turn that types nothing and does not finish is skipped too (no_action).
 """
 
 import dataclasses

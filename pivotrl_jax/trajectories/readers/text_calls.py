@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pivotrl_jax.chat import dialects
-from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, schemas_of
+from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, properties_of, schemas_of
 from pivotrl_jax.chat.json_text import lenient_json
 from pivotrl_jax.chat.messages import named_call, parse_arguments, tool_call
 from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
@@ -104,7 +104,7 @@ def _unread(messages: Sequence[Message], texts: dict[int, str], schemas: Schemas
     """Turns whose text shows a call that was not read. Where the prompt asks for one shell fence, two of them
     are such a call too, and so is one where a shell is documented: it may be advice, or have been run."""
     asked = any(map(_ASKS_FOR_FENCE.search, map(_text, messages[:2])))
-    has_shell = any(p in ("command", "cmd") for s in schemas.values() for p in s.get("properties") or ())
+    has_shell = any(p in ("command", "cmd") for name in schemas for p in properties_of(schemas, name))
 
     def may_run(text: str) -> bool:
         found = dialects.read(text, "bash_fence", schemas)
@@ -131,7 +131,10 @@ def _dialect(messages: Sequence[Message], texts: dict[int, str], schemas: Schema
 def _read(text: str, dialect: str, schemas: Schemas) -> TextCalls:
     """As the policy's completions are read, and with repairs that only demonstrations get."""
     found = dialects.read(text, dialect, schemas)
-    return repaired(text, dialect, schemas) or found if found.fault else found
+    found = repaired(text, dialect, schemas) or found if found.fault else found
+    undocumented = schemas and not any(c.name in schemas for c in found.calls)
+    # JSON with a name may be the answer itself
+    return TextCalls(text) if dialect in ("json", "json_fence") and found.calls and undocumented else found
 
 
 def _evidence(name: str, calls: set[int], found: dict, messages: Sequence[Message], schemas: Schemas) -> bool:

@@ -125,10 +125,11 @@ class Turns:
         if parts.text:
             self.messages.append({"role": role, "content": parts.text})
 
-    def answer(self, parts: Parts, context: bool = False) -> None:
-        """Add an assistant's turn. With `context` it is shown, not demonstrated."""
+    def answer(self, parts: Parts, context: bool = False, source: Message | None = None) -> None:
+        """Add an assistant's turn. With `context`, or where its `source` says so, it is shown, not
+        demonstrated."""
         self.blind = self.blind or bool(parts.other)
-        why = CONTEXT if context else NOT_TEXT if self.blind else ""
+        why = CONTEXT if context else building.told(source or {}) or (NOT_TEXT if self.blind else "")
         self.last = len(self.messages)
         if why:
             self.skip[self.last] = why
@@ -185,6 +186,11 @@ class Turns:
         self.messages = read.messages
         shell = [building.BASH_TOOL] if read.dialect in openai_chat.SHELL_DIALECTS else []
         return read.dialect, tools or shell
+
+    def told_of_row(self, row: dict) -> dict[int, str]:
+        """The turns that a row's own weight or label leaves out, with the reason."""
+        turns = [i for i, m in enumerate(self.messages) if m["role"] == "assistant"]
+        return building.told_of_row(row, turns) if turns else {}
 
     def verifier(self, tools: list[dict]) -> str:
         """ "swe" where most calls are those of a coding agent, else chosen by the names of the tools."""

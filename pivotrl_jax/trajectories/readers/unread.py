@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pivotrl_jax.chat.reasoning import FIELDS as REASONING
+from pivotrl_jax.trajectories.readers.weights import LABELS, WEIGHTS
 
 MAX_NAME = 60  # characters of a name that are shown
 
@@ -19,6 +20,9 @@ BOOKKEEPING = """
     duration duration_ms elapsed elapsed_ms latency latency_ms total_time working_time
     usage cost total_cost metrics tokens token_usage model_usage model_stats llm_metrics final_metrics
     version schema_version format model model_name provider model_provider """
+
+# what a false says something by
+TELLING = (*WEIGHTS, *LABELS, "passed", "resolved", "is_resolved", "success", "reward")
 
 # a message in the forms of OpenAI and Anthropic
 MESSAGE = """
@@ -36,7 +40,11 @@ def unread(values: Iterable[Any], read: str, of: str = "") -> tuple[str, ...]:
     """
     known = {*BOOKKEEPING.split(), *read.split()}
     found = {
-        name for v in values if isinstance(v, dict) for name in v.keys() - known if _has_content(v[name])
+        name
+        for v in values
+        if isinstance(v, dict)
+        for name in v.keys() - known
+        if _has_content(v[name]) or (v[name] is False and name in TELLING)
     }
     shown = {name[:MAX_NAME] for name in found}
     return tuple(sorted(f"{of}.{name}" if of else name for name in shown))

@@ -84,13 +84,39 @@ def read_counting(case: dict) -> tuple[str, int]:
 # ---- values
 
 
-def _branch(schema: dict, value: Any) -> dict | None:
+def _referred(schema: Any, root: dict) -> dict:
+    """`schema` with the local `$ref`s at its top resolved."""
+    schema = as_object(schema)
+    for _ in range(8):  # a schema may refer to itself
+        reference = schema.get("$ref")
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            break
+        found: Any = root
+        for part in reference[2:].split("/"):
+            found = as_object(found).get(part)
+        schema = {**as_object(found), **{k: v for k, v in schema.items() if k != "$ref"}}
+    return schema
+
+
+def _contradicts(value: Any, schema: dict, root: dict) -> bool:
+    """Whether a member of `value` is none of the constants by which a union tells its branches apart."""
+    for name, inner in as_object(schema.get("properties")).items() if isinstance(value, dict) else ():
+        told = _referred(inner, root)
+        allowed = told.get("enum") if told.get("const") is None else [told["const"]]
+        if name in value and isinstance(allowed, list) and value[name] not in allowed:
+            return True
+    return False
+
+
+def _branch(schema: dict, value: Any, root: dict) -> dict | None:
     """The branch of anyOf, oneOf or allOf that `value` belongs to; None if that is not clear."""
     for key in ("anyOf", "oneOf", "allOf"):
-        branches = [as_object(b) for b in schema[key]] if isinstance(schema.get(key), list) else []
+        branches = [_referred(b, root) for b in schema[key]] if isinstance(schema.get(key), list) else []
         fits = [b for b in branches if b.get("type") != "null"]
         if len(fits) > 1:
             fits = [b for b in fits if isinstance(value, _TYPES.get(str(b.get("type")), object))]
+        if len(fits) > 1 and key != "allOf":
+            fits = [b for b in fits if not _contradicts(value, b, root)]
         if len(fits) == 1:
             return {**fits[0], **{k: v for k, v in schema.items() if k != key}}
     return None
@@ -98,19 +124,29 @@ def _branch(schema: dict, value: Any) -> dict | None:
 
 def _resolved(schema: dict, value: Any, root: dict) -> dict:
     """`schema` with local `$ref`s, and unions such as "a string or null" (pydantic writes them), resolved."""
-    for _ in range(8):  # a schema may refer to itself
-        reference = schema.get("$ref")
-        if isinstance(reference, str) and reference.startswith("#/"):
-            found: Any = root
-            for part in reference[2:].split("/"):
-                found = as_object(found).get(part)
-            schema = {**as_object(found), **{k: v for k, v in schema.items() if k != "$ref"}}
-            continue
-        branch = _branch(schema, value)
+    for _ in range(8):
+        schema = _referred(schema, root)
+        branch = _branch(schema, value, root)
         if branch is None:
             break
         schema = branch
     return schema
+
+
+def _admits_null(schema: Any, root: dict) -> bool:
+    """Whether a schema says that null is a value: by its type, or that of a branch."""
+    waiting, seen = [schema], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:  # a branch may refer to its union
+            continue
+        seen.add(id(found))
+        found = _referred(found, root)
+        if "null" in types_of(found):
+            return True
+        for key in ("anyOf", "oneOf"):
+            waiting += found[key] if isinstance(found.get(key), list) else []
+    return False
 
 
 def _alternatives(schema: dict, value: Any, root: dict, depth: int = 3) -> Iterator[dict]:
@@ -162,10 +198,12 @@ def _normal_number(value: int | float) -> Hashable:
 
 
 class _Normal:
-    """Values of one tool's arguments in normal form. `code` says that all strings are compared exactly."""
+    """Values of one tool's arguments in normal form. `code` says that all strings are compared exactly;
+    `exact`, that a null which is allowed is not the same as no argument either."""
 
-    def __init__(self, root: dict, tool: str, fields: Fields, default: Mapping[str, bool]):
-        self.root, self.tool, self.fields, self.default = root, tool, fields, default
+    def __init__(self, root: dict, tool: str, fields: Fields, exact: bool):
+        self.root, self.tool, self.fields, self.exact = root, tool, fields, exact
+        self.default = {"case": True, "space": True} if exact else {}
 
     def rules(self, path: str) -> Mapping[str, bool]:
         own = self.fields.get(f"{self.tool}.{path}", self.fields.get(path)) if self.fields else None
@@ -179,11 +217,12 @@ class _Normal:
         for name, inner in properties.items():
             if name in required or members.get(name) is not None:
                 continue
-            default = _resolved(as_object(inner), None, self.root).get("default")
-            default = as_object(inner).get("default", default)
+            documented = {**_resolved(as_object(inner), None, self.root), **as_object(inner)}
+            default = documented.get("default")
             if default is None:
-                members.pop(name, None)
-            elif name not in members or "null" not in types_of(inner):
+                if not self.exact or "default" in documented or not _admits_null(inner, self.root):
+                    members.pop(name, None)
+            elif name not in members or not _admits_null(inner, self.root):
                 members[name] = default  # an explicit null says something else, where it is allowed
         paths = {name: f"{path}.{name}" if path else name for name in members}
         return frozenset(
@@ -220,17 +259,15 @@ class _Normal:
 
 
 def normal_call(
-    call: Call, docs: dict[str, dict], fields: Fields | None = None, exact_strings: bool = False
+    call: Call, docs: dict[str, dict], fields: Fields | None = None, exact: bool = False
 ) -> tuple[str, Hashable]:
     """The call in a hashable normal form: two calls are interchangeable under their tool's schema iff their
-    normal forms are equal. With `exact_strings`, strings are compared exactly unless a rule says otherwise.
+    normal forms are equal. With `exact`, strings are compared exactly unless a rule says otherwise, and so
+    are the nulls that a schema allows.
     """
     call, schema = without_undeclared_nulls(call, docs), parameters(call.name, docs)
-    default = {"case": True, "space": True} if exact_strings else {}
     code = prose.tool_takes_code(call.name, as_object(docs.get(call.name)).get("description"))
-    return call.name, _Normal(schema, call.name, fields or {}, default).value(
-        call.arguments, schema, "", code
-    )
+    return call.name, _Normal(schema, call.name, fields or {}, exact).value(call.arguments, schema, "", code)
 
 
 def without_undeclared_nulls(call: Call, docs: dict[str, dict]) -> Call:

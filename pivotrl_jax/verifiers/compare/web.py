@@ -1,4 +1,4 @@
-"""Do two queries, addresses, quotes or answers of a search mean the same?
+"""Do two queries, addresses or quotes of a search mean the same?
 
 Model output may be of any length and kind, so everything here takes linear time and treats numbers as text. A
 text many times as long as the demonstrated one is not read.
@@ -32,6 +32,7 @@ SMALL_WORDS = frozenset(
     less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top
     bottom cheap expensive men women boys girls
     high low big small old new latest oldest newest early late male female up down off out free open closed
+    north south east west northern southern eastern western vice deputy assistant acting half step youth
     true false yes former future next previous again still yet same different other another""".split()
 )
 # what is asked of two things changes with their order: who pays whom
@@ -52,6 +53,7 @@ _CAPITALS = re.compile(
 _PATTERN = re.compile(r"[{}\[\]`\\;|*^=]|->|::|\w\(")
 _OPERATOR = re.compile(r"-?(?:site|filetype|ext|intitle|inurl|intext|before|after|lang):\S+|-[^\W\d_]\S*")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+")
+_COMPOUND = re.compile(r"\b\w+(?:[-‐]\w+)+")
 _POSSESSIVE = re.compile(r"'s\b")
 _QUOTED = re.compile(r'"([^"]{1,2000})"')
 _QUOTES = str.maketrans({c: '"' for c in "“”„«»"} | {c: "'" for c in "‘’‛"})
@@ -104,9 +106,8 @@ def _singular(word: str) -> str:
 # ---- signs, which `words` drops
 
 # C++ is not C, 5 < x is not 5 > x, and -5 is not 5
-_SIGN_CHARACTER = "+#<>=^|~@°±×÷≤≥≠≈→€£¥²³¹⁰⁴⁵⁶⁷⁸⁹\\\\"
-_SIGNED = re.compile(rf"[{_SIGN_CHARACTER}$%]|(?<![\w.])[-−]\d|\d/\d")
-_SIGNED_ANSWER = re.compile(rf"[{_SIGN_CHARACTER}]|\d/\d")  # amounts, percents and minus are read as words
+SIGN_CHARACTER = "+#<>=^|~@°±×÷≤≥≠≈→€£¥²³¹⁰⁴⁵⁶⁷⁸⁹\\\\"
+_SIGNED = re.compile(rf"[{SIGN_CHARACTER}$%]|(?<![\w.])[-−]\d|\d/\d")
 
 
 def signs(text: str, pattern: re.Pattern[str] = _SIGNED) -> list[str]:
@@ -164,7 +165,8 @@ def _reordered(ours: list[str], theirs: list[str]) -> bool:
     """Whether two queries name things in another order, and nothing says that this means the same.
 
     "area of Lagos" is "Lagos area", and what follows "from" or "to" may stand anywhere, but "milk chocolate"
-    is not "chocolate milk", and in a question the order says who does what.
+    is not "chocolate milk", "births in 1990, deaths in 1950" are not "deaths in 1990, births in 1950", and in
+    a question the order says who does what.
     """
     topics = [[w for w in dict.fromkeys(_topic(w)) if not w[0].isdigit()] for w in (ours, theirs)]
     first, second = ([w for w in one if w in other] for one, other in (topics, topics[::-1]))
@@ -172,11 +174,38 @@ def _reordered(ours: list[str], theirs: list[str]) -> bool:
         return False
     if any(_AUXILIARIES.intersection(w) or "who" in w for w in (ours, theirs)):
         return True
-    after = [_after(w, ("of", "in", "for", "on", "at")) for w in (ours, theirs)]
-    if all(after):
-        return after[0] != after[1]
-    moves = any(after) or all(DIRECTIONS.intersection(w) for w in (ours, theirs))
+    places = [_places(w) for w in (ours, theirs)]
+    if all(places):
+        things = [{what for what, *_ in each} for each in places]
+        where = [{tuple(rest) for _, *rest in each} for each in places]
+        return where[0] != where[1] or (things[0] == things[1] and places[0] != places[1])
+    moves = any(places) or all(DIRECTIONS.intersection(w) for w in (ours, theirs))
     return not moves
+
+
+def _places(all_words: list[str]) -> set[tuple[str, str, str]]:
+    """(what, preposition, where) of "births in 1990": topic words before and after it; in "people of Lagos in
+    2020" the people are before both."""
+    found, what, small = set(), "", ""
+    for word in all_words:
+        if word in _PLACES:
+            small = word
+        elif word not in STOP_WORDS:
+            if small:
+                found.add((what, small, _singular(word)))
+            else:
+                what = _singular(word)
+            small = ""
+    return found
+
+
+_PLACES = frozenset("of in for on at".split())
+
+
+def _parts_a_compound(text: str, topic: Collection[str]) -> bool:
+    """Whether a word with a hyphen (mother-in-law) is in a topic by some of its parts only."""
+    parted = ({w in topic for w in _topic(words(c))} for c in _COMPOUND.findall(plain(text)))
+    return any(len(parts) > 1 for parts in parted)
 
 
 def _quoted(text: str) -> set[tuple[str, ...]]:
@@ -200,7 +229,7 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
     a word such as "of" explains it. Numbers, signs (C++, < 5), quoted phrases, operators (site:, -word) and
     small words (not, or, who, first; "from Paris") must be the same. Other words may be added or left out as
     long as 2 * common / (words of both) reaches `threshold`, but not replaced: another word may be another
-    city. Patterns and code must be equal.
+    city, nor is a word with a hyphen taken apart. Patterns and code must be equal.
     """
     if want.split() == got.split():
         return ""
@@ -227,6 +256,8 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
         return "no words in common"
     if set(topic) - set(other) and set(other) - set(topic):
         return "words replaced"
+    if _parts_a_compound(want, other) or _parts_a_compound(got, topic):
+        return "another compound"
     if not _operators(want) and _reordered(ours, theirs):  # an operator may stand anywhere
         return "another order"
     similar = Indel.normalized_similarity(topic, other) > threshold - 1e-9
@@ -320,81 +351,3 @@ def same_passage(want: str, got: str, pages: str | None) -> bool:
     if 2 * len(short) < len(long) or f" {' '.join(short)} " not in f" {' '.join(long)} ":
         return False
     return len(theirs) <= len(ours) or pages is None or f" {' '.join(theirs)} " in f" {pages} "
-
-
-# ---- answers
-
-_MONTHS = "january february march april may june july august september october november december".split()
-_MONTH = {name: i for i, long in enumerate(_MONTHS, 1) for name in (long, long[:3])} | {"sept": 9}
-
-_COUNTS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-)
-
-_COUNT = {
-    name: str(i) for i, name in enumerate([*_COUNTS.split(), "seventeen", "eighteen", "nineteen", "twenty"])
-}
-
-_LABEL = re.compile(
-    r"^[ \t*_#>]{0,9}(?:exact|final|short)?[ \t]?answer[ \t*_]{0,9}:[ \t*_]{0,9}(\S.*)$", re.I | re.M
-)
-
-_TAGGED = re.compile(r"<answer>(.{0,20000}?)</answer>", re.I | re.S)
-_ISO = re.compile(r"(?<![0-9-])([0-9]{4})-(0?[1-9]|1[0-2])-([0-9]{1,2})(?![0-9-])")
-_MONEY = re.compile(r"\$[ ]?([0-9][0-9.,]*)( (?:thousand|million|billion|trillion)\b)?")
-_SIGN = re.compile(r"(?<![\w.])[-−](?=[0-9])")
-
-
-def final_answer(text: str) -> str:
-    """The answer marked in a final turn ("Exact Answer: ...", <answer>...</answer>), or else all its text."""
-    start = text.rfind("<answer>")
-    tagged = _TAGGED.match(text, start) if start >= 0 else None
-    if tagged:
-        return tagged[1].strip()
-    labelled = _LABEL.findall(text)
-    return (labelled[-1] if labelled else text).strip(" \t\r\n*")
-
-
-def _date(three: list[str]) -> str:
-    """The words [day, month, year] or [month, day, year] as year-month-day, "" for other words."""
-    if len(three) < 3 or not re.fullmatch("[0-9]{4}", three[2]):
-        return ""
-    for day, month in ((three[0], three[1]), (three[1], three[0])):
-        number = re.fullmatch("([0-9]{1,2})(?:st|nd|rd|th)?", day)
-        if number and month in _MONTH:
-            return f"{three[2]}-{_MONTH[month]}-{int(number[1])}"
-    return ""
-
-
-def _dated(parts: list[str]) -> list[str]:
-    """`parts` with every date of three words as one word."""
-    out, i = [], 0
-    while i < len(parts):
-        date = _date(parts[i : i + 3])
-        out.append(date or parts[i])
-        i += 3 if date else 1
-    return out
-
-
-def normal_answer(text: str) -> str:
-    """An answer without case, accents, punctuation and articles, its numbers and dates in one notation."""
-    text = _MONEY.sub(lambda m: f"{m[1]}{m[2] or ''} dollars", plain(text))
-    text = _ISO.sub(lambda m: f" {int(m[3])} {_MONTHS[int(m[2]) - 1]} {m[1]} ", text)
-    parts = words(_SIGN.sub(" minus ", text).replace("%", " percent "), names=True)
-    # "the" is never a name; "a" may be one (vitamin A)
-    parts = [w for i, w in enumerate(parts) if not (w == "the" and i < len(parts) - 1)]
-    parts = parts[1:] if len(parts) > 1 and parts[0] in ("a", "an") else parts
-    parts = [
-        _COUNT.get(w, w) for i, w in enumerate(parts) if w != "of" or not i or not parts[i - 1][0].isdecimal()
-    ]
-    return " ".join(_dated(parts))
-
-
-def same_answer(want: str, got: str) -> bool:
-    """Whether two final answers are equal in normal form. Answers without a word must be equal."""
-    if too_long(want, got):
-        return False
-    if signs(want, _SIGNED_ANSWER) != signs(got, _SIGNED_ANSWER):
-        return False
-    ours, theirs = normal_answer(want), normal_answer(got)
-    return ours == theirs if ours and theirs else want.split() == got.split()

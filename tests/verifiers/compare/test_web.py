@@ -2,14 +2,8 @@
 
 import pytest
 
-from pivotrl_jax.verifiers.compare.web import (
-    final_answer,
-    page,
-    query_difference,
-    same_answer,
-    same_page,
-    same_passage,
-)
+from pivotrl_jax.verifiers.compare.answers import final_answer, same_answer
+from pivotrl_jax.verifiers.compare.web import page, query_difference, same_page, same_passage
 
 # ---- queries
 
@@ -26,6 +20,11 @@ SAME_QUERIES = [
     ("flights from Paris to Rome", "flights to Rome from Paris"),
     ("site:gov.uk income tax", "income tax site:gov.uk"),
     ("Einstein's letters", "einstein letters"),
+    ("population of Lagos in 2020", "population in 2020 of Lagos"),
+    ("long-term effects of sugar", "sugar long term effects"),
+    ("side effects of long-term sugar use", "side effects of sugar use"),
+    ("GDP of South Africa 2020", "South Africa GDP 2020"),
+    ("Paris weather in June", "weather Paris in June"),
     ("the who", "The Who"),
     ("!!", " !! "),
 ]
@@ -41,6 +40,13 @@ OTHER_QUERIES = [
     ("flights from Paris to Rome", "flights from Rome to Paris", "other small words"),
     ("films before the war", "films before the flood war", "other small words"),
     ("diet without sugar", "diet sugar", "other small words"),
+    ("deaths in 1990 births in 1950 painter", "births in 1990 deaths in 1950 painter", "another order"),
+    ("sales in Paris returns in Rome", "returns in Paris sales in Rome", "another order"),
+    ("mother of Obama", "mother-in-law of Obama", "another compound"),
+    ("vice president of Nigeria in 2010", "president of Nigeria in 2010", "other small words"),
+    ("deputy prime minister of Japan 1990", "prime minister of Japan 1990", "other small words"),
+    ("GDP of South Africa 2020 growth", "GDP of Africa 2020 growth", "other small words"),
+    ("unemployment rate Spain 2019", "unemployment rate Spain youth 2019", "other small words"),
     ("site:gov.uk tax", "site:gov.us tax", "other operators"),
     ("jaguar -car", "jaguar car", "other operators"),
     ("Lagos population", "Lagos", "too few words in common"),
@@ -183,6 +189,13 @@ def test_answers_that_are_not(want, got):
         ("It is the Nile. ", "It is the Nile."),
         ("The answer: Nile", "The answer: Nile"),
         ("<answer>never closed", "<answer>never closed"),
+        (r"$\boxed{42}$", "42"),
+        (r"So \boxed{41} is wrong; it is \boxed{42}.", "42"),
+        (r"It is \boxed{\frac{1}{2}}, not \boxed{2", r"\frac{1}{2}"),
+        (r"It is \boxed{\{1, 2\}}.", r"\{1, 2\}"),
+        (r"Final answer: $\boxed{\text{The Nile}}$", "The Nile"),
+        (r"<answer>\boxed{Nile}</answer>", "Nile"),
+        (r"\boxed{}", r"\boxed{}"),
     ],
 )
 def test_the_final_answer_is_found(text, answer):

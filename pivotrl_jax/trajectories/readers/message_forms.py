@@ -1,0 +1,218 @@
+"""One message in any of the public forms -> messages with OpenAI's roles and fields.
+
+Roles and fields of ShareGPT, ms-swift, OLMo, gpt-oss, Qwen-Agent and others; calls under a name of their own
+(other_calls.py); several messages that are parts of one response.
+"""
+
+from typing import Any
+
+from pivotrl_jax.chat import dialects
+from pivotrl_jax.chat.messages import lenient_tool_calls, named_call
+from pivotrl_jax.chat.reasoning import FIELDS, reasoning_of, split_thinking
+from pivotrl_jax.records import Message
+from pivotrl_jax.trajectories.readers import other_calls, weights
+from pivotrl_jax.trajectories.readers.lenient_calls import literal
+from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
+
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "agent": "assistant",
+    "function_call": "tool_call",
+    "tool-call": "tool_call",
+    "function-call": "tool_call",
+    "tool_calls": "tool_call",
+    "observation": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "function-response": "tool",
+    "tool_response": "tool",
+    "tool-response": "tool",
+    "tool_result": "tool",
+    "ipython": "tool",
+    "environment": "tool",
+}
+_TEXT_FIELDS = ("content", "value", "text")
+
+# the fields of a message that are read, and those that say nothing about what was said or done
+MESSAGE_KEYS = {
+    "role",
+    "from",
+    *_TEXT_FIELDS,
+    "tool_calls",
+    "tool_call_id",
+    "name",
+    "tool_name",
+    "function_call",
+    *weights.WEIGHTS,
+    *weights.DETAILS,
+    *weights.ENDS,
+}
+MESSAGE_KEYS |= {
+    *FIELDS,
+    "function_calls",
+    "functions",
+    "tools",
+    "tool_call_ids",
+    "channel",
+    "recipient",
+    "id",
+    "type",
+    "timestamp",
+    "created_at",
+    "model",
+    "refusal",
+    "annotations",
+}
+
+
+def read_all(messages: list) -> list:
+    """Messages in any of the forms, each with OpenAI's role and fields."""
+    return [read for message in messages for read in other_calls.with_invocations(renamed(message))]
+
+
+def renamed(message: Any) -> Any:
+    """A message in any of the forms, with OpenAI's role and fields."""
+    if not isinstance(message, dict):
+        return message
+    original = message.get("role", message.get("from"))
+    original = original.lower() if isinstance(original, str) else original
+    role = _ROLES.get(original, original) if isinstance(original, str) else original
+    out = {k: v for k, v in message.items() if k not in ("from", "value", "function_call")}
+    out["role"] = role
+    if not message.get("content"):
+        text = next((message[k] for k in _TEXT_FIELDS if message.get(k)), message.get("content"))
+        out["content"] = "" if text is None and any(k in message for k in _TEXT_FIELDS[1:]) else text
+        out.pop("text", None)
+    if role in ("assistant", "tool_call"):
+        out |= {"weight": 0} if weights.is_context(message) else {}
+        if not out["content"] and isinstance(message.get("refusal"), str):
+            out["content"] = message["refusal"]
+        out["content"] = _own_text(out["content"])
+    ids = out.get("tool_call_ids")
+    if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
+        out["tool_call_id"] = ids[0]
+    name = out.get("name") or message.get("tool_name")
+    if role == "tool" and isinstance(name, str):
+        out["name"] = name.removeprefix("functions.")
+    if role == "tool_call":
+        return _call_message(out)
+    if isinstance(out.get("tool_calls"), (str, dict)):
+        out["tool_calls"] = other_calls.as_list(out["tool_calls"])
+    call = message.get("function_call")
+    recipient = message.get("recipient")
+    if role == "assistant" and isinstance(recipient, str) and recipient.startswith("functions."):
+        call = {"name": recipient.removeprefix("functions."), "arguments": out["content"]}
+        out["content"] = ""
+    if role == "assistant" and not message.get("tool_calls"):
+        if isinstance(call, str) and call.strip():
+            call = literal(call) or call
+        if call:
+            out["tool_calls"] = [
+                {"function": call} if isinstance(call, dict) else other_calls.unreadable(call)
+            ]
+        elif message.get("function_calls"):
+            out["tool_calls"] = _written_calls(message["function_calls"])
+        else:
+            out = other_calls.read(out)
+    return out
+
+
+def _written_calls(calls: Any) -> list:
+    """OLMo 3's calls, which are written in Python, one per line; a list of calls as it is."""
+    if not isinstance(calls, str):
+        return calls if isinstance(calls, list) else [calls]
+    lines = [line for line in calls.splitlines() if line.strip()]
+    found = dialects.read(f"[{', '.join(lines)}]", "pythonic", {})
+    if found.fault or not found.calls:
+        return [other_calls.unreadable(calls)]
+    return [{"name": c.name, "arguments": c.arguments} for c in found.calls]
+
+
+def _own_text(content: Any) -> Any:
+    """What an assistant wrote: parts of nothing but text as one text, without a template's tokens."""
+    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
+        content = "".join(part["text"] for part in content)
+    return without_special_tokens(content) if isinstance(content, str) else content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _call_message(message: Message) -> Message:
+    """A message whose role says that its text is a call, or a list of calls, in JSON."""
+    thought, text = (
+        split_thinking(message["content"]) if isinstance(message.get("content"), str) else ("", None)
+    )
+    text = message.get("content") if text is None else text
+    calls = _values(text.removeprefix("Calling tools:\n") if isinstance(text, str) else text)
+    if calls is None and isinstance(text, str) and dialects.shows_a_call(text, {}):
+        return {**message, "role": "assistant"}  # in a dialect, which is read later
+    calls = calls or [None]
+    message = {**message, "reasoning_content": thought} if thought else message
+    if any(named_call(c) is None for c in calls):
+        calls = [other_calls.unreadable(text)]
+    return {**message, "role": "assistant", "content": "", "tool_calls": lenient_tool_calls(calls)}
+
+
+def _values(text: Any) -> list | None:
+    """The calls of a text: one JSON value, a Python literal, or a value per line; None for other text."""
+    if not isinstance(text, str):
+        return text if isinstance(text, list) else [text]
+    value = literal(text)
+    if value is None:
+        lines = [literal(line) for line in text.splitlines() if line.strip()]
+        return None if None in lines or not lines else lines
+    return value if isinstance(value, list) else [value]
+
+
+def joined(messages: list) -> list:
+    """Assistant messages that are parts of one response, joined: what follows without a result or a user in
+    between, and calls."""
+    whole: list = []
+    for message in messages:
+        before = whole[-1] if whole else None
+        if _is_assistant(message) and _is_assistant(before) and _has_calls(message, before):
+            texts = [
+                m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]
+            ]
+            calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
+            thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
+            whole[-1] = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
+            if thoughts:
+                whole[-1]["reasoning_content"] = thoughts
+        elif _is_assistant(message) and _is_assistant(before) and _only_thinks(before):
+            thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
+            whole[-1] = {**message, "reasoning_content": thoughts}
+        elif _is_assistant(message) and message.get("channel") == "analysis":
+            whole.append({**message, "content": "", "reasoning": message.get("content")})
+        elif _is_assistant(message) and _is_assistant(before) and before.get("channel") == "analysis":
+            whole[-1] = {**message, "reasoning": before["reasoning"]}
+        else:
+            whole.append(message)
+    return whole
+
+
+def _has_calls(message: Message, before: Message) -> bool:
+    """Whether a message makes calls, and neither holds anything but a list of them."""
+    both = [m.get("tool_calls") or [] for m in (message, before)]
+    return bool(both[0]) and all(isinstance(calls, list) for calls in both)
+
+
+def _only_thinks(message: Message) -> bool:
+    """Whether a message holds nothing but thinking (Qwen-Agent keeps it as a message of its own)."""
+    return not message.get("content") and not message.get("tool_calls") and bool(reasoning_of(message))
+
+
+def _is_assistant(message: Any) -> bool:
+    return (
+        isinstance(message, dict)
+        and message.get("role") == "assistant"
+        and (message.get("content") is None or isinstance(message["content"], str))
+    )

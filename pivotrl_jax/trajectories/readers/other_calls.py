@@ -1,0 +1,95 @@
+"""Calls that stand in a message under another name than `tool_calls`.
+
+| of | example |
+|---|---|
+| the AI SDK | "toolInvocations": [{"toolCallId", "toolName", "args", "result"}] |
+| LangChain | "additional_kwargs": {"tool_calls": [...]} |
+| others | "toolCalls", "tool_call", "functionCall", "tool_uses", "actions": calls or one, or JSON text |
+
+One that cannot be read makes its turn unreadable, so that it is never taken for talk.
+"""
+
+import json
+from typing import Any
+
+from pivotrl_jax.chat import dialects
+from pivotrl_jax.chat.json_text import loads
+from pivotrl_jax.chat.messages import UNPARSEABLE, named_call, tool_call
+from pivotrl_jax.records import Message
+
+INVOCATIONS = "toolInvocations"
+NAMES = ("toolCalls", "toolCall", "tool_call", "functionCall", "tool_use", "tool_uses", "toolUse")
+NAMES += ("actions", "calls", "api_calls", "api_call", "additional_kwargs")
+
+# the fields of a call under other names
+_NAME = ("toolName", "tool_name", "tool")
+_ID = ("toolCallId", "tool_call_id", "toolUseId", "id")
+_ARGUMENTS = ("args", "input", "arguments", "tool_input", "parameters")
+
+
+def unreadable(call: Any) -> dict:
+    """A call that cannot be read, so that its turn is skipped."""
+    return tool_call("unreadable", {UNPARSEABLE: str(call)[:2000]})
+
+
+def as_list(calls: Any) -> Any:
+    """Calls as a list: JSON text is decoded, and one call stands for a list of it."""
+    try:
+        value = loads(calls) if isinstance(calls, str) else calls
+    except ValueError:
+        return calls
+    return [value] if isinstance(value, dict) else value
+
+
+def read(message: Message) -> Message:
+    """An assistant's message without calls, with those that stand under another name as its `tool_calls`."""
+    for key in NAMES:
+        value = message.get(key)
+        if key == "additional_kwargs" and isinstance(value, dict):
+            value = value.get("tool_calls") or value.get("function_call")
+        if not value or not isinstance(value, (list, dict, str)):
+            continue
+        if isinstance(message.get("content"), str) and dialects.shows_a_call(message["content"], {}):
+            return message  # told twice
+        calls = as_list(value)
+        calls = [_plain(c) for c in calls] if isinstance(calls, list) else [unreadable(calls)]
+        return {**{k: v for k, v in message.items() if k != key}, "tool_calls": calls}
+    return message
+
+
+def _plain(call: Any) -> dict:
+    """A call with its name and arguments where `named_call` finds them."""
+    if named_call(call) is None and isinstance(call, dict):
+        fields = {"id": _ID, "name": _NAME, "arguments": _ARGUMENTS}
+        call = {
+            field: next((call[k] for k in keys if call.get(k) is not None), None)
+            for field, keys in fields.items()
+        }
+    return unreadable(call) if named_call(call) is None else call
+
+
+def with_invocations(message: Any) -> list:
+    """A message of the AI SDK as the turn that calls, the results, and the text that came after them; any
+    other message alone. The text stands with the calls where one has no result yet."""
+    invocations = message.get(INVOCATIONS) if isinstance(message, dict) else None
+    if not isinstance(invocations, list) or not invocations or message.get("role") != "assistant":
+        return [message]
+    rest = {k: v for k, v in message.items() if k != INVOCATIONS}
+    calls = [_plain(c) for c in invocations]
+    results = [
+        {"role": "tool", "tool_call_id": call.get("id"), "content": _text(one["result"])}
+        for one, call in zip(invocations, calls)
+        if isinstance(one, dict) and "result" in one
+    ]
+    if len(results) < len(calls) or not message.get("content"):
+        return [{**rest, "tool_calls": calls}, *results]
+    return [{**rest, "content": "", "tool_calls": calls}, *results, {"role": "assistant", **_said(rest)}]
+
+
+def _said(message: Message) -> Message:
+    """A message without its thinking, which came before its calls."""
+    return {k: v for k, v in message.items() if not k.startswith(("reasoning", "thinking"))}
+
+
+def _text(result: Any) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)

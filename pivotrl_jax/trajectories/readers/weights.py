@@ -1,0 +1,71 @@
+"""What a source says of learning from a message or a row: weights and masks, labels, and a cut at the limit.
+
+A turn whose weight is 0, less or false is context. A weight between, or one of a part of a turn, is not
+obeyed: a demonstration counts whole, and `unobeyed` names it.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+WEIGHTS = ("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_scale")
+WEIGHTS += ("loss_mask", "step_loss_mask")
+DETAILS = ("train_detail", "training_detail")  # Axolotl's: of spans of the text
+LABELS = ("label", "kto_tag")  # false: KTO's word for an answer that is not to be imitated
+OF_ROW = ("weight", *LABELS)
+
+# a message's own word on why it ended, and what says that it reached the limit of its tokens
+ENDS = ("finish_reason", "stop_reason", "done_reason", "finishReason", "stopReason", "status")
+LIMITS = ("length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "incomplete")
+
+READ = " ".join(("", *WEIGHTS, *DETAILS, ""))
+
+
+def degree(value: Any) -> float | None:
+    """A weight as a number, also if it is written as text; None for anything else."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        try:
+            return {"false": 0.0, "true": 1.0}[text] if text in ("false", "true") else float(text)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, (bool, int, float)) and abs(value) < 1e9 else None
+
+
+def is_no(value: Any) -> bool:
+    """Whether a weight or a label says no: false, 0 or less, also as text."""
+    found = degree(value)
+    return found is not None and found <= 0
+
+
+def is_context(message: Any) -> bool:
+    """Whether a message says that it is shown and not imitated."""
+    if any(is_no(message.get(key)) for key in WEIGHTS):
+        return True
+    return any(all(told) for told in _of_parts(message))
+
+
+def _of_parts(message: dict) -> list[list[bool]]:
+    """For each list of parts that a message weighs, whether each part is not to be learned."""
+    lists = [message.get(key) for key in (*DETAILS, "content")]
+    parts = [[p for p in value if isinstance(p, dict)] for value in lists if isinstance(value, list)]
+    return [[any(is_no(p.get(key)) for key in WEIGHTS) for p in value] for value in parts if value]
+
+
+def unobeyed(values: Any, of: str = "", keys: Iterable[str] = WEIGHTS) -> tuple[str, ...]:
+    """The weights in a list of messages or rows that are neither 0 nor 1, and those of a part of a turn. `of`
+    names the list, as in `unread`."""
+    values = [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+    found = {
+        f"{key} (neither 0 nor 1)"
+        for value in values
+        for key in keys
+        if value.get(key) not in (None, "") and not is_no(value[key]) and degree(value[key]) != 1
+    }
+    if any(any(told) and not all(told) for value in values for told in _of_parts(value)):
+        found.add("weights of parts of a turn")
+    return tuple(sorted(f"{of}.{name}" if of else name for name in found))
+
+
+def is_cut(message: dict) -> bool:
+    """Whether a message says that it was cut at the limit of its tokens."""
+    return any(isinstance(message.get(key), str) and message[key].lower() in LIMITS for key in ENDS)
