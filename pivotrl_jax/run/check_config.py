@@ -206,21 +206,24 @@ def _check_moments(config: Any) -> None:
 
 
 def check_profile(config: Any) -> None:
-    """What must hold for a profile to find a pivot. Raises InputError, and warns where only rewards between 0
-    and 1 could make one."""
-    c, sampling = config.profile, config.sampling
-    if sampling.temperature <= 0:
-        raise InputError(
-            f"config.sampling.temperature is {sampling.temperature}; greedy samples of a candidate are all "
-            "alike, so none could be a pivot; set it above 0"
+    """Warn of a profile that can find no pivot, at least with rewards of 0 and 1."""
+    c, temperature = config.profile, config.sampling.temperature
+    found = []
+    if temperature <= 0:
+        found.append(
+            f"config.sampling.temperature is {temperature}: greedy samples of a candidate are all alike, so "
+            "none can be a pivot; set it above 0"
         )
-    if c.lambda_diff * c.group_size <= 1 and not c.keep_all_fail:
-        print(
-            f"warning: config.profile.lambda_diff is {c.lambda_diff} with {c.group_size} samples: with "
-            f"rewards of 0 and 1 no mixed group has a mean below it; raise it above {1 / c.group_size:g}, "
-            "or draw more samples",
-            file=sys.stderr,
+    if c.group_size < 2:
+        found.append(f"config.profile.group_size is {c.group_size}: one sample is never mixed; draw more")
+    elif c.lambda_diff * c.group_size <= 1 and not c.keep_all_fail:
+        found.append(
+            f"config.profile.lambda_diff is {c.lambda_diff} with {c.group_size} samples: with rewards of 0 "
+            f"and 1 no mixed group has a mean below it; raise it above {1 / c.group_size:g}, or draw more "
+            "samples"
         )
+    for sentence in found:
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def check_training(config: Any) -> None:

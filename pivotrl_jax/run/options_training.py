@@ -111,7 +111,7 @@ class Adaptive:
 class Profile:
     """Sampling every candidate under the frozen policy, to find the pivots among them (sections 2 and 3)."""
 
-    group_size: int = field(8, "Samples per candidate.", at_least(2), unit="samples")
+    group_size: int = field(8, "Samples per candidate.", at_least(1), unit="samples")
     lambda_diff: float = field(
         0.6,
         "Candidates with mixed rewards whose mean is below this are pivots; 1 keeps every mixed candidate.",
