@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import sys
 import types
 
@@ -183,6 +184,11 @@ def test_truncated_files_are_named(tmp_path, sample):
             read(tmp_path, text[:end], "x.json")
 
 
+def lines_of(places):
+    """The lines of x.jsonl at which places are."""
+    return {int(re.search(r"x\.jsonl:(\d+)", place)[1]) for place in places}
+
+
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_deep_nesting_anywhere_is_named(tmp_path, sample):
     value, name = SAMPLES[sample]
@@ -194,8 +200,12 @@ def test_deep_nesting_anywhere_is_named(tmp_path, sample):
         for form in (deep, '{"type": ' * 500 + "1" + "}" * 500)
     ]
     path.write_text("\n".join([*lines, json.dumps(value)]), encoding="utf-8")
-    for trajectory in reading.read(path, format=name)[0]:
+    found, named = reading.read(path, format=name)
+    for trajectory in found:
         json.dumps(trajectory.messages).encode()
+    read_lines, named_lines = map(lines_of, ((t.origin for t in found), named))
+    assert read_lines | named_lines == set(range(1, len(lines) + 2)) and named_lines
+    assert len(lines) + 1 in read_lines, "the line without damage"
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"", b"\x00", b"1" * 5000])
