@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.fuzzing import cases
 from support.paths import SHARED
 
 from pivotrl_jax.chat.actions import action_to_message, message_to_action, parse_action
@@ -182,7 +183,7 @@ def test_no_text_makes_the_parser_raise(text):
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None)
+@settings(max_examples=cases(4_000), deadline=None)
 @given(TEXTS)
 def test_no_text_makes_the_parser_raise_slow(text):
     never_raises(text)

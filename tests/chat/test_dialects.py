@@ -1,10 +1,10 @@
 """Calls written in any dialect come back, and no text makes a reader raise."""
 
-import os
 import random
 import re
 
 import pytest
+from support.fuzzing import cases
 from support.paths import ROOT
 from support.written_calls import FORMS, TAGGED, random_calls, schemas_for
 
@@ -14,7 +14,7 @@ from pivotrl_jax.chat.dialects import DIALECTS, read
 from pivotrl_jax.chat.dialects.base import MAX_CALLS
 from pivotrl_jax.records import Call
 
-CASES = int(os.environ.get("PIVOTRL_FUZZ", 200))  # random turns per form; 100,000 were run by hand
+CASES = cases(200)  # random turns per form; 100,000 were run by hand
 
 
 @pytest.mark.parametrize("form", FORMS)

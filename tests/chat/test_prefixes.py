@@ -1,10 +1,10 @@
 """Prompts of a conversation that share the tokenizer's work have the ids of prompts encoded one by one."""
 
-import os
 import random
 
 import numpy as np
 import pytest
+from support.fuzzing import cases
 from support.qwen3_chat import QWEN3, save_tokenizer
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -15,7 +15,7 @@ from pivotrl_jax.chat.template import Chat, load_chat, read_template
 from pivotrl_jax.checkpoints.locate import EMBEDDED
 from pivotrl_jax.records import InputError
 
-CASES = int(os.environ.get("PIVOTRL_FUZZ", "30"))  # conversations per template and tokenizer
+CASES = cases(30)  # conversations per template and tokenizer
 
 # What earlier turns look like depends on what follows: their number from the end, the length of the whole,
 # results that are hidden once they are old.

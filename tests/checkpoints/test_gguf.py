@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import gguf_files
+from support.fuzzing import cases
 
 from pivotrl_jax.chat.template import load_chat
 from pivotrl_jax.checkpoints import gguf, hf, hf_config, locate
@@ -20,7 +21,7 @@ from pivotrl_jax.records import InputError
 
 pytest.importorskip("gguf")
 
-CASES = int(os.environ.get("PIVOTRL_FUZZ", "300"))  # damaged files
+CASES = cases(300)  # damaged files
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 # a place in the layer -> its name there
 PLACES = {

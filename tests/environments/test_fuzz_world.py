@@ -5,6 +5,7 @@ import functools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.fuzzing import cases
 
 from pivotrl_jax.environments import episode, find_task
 from pivotrl_jax.environments.toolbox import docs as docs_lib
@@ -61,7 +62,7 @@ def test_no_action_makes_the_executing_verifier_raise(index, action):
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None)
+@settings(max_examples=cases(4_000), deadline=None)
 @given(st.integers(0, 1000), ACTIONS)
 def test_no_action_makes_the_executing_verifier_raise_slow(index, action):
     verdict = judge(index, action)

@@ -1,15 +1,15 @@
 """Random rows of NeMo Gym: read or refused in a sentence, calls stay calls, and the export comes back.
 
-NEMO_GYM_FUZZ_ROWS sets how many; 100,000 take a few minutes.
+PIVOTRL_FUZZ sets how many; 100,000 take a few minutes.
 """
 
 import dataclasses
 import json
-import os
 import random
 
 import pytest
 from support import nemo_gym_fuzz as fuzz
+from support.fuzzing import cases
 
 from pivotrl_jax.chat.actions import message_to_action, parse_action
 from pivotrl_jax.chat.json_text import read_value
@@ -21,7 +21,7 @@ from pivotrl_jax.trajectories.readers import nemo_gym
 from pivotrl_jax.verifiers import VERIFIERS
 
 STRICT = ("tool_call", "search", "swe", "terminal", "tau2", "exact")
-COUNT = int(os.environ.get("NEMO_GYM_FUZZ_ROWS", "1200"))
+COUNT = cases(1200)
 PARTS = 4
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pivotrl_jax.chat.actions import parse_action
 from pivotrl_jax.records import Action, Call
 from pivotrl_jax.verifiers.base import Verifier
+from support.fuzzing import cases
 
 MEGABYTE = 1_000_000
 
@@ -158,7 +159,7 @@ def completions(texts: list[str]) -> st.SearchStrategy[str]:
 
 
 few = functools.partial(settings, max_examples=200, deadline=None)
-many = functools.partial(settings, max_examples=20_000, deadline=None)
+many = functools.partial(settings, max_examples=cases(4_000), deadline=None)
 
 
 def fast_and_slow(strategy: st.SearchStrategy, body):

@@ -1,10 +1,10 @@
 """Chat rows in every public form: calls are calls, nothing falls silently, one odd call costs one turn."""
 
 import json
-import os
 import random
 
 import pytest
+from support.fuzzing import cases
 from support.written_calls import FORMS, TAGGED, random_calls, schemas_for
 
 from pivotrl_jax.chat.actions import message_to_action
@@ -12,7 +12,7 @@ from pivotrl_jax.records import Call, InputError
 from pivotrl_jax.trajectories import reading
 from pivotrl_jax.trajectories.readers import openai_chat
 
-CASES = int(os.environ.get("PIVOTRL_FUZZ", 60))  # random rows per form; 100,000 were run by hand
+CASES = cases(60)  # random rows per form; 100,000 were run by hand
 
 TOOL = {
     "name": "find_flight",

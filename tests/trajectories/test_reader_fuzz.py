@@ -1,16 +1,16 @@
 """Random conversations come back from every format with the same calls and texts; damaged ones never raise
 anything but InputError, and a call that is still written is never read as talk.
 
-READER_FUZZ sets how many cases each format gets.
+PIVOTRL_FUZZ sets how many cases each format gets.
 """
 
 import json
-import os
 import random
 
 import pytest
 from support import conversations
 from support.damage import damaged
+from support.fuzzing import cases
 
 from pivotrl_jax.records import InputError
 from pivotrl_jax.trajectories.readers import (
@@ -28,7 +28,7 @@ from pivotrl_jax.trajectories.readers import (
 )
 from pivotrl_jax.trajectories.readers.base import read_documents
 
-CASES = int(os.environ.get("READER_FUZZ", "150"))
+CASES = cases(150)
 
 # name -> (reader, whether every turn must be a shell command, what the format does not hold)
 FORMATS = {

@@ -1,11 +1,11 @@
 """Rows that keep a conversation in another shape than a list of messages, and what is left around texts."""
 
 import json
-import os
 import random
 
 import pytest
 from support.damage import damaged
+from support.fuzzing import cases
 
 from pivotrl_jax.chat.actions import message_to_action
 from pivotrl_jax.chat.reasoning import split_thinking
@@ -14,7 +14,7 @@ from pivotrl_jax.trajectories import reading
 from pivotrl_jax.trajectories.readers import langchain, openai_chat
 from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
 
-CASES = int(os.environ.get("READER_FUZZ", "150"))  # damaged rows per shape
+CASES = cases(150)  # damaged rows per shape
 
 ASK = {"role": "user", "content": "What is in /srv?"}
 LIST = Call("ls", {"path": "/srv"})

@@ -1,21 +1,21 @@
 """Random calls: the demonstration and what is documented as its equal get 1, one meaningful change gets 0.
 
-`FUZZ_CASES=100000 pytest tests/verifiers/test_fuzz.py` tries so many actions per verifier.
+`PIVOTRL_FUZZ=100000 pytest tests/verifiers/test_fuzz.py` tries so many actions per verifier.
 """
 
-import os
 import random
 
 import pytest
 from support import call_fuzz
 from support.call_fuzz import alike, apart, fields, given, tool
+from support.fuzzing import cases
 from support.hostile_actions import act
 
 from pivotrl_jax.records import Candidate
 from pivotrl_jax.verifiers import VERIFIERS
 from pivotrl_jax.verifiers.cases import calls_message
 
-COUNT = int(os.environ.get("FUZZ_CASES", "600")) // 3  # each case tries three actions
+COUNT = cases(600) // 3  # each case tries three actions
 SEED = 15
 ROLES = ("query", "q", "url", "pattern")  # arguments that `search` compares by rules of its own
 

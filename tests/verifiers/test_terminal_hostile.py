@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.fuzzing import cases
 from support.hostile_actions import check as check_action
 from support.hostile_actions import hostile
 from support.terminal_cases import (
@@ -164,7 +165,7 @@ def test_no_action_makes_a_verifier_raise(verifier):
 @pytest.mark.slow
 @pytest.mark.parametrize("verifier", [STRICT, RELEASED], ids=lambda v: v.name)
 def test_no_action_makes_a_verifier_raise_slow(verifier):
-    @settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=cases(4_000), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def run(data):
         check(verifier, data)

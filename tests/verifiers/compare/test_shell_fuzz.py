@@ -1,11 +1,11 @@
 """Random and hostile shell texts: the reader never fails, and swe tells one command from another."""
 
-import os
 import random
 import shutil
 import subprocess
 
 import pytest
+from support.fuzzing import cases
 from support.shell_commands import HOSTILE, LITERALS, a_command, changed, quoted, spelled
 
 from pivotrl_jax.verifiers.compare import keystrokes
@@ -13,7 +13,7 @@ from pivotrl_jax.verifiers.compare.bash import compare
 from pivotrl_jax.verifiers.compare.shell import Command, read
 from pivotrl_jax.verifiers.compare.steps import script
 
-CASES = int(os.environ.get("FUZZ_CASES", "600"))  # 100,000 of them take four minutes
+CASES = cases(600)  # 100,000 of them take four minutes
 
 
 def same(gold, actual):
