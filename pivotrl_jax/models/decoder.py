@@ -260,9 +260,10 @@ def decode_step(
 
 
 def by_layer(config: ModelConfig, params: Params) -> Params:
-    """The parameters with an array for every layer in place of one of all layers, for `decode_step`: the runs
-    of `segments` become "layers.0", "layers.1", ... A CPU copies what a scan slices, every layer's parameters
-    and cache for every token; of this, it copies nothing. On the way the parameters are in memory twice."""
+    """The parameters with an array for every layer in place of one of all layers, for `decode_step` and
+    `extend`: the runs of `segments` become "layers.0", "layers.1", ... A CPU copies what a scan slices, every
+    layer's parameters and cache for every token; of this, it copies nothing. On the way the parameters are in
+    memory twice."""
     out = dict(params)
     for name, first, end, _ in config.segments():
         stacked = out.pop(name)
@@ -271,23 +272,28 @@ def by_layer(config: ModelConfig, params: Params) -> Params:
     return out
 
 
+def is_by_layer(config: ModelConfig, params: Params) -> bool:
+    return config.segments()[0][0] not in params
+
+
 def extend(
     config: ModelConfig,
     params: Params,
     tokens_RQ: jax.Array,
     position_RQ: jax.Array,
-    prefix: tuple[jax.Array, jax.Array],
+    prefix: tuple[jax.Array, jax.Array] | list,
     slots_RQ: jax.Array,
     mask_RQT: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array] | list:
     """Compute tokens whose ancestors are in a prefix cache (keys and values [L, R, N, T, K] each), or are
     computed here with them. Parameters are sharded as in the sampler.
 
     `slots_RQ` says which slot of the cache each token will have; padding has T, which is nowhere. `mask_RQT`
     says which slots it sees, its own among them. Returns the new keys and values, [L, R, Q, N, K] each; the
-    caller writes them into the cache.
+    caller writes them into the cache. With parameters `by_layer`, `prefix` and the result are lists: a pair
+    of arrays without L for each layer.
     """
-    module = Decoder(config, _attend_extend, sharding.SAMPLER, "nothing")
+    module = Decoder(config, _attend_extend, sharding.SAMPLER, "nothing", unrolled=isinstance(prefix, list))
     context = slots_RQ, mask_RQT
     return module.apply({"params": params}, tokens_RQ, prefix, position_RQ, context)[1]
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from pivotrl_jax.models import decoder
 from pivotrl_jax.models.config import ModelConfig
 from pivotrl_jax.serve import chunks as chunks_lib
 from pivotrl_jax.serve import programs
@@ -112,7 +113,7 @@ class Failed(Exception):
 
 
 class Engine:
-    """Call `start`, `submit` samples, and `stop`.
+    """Call `start`, `submit` samples, and `stop`. The parameters may be `decoder.by_layer`.
 
     `deliver` is called in the engine's thread with the pieces of one round, [(sample, piece)], and must not
     block.
@@ -130,7 +131,7 @@ class Engine:
         self.capacity, self.counts, self.failed = capacity, Counts(), ""
         self._config, self._params, self._deliver, self._max_waiting = config, params, deliver, max_waiting
         self._stops = np.asarray(stop_ids, np.int32)
-        self._cache = programs.empty_cache(config, capacity)
+        self._cache = programs.empty_cache(config, capacity, decoder.is_by_layer(config, params))
         self._rows = [Row(capacity.row_tokens) for _ in range(capacity.rows)]
         self._slots = Slots.idle(capacity.rows, capacity.slots)
         self._mask = np.zeros((capacity.rows, capacity.slots, capacity.row_tokens), bool)

@@ -8,7 +8,8 @@ each token sees.
 A sample begins with the last token of its prompt, whose keys and values are its own first ones: so a prompt
 that is in the cache needs no other computation, and first tokens need no program.
 
-Axis letters as in `decoder.py` and `sampler.py`; X counts the steps of a call.
+Axis letters as in `decoder.py` and `sampler.py`; X counts the steps of a call. With parameters
+`decoder.by_layer`, the cache is a list of pairs without L, one for each layer.
 """
 
 import dataclasses
@@ -52,10 +53,10 @@ class View:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Keys and values of prompts [L R N T K] and of samples [L R J N C K]."""
+    """Keys and values of prompts [L R N T K] and of samples [L R J N C K], or by layer."""
 
-    prefix: tuple[jax.Array, jax.Array]
-    branch: tuple[jax.Array, jax.Array]
+    prefix: tuple | list
+    branch: tuple | list
 
 
 @jax.tree_util.register_dataclass
@@ -101,12 +102,14 @@ class Steps:
     top_log_prob: jax.Array  # float32 [X R J TOP], under the model
 
 
-def empty_cache(config: ModelConfig, capacity: Capacity) -> Cache:
+def empty_cache(config: ModelConfig, capacity: Capacity, by_layer: bool) -> Cache:
     c, size = config, capacity
-    prefix = (c.num_layers, size.rows, c.num_kv_heads, size.row_tokens, c.head_dim)
-    branch = (c.num_layers, size.rows, size.slots, c.num_kv_heads, size.completion_tokens, c.head_dim)
-    pair = lambda shape: tuple(jnp.zeros(shape, c.dtype) for _ in range(2))  # noqa: E731
-    return Cache(pair(prefix), pair(branch))
+    prefix = (size.rows, c.num_kv_heads, size.row_tokens, c.head_dim)
+    branch = (size.rows, size.slots, c.num_kv_heads, size.completion_tokens, c.head_dim)
+    pair = lambda *shape: tuple(jnp.zeros(shape, c.dtype) for _ in range(2))  # noqa: E731
+    if by_layer:
+        return Cache(*([pair(*shape) for _ in range(c.num_layers)] for shape in (prefix, branch)))
+    return Cache(pair(c.num_layers, *prefix), pair(c.num_layers, *branch))
 
 
 @jax.tree_util.register_dataclass
@@ -124,12 +127,12 @@ class Chunk:
 def extend(config: ModelConfig, params, cache: Cache, rows_B, chunk: Chunk) -> Cache:
     """The cache with a chunk in the first T slots, which the chunk's mask has, of each of B rows."""
     T = chunk.mask.shape[-1]
-    seen = jax.tree.map(lambda x: x[..., :T, :][:, rows_B], cache.prefix)
+    seen = jax.tree.map(lambda x: x[..., rows_B, :, :T, :], cache.prefix)
     new = decoder.extend(config, params, chunk.tokens, chunk.position, seen, chunk.slots, chunk.mask)
 
-    def written(whole, part_LBQNK):
-        at = whole.at[:, rows_B[:, None], :, chunk.slots]
-        return at.set(part_LBQNK.transpose(1, 2, 0, 3, 4), mode="drop")
+    def written(whole, part_BQNK):
+        at = whole.at[..., rows_B[:, None], :, chunk.slots, :]
+        return at.set(jnp.moveaxis(part_BQNK, (-4, -3), (0, 1)), mode="drop")
 
     return dataclasses.replace(cache, prefix=jax.tree.map(written, cache.prefix, new))
 
@@ -146,10 +149,10 @@ def decode(
     first_row, count = call
     v = view
     seen = jax.tree.map(
-        lambda x: jax.lax.dynamic_slice_in_dim(x[..., : v.row_tokens, :], first_row, v.rows, 1), cache.prefix
+        lambda x: jax.lax.dynamic_slice_in_dim(x[..., : v.row_tokens, :], first_row, v.rows, -4), cache.prefix
     )
     mine = jax.tree.map(
-        lambda x: jax.lax.dynamic_slice_in_dim(x[:, :, : v.slots, :, : v.columns], first_row, v.rows, 1),
+        lambda x: jax.lax.dynamic_slice_in_dim(x[..., : v.slots, :, : v.columns, :], first_row, v.rows, -5),
         cache.branch,
     )
     seeds = jax.random.wrap_key_data(slots.seed, impl="threefry2x32").reshape(-1)
@@ -182,18 +185,20 @@ def decode(
     slots = jax.tree.map(jnp.asarray, slots)
     _, slots, mine, out = jax.lax.while_loop(unfinished, step, (jnp.int32(0), slots, mine, out))
     branch = jax.tree.map(
-        lambda whole, part: jax.lax.dynamic_update_slice(whole, part, (0, first_row, 0, 0, 0, 0)),
+        lambda whole, part: jax.lax.dynamic_update_slice(
+            whole, part, (*[0] * (whole.ndim - 5), first_row, 0, 0, 0, 0)
+        ),
         cache.branch,
         mine,
     )
     return dataclasses.replace(cache, branch=branch), slots, out
 
 
-def _append(age_RJ, cache_LRJNCK, new_LRJNK):
+def _append(age_RJ, cache_RJNCK, new_RJNK):
     """The samples' cache with a new column, number `age` of each. Idle slots write where nobody reads."""
     R, J = age_RJ.shape
-    at = jnp.arange(R)[:, None], jnp.arange(J)[None], age_RJ
-    return cache_LRJNCK.at[:, at[0], at[1], :, at[2]].set(new_LRJNK.transpose(1, 2, 0, 3, 4), mode="drop")
+    at = cache_RJNCK.at[..., jnp.arange(R)[:, None], jnp.arange(J), :, age_RJ, :]
+    return at.set(jnp.moveaxis(new_RJNK, (-4, -3), (0, 1)), mode="drop")
 
 
 def _draw(config, params, view: View, hidden_RJD, keys, slots: Slots):

@@ -122,6 +122,8 @@ def make_service(given: argparse.Namespace) -> Service:
     mesh = jax.make_mesh((1,) * 4, sharding.MESH_AXES, (AxisType.Auto,) * 4, devices=device)
     places = sharding.param_shardings(decoder.abstract_params(config), mesh, sharding.SAMPLER)
     params = hf.load_params(checkpoint, config, config.dtype, places)
+    if device[0].platform == "cpu":
+        params = decoder.by_layer(config, params)
     embedded = checkpoint == locate.EMBEDDED
     limits = Limits(
         model=given.model or ("embedded" if embedded else given.checkpoint.rstrip("/")),

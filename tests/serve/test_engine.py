@@ -64,9 +64,10 @@ class Drawn:
 
 
 @contextlib.contextmanager
-def running(config=MOE, capacity=CAPACITY, **more):
-    drawn = Drawn()
-    engine = Engine(config, params_of(config), capacity, STOPS, drawn, **more)
+def running(config=MOE, capacity=CAPACITY, by_layer=False, **more):
+    drawn, params = Drawn(), params_of(config)
+    params = decoder.by_layer(config, params) if by_layer else params
+    engine = Engine(config, params, capacity, STOPS, drawn, **more)
     engine.start()
     yield engine, drawn
     engine.stop()
@@ -82,8 +83,8 @@ def samples_of(prompts=PROMPTS, each=EACH, **settings):
     return [Sample(prompt, settings, i) for prompt in prompts for i in range(each)]
 
 
-def draw(samples, config=MOE):
-    with running(config) as (engine, drawn):
+def draw(samples, config=MOE, by_layer=False):
+    with running(config, by_layer=by_layer) as (engine, drawn):
         engine.submit(samples)
         return drawn.wait(samples)
 
@@ -111,17 +112,18 @@ def from_sampler(config, **settings):
 
 
 @pytest.mark.parametrize(
-    "config, settings",
+    "config, settings, by_layer",
     [
-        (MOE, {}),
-        (MOE, {"temperature": 0.0}),
-        (MOE, {"temperature": 0.7, "top_p": 0.9, "top_k": 7, "min_p": 0.1}),
-        (DENSE, {"temperature": 0.7}),
+        (MOE, {}, True),
+        (MOE, {"temperature": 0.0}, False),
+        (MOE, {"temperature": 0.7, "top_p": 0.9, "top_k": 7, "min_p": 0.1}, False),
+        (DENSE, {"temperature": 0.7}, False),
+        (DENSE, {"temperature": 0.7}, True),
     ],
 )
-def test_tokens_and_log_probs_are_the_samplers(config, settings):
-    kinds = set()
-    for got, want in zip(draw(samples_of(**settings), config), from_sampler(config, **settings), strict=True):
+def test_tokens_and_log_probs_are_the_samplers(config, settings, by_layer):
+    kinds, drawn = set(), draw(samples_of(**settings), config, by_layer)
+    for got, want in zip(drawn, from_sampler(config, **settings), strict=True):
         assert got[0] == want[0].tolist() and got[3] == want[3]
         np.testing.assert_allclose(got[1], want[1], atol=1e-5)
         np.testing.assert_allclose(got[2], want[2], atol=1e-5)
