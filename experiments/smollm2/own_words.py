@@ -1,16 +1,19 @@
-"""SmolLM2's own words for pi_0: `python experiments/smollm2/own_words.py`, 8 minutes on two cores.
+"""SmolLM2's own words: `python experiments/smollm2/own_words.py [pi_0 | refusals]`, 8 minutes on two cores.
 
-Asks SmolLM2 as it is shipped what environments/bfcl/pi_0.py needs, and writes own_words.jsonl beside the
-adapter: its answers to the questions of the irrelevance rows when it sees no functions, and to general
-prompts. Each gets the reply at temperature 0 if it ends within the limit, else the first of SAMPLES at 0.7
-that does; a question without one is left out and counted.
+Asks SmolLM2 as it is shipped, with no functions in sight. For pi_0: the irrelevance rows of fold 0 and
+general prompts (environments/bfcl/pi_0.py), into own_words.jsonl beside the adapter. For the arms `sft_own_1`
+and `sft_own_4`: the irrelevance rows of fold 1 (own_refusals.py), into refusals.jsonl beside this file. Each
+gets the reply at temperature 0 if it ends within the limit, else the first of SAMPLES at 0.7 that does; a
+question without one is left out and counted.
 """
 
+import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import jax
+import own_refusals
 
 from pivotrl_jax import api
 from pivotrl_jax.environments.bfcl import pi_0
@@ -32,14 +35,24 @@ def first_finished(completions: Iterable, chat) -> str | None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("of", nargs="?", choices=("pi_0", "refusals"), default="pi_0")
+    of = parser.parse_args().of
     config = api.load_config(str(ROOT / "configs" / "bfcl.py:smollm2_pi0"))
     config.workdir = str(ROOT / "runs" / "bfcl_smollm2_own_words")
+    if of == "refusals":
+        config.data.train_folds = (1,)
     run = run_lib.open_run(config)
     limit = config.data.max_prompt_tokens
-    short = [
-        t for t in pi_0.refusals(config.data) if len(run.chat.prompt_ids(t.messages[:-1], t.tools)) <= limit
-    ]
-    asked = {t.id: list(t.messages[:-1]) for t in short} | pi_0.prompts()
+    rows, file = pi_0.refusals(config.data), pi_0.OWN_WORDS
+    if of == "refusals":
+        rows, file = own_refusals.rows(config.data), own_refusals.REPLIES
+    short = [t for t in rows if len(run.chat.prompt_ids(t.messages[:-1], t.tools)) <= limit]
+    asked = {t.id: list(t.messages[:-1]) for t in short}
+    if of == "pi_0":
+        asked |= pi_0.prompts()
     replies: dict[str, str | None] = dict.fromkeys(asked)
     for temperature, samples in ((0.0, 1), (0.7, SAMPLES)):
         sampling = {"temperature": temperature, "max_tokens": REPLY_TOKENS}
@@ -49,7 +62,7 @@ def main() -> None:
         with progress.bar(len(requests) * samples, f"at temperature {temperature}", "replies") as bar:
             groups = actor.act(actor.place(run.params), requests, jax.random.key(0), bar.update)
         replies |= {id: first_finished(group, run.chat) for id, group in zip(missing, groups)}
-    with pi_0.OWN_WORDS.open("w", encoding="utf-8") as f:
+    with file.open("w", encoding="utf-8") as f:
         for id, reply in replies.items():
             if reply is not None:
                 f.write(json.dumps({"id": id, "reply": reply}, ensure_ascii=False) + "\n")

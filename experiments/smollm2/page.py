@@ -21,8 +21,8 @@ from matplotlib import pyplot as plt
 matplotlib.rcParams["svg.hashsalt"] = "smollm2"  # so that the same numbers give the same file
 
 HERE = Path(__file__).resolve().parent
-ARMS = ("pivotrl", "random_turns", "exact", "sft_1", "sft_4")
-COLOURS = dict(zip(ARMS, ("#2b6cb0", "#7a9cc6", "#9f7aea", "#e0a458", "#c05621")))
+ARMS = ("pivotrl", "random_turns", "exact", "sft_1", "sft_4", "sft_own_1", "sft_own_4")
+COLOURS = dict(zip(ARMS, ("#2b6cb0", "#7a9cc6", "#9f7aea", "#e0a458", "#c05621", "#8fbc6f", "#4a7c34")))
 CATEGORIES = [name for group in ("python", "live", "irrelevance") for name in measure.GROUPS[group]]
 BITS = "bits per byte of text"
 
@@ -90,7 +90,7 @@ def costs(arms: dict[str, list[dict]]) -> list[str]:
             np.array([r["kl"] for r in results]), [str(i) for i in range(measure.KL_TURNS)]
         )
         first = results[0]
-        steps = 55 if arm == "sft_1" else len(first["metrics"])
+        steps = 55 if arm.endswith("_1") else len(first["metrics"])
         share = steps / len(first["metrics"])
         seconds = np.mean([r["seconds"]["training"] for r in results])
         lines.append(

@@ -22,13 +22,16 @@ HERE = Path(__file__).resolve().parent
 RESULTS, PROFILE, PI_0 = HERE / "results", HERE / "profile", Path("smollm2_pi0")
 NOTHING = ["evaluate.turn_trajectories=0", "evaluate.skill_items=0"]  # measure.py evaluates instead
 
-# arm -> overrides. sft_1 is the checkpoint of sft_4 after its first epoch: the learning rate is constant.
+OWN = "data.source=experiments.smollm2.own_refusals:environment"
+# arm -> overrides; or the arm of which it is the checkpoint after the first epoch (SFT's rate is constant)
 ARMS = {
     "pivotrl": [],
     "sft_4": ["method=sft"],
-    "sft_1": None,
+    "sft_1": "sft_4",
     "random_turns": ["method=random_turns"],
     "exact": ["reward=exact"],
+    "sft_own_4": ["method=sft", OWN],
+    "sft_own_1": "sft_own_4",
 }
 
 
@@ -92,8 +95,8 @@ def run(base: Path, arm: str, seed: int) -> None:
     name = f"{arm}_seed{seed}"
     if (RESULTS / f"{name}.json").is_file():
         return
-    if ARMS[arm] is None:
-        whole = base / "sft_4" / f"seed{seed}"
+    if isinstance(ARMS[arm], str):
+        whole = base / ARMS[arm] / f"seed{seed}"
         steps = min(int(p.name) for p in (whole / "checkpoints").iterdir() if p.name.isdigit())
         out = base / arm / f"seed{seed}.json"
         measure(PI_0, out, f"--state={whole / 'checkpoints' / str(steps)}")

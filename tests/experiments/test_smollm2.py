@@ -9,6 +9,7 @@ from support.bfcl_reference import need_bfcl
 from support.paths import ROOT
 
 from pivotrl_jax.api import load_config
+from pivotrl_jax.environments import bfcl
 from pivotrl_jax.environments.bfcl import pi_0
 from pivotrl_jax.evaluation.language import items
 from pivotrl_jax.trajectories import sources
@@ -24,7 +25,7 @@ def modules(monkeypatch):
     for folder in (HERE, ROOT / "experiments"):
         monkeypatch.syspath_prepend(str(folder))
     yield
-    for name in ("measure", "agreement", "page", "intervals", "runs"):
+    for name in ("measure", "agreement", "page", "intervals", "runs", "own_refusals"):
         sys.modules.pop(name, None)
 
 
@@ -57,6 +58,23 @@ def test_what_makes_pi_0_has_no_placeholder_and_no_row_that_measures_it():
     suite = [item for family in items.families() for item in items.items(family, 100)]
     asked = {getattr(item, "question", "") for item in suite}
     assert not asked & {m[0]["content"] for m in pi_0.prompts().values()}
+
+
+def test_refusals_in_own_words_take_the_place_of_the_placeholder_alone(monkeypatch):
+    need_bfcl()
+    import own_refusals
+
+    config = load_config(str(ROOT / "configs" / "bfcl.py:smollm2")).data
+    refusals = [t.id for t in own_refusals.rows(config)]
+    assert len(refusals) > 50 and all("irrelevance" in id for id in refusals)
+    monkeypatch.setattr(own_refusals, "replies", lambda: {refusals[0]: "I have no such function."})
+    plain = {t.id: t for t in bfcl.environment.train_tasks(config, 0)}
+    own = {t.id: t for t in own_refusals.environment.train_tasks(config, 0)}
+    assert {id for id in plain if "irrelevance" not in id} == own.keys() - {refusals[0]}
+    for id, row in own.items():
+        assert row.messages[:-1] == plain[id].messages[:-1] and row.tools == plain[id].tools
+        assert (row.messages[-1] == plain[id].messages[-1]) == (id != refusals[0])
+    assert own[refusals[0]].messages[-1]["content"] == "I have no such function."
 
 
 def test_bfcls_scorer_reads_the_text_alone():
