@@ -318,4 +318,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "5", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "6", verify, read_case),)

@@ -107,6 +107,11 @@ def replace(old, new, path="a.py"):
     return edit("str_replace", path, old_str=old, new_str=new)
 
 
+def patch(*lines):
+    return "apply_patch", {"input": "\n".join(lines)}
+
+
+DIFF = ("--- a/a.py", "+++ b/a.py", "@@ -1,3 +1,3 @@", " x = 1", "-y = 2", "+y = 3", " z = 4")
 PATCH = "*** Begin Patch\n*** Update File: a.py\n@@\n-x = 100000\n+x = 2\n*** End Patch"
 
 
@@ -136,6 +141,15 @@ PATCH = "*** Begin Patch\n*** Update File: a.py\n@@\n-x = 100000\n+x = 2\n*** En
         ),
         (("apply_patch", {"input": PATCH}), ("apply_patch", {"input": PATCH + "\n"}), 1),
         (replace("x = 1", "x = 2", "~/.bashrc"), replace("x = 1", "x = 2", ".bashrc"), 0),
+        # the head of a hunk says how many lines follow, and git refuses another number
+        (patch(*DIFF), patch(*DIFF[:2], "@@ -1,9 +1,9 @@", *DIFF[3:]), 0),
+        (patch(*DIFF), patch(*DIFF[:2], "@@ -1,3 +1,4 @@", *DIFF[3:]), 0),
+        (patch(*DIFF), patch(*DIFF[:2], "@@ -1,4 +1,4 @@ def f", *DIFF[3:], " w = 5"), 1),
+        (patch(*DIFF[:2], "@@ -1 +1 @@", *DIFF[4:6]), patch(*DIFF[:2], "@@ -1,1 +1,1 @@", *DIFF[4:6]), 1),
+        (patch(*DIFF), patch(*DIFF[:2], "@@", *DIFF[3:]), 0),  # which lines?
+        # what a hunk without a change names must be there, too
+        (patch(PATCH), patch(PATCH.replace("*** End", "@@\n no such line\n*** End")), 0),
+        (("bash", {"command": "edit 1:2\nx\nend_of_edit"}), ("bash", {"command": "edit 1:2\nx"}), 0),
     ],
 )
 def test_edits(gold, action, right):
