@@ -37,7 +37,7 @@ from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Ve
 from pivotrl_jax.verifiers import tool_call
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import field, read_row
-from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, speaks
 from pivotrl_jax.verifiers.compare import bash, coding_tools
 from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, is_default, operation
@@ -219,7 +219,7 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
     want, got = operation(gold), operation(actual)
     if want.family in WORDS and rules.layers and gold.arguments:
         # any words will do, but there must be some
-        if not any(actual.arguments.get(name) not in ("", None, [], {}) for name in gold.arguments):
+        if not any(speaks(actual.arguments.get(name)) for name in gold.arguments):
             return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
         rests = want.rest, got.rest  # but an answer, or a claim that all is done, is more than words
         if "arguments" in rules.layers and _compare_rest((gold, actual), rests, rules.docs):
