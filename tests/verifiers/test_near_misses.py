@@ -192,6 +192,44 @@ def test_a_transfer_needs_its_summary(arguments, right):
     )
 
 
+ITEMS = {"order_id": "#W1", "item_ids": ["1", "2", "2"], "new_item_ids": ["7", "8", "9"]}
+
+
+@pytest.mark.parametrize(
+    "name, arguments, right",
+    [
+        ("modify_pending_order_items", {"item_ids": ["2", "1", "2"], "new_item_ids": ["9", "7", "8"]}, 1),
+        ("modify_pending_order_items", {"item_ids": ["2", "1", "2"]}, 0),
+        ("exchange_delivered_order_items", {"item_ids": ["2", "2", "1"], "new_item_ids": ["8", "9", "7"]}, 1),
+        ("exchange_delivered_order_items", {"new_item_ids": ["8", "7", "9"]}, 0),
+        ("return_delivered_order_items", {"item_ids": ["2", "1", "2"], "new_item_ids": ["9", "7", "8"]}, 1),
+        ("return_delivered_order_items", {"item_ids": ["1", "2"], "new_item_ids": ["7", "8"]}, 0),
+        ("return_delivered_order_items", {"item_ids": [2, 1, 2]}, 0),
+        ("return_delivered_order_items", {"item_ids": "1"}, 0),
+        ("book_reservation", {"item_ids": ["2", "1", "2"], "new_item_ids": ["9", "7", "8"]}, 0),
+    ],
+)
+def test_items_of_an_order_come_in_any_order(name, arguments, right):
+    assert reward("tau2", (name, ITEMS), (name, {**ITEMS, **arguments})) == right
+    task = {"task_actions": [{"name": name, "arguments": ITEMS}]}
+    look = ("get_order", {"order_id": "#W1"})
+    assert reward("tau2", look, (name, {**ITEMS, **arguments}), case=task) == right
+
+
+def test_items_alone_come_in_any_order_too():
+    one, other = ({"order_id": "#W1", "item_ids": ids} for ids in (["1", "2"], ["2", "1"]))
+    assert reward("tau2", ("return_delivered_order_items", one), ("return_delivered_order_items", other)) == 1
+
+
+@pytest.mark.parametrize("verifier", ["tool_call", "tau2", "search"])
+def test_another_letter_is_no_other_case(verifier):
+    def says(text):
+        return ("get_message", {"message": text})
+
+    assert reward(verifier, says("Die Maße prüfen"), says("die maße Prüfen")) == 1
+    assert reward(verifier, says("Die Maße prüfen"), says("Die Masse prüfen")) == 0
+
+
 @pytest.mark.parametrize(
     "result, right",
     [
