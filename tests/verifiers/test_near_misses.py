@@ -258,6 +258,18 @@ def test_what_failed_may_be_tried_again(result, right):
         ("IT jobs Oslo", "it jobs Oslo", 0),
         ("A hotel in Málaga", "hotel in malaga", 1),
         ("Ödön Lechner works", "odon lechner works", 1),
+        ("largest city Nigeria", "second largest city Nigeria", 0),
+        ("Henry VIII wives", "Henry wives", 0),
+        ("Rocky II film cast", "Rocky film cast", 0),
+        ("Model X price list Tesla used", "Model price list Tesla used", 0),
+        ("temperature in Paris", "temperature in Paris in July", 0),
+        ("iPhone 15 price", "iPhone 15 Plus price", 0),
+        ("two largest cities of Nigeria", "largest cities of Nigeria", 0),
+        ("U.S. population 2020", "US population 2020", 1),
+        ("U.S. population 2020", "us population 2020", 0),
+        ("J. K. Rowling first book", "J.K. Rowling first book", 1),
+        ("Ursula K. Le Guin first novel", "Ursula Le Guin first novel", 1),
+        ("what does the letter I mean", "what does the letter mean", 0),
     ],
 )
 def test_queries(gold, action, right):
@@ -273,10 +285,30 @@ def test_queries(gold, action, right):
         ("йод", "иод", 0),
         ("ม้า", "มา", 0),
         ("São Paulo", "sao paulo", 1),
+        ("U.S.A.", "USA", 1),
+        ("J.K. Rowling", "J. K. Rowling", 1),
+        ("J.K. Rowling", "JR Rowling", 0),
     ],
 )
 def test_answers(gold, action, right):
     assert reward("search", f"Exact Answer: {gold}", f"Exact Answer: {action}") == right
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "Exact Answer:\nLagos",
+            "**Answer:**\n**Lagos**",
+            "The final answer: Lagos",
+            "So.\nThe answer is: Lagos",
+        ),
+        "Answer:\nLagos\nConfidence: 90%",
+    ],
+)
+def test_an_answer_may_stand_in_the_line_after_its_mark(said):
+    assert reward("search", "Exact Answer: Lagos", said) == 1
+    assert reward("search", "Exact Answer: Lagos", said.replace("Lagos", "Abuja")) == 0
 
 
 @pytest.mark.parametrize(
