@@ -269,7 +269,6 @@ def test_what_failed_may_be_tried_again(result, right):
         ("U.S. population 2020", "us population 2020", 0),
         ("J. K. Rowling first book", "J.K. Rowling first book", 1),
         ("Ursula K. Le Guin first novel", "Ursula Le Guin first novel", 1),
-        ("what does the letter I mean", "what does the letter mean", 0),
     ],
 )
 def test_queries(gold, action, right):
@@ -301,7 +300,7 @@ def test_answers(gold, action, right):
             "Exact Answer:\nLagos",
             "**Answer:**\n**Lagos**",
             "The final answer: Lagos",
-            "So.\nThe answer is: Lagos",
+            "So.\nThe final answer is: Lagos",
         ),
         "Answer:\nLagos\nConfidence: 90%",
     ],
