@@ -49,7 +49,7 @@ from pivotrl_jax.verifiers.compare.edits import (
     compare_replacement,
     compare_text,
 )
-from pivotrl_jax.verifiers.compare.operands import Directories, same_file
+from pivotrl_jax.verifiers.compare.operands import Directories, ends_alike, same_file
 from pivotrl_jax.verifiers.compare.paths import known_directory, same_lines
 
 NAME = "swe"
@@ -144,7 +144,11 @@ def _compare_file(gold: Operation, actual: Operation, messages: list[Message]) -
         return _no("incomplete", "no file is named")
     # what is replaced must be there, but a file that is made, or another line, can be anywhere
     reads = gold.kind in (*LOOKS, "replace")
-    if paths[0] != paths[1] and not (paths[0] is not None and same_file(*paths, where, reads)):
+    if paths[0] != paths[1] and not (
+        paths[0] is not None
+        and (gold.kind in LOOKS or ends_alike(*paths))
+        and same_file(*paths, where, reads)
+    ):
         return _no("file", f"{show(paths[1])}, want {show(paths[0])}")
     return None
 

@@ -141,6 +141,8 @@ PATCH = "*** Begin Patch\n*** Update File: a.py\n@@\n-x = 100000\n+x = 2\n*** En
         ),
         (("apply_patch", {"input": PATCH}), ("apply_patch", {"input": PATCH + "\n"}), 1),
         (replace("x = 1", "x = 2", "~/.bashrc"), replace("x = 1", "x = 2", ".bashrc"), 0),
+        (replace("x = 1", "x = 2"), replace("x = 1", "x = 2", "a.py/"), 0),
+        (edit("view", "src"), edit("view", "src/"), 1),
         # the head of a hunk says how many lines follow, and git refuses another number
         (patch(*DIFF), patch(*DIFF[:2], "@@ -1,9 +1,9 @@", *DIFF[3:]), 0),
         (patch(*DIFF), patch(*DIFF[:2], "@@ -1,3 +1,4 @@", *DIFF[3:]), 0),

@@ -165,7 +165,7 @@ def _split_word(known: Flags, word: str, following: str | None) -> tuple[list[tu
 def _old_tar(arguments: list[str]) -> list[str] | None:
     """tar's `xzf a` as `-x -z -f a`: in the old style values follow in the order of their letters."""
     if not arguments or arguments[0][:1] in ("-", ""):
-        return arguments
+        return None if arguments[:1] == ["--"] else arguments
     words, at = [], 1
     for letter in arguments[0]:
         words.append(f"-{letter}")
@@ -237,7 +237,8 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
             # git reads files after it, and revisions before it
             operands += arguments[at - 1 if name == "git" else at :]
             break
-        first = at == 1 and name in ("head", "tail")  # `head f -2` is an error
+        # `head f -2` is an error, and so is `tail -2 a b`
+        first = at == 1 and (name == "head" or (name == "tail" and len(arguments) < 3))
         count = _COUNT.fullmatch(word) if first or known is _LOG else None
         if count:
             flags.append(("n", count[1]))

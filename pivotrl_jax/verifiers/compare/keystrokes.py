@@ -54,7 +54,9 @@ def _command(command: Command) -> TypedCommand:
     if found is None:
         return TypedCommand((), tuple(words), redirects)
     flags = tuple(f"-{flag} {value}".rstrip(" ") for flag, value in found.flags)
-    return TypedCommand(flags, (*words[: head + 1], *found.operands), redirects)
+    # an operand that looks like a flag stands behind `--`, without which it would be one
+    marked = ("--",) if any(word.startswith("-") and word != "-" for word in found.operands) else ()
+    return TypedCommand(flags, (*words[: head + 1], *marked, *found.operands), redirects)
 
 
 def normal_form(text: str) -> Form | None:
