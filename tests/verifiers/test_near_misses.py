@@ -70,6 +70,10 @@ BROKEN = [
     '<TOOL_CALL>\n{"name": "f", "arguments": {"a": "x"}}\n</TOOL_CALL>',
     '{"name": "f", "arguments": {"a": "x"}}',
     '```json\n{"name": "f", "arguments": {"a": "x"}}\n```',
+    '[f(a="x")]',
+    'I will look it up.\nf(a="x")',
+    '```tool_code\nf(a="x")\n```',
+    'Thought: I look it up.\nAction: f\nAction Input: {"a": "x"}',
 ]
 
 
@@ -82,6 +86,13 @@ def test_a_call_that_failed_is_no_talk(text):
     assert sampled.malformed and served.malformed
     plain = "The tags <function=...> and <tool_use> stand for calls."
     assert not parse_action(plain, False, "hermes", {"get_weather": {}}).malformed
+    for talk in (
+        '[g(a="x")]',
+        "Action: call the bank",
+        'You may write f(a="x") in Python.',
+        "f is a function.",
+    ):
+        assert not parse_action(talk, False, "hermes", {"f": f["function"]["parameters"]}).malformed
 
 
 def test_text_that_nobody_sees_is_no_talk():
