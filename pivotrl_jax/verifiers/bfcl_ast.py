@@ -260,4 +260,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return case_candidate(case, "bfcl_ast", {"role": "assistant", "content": ""}, tools, extra), action
 
 
-VERIFIERS = (Verifier("bfcl_ast", "2", verify, read_case),)
+VERIFIERS = (Verifier("bfcl_ast", "1", verify, read_case),)

@@ -176,4 +176,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, Action(content="" if calls else "(text)", calls=tuple(calls))
 
 
-VERIFIERS = (Verifier(NAME, "3", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "2", verify, read_case),)

@@ -58,6 +58,6 @@ def verify(candidate: Candidate, action: Action, written: bool = False) -> Verdi
 
 NAMES = "exact", "exact_string"
 VERIFIERS = (
-    Verifier(NAMES[0], "4", verify, read_row(NAMES[0], lenient=False)),
-    Verifier(NAMES[1], "2", functools.partial(verify, written=True), read_row(NAMES[1], lenient=False)),
+    Verifier(NAMES[0], "3", verify, read_row(NAMES[0], lenient=False)),
+    Verifier(NAMES[1], "1", functools.partial(verify, written=True), read_row(NAMES[1], lenient=False)),
 )
