@@ -118,6 +118,15 @@ def says_something(text: str) -> bool:
     return any(unicodedata.category(c)[0] not in "CZ" for c in seen)
 
 
+def speaks(value: Any) -> bool:
+    """Whether a JSON value (of bounded depth) holds a text that says something, or a number."""
+    if isinstance(value, str):
+        return says_something(value)
+    if isinstance(value, (dict, list)):
+        return any(speaks(v) for v in (value.values() if isinstance(value, dict) else value))
+    return value is not None
+
+
 def text_verdict(action: Action) -> Verdict:
     """The verdict where the demonstration is a message: any text without a call is accepted."""
     if action.calls:

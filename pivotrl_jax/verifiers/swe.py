@@ -37,7 +37,7 @@ from pivotrl_jax.records import Action, Call, Candidate, InputError, Message, Ve
 from pivotrl_jax.verifiers import tool_call
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.cases import field, read_row
-from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show
+from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, speaks
 from pivotrl_jax.verifiers.compare import bash, coding_tools
 from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, is_default, operation
@@ -49,7 +49,7 @@ from pivotrl_jax.verifiers.compare.edits import (
     compare_replacement,
     compare_text,
 )
-from pivotrl_jax.verifiers.compare.operands import Directories, same_file
+from pivotrl_jax.verifiers.compare.operands import Directories, ends_alike, same_file
 from pivotrl_jax.verifiers.compare.paths import known_directory, same_lines
 
 NAME = "swe"
@@ -144,7 +144,11 @@ def _compare_file(gold: Operation, actual: Operation, messages: list[Message]) -
         return _no("incomplete", "no file is named")
     # what is replaced must be there, but a file that is made, or another line, can be anywhere
     reads = gold.kind in (*LOOKS, "replace")
-    if paths[0] != paths[1] and not (paths[0] is not None and same_file(*paths, where, reads)):
+    if paths[0] != paths[1] and not (
+        paths[0] is not None
+        and (gold.kind in LOOKS or ends_alike(*paths))
+        and same_file(*paths, where, reads)
+    ):
         return _no("file", f"{show(paths[1])}, want {show(paths[0])}")
     return None
 
@@ -219,7 +223,7 @@ def _compare_known(gold: Call, actual: Call, rules: Rules) -> Verdict | None:
     want, got = operation(gold), operation(actual)
     if want.family in WORDS and rules.layers and gold.arguments:
         # any words will do, but there must be some
-        if not any(actual.arguments.get(name) not in ("", None, [], {}) for name in gold.arguments):
+        if not any(speaks(actual.arguments.get(name)) for name in gold.arguments):
             return _no("incomplete", f"none of {show(sorted(gold.arguments))} is given")
         rests = want.rest, got.rest  # but an answer, or a claim that all is done, is more than words
         if "arguments" in rules.layers and _compare_rest((gold, actual), rests, rules.docs):
@@ -318,4 +322,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "5", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "6", verify, read_case),)

@@ -9,7 +9,8 @@ may stand for the same one:
   action is done once the history holds the call and an output that is not an error.
 
 Strings of a look-up (below) are compared as in tool_call, strings of any other call exactly: tau2-Bench
-compares the data base that they are written to, and its tools take reasons in one spelling only. A null
+compares the data base that they are written to, and its tools take reasons in one spelling only. Where these
+tools take several items of an order, the items may come in any order, each with its replacement. A null
 that a write's schema allows may clear: it is no argument only where null is the documented default.
 
 There must be as many calls as demonstrated, unless `case["calls"]` counts otherwise (compare/arguments.py).
@@ -54,6 +55,11 @@ from pivotrl_jax.verifiers.compare.arguments import (
 NAME = "tau2"
 _LOOKUP = re.compile(r"(?:get|find|search|list)_|calculate")
 _TRANSFER = re.compile(r"transfer_to_(?:a_)?(?:human|live|real|agent)")
+_ABOUT_ITEMS = {
+    "return_delivered_order_items",
+    "exchange_delivered_order_items",
+    "modify_pending_order_items",
+}
 _ERROR = re.compile(r"\s{0,9}\W?error\b(?!-)", re.IGNORECASE)
 _OPERATOR = re.compile(r" ?([-+*/()]) ?")
 _POWER = re.compile(r"([*/]) +\1")  # 2 * * 3 is no sum, 2 ** 3 is one
@@ -74,6 +80,18 @@ def _summed(call: Call) -> Call:
     if call.name != "calculate" or not isinstance(text, str) or _POWER.search(text):
         return call
     return Call(call.name, {**call.arguments, "expression": _OPERATOR.sub(r"\1", text.strip(" "))})
+
+
+def _in_pairs(call: Call) -> Call:
+    """A call about several items of an order with these in one order: tau2's tools keep them sorted, or go
+    through the pairs of an item and its replacement one by one."""
+    given = as_object(call.arguments)
+    lists = {name: given[name] for name in ("item_ids", "new_item_ids") if isinstance(given.get(name), list)}
+    texts = all(isinstance(item, str) for items in lists.values() for item in items)
+    if call.name not in _ABOUT_ITEMS or not texts or len({*map(len, lists.values())}) != 1:
+        return call
+    columns = zip(*sorted(zip(*lists.values())))
+    return Call(call.name, {**given, **{name: list(column) for name, column in zip(lists, columns)}})
 
 
 def _any_words(want: dict, got: dict) -> bool:
@@ -125,7 +143,7 @@ class _State:
         return self._form(Call(call.name, want), exactly) == self._form(Call(call.name, got), exactly)
 
     def _form(self, call: Call, exactly: bool) -> Hashable:
-        return normal_call(_summed(call), self.docs, self.fields, exactly)
+        return normal_call(_in_pairs(_summed(call)), self.docs, self.fields, exactly)
 
     def _done(self, messages: list[Message]) -> frozenset[int]:
         """Indices of the expected actions that the history's calls have done; a call does at most one."""
@@ -226,4 +244,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return _judge(calls, expected, state, candidate.case)
 
 
-VERIFIERS = (Verifier(NAME, "5", verify),)
+VERIFIERS = (Verifier(NAME, "6", verify),)

@@ -6,7 +6,8 @@ Terminus (`terminal_cases.is_terminus`):
 - It satisfies the schema of its harness, and claims completion if and only if the gold does.
 - It types the same: the keystrokes of all commands together are compared in the normal form of
   compare/keystrokes.py, including the final Enter and the special keys (C-c) in between. The analysis, the
-  plan, durations and blocking are not compared.
+  plan, durations and blocking are not compared. What a program reads (an editor, an interpreter,
+  `cat > file`) must be the same, character by character (compare/programs.py).
 
 Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on the harness):
 - Where the gold is a message, any non-blank message without a call is accepted.
@@ -34,9 +35,9 @@ from pivotrl_jax.records import Action, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.base import Verifier
 from pivotrl_jax.verifiers.common import show
-from pivotrl_jax.verifiers.compare import keystrokes
+from pivotrl_jax.verifiers.compare import keystrokes, programs
 from pivotrl_jax.verifiers.compare.schemas import SCHEMAS, fits, strokes
-from pivotrl_jax.verifiers.terminal_tools import as_text, compare_typed, verify_tools, worst
+from pivotrl_jax.verifiers.terminal_tools import as_text, compare_read, compare_typed, verify_tools, worst
 
 
 def _read_answer(texts: list[str]) -> dict | None:
@@ -82,20 +83,30 @@ def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
     done = [bool(x.get("task_complete") or x.get("is_task_complete")) for x in (gold, answer)]
     if done[0] != done[1]:
         return Verdict(0.0, "task_complete", f"claims {done[1]}, want {done[0]}")
-    verdict = _type(strokes(gold), strokes(answer))
+    verdict = _type(strokes(gold), strokes(answer), programs.runs_there(candidate.messages))
     if verdict.reason == "undecided":
         question = Question("terminal", terminal_cases.task_of(candidate), as_text(gold), as_text(answer))
         return dataclasses.replace(verdict, question=question)
     return verdict
 
 
-def _type(gold: list[str], actual: list[str]) -> Verdict:
+def _type(gold: list[str], actual: list[str], inside: bool) -> Verdict:
+    """The verdict on what is typed; `inside` says that a program reads it, no shell."""
     if bool(gold) != bool(actual):
         return Verdict(0.0, "commands", f"{len(actual)} commands, want {len(gold)}")
     want, got = keystrokes.typed(gold), keystrokes.typed(actual)
     if want[1::2] != got[1::2]:
         return Verdict(0.0, "keys", f"special keys {show(got[1::2])}, want {show(want[1::2])}")
-    verdicts = [compare_typed(*pair) for pair in zip(want[::2], got[::2]) if pair[0] != pair[1]]
+    verdicts = []
+    for pair in zip(want[::2], got[::2]):
+        begins = [0, 0] if inside else [programs.program_from(text) for text in pair]
+        inside = inside or begins[0] is not None
+        if pair[0] == pair[1]:
+            continue
+        if None in begins:  # a shell reads both, or nobody knows
+            begins = [len(text) if begins == [None, None] else 0 for text in pair]
+        verdicts.append(compare_typed(*(text[:at] for text, at in zip(pair, begins))))
+        verdicts.append(compare_read(*(text[at:] for text, at in zip(pair, begins))))
     return worst(verdicts)
 
 
@@ -104,4 +115,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "5", verify, terminal_cases.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "6", verify, terminal_cases.read_case("terminal")),)

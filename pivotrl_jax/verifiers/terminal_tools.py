@@ -13,7 +13,7 @@ from rapidfuzz.distance import Indel
 
 from pivotrl_jax.records import Action, Call, Candidate, Question, Verdict
 from pivotrl_jax.verifiers import terminal_cases
-from pivotrl_jax.verifiers.common import function_docs, problem, says_something, show
+from pivotrl_jax.verifiers.common import function_docs, problem, says_something, show, speaks
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched, without_undeclared_nulls
 from pivotrl_jax.verifiers.compare.coding_tools import LIMITS, is_default
@@ -69,6 +69,17 @@ def compare_typed(gold: str, actual: str) -> Verdict:
     return _open(gold, actual, "commands")
 
 
+def compare_read(gold: str, actual: str) -> Verdict:
+    """Compares two texts that are typed into a program."""
+    if gold == actual:
+        return OK
+    if gold.endswith("\n") != actual.endswith("\n"):
+        return Verdict(0.0, "enter", "only one of the two ends with Enter")
+    if _numbers(gold) != _numbers(actual):
+        return _differs("what a program reads", gold, actual)
+    return _open(gold, actual, "commands")
+
+
 def _numbers(text: str) -> list[str]:
     return sorted(re.findall(r"\d+", text))
 
@@ -85,14 +96,15 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").strip("\n")
 
 
+_FIRST = ("#!", "<?", "---\n", "+++\n")  # of a script, XML and PHP, the head of a Markdown page
+
+
 def _same_text(name: str, gold: str, actual: str) -> bool:
     """Whether two programs, files or patches are equal but for line ends and empty lines around them."""
     if name == "input" and not gold.lstrip().startswith(("*** ", "--- ", "diff ")):
         return gold == actual  # typed into a program, where Enter counts
-    if name == "content" and (gold.startswith("#!") or actual.startswith("#!")):
-        return gold.rstrip("\n") == actual.rstrip(
-            "\n"
-        )  # must be the first two characters, and the line end \n
+    if name == "content" and (gold.startswith(_FIRST) or actual.startswith(_FIRST)):
+        return gold.rstrip("\n") == actual.rstrip("\n")  # nothing may come before, and the line end is \n
     return _plain(gold) == _plain(actual)
 
 
@@ -189,13 +201,13 @@ def _compare_value(tool: str, name: str, gold: Any, actual: Any) -> Verdict:
             if name == "code" and not same and _numbers(gold) == _numbers(actual):
                 return _open(gold, actual, "arguments")
         elif name == "prompt" and tool == "task":
-            same = bool(actual.strip())
+            same = says_something(actual)
     elif isinstance(gold, list) and isinstance(actual, list):
         if name in COMMANDS and None not in (scripts := (_script(gold), _script(actual))):
             verdict = compare_typed(*map(_command, scripts))
             return verdict if gold[:2] == actual[:2] else _differs(name, gold, actual)
         if (tool, name) == ("update_plan", "plan"):
-            same = bool(actual)
+            same = speaks(actual)
         elif (tool, name) == ("todowrite", "todos"):
             same = _todos(gold, actual)
         elif name == "paths" and all(isinstance(path, str) for path in [*gold, *actual]):

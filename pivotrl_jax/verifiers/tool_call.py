@@ -72,4 +72,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return Verdict(0.0, "arguments", details)
 
 
-VERIFIERS = (Verifier(NAME, "6", verify),)
+VERIFIERS = (Verifier(NAME, "7", verify),)

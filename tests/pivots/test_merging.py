@@ -183,8 +183,8 @@ def test_a_whole_profile_and_other_divisions_are_named(whole, copies, tmp_path):
         ("candidates", "other", "and 'other' here"),
         (
             "verifiers",
-            ["tool_call/6"],
-            "verifiers is ['bfcl_multi_turn/2'] in {first} and ['tool_call/6'] here",
+            ["tool_call/7"],
+            "verifiers is ['bfcl_multi_turn/2'] in {first} and ['tool_call/7'] here",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_demonstration_that_fails_against_itself_is_left_out_with_the_reason()
     check = self_check([CALL, silent])
     assert check.kept == [CALL]
     assert "rejects the demonstration itself (empty" in check.left_out["silent"]
-    assert check.table()[1].startswith("  left out silent: tool_call/6 rejects")
+    assert check.table()[1].startswith("  left out silent: tool_call/7 rejects")
 
 
 def test_a_verifier_that_takes_anything_is_found_out(monkeypatch):
@@ -99,7 +99,7 @@ def test_mean_and_population_variance():
         "call",
         True,
         "pi_0",
-        "tool_call/6",
+        "tool_call/7",
         1.0,
         3,
     )

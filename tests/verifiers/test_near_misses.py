@@ -70,6 +70,10 @@ BROKEN = [
     '<TOOL_CALL>\n{"name": "f", "arguments": {"a": "x"}}\n</TOOL_CALL>',
     '{"name": "f", "arguments": {"a": "x"}}',
     '```json\n{"name": "f", "arguments": {"a": "x"}}\n```',
+    '[f(a="x")]',
+    'I will look it up.\nf(a="x")',
+    '```tool_code\nf(a="x")\n```',
+    'Thought: I look it up.\nAction: f\nAction Input: {"a": "x"}',
 ]
 
 
@@ -82,6 +86,13 @@ def test_a_call_that_failed_is_no_talk(text):
     assert sampled.malformed and served.malformed
     plain = "The tags <function=...> and <tool_use> stand for calls."
     assert not parse_action(plain, False, "hermes", {"get_weather": {}}).malformed
+    for talk in (
+        '[g(a="x")]',
+        "Action: call the bank",
+        'You may write f(a="x") in Python.',
+        "f is a function.",
+    ):
+        assert not parse_action(talk, False, "hermes", {"f": f["function"]["parameters"]}).malformed
 
 
 def test_text_that_nobody_sees_is_no_talk():
@@ -107,6 +118,11 @@ def replace(old, new, path="a.py"):
     return edit("str_replace", path, old_str=old, new_str=new)
 
 
+def patch(*lines):
+    return "apply_patch", {"input": "\n".join(lines)}
+
+
+DIFF = ("--- a/a.py", "+++ b/a.py", "@@ -1,3 +1,3 @@", " x = 1", "-y = 2", "+y = 3", " z = 4")
 PATCH = "*** Begin Patch\n*** Update File: a.py\n@@\n-x = 100000\n+x = 2\n*** End Patch"
 
 
@@ -136,6 +152,17 @@ PATCH = "*** Begin Patch\n*** Update File: a.py\n@@\n-x = 100000\n+x = 2\n*** En
         ),
         (("apply_patch", {"input": PATCH}), ("apply_patch", {"input": PATCH + "\n"}), 1),
         (replace("x = 1", "x = 2", "~/.bashrc"), replace("x = 1", "x = 2", ".bashrc"), 0),
+        (replace("x = 1", "x = 2"), replace("x = 1", "x = 2", "a.py/"), 0),
+        (edit("view", "src"), edit("view", "src/"), 1),
+        # the head of a hunk says how many lines follow, and git refuses another number
+        (patch(*DIFF), patch(*DIFF[:2], "@@ -1,9 +1,9 @@", *DIFF[3:]), 0),
+        (patch(*DIFF), patch(*DIFF[:2], "@@ -1,3 +1,4 @@", *DIFF[3:]), 0),
+        (patch(*DIFF), patch(*DIFF[:2], "@@ -1,4 +1,4 @@ def f", *DIFF[3:], " w = 5"), 1),
+        (patch(*DIFF[:2], "@@ -1 +1 @@", *DIFF[4:6]), patch(*DIFF[:2], "@@ -1,1 +1,1 @@", *DIFF[4:6]), 1),
+        (patch(*DIFF), patch(*DIFF[:2], "@@", *DIFF[3:]), 0),  # which lines?
+        # what a hunk without a change names must be there, too
+        (patch(PATCH), patch(PATCH.replace("*** End", "@@\n no such line\n*** End")), 0),
+        (("bash", {"command": "edit 1:2\nx\nend_of_edit"}), ("bash", {"command": "edit 1:2\nx"}), 0),
     ],
 )
 def test_edits(gold, action, right):
@@ -178,6 +205,44 @@ def test_a_transfer_needs_its_summary(arguments, right):
     )
 
 
+ITEMS = {"order_id": "#W1", "item_ids": ["1", "2", "2"], "new_item_ids": ["7", "8", "9"]}
+
+
+@pytest.mark.parametrize(
+    "name, arguments, right",
+    [
+        ("modify_pending_order_items", {"item_ids": ["2", "1", "2"], "new_item_ids": ["9", "7", "8"]}, 1),
+        ("modify_pending_order_items", {"item_ids": ["2", "1", "2"]}, 0),
+        ("exchange_delivered_order_items", {"item_ids": ["2", "2", "1"], "new_item_ids": ["8", "9", "7"]}, 1),
+        ("exchange_delivered_order_items", {"new_item_ids": ["8", "7", "9"]}, 0),
+        ("return_delivered_order_items", {"item_ids": ["2", "1", "2"], "new_item_ids": ["9", "7", "8"]}, 1),
+        ("return_delivered_order_items", {"item_ids": ["1", "2"], "new_item_ids": ["7", "8"]}, 0),
+        ("return_delivered_order_items", {"item_ids": [2, 1, 2]}, 0),
+        ("return_delivered_order_items", {"item_ids": "1"}, 0),
+        ("book_reservation", {"item_ids": ["2", "1", "2"], "new_item_ids": ["9", "7", "8"]}, 0),
+    ],
+)
+def test_items_of_an_order_come_in_any_order(name, arguments, right):
+    assert reward("tau2", (name, ITEMS), (name, {**ITEMS, **arguments})) == right
+    task = {"task_actions": [{"name": name, "arguments": ITEMS}]}
+    look = ("get_order", {"order_id": "#W1"})
+    assert reward("tau2", look, (name, {**ITEMS, **arguments}), case=task) == right
+
+
+def test_items_alone_come_in_any_order_too():
+    one, other = ({"order_id": "#W1", "item_ids": ids} for ids in (["1", "2"], ["2", "1"]))
+    assert reward("tau2", ("return_delivered_order_items", one), ("return_delivered_order_items", other)) == 1
+
+
+@pytest.mark.parametrize("verifier", ["tool_call", "tau2", "search"])
+def test_another_letter_is_no_other_case(verifier):
+    def says(text):
+        return ("get_message", {"message": text})
+
+    assert reward(verifier, says("Die Maße prüfen"), says("die maße Prüfen")) == 1
+    assert reward(verifier, says("Die Maße prüfen"), says("Die Masse prüfen")) == 0
+
+
 @pytest.mark.parametrize(
     "result, right",
     [
@@ -206,6 +271,17 @@ def test_what_failed_may_be_tried_again(result, right):
         ("IT jobs Oslo", "it jobs Oslo", 0),
         ("A hotel in Málaga", "hotel in malaga", 1),
         ("Ödön Lechner works", "odon lechner works", 1),
+        ("largest city Nigeria", "second largest city Nigeria", 0),
+        ("Henry VIII wives", "Henry wives", 0),
+        ("Rocky II film cast", "Rocky film cast", 0),
+        ("Model X price list Tesla used", "Model price list Tesla used", 0),
+        ("temperature in Paris", "temperature in Paris in July", 0),
+        ("iPhone 15 price", "iPhone 15 Plus price", 0),
+        ("two largest cities of Nigeria", "largest cities of Nigeria", 0),
+        ("U.S. population 2020", "US population 2020", 1),
+        ("U.S. population 2020", "us population 2020", 0),
+        ("J. K. Rowling first book", "J.K. Rowling first book", 1),
+        ("Ursula K. Le Guin first novel", "Ursula Le Guin first novel", 1),
     ],
 )
 def test_queries(gold, action, right):
@@ -221,10 +297,30 @@ def test_queries(gold, action, right):
         ("йод", "иод", 0),
         ("ม้า", "มา", 0),
         ("São Paulo", "sao paulo", 1),
+        ("U.S.A.", "USA", 1),
+        ("J.K. Rowling", "J. K. Rowling", 1),
+        ("J.K. Rowling", "JR Rowling", 0),
     ],
 )
 def test_answers(gold, action, right):
     assert reward("search", f"Exact Answer: {gold}", f"Exact Answer: {action}") == right
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "Exact Answer:\nLagos",
+            "**Answer:**\n**Lagos**",
+            "The final answer: Lagos",
+            "So.\nThe final answer is: Lagos",
+        ),
+        "Answer:\nLagos\nConfidence: 90%",
+    ],
+)
+def test_an_answer_may_stand_in_the_line_after_its_mark(said):
+    assert reward("search", "Exact Answer: Lagos", said) == 1
+    assert reward("search", "Exact Answer: Lagos", said.replace("Lagos", "Abuja")) == 0
 
 
 @pytest.mark.parametrize(

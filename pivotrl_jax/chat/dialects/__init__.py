@@ -84,8 +84,9 @@ OBSERVATION = re.compile(
 def attempted_call(text: str, schemas: Schemas, dialect: str = "") -> str:
     """The form of a call, whole or broken, in a text that has none in `dialect`; "" if there is none.
 
-    Broken calls and JSON count if they name a documented function, since a text may speak of tags. `dialect`
-    "": the text is what a server left after it took the calls out, so that what is broken counts anyway.
+    Broken calls, JSON, Python and ReAct count if they name a documented function, since a text may speak of
+    tags. `dialect` "": the text is what a server left after it took the calls out, so that what is broken
+    counts anyway.
     """
 
     def counts() -> bool:
@@ -102,6 +103,10 @@ def attempted_call(text: str, schemas: Schemas, dialect: str = "") -> str:
         return mark[0].strip()[:40]
     if _JSON_CALL.search(text) and any(match[1] in schemas for match in _NAMED.finditer(text)):
         return "JSON"
+    for name in ("pythonic", "react"):  # which a text can hold by chance, but not with a documented name
+        calls = DIALECTS[name].read(text, schemas).calls if name != dialect else ()
+        if calls and all(call.name in schemas for call in calls):
+            return name
     return ""
 
 

@@ -5,7 +5,7 @@ Model output may be of any length and kind, so everything here takes linear time
 
 import re
 
-from pivotrl_jax.verifiers.compare.web import SIGN_CHARACTER, plain, signs, too_long, words
+from pivotrl_jax.verifiers.compare.web import SIGN_CHARACTER, plain, signs, too_long, undotted, words
 
 _SIGNED_ANSWER = re.compile(rf"[{SIGN_CHARACTER}]|\d/\d")  # amounts, percents and minus are read as words
 
@@ -21,7 +21,9 @@ _COUNT = {
 }
 
 _LABEL = re.compile(
-    r"^[ \t*_#>]{0,9}(?:exact|final|short)?[ \t]?answer[ \t*_]{0,9}:[ \t*_]{0,9}(\S.*)$", re.I | re.M
+    r"^[ \t*_#>]{0,9}(?:the[ ](?=[efs]))?(?:exact|final|short)?[ \t]?answer(?:[ ]is)?[ \t*_]{0,9}:"
+    r"[ \t*_]{0,9}\n?[ \t*_]{0,9}(\S.*)$",
+    re.I | re.M,
 )
 
 _TAGGED = re.compile(r"<answer>(.{0,20000}?)</answer>", re.I | re.S)
@@ -95,6 +97,7 @@ def same_answer(want: str, got: str) -> bool:
     """Whether two final answers are equal in normal form. Answers without a word must be equal."""
     if too_long(want, got):
         return False
+    want, got = undotted(want), undotted(got)
     if signs(want, _SIGNED_ANSWER) != signs(got, _SIGNED_ANSWER):
         return False
     ours, theirs = normal_answer(want), normal_answer(got)

@@ -11,6 +11,7 @@ The exceptions, and why they are safe:
   anywhere, if everything only reads files, and these are the same: `cd src && cat a`, `cat src/a`.
 - The order and spelling of known flags, and flags that only change how a shown result looks (flags.py):
   `ls -la` for `ls`, `grep -n`, `pytest -q`. Where the output goes on into a pipe or a file, these count.
+- The order of the files of `rm`, `touch`, `git add` and `git rm`; quotes around `.[dev]` of `pip install`.
 - The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py).
 - A Python program (`-c`, here-document) with other spaces, comments or quotes: its syntax tree decides.
 - A time limit of a minute or more around a test run, a search or `pip install`, any around what ends at once,
@@ -30,6 +31,7 @@ from pivotrl_jax.verifiers.compare.operands import (
     Directories,
     compare_arguments,
     discards,
+    ends_alike,
     name_of,
     no,
     only_reads,
@@ -47,6 +49,7 @@ MIN_TAIL = 10  # lines of a test run's output that hold its summary
 _ENDS = {*TEST_RUNS, "pip install", *"find grep rg du tree sort".split()}
 _QUICK = set("ls cat head nl wc df uniq cut diff file stat sed".split())  # end at once
 _EDIT = re.compile(r"edit (\d{1,7}:\d{1,7})\n")
+_END_OF_EDIT = "end_of_edit"
 _TAIL = re.compile(r"-(?:n ?)?(\d{1,6})")
 
 Pipeline = list[Step]
@@ -206,10 +209,10 @@ def _compare_edit(gold: str, actual: str) -> Verdict | None:
     lines = [_EDIT.match(text) for text in (gold, actual)]
     if lines[1] is None or lines[0][1] != lines[1][1]:
         return no("range", "edits other lines, or none")
-    texts = (
-        text[line.end() :].rstrip().removesuffix("end_of_edit") for line, text in zip(lines, (gold, actual))
-    )
-    return edits.compare_lines(*texts)
+    texts = [text[line.end() :].rstrip() for line, text in zip(lines, (gold, actual))]
+    if texts[0].endswith(_END_OF_EDIT) != texts[1].endswith(_END_OF_EDIT):
+        return no("incomplete", f"only one of the two ends with {_END_OF_EDIT}")
+    return edits.compare_lines(*(text.removesuffix(_END_OF_EDIT) for text in texts))
 
 
 def _view(pipeline: Pipeline) -> tuple | None:
@@ -242,7 +245,8 @@ def _compare_shape(gold: list[Pipeline], actual: list[Pipeline], views: Views) -
 
 def _compare_views(views: Views, where: Directories, arguments: bool) -> Verdict | None:
     for want, got in filter(None, views):
-        if arguments and not same_file(want[0], got[0], where, reads=True):
+        same = ends_alike(want[0], got[0]) and same_file(want[0], got[0], where, reads=True)
+        if arguments and not same:
             return no("operands", f"shows {show(got[0])}, want {show(want[0])}")
         if want[1] != got[1]:
             return no("range", f"shows lines {show(tuple(got[1]))}, want {show(tuple(want[1]))}")

@@ -112,9 +112,12 @@ class Hunk(NamedTuple):
     line: int | None  # the first changed line of the old file, where the patch says
     old: str
     new: str
+    surplus: tuple[int, int] | None  # lines that the header counts of old and new beyond those that are there
 
 
-_ANCHOR = re.compile(r"@@(?: -(?P<line>\d{1,8})\S* \+\S+ @@)?(?P<text>.*)")
+_ANCHOR = re.compile(
+    r"@@(?: -(?P<line>\d{1,8})(?:,(?P<olds>\d{1,8}))? \+\d{1,8}(?:,(?P<news>\d{1,8}))? @@)?(?P<text>.*)"
+)
 _HEADERS = ("diff ", "index ", "Index: ", "===", "similarity index", "dissimilarity index", "*** ")
 _MODES = ("new file mode", "deleted file mode", "old mode", "new mode", "rename ", "copy ")
 
@@ -124,7 +127,9 @@ def _hunk(file: str, header: str, old: list[str], new: list[str]) -> Hunk:
     same = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
     line = int(anchor["line"]) + same if anchor and anchor["line"] else None
     texts = ("\n".join(lines) for lines in (old, new))
-    return Hunk(file, anchor["text"].strip() if anchor else "", line, *texts)
+    counted = [int(anchor[name] or 1) for name in ("olds", "news")] if line is not None else None
+    surplus = (counted[0] - len(old), counted[1] - len(new)) if counted else None
+    return Hunk(file, anchor["text"].strip() if anchor else "", line, *texts, surplus)
 
 
 def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
@@ -160,8 +165,7 @@ def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
         for side, sign in ((2, "+"), (3, "-")):
             hunks[-1][side].extend([""] * blank + ([line[1:]] if line[:1] != sign else []))
         blank = 0
-    found = [_hunk(*hunk) for hunk in hunks]
-    return files, modes, [hunk for hunk in found if hunk.old != hunk.new]
+    return files, modes, [_hunk(*hunk) for hunk in hunks]
 
 
 _MAKES = re.compile(
@@ -184,7 +188,10 @@ def compare_files(gold: str, actual: str, directory: str | None = None) -> Verdi
 
 
 def _same_place(gold: Hunk, actual: Hunk) -> bool:
-    """Whether two hunks can change the same lines: one names no place, or both the same."""
+    """Whether two hunks can change the same lines: one names no place, or both the same. A tool that wants
+    numbers of lines refuses a hunk without, and the other way round."""
+    if (gold.line is None) != (actual.line is None):
+        return False
     for want, got in ((gold.anchor, actual.anchor), (gold.line, actual.line)):
         if want != got and want and got:
             return False
@@ -201,16 +208,23 @@ def compare_patch(gold: str, actual: str) -> Verdict | None:
     if "<<<<<<<" in gold or "<<<<<<<" in actual:  # search and replace blocks, which are no diff
         return Verdict(0.0, "patch", _difference(gold, actual))
     (_, gold_modes, want), (_, actual_modes, got) = _hunks(gold), _hunks(actual)
+    # a hunk that changes nothing must still be found in the file
+    idle = [{(h.file, h.old) for h in hunks if h.old == h.new} for hunks in (want, got)]
+    want, got = ([h for h in hunks if h.old != h.new] for hunks in (want, got))
     if not want or gold_modes != actual_modes:  # `_hunks` cannot read it, or files are only moved
         return Verdict(0.0, "patch", _difference(gold, actual))
     if not got:
         return Verdict(0.0, "no_op", "the patch changes nothing")
+    if idle[1] - idle[0]:
+        return Verdict(0.0, "patch", "a hunk without a change may not be in the file")
     if len(want) != len(got):
         return Verdict(0.0, "patch", f"changes {len(got)} places, want {len(want)}")
     for one, other in zip(want, got):
         if one.file != other.file or not _same_place(one, other):
             return Verdict(0.0, "patch", f"changes {show(other[:3])}, want {show(one[:3])}")
-        verdict = compare_replacement(one[3:], other[3:])
+        if one.surplus and other.surplus and one.surplus != other.surplus:
+            return Verdict(0.0, "patch", "the head of a hunk counts other lines than it has")
+        verdict = compare_replacement(one[3:5], other[3:5])
         if verdict is not None:
             return verdict
     return None

@@ -130,6 +130,8 @@ TABLE = {
 }
 
 _COUNT = re.compile(r"-(\d{1,9})")  # head -20
+_PATTERNS = ("include", "exclude", "exclude-dir")  # flags of grep
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _SCRIPTED = {"sed", "grep", "rg"}  # their first operand may be given by -e
 _DEGREES = {"v", "q"}  # flags that may be repeated: -vv
 
@@ -163,7 +165,7 @@ def _split_word(known: Flags, word: str, following: str | None) -> tuple[list[tu
 def _old_tar(arguments: list[str]) -> list[str] | None:
     """tar's `xzf a` as `-x -z -f a`: in the old style values follow in the order of their letters."""
     if not arguments or arguments[0][:1] in ("-", ""):
-        return arguments
+        return None if arguments[:1] == ["--"] else arguments
     words, at = [], 1
     for letter in arguments[0]:
         words.append(f"-{letter}")
@@ -183,6 +185,11 @@ def _without_end(form: str) -> str:
     return form[:end]
 
 
+def _bare(escaped: re.Match) -> str:
+    """A sign of a pattern without its quotes; any other character with them."""
+    return escaped[1] if escaped[1] in "*?[]" else escaped[0]
+
+
 def _settled(name: str, flags: list[tuple[str, str]], operands: list[str]) -> Sorted | None:
     """Flags and operands in their order; a value that is given by default, or in another place, is moved."""
     given = Counter(flag for flag, _ in flags)
@@ -199,6 +206,9 @@ def _settled(name: str, flags: list[tuple[str, str]], operands: list[str]) -> So
         # the only script or pattern, which may stand alone as well
         operands = [next(value for flag, value in flags if flag == "e"), *operands]
         flags = [(flag, value) for flag, value in flags if flag != "e"]
+    if known is _GREP:
+        # no file is called --include=x.py, so that a pattern there is one with and without quotes; but {a,b}
+        flags = [(f, _ESCAPED.sub(_bare, value) if f in _PATTERNS else value) for f, value in flags]
     if name == "git commit":  # which drops empty lines at the end
         flags = [(f, _without_end(value) if f == "m" else value) for f, value in flags]
     return Sorted(tuple(sorted(flags)), tuple(operands))
@@ -227,7 +237,8 @@ def sort_flags(name: str, arguments: list[str]) -> Sorted | None:
             # git reads files after it, and revisions before it
             operands += arguments[at - 1 if name == "git" else at :]
             break
-        first = at == 1 and name in ("head", "tail")  # `head f -2` is an error
+        # `head f -2` is an error, and so is `tail -2 a b`
+        first = at == 1 and (name == "head" or (name == "tail" and len(arguments) < 3))
         count = _COUNT.fullmatch(word) if first or known is _LOG else None
         if count:
             flags.append(("n", count[1]))

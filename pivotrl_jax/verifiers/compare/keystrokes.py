@@ -28,6 +28,9 @@ KEY = re.compile(
     re.IGNORECASE,
 )
 
+_MODIFIED = re.compile(r"((?:[CMS]-)*)(.+)", re.IGNORECASE | re.DOTALL)
+_ALIASES = {"pgup": "pageup", "ppage": "pageup", "pgdn": "pagedown", "npage": "pagedown"}
+_ALIASES |= {"ic": "insert", "dc": "delete"}
 ENTER = ("enter", "kpenter", "c-m", "c-j")
 
 
@@ -51,7 +54,9 @@ def _command(command: Command) -> TypedCommand:
     if found is None:
         return TypedCommand((), tuple(words), redirects)
     flags = tuple(f"-{flag} {value}".rstrip(" ") for flag, value in found.flags)
-    return TypedCommand(flags, (*words[: head + 1], *found.operands), redirects)
+    # an operand that looks like a flag stands behind `--`, without which it would be one
+    marked = ("--",) if any(word.startswith("-") and word != "-" for word in found.operands) else ()
+    return TypedCommand(flags, (*words[: head + 1], *marked, *found.operands), redirects)
 
 
 def normal_form(text: str) -> Form | None:
@@ -111,6 +116,15 @@ def contradiction(gold: str, actual: str) -> str:
     return "" if names[0] == names[1] else f"differs in {min(names[0] ^ names[1])!r}"
 
 
+def _key(stroke: str) -> str:
+    """tmux's name of a key in one spelling: ^C and c-c are C-c, PPage is PageUp."""
+    if stroke[0] == "^":
+        stroke = f"C-{stroke[1:].lower()}"
+    modifiers, name = _MODIFIED.fullmatch(stroke).groups()
+    name = name if len(name) == 1 else _ALIASES.get(name.lower(), name.lower())
+    return modifiers.upper() + name
+
+
 # ---- Terminus: what a list of commands types
 
 
@@ -123,7 +137,7 @@ def typed(strokes: list[str]) -> list[str]:
     pieces: list[str] = []
     for stroke in strokes:
         if len(stroke) < 20 and KEY.fullmatch(stroke) and stroke.lower() not in ENTER:
-            stream += ["".join(pieces), stroke]
+            stream += ["".join(pieces), _key(stroke)]
             pieces = []
         else:
             pieces.append("\n" if len(stroke) < 20 and stroke.lower() in ENTER else stroke)

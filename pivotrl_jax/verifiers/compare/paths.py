@@ -13,6 +13,13 @@ SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc"
 SYSTEM |= {"/tmp", "/usr", "/var", "~"}
 
 
+# where no agent works at any depth
+_MACHINE = re.compile(
+    r"/(?:etc|proc|sys|dev|boot|bin|sbin|lib(?:32|64)?|run|usr/(?:s?bin|lib(?:32|64|exec)?|share|include)|"
+    r"usr/local/(?:s?bin|lib|include|share|etc)|var/(?:log|lib|cache|run|spool))(?:/|$)|.*/(?:site|dist)-packages/?"
+)
+
+
 MARGIN = 10  # surplus lines that may be viewed before a range without an end
 
 
@@ -40,7 +47,8 @@ def same_path(gold: str, actual: str) -> bool:
     relative = [path for path in paths if not path.startswith(("/", "~"))]
     if not (len(absolute) == len(relative) == 1 and relative[0] and absolute[0].endswith("/" + relative[0])):
         return False
-    return (absolute[0][: -len(relative[0]) - 1] or "/") not in SYSTEM
+    directory = absolute[0][: -len(relative[0]) - 1] or "/"
+    return directory not in SYSTEM and not _MACHINE.match(directory)
 
 
 _SAYS_DIRECTORY = re.compile(r"[Cc]urrent (?:working )?directory(?: is)?:? *[`'\"]?(/[\w./+@-]*)")

@@ -298,7 +298,7 @@ def _folded(text: str, shouts: bool) -> str:
         is_letter = len(word) == 1 and word not in "iI" and not (word in "aA" and (starts or word == "a"))
         capitals = not shouts and _keeps_case(word)
         kept = is_unit or is_letter or capitals or not _PLAIN_WORD.fullmatch(token)
-        folded.append(token if kept else token.casefold())
+        folded.append(token if kept else token.lower())
         before = token if token.strip() else before
     return "".join(folded)
 

@@ -79,9 +79,10 @@ _BODY_EXPANDS = re.compile(r"[$`\\]")
 LEADING = {"do", "then", "else", "elif", "if", "while", "until", "!", "{"}  # a command may follow
 CLOSING = {"done", "fi", "esac", "}"}
 RESERVED = LEADING | CLOSING | {"case", "for", "in", "function", "select", "time", "[[", "]]"}
-
+LISTING = {"case", "for", "select"}  # `in` follows their first word
 
 DOLLAR = "\\$"  # the form of a $ that expands nothing
+NOTHING = "''"  # the form of empty quotes beside an expansion
 
 
 class _Unreadable(Exception):
@@ -128,6 +129,8 @@ class _Reader:
     def add(self, start: int, form: str, text: str, bare: bool = False, literal: bool = True) -> None:
         if self.began < 0:
             self.began, self.tilde = start, bare and form.startswith("~")
+        elif bare and form.startswith("~") and not {*self.forms} - {"", NOTHING}:
+            form = "\\" + form  # ""~ is no home directory
         self.forms.append(form)
         self.texts.append(text)
         self.bare, self.literal = self.bare and bare, self.literal and literal
@@ -138,11 +141,14 @@ class _Reader:
     def end_word(self, end: int) -> None:
         if self.began < 0:
             return
-        form, source = "".join(self.forms), self.text[self.began : end]
+        # quotes around nothing make a word of $x, also where x is empty
+        form = "".join(f for f in self.forms if f != NOTHING or not self.literal)
+        source = self.text[self.began : end]
         # quotes in [a'-'z] or {a','b} decide what is meant, and a quoted NAME= or `if` is no longer one
         name = _NAME.match(form)
         disguised = form in RESERVED or (name and not source.startswith(name[0]))
-        hidden = not self.bare and (self.brackets or (disguised and not self.named))
+        begins = not self.named or (form == "in" and any(w.form in LISTING for w in self.words))
+        hidden = not self.bare and (self.brackets or (disguised and begins))
         pattern = bool(self.words) and self.words[0].form == "[[" and not self.bare
         if hidden or pattern:
             form = "quoted " + source
@@ -264,7 +270,7 @@ class _Reader:
             self.add(start, _PLAIN.sub(lambda m: "\\" + m[0], text), text, bare=True)
         elif kind != "join":
             inner = text[1:-1] if kind == "single" else text[1:]
-            self.add(start, _quoted(inner), inner)
+            self.add(start, _quoted(inner) or NOTHING, inner)
 
     def operator(self, start: int, operator: str) -> None:
         if operator == "(":
@@ -282,6 +288,7 @@ class _Reader:
     def double(self, start: int) -> None:
         """The inside of double quotes, from after the first one."""
         self.add(start, "", "")  # "" is a word, too
+        inside = len(self.forms)
         while True:
             match = _INSIDE.match(self.text, self.at)
             if match is None:
@@ -289,6 +296,8 @@ class _Reader:
             piece, at = match[0], self.at
             self.at = match.end()
             if piece == '"':
+                if len(self.forms) == inside:
+                    self.forms[-1] = NOTHING
                 return
             if piece[0] == "\\" and len(piece) == 2:
                 kept = piece[1:] if piece[1] in '\\"$`' else "" if piece[1] == "\n" else piece

@@ -37,6 +37,7 @@ _SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "nod
 _OWN = re.compile(r"(?:python|pip|pytest|py\.test|node|npm|ruby|perl)[\d.]*")
 _GREPS = {"egrep": Word("-E", "-E", True), "fgrep": Word("-F", "-F", True)}
 _MODULES = {"pytest", "pip"}
+_EXTRAS = re.compile(r"[\w./-]+\[\w[\w,.-]*\]")
 _TIME_LIMIT = re.compile(r"\d{1,6}(?:\.\d{1,3})?[smh]?")
 _JOINS = {*"&& || | |& ( ; & ;;".split(), *shell.LEADING} - {"!"}  # a line end after these is none
 _BLOCKS = {*shell.CLOSING, "exec", "case"}
@@ -69,8 +70,8 @@ class Script(NamedTuple):
 
 def program(word: Word) -> str:
     """The program that a word names, without the directories in which programs usually are."""
-    if not word.literal:
-        return word.form
+    if not word.literal or word.form.startswith("quoted "):
+        return word.form  # what is expanded, or a quoted `fi`, which ends nothing
     match = _BIN.fullmatch(word.text)
     name = match[1] if match and not _OWN.fullmatch(match[1]) else word.text
     return _SAME.get(name, name)
@@ -130,6 +131,12 @@ def _unwrapped(words: list[Word]) -> _Unwrapped:
     return _Unwrapped(tuple(forms if in_order else sorted(forms)), limit or None, words[at:])
 
 
+def _extras(word: Word) -> Word:
+    """A requirement whose extras, as in `.[dev]`, may stand in quotes."""
+    bare = _EXTRAS.fullmatch(word.form.replace("\\[", "[").replace("\\]", "]"))
+    return Word(bare[0], bare[0], True) if bare else word
+
+
 def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> Step:
     env, limit, rest = _unwrapped(words)
     name, arguments = (program(rest[0]), rest[1:]) if rest else ("", [])
@@ -145,7 +152,8 @@ def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> St
             arguments = arguments[1:]
     if name == "pip":
         quiet = ("-q", "--quiet", "--disable-pip-version-check")
-        arguments = [word for word in arguments if word.form not in quiet]
+        # no file is called as .[dev] would match, so that it is the same with and without quotes
+        arguments = [_extras(word) for word in arguments if word.form not in quiet]
     return Step(joined, name, tuple(arguments), env, shell.in_order(redirects), limit)
 
 

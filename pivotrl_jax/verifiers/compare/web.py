@@ -73,6 +73,14 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(kept))
 
 
+_INITIALS = re.compile(r"(?<![\w.])[^\W\d_]\.(?: ?[^\W\d_]\.)+")
+
+
+def undotted(text: str) -> str:
+    """The text with U.S. as US, and J. K. as JK."""
+    return _INITIALS.sub(lambda m: m[0].replace(".", "").replace(" ", ""), text)
+
+
 def _number(word: str) -> str:
     """1,234.00 -> 1234: a number without thousands' commas and a fraction of zeros; others unchanged."""
     if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", word):
@@ -145,6 +153,23 @@ _LETTERED = frozenset("vitamin hepatitis influenza plan class type grade section
 def _small_words(all_words: list[str]) -> set[tuple[str, str]]:
     """Small words, those of direction with the topic word after them: Paris to Rome, not Rome to Paris."""
     return {(word, "") for word in all_words if word in SMALL_WORDS} | _after(all_words, DIRECTIONS)
+
+
+# numbers in words, months, and what tells one model from another; "may" and "march" are verbs as well
+_TELLING = frozenset(
+    """second third fourth fifth sixth seventh eighth ninth tenth two three four five six seven eight nine ten
+    eleven twelve twenty hundred thousand million billion january february april june july august september
+    october november december monday tuesday wednesday thursday friday saturday sunday plus mini ultra lite
+    """.split()
+)
+_ROMAN = re.compile(r"x{0,3}(?:ix|iv|v?i{0,3})")
+_LETTER = re.compile(r"(?<![\w.'’&-])[B-HJ-Z](?![\w.'’&+#-])")  # Model S, Malcolm X; no initial, and not "I"
+
+
+def _numerals(text: str, all_words: list[str]) -> set[str]:
+    """Numbers in words and in Roman numerals, months, and letters that are names."""
+    told = {w for w in all_words if w in _TELLING or (len(w) > 1 and _ROMAN.fullmatch(w))}
+    return told | set(_LETTER.findall(text))
 
 
 def _tenses(all_words: list[str]) -> set[int]:
@@ -235,6 +260,7 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
         return ""
     if too_long(want, got):
         return "too few words in common"
+    want, got = undotted(want), undotted(got)
     if _PATTERN.search(want) or _PATTERN.search(got):
         return "other code"
     ours, theirs = _asked(want), _asked(got)
@@ -243,6 +269,7 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
         ("operators", lambda text, _: set(_operators(text))),
         ("signs", lambda text, _: set(signs(text))),
         ("numbers", lambda _, all_words: [w for w in dict.fromkeys(all_words) if any(map(str.isdecimal, w))]),
+        ("numerals", lambda text, all_words: _numerals(text, all_words)),
         ("small words", lambda _, all_words: _small_words(all_words)),
         ("words in capitals", lambda text, _: _capitals(text)),
     ):

@@ -220,22 +220,41 @@ def _verify(candidate: Candidate, action: Action, threshold: float) -> Verdict:
 
 
 def _xlam(expected: tuple[Call, ...], actual: tuple[Call, ...]) -> Verdict:
-    def arguments(call: Call) -> dict:
-        fault, value = _decode(call.arguments)
-        return value if not fault and isinstance(value, dict) else {}
-
-    wanted, left = [(c.name, arguments(c)) for c in expected], [(c.name, arguments(c)) for c in actual]
-    found = 0
-    for name, want in wanted:
-        for i, (called, got) in enumerate(left):
-            if called == name and all(k in got and not _unequal(got[k], v) for k, v in want.items()):
-                found += 1
-                del left[i]
-                break
+    try:
+        found = _xlam_matches(expected, actual)
+    except (TypeError, AttributeError, ValueError, RecursionError) as e:
+        return Verdict(0.0, "crash", f"NeMo Gym's server fails on this ({type(e).__name__})")
     if found == len(expected) == len(actual):
         return Verdict(1.0, "ok", f"{found} calls matched")
     details = f"{found} of {len(expected)} calls matched by {len(actual)}"
     return Verdict(0.0, "count" if len(expected) != len(actual) else "value", details)
+
+
+def _xlam_arguments(arguments: Any) -> Any:
+    """Arguments as that server reads them. May raise what Python's json raises."""
+    if isinstance(arguments, str):
+        try:
+            return json.loads(arguments)
+        except json.JSONDecodeError:
+            return {}
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _xlam_matches(expected: tuple[Call, ...], actual: tuple[Call, ...]) -> int:
+    """How many expected calls that server finds. Raises where it raises."""
+    left = [(c.name, _xlam_arguments(c.arguments)) for c in actual]
+    found = 0
+    for call in expected:
+        for i, (called, once) in enumerate(left):
+            if called != call.name:
+                continue
+            got = _xlam_arguments(once)  # decoded a second time, so that JSON in JSON is read
+            wanted = _xlam_arguments(call.arguments)
+            if all(k in got and not _unequal(got[k], v) for k, v in wanted.items()):
+                found += 1
+                del left[i]
+                break
+    return found
 
 
 def _unequal(got: Any, want: Any) -> bool:
@@ -302,7 +321,7 @@ def _verifier(name: str, threshold: float) -> Verifier:
         """NeMo Gym's reward. Never raises on an action; raises InputError for an unknown configuration."""
         return _verify(candidate, action, threshold)
 
-    return Verifier(name, "1", verify, _read_case(name))
+    return Verifier(name, "2", verify, _read_case(name))
 
 
 # the thresholds of the released configurations for tool use and for search pivots

@@ -50,7 +50,7 @@ OTHER_QUERIES = [
     ("site:gov.uk tax", "site:gov.us tax", "other operators"),
     ("jaguar -car", "jaguar car", "other operators"),
     ("Lagos population", "Lagos", "too few words in common"),
-    ("Lagos", "Lagos one two three four five", "too few words in common"),
+    ("Lagos", "Lagos spam eggs ham toast tea", "too few words in common"),
     ("Lagos population", "Lagos population " + "spam " * 2 + "of eggs ham toast", "too few words in common"),
     ("Lagos", "", "no words in common"),
     ("!!", "??", "no words in common"),

@@ -131,3 +131,22 @@ def test_released_rewards_agree_on_every_case(name):
         crashed = row.get("defect") == "crash"
         assert verdict["reward"] == pytest.approx(0 if crashed else row["reward"]), row["id"]
         assert verdict["reason"] == "crash" if crashed else verdict["reason"]
+
+
+def xlam(expected, *given):
+    calls = [{"type": "function_call", "name": "f", "arguments": arguments} for arguments in given]
+    answers = [{"name": "f", "arguments": arguments} for arguments in expected]
+    verifier = get("tool_call:nemo_gym")
+    return verifier.verify(
+        *verifier.read_case({"id": "a", "expected_answers": answers, "candidate": calls})
+    ).reward
+
+
+def test_xlam_reads_json_in_json_and_fails_on_answers_that_are_no_object():
+    assert xlam([{"a": 1}], json.dumps(json.dumps({"a": 1}))) == 1
+    assert xlam([{"a": 1}], json.dumps(json.dumps({"a": 2}))) == 0
+    assert xlam([{}], "5") == xlam([{}], '["a"]') == xlam([None], "{}") == 1
+    assert xlam(["[1]"], "{}") == xlam(["null"], "{}") == 0  # as the released code raises
+    assert xlam([{}], "1" * 5000) == 0
+    assert xlam([{"a": 1}, {}], '["a"]', '{"a": 1}') == 1  # a list of JSON is read as {} the second time
+    assert xlam([{"a": 1}, {}], json.dumps(json.dumps(["a"])), '{"a": 1}') == 0
