@@ -109,3 +109,145 @@ def test_a_documented_name_before_its_arguments_is_no_talk(text):
 )
 def test_talk_about_actions_stays_talk(text):
     assert said(assistant(text), tools=[TOOL]).skip == {}
+
+
+# ---- parts of SDKs
+
+RESULT = {"toolCallId": "c1", "toolName": "get_weather"}
+V4 = [
+    {"type": "text", "text": "I look."},
+    {**RESULT, "type": "tool-call", "args": {"city": "Oslo"}},
+]
+V5 = [
+    {"type": "reasoning", "text": "hm"},
+    {"type": "text", "text": "I look."},
+    {**RESULT, "type": "tool-call", "input": {"city": "Oslo"}},
+]
+OTEL = [
+    {"type": "reasoning", "content": "hm"},
+    {"type": "text", "content": "I look."},
+    {"type": "tool_call", "id": "c1", "name": "get_weather", "arguments": {"city": "Oslo"}},
+]
+JSON_OUTPUT = {"type": "json", "value": {"t": 3}}
+PARTS = {
+    "AI SDK 4": (
+        assistant(V4),
+        {"role": "tool", "content": [{**RESULT, "type": "tool-result", "result": {"t": 3}}]},
+        assistant([{"type": "text", "text": "3C."}]),
+    ),
+    "AI SDK 5": (
+        assistant(V5),
+        {"role": "tool", "content": [{**RESULT, "type": "tool-result", "output": JSON_OUTPUT}]},
+        DONE,
+    ),
+    "AI SDK 5, UI": (
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "step-start"},
+                *V5[:2],
+                {
+                    "type": "tool-get_weather",
+                    "toolCallId": "c1",
+                    "state": "output-available",
+                    "input": {"city": "Oslo"},
+                    "output": {"t": 3},
+                },
+                {"type": "step-start"},
+                {"type": "text", "text": "3C."},
+            ],
+        },
+    ),
+    "AI SDK 4, UI": (
+        {
+            "role": "assistant",
+            "content": "I look.3C.",
+            "parts": [
+                {"type": "text", "text": "I look."},
+                {
+                    "type": "tool-invocation",
+                    "toolInvocation": {
+                        **RESULT,
+                        "state": "result",
+                        "args": {"city": "Oslo"},
+                        "result": {"t": 3},
+                    },
+                },
+                {"type": "text", "text": "3C."},
+            ],
+        },
+    ),
+    "OpenTelemetry": (
+        {"role": "assistant", "parts": OTEL, "finish_reason": "tool_call"},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": {"t": 3}}]},
+        {"role": "assistant", "parts": [{"type": "text", "content": "3C."}]},
+    ),
+    "Cohere": (
+        {"role": "assistant", "tool_plan": "hm", "content": "I look.", "tool_calls": [CALL]},
+        {
+            "role": "tool",
+            "tool_call_id": "c1",
+            "content": [{"type": "document", "document": {"data": '{"t": 3}'}}],
+        },
+        DONE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_calls_and_results_among_typed_parts(name, tmp_path):
+    trajectories, left_out = from_file(tmp_path, {"messages": [ASK, *PARTS[name]]})
+    (t,) = trajectories
+    assert not left_out and (t.skip, t.unused) == ({}, ())
+    assert roles(t) == ["user", "assistant", "tool", "assistant"] and calls_of(t) == [(OSLO,), ()]
+    assert [m["content"] for m in t.messages[1:]] == ["I look.", '{"t": 3}', "3C."]
+    thought = None if "4" in name else "hm"
+    assert t.messages[1].get("reasoning_content") == thought and "reasoning_content" not in t.messages[3]
+
+
+def test_a_span_of_opentelemetry():
+    attributes = {
+        "gen_ai.system_instructions": [{"type": "text", "content": "Be kind."}],
+        "gen_ai.input.messages": json.dumps(
+            [{"role": "user", "parts": [{"type": "text", "content": "weather?"}]}]
+        ),
+        "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": OTEL}]),
+        "gen_ai.tool.definitions": json.dumps([{"type": "function", **DOC}]),
+    }
+    for row in ({"name": "chat", "attributes": attributes}, attributes):
+        t = read(row)
+        assert roles(t) == ["system", "user", "assistant"] and calls_of(t) == [(OSLO,)]
+        assert [tool["name"] for tool in t.tools] == ["get_weather"]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"type": "tool-result", "output": {"type": "error-text", "value": "no"}},
+        {"type": "tool-result", "result": "no", "isError": True},
+        {"type": "tool-error", "error": "no"},
+    ],
+)
+def test_a_failed_result_of_an_sdk_is_an_error(result):
+    t = said(assistant(V4), {"role": "tool", "content": [{**RESULT, **result}]}, DONE)
+    assert t.messages[2]["error"] is True and t.messages[2]["content"] == "no"
+
+
+def test_parts_that_are_not_text_leave_out_the_turns_after_them():
+    file = {"type": "file", "mediaType": "image/png", "url": "data:"}
+    user = {"role": "user", "parts": [{"type": "text", "text": "this?"}, file]}
+    assert said(DONE, user, DONE).skip == {3: "not_text"}
+    document = {"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "x"}}]}
+    assert said(DONE, document, DONE).skip == {3: "not_text"}
+
+
+def test_several_calls_of_a_ui_message_and_one_without_a_result():
+    call = {
+        "type": "dynamic-tool",
+        "toolName": "get_weather",
+        "state": "input-available",
+        "input": {"city": "Rome"},
+    }
+    parts = PARTS["AI SDK 5, UI"][0]["parts"][:4]
+    t = said({"role": "assistant", "parts": [*parts, {"type": "step-start"}, {**call, "toolCallId": "c2"}]})
+    assert calls_of(t) == [(OSLO,), (ROME,)] and t.skip == {}

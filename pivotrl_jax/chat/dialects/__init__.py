@@ -76,11 +76,13 @@ _GESTURES = (
 _ELSEWHERE = re.compile(
     # of other models' templates
     r"<\|tool▁calls?▁begin\|>|<longcat_tool_call>|<\|tool_call>call:|<\|tool_call:begin\|>|<\|recipient\|>"
-    r"|<tool-call>|<tool name=[\"']|<tool_name>[^<\n]{1,128}</tool_name>|<api_?call>|<execute_tool>|<run_ipython>"
-    r"|<invoke_tool>|<mcp_call[ >]|\[TOOL_CALL\]"
-    r"|^Tool:[ \t]*[\w.]{1,128}[ \t]*\nInput:[ \t]*\{|^(?:Function|Tool|API)[ _]?[Cc]all:[ \t]*\[?[\w.]{1,128}\("
+    r"|<tool-call>|<tool name=[\"']|<tool_name>[^<\n]{1,128}</tool_name>|<api_?call>|<execute_tool>"
+    r"|<run_ipython>|<invoke_tool>|<mcp_call[ >]|\[TOOL_CALL\]"
+    r"|^Tool:[ \t]*[\w.]{1,128}[ \t]*\nInput:[ \t]*\{"
+    r"|^(?:Function|Tool|API)[ _]?[Cc]all:[ \t]*\[?[\w.]{1,128}\("
     # ToolAlpaca, ReWOO, Lumos
-    r"|^[ \t]*ASSISTANT Action(?: Input)?:|^#E\d{1,3} = \w{1,128}\[|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
+    r"|^[ \t]*ASSISTANT Action(?: Input)?:|^#E\d{1,3} = \w{1,128}\["
+    r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
     # OS-Atlas, AITZ, CogAgent, Aguvis
     rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE|SELECT"
     r"|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"

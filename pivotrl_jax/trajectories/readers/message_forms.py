@@ -10,7 +10,7 @@ from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.messages import lenient_tool_calls, named_call
 from pivotrl_jax.chat.reasoning import FIELDS, reasoning_of, split_thinking
 from pivotrl_jax.records import Message
-from pivotrl_jax.trajectories.readers import other_calls, weights
+from pivotrl_jax.trajectories.readers import other_calls, sdk_parts, weights
 from pivotrl_jax.trajectories.readers.lenient_calls import literal
 from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
 
@@ -20,6 +20,7 @@ _ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "ai": "assistant",
     "model": "assistant",
     "agent": "assistant",
@@ -65,6 +66,7 @@ MESSAGE_KEYS |= {
     "type",
     "timestamp",
     "created_at",
+    "createdAt",
     "model",
     "refusal",
     "annotations",
@@ -73,7 +75,8 @@ MESSAGE_KEYS |= {
 
 def read_all(messages: list) -> list:
     """Messages in any of the forms, each with OpenAI's role and fields."""
-    return [read for message in messages for read in other_calls.with_invocations(renamed(message))]
+    parts = [part for message in messages for part in sdk_parts.expanded(message)]
+    return [read for message in parts for read in other_calls.with_invocations(renamed(message))]
 
 
 def renamed(message: Any) -> Any:
@@ -94,6 +97,9 @@ def renamed(message: Any) -> Any:
         if not out["content"] and isinstance(message.get("refusal"), str):
             out["content"] = message["refusal"]
         out["content"] = _own_text(out["content"])
+        plan = out.pop("tool_plan", None)  # Cohere's thinking before calls
+        if isinstance(plan, str) and plan and not reasoning_of(out):
+            out["reasoning_content"] = plan
     ids = out.get("tool_call_ids")
     if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
         out["tool_call_id"] = ids[0]

@@ -20,7 +20,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import lenient_json, loads
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import provider_rows, response_items
+from pivotrl_jax.trajectories.readers import provider_rows, response_items, sdk_parts
 from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
 
 REQUESTS = ("request", "request_body", "body", "input")
@@ -51,7 +51,7 @@ def normal(row: dict) -> dict:
     Raises InputError for a row whose conversation is not whole.
     """
     opened = _opened(row)
-    opened = provider_rows.normal(opened) or opened
+    opened = sdk_parts.span(opened) or provider_rows.normal(opened) or opened
     for form in (response_items.messages, _glaive, *STEP_FORMS, _columns, _preferred, _pair):
         if found := form(opened):
             messages, read = found
