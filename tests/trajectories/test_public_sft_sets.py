@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pivotrl_jax.chat.actions import message_to_action
-from pivotrl_jax.records import Call, InputError
+from pivotrl_jax.records import Call
 from pivotrl_jax.trajectories import reading
 from pivotrl_jax.trajectories.readers import openai_chat
 
@@ -251,3 +251,116 @@ def test_several_calls_of_a_ui_message_and_one_without_a_result():
     parts = PARTS["AI SDK 5, UI"][0]["parts"][:4]
     t = said({"role": "assistant", "parts": [*parts, {"type": "step-start"}, {**call, "toolCallId": "c2"}]})
     assert calls_of(t) == [(OSLO,), (ROME,)] and t.skip == {}
+
+
+# ---- what stands beside the messages
+
+
+@pytest.mark.parametrize(
+    "image", ["docker.io/acme/repo:tag-1", "ghcr.io/acme/repo", "acme/repo.eval.x86_64.a__b-1:latest", "a:1"]
+)
+def test_the_image_of_a_container_is_no_picture(image):
+    assert said(DONE, image=image).skip == {}
+
+
+@pytest.mark.parametrize(
+    "image", ["a.png", "train/0001", "docker.io/a.jpg", "https://a.com/b", "iVBORw0KGgo="]
+)
+def test_any_other_image_is_one(image):
+    assert said(DONE, image=image).skip == {1: "not_text"}
+
+
+def test_a_picture_that_a_text_shows_is_one_whatever_its_name():
+    assert said(assistant("<image>"), image="docker.io/a/b:1").skip == {1: "not_text"}
+
+
+def test_instructions_of_a_chat_template_are_the_system_message():
+    kwargs = {"custom_instructions": "Be kind.", "enable_thinking": False, "xml_tools": [json.dumps(DOC)]}
+    t = said(DONE, chat_template_kwargs={**kwargs, "python_tools": ["def f(): ..."]})
+    assert t.messages[0] == {"role": "system", "content": "Be kind."}
+    assert [tool["name"] for tool in t.tools] == ["get_weather"]
+    assert t.unused == ("chat_template_kwargs.python_tools",)
+    assert said(DONE, chat_template_kwargs={**kwargs, "custom_instructions": ""}).messages[0] == ASK
+
+
+def test_function_docs_in_the_metadata():
+    assert said(DONE, metadata=json.dumps({"tools": [TOOL]})).tools == [TOOL]
+    assert said(DONE, metadata={"tools": [TOOL]}, tools=[{"name": "f"}]).tools == [{"name": "f"}]
+    assert said(DONE, metadata={"tools": ["search"]}).tools == []
+
+
+def test_a_chosen_response_answers_the_messages():
+    t = read({"messages": [ASK], "chosen_response": DONE, "rejected_response": assistant("No.")})
+    assert t.messages == [ASK, DONE] and t.unused == ("rejected_response",)
+
+
+def test_an_example_whose_outputs_hold_one_message(tmp_path):
+    row = {"inputs": {"messages": [ASK]}, "outputs": {"message": assistant(None, tool_calls=[CALL])}}
+    (t,), left_out = from_file(tmp_path, row)
+    assert calls_of(t) == [(OSLO,)] and not left_out
+
+
+@pytest.mark.parametrize("name", ["is_correct", "correct", "is_success", "is_successful", "task_success"])
+def test_outcomes_under_more_names(name):
+    t = said(DONE, **{name: False})
+    assert (t.reward, t.unused) == (0.0, ())
+    assert said(DONE, correct="B").reward is None
+
+
+# ---- calls in `tool_calls`
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        json.dumps(CALL),
+        {"tool_name": "get_weather", "tool_args": {"city": "Oslo"}},
+        {"type": "tool_call", "tool": "get_weather", "input": {"city": "Oslo"}},
+        {"toolCallId": "c1", "toolName": "get_weather", "args": {"city": "Oslo"}},
+    ],
+)
+def test_calls_as_text_or_with_other_names(call):
+    t = said(assistant("", tool_calls=[call]), {"role": "tool", "content": "3"}, DONE)
+    assert calls_of(t) == [(OSLO,), ()] and t.skip == {}
+
+
+def test_a_call_that_cannot_be_read_still_costs_its_turn():
+    assert said(assistant("", tool_calls=["look"]), ASK, DONE).skip == {1: "unparseable_call"}
+
+
+# ---- masks
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"masked": True},
+        {"ignore": 1},
+        {"no_loss": "true"},
+        {"learn": False},
+        {"do_train": 0},
+        {"label": False},
+    ],
+)
+def test_a_turn_that_says_it_is_not_learned_is_context(field):
+    t = said(assistant("a", **field), ASK, DONE)
+    assert (t.skip, t.unused) == ({1: "context"}, ())
+    (name,) = field
+    assert (
+        said(assistant("a", **{name: not field[name] or field[name] in (1, "true")}), ASK, DONE).unused == ()
+    )
+
+
+@pytest.mark.parametrize("of_users", [0, 1])
+def test_what_a_mask_means_is_told_by_the_users_messages(of_users):
+    user = {**ASK, "mask": of_users}
+    t = read({"messages": [user, assistant("a", mask=of_users), user, assistant("b", mask=1 - of_users)]})
+    assert (t.skip, t.unused) == ({1: "context"}, ())
+
+
+@pytest.mark.parametrize("masks", [(None, 1, 0), (1, 1, 1)])
+def test_a_mask_whose_meaning_cannot_be_told_is_named(masks):
+    users, first, second = masks
+    user = ASK if users is None else {**ASK, "mask": users}
+    t = read({"messages": [user, assistant("a", mask=first), user, assistant("b", mask=second)]})
+    assert (t.skip, t.unused) == ({}, ("messages.mask",))

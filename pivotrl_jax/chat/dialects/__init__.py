@@ -84,8 +84,8 @@ _ELSEWHERE = re.compile(
     r"|^[ \t]*ASSISTANT Action(?: Input)?:|^#E\d{1,3} = \w{1,128}\["
     r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
     # OS-Atlas, AITZ, CogAgent, Aguvis
-    rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE|SELECT"
-    r"|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"
+    rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE"
+    r"|SELECT|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"
     r"|^(?:pyautogui|computer|mobile|browser)\.\w{1,64}\([^\n]{0,2000}\)\s*\Z"
     r"|\A[ \t]*(?i:search|click|lookup|finish|think)\[[^\n]{0,2000}\]\s*\Z"
     # JSON: under other names, AutoGPT, browser-use, Anthropic's blocks, gestures on a screen

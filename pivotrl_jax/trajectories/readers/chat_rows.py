@@ -23,6 +23,7 @@ from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, decoded
 TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
 TOOL_FIELDS += ("xml_tools",)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message", "instructions")
+SYSTEM_KWARGS = ("custom_instructions",)  # of a chat template: SmolTalk 2 keeps its system messages there
 
 
 def has_form(row: Any) -> bool:
@@ -71,7 +72,9 @@ def _turns(row: dict) -> Any:
 def _with_system(row: dict, messages: list) -> list:
     """The messages of a row with the system messages that stand beside them: as one text, the given ones
     before what the first message says as system. One that another holds is told once."""
-    given = [v for key in SYSTEM_FIELDS if isinstance(v := row.get(key), (str, list)) and v]
+    kwargs = row.get("chat_template_kwargs") if isinstance(row.get("chat_template_kwargs"), dict) else {}
+    values = [*map(row.get, SYSTEM_FIELDS), *map(kwargs.get, SYSTEM_KWARGS)]
+    given = [v for v in values if isinstance(v, (str, list)) and v]
     if not given:
         return messages
     first = messages[0] if messages and isinstance(messages[0], dict) else {}
@@ -153,7 +156,18 @@ def tools_of(row: dict) -> Any:
                 docs = [decoded(t, key) if isinstance(t, str) else t for t in value]
                 return [_xlam_tool(t) for t in docs] if "answers" in row else docs
             return value
+    # Nemotron's post-training set keeps them there; other lists of tools are names
+    docs = (row_forms.object_of(row.get("metadata")) or {}).get("tools")
+    if isinstance(docs, list) and docs and all(map(_is_doc, docs)):
+        return docs
     return empty
+
+
+def _is_doc(tool: Any) -> bool:
+    doc = tool.get("function", tool) if isinstance(tool, dict) else None
+    return (
+        isinstance(doc, dict) and isinstance(doc.get("name"), str) and isinstance(doc.get("parameters"), dict)
+    )
 
 
 _PYTHON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}

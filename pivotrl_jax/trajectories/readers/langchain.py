@@ -39,7 +39,7 @@ ROLES = {
     "tool": "tool",
     "function": "tool",
 }
-LISTS = ("messages", "chat_history", "input", "output")
+LISTS = ("messages", "chat_history", "input", "output", "message")
 
 
 SCENARIOS = ("scenario", "session_id", "thread_id", "trace_id")

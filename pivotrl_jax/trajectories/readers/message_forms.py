@@ -51,6 +51,7 @@ MESSAGE_KEYS = {
     "tool_name",
     "function_call",
     *weights.WEIGHTS,
+    *weights.MASKED,
     *weights.DETAILS,
     *weights.ENDS,
 }
@@ -75,7 +76,7 @@ MESSAGE_KEYS |= {
 
 def read_all(messages: list) -> list:
     """Messages in any of the forms, each with OpenAI's role and fields."""
-    parts = [part for message in messages for part in sdk_parts.expanded(message)]
+    parts = [part for message in weights.with_masks(messages) for part in sdk_parts.expanded(message)]
     return [read for message in parts for read in other_calls.with_invocations(renamed(message))]
 
 
@@ -94,6 +95,7 @@ def renamed(message: Any) -> Any:
         out.pop("text", None)
     if role in ("assistant", "tool_call"):
         out |= {"weight": 0} if weights.is_context(message) else {}
+        out = {k: v for k, v in out.items() if k not in weights.LABELS or weights.degree(v) not in (0, 1)}
         if not out["content"] and isinstance(message.get("refusal"), str):
             out["content"] = message["refusal"]
         out["content"] = _own_text(out["content"])
@@ -108,8 +110,8 @@ def renamed(message: Any) -> Any:
         out["name"] = name.removeprefix("functions.")
     if role == "tool_call":
         return _call_message(out)
-    if isinstance(out.get("tool_calls"), (str, dict)):
-        out["tool_calls"] = other_calls.as_list(out["tool_calls"])
+    if role == "assistant" and out.get("tool_calls"):
+        out["tool_calls"] = other_calls.under_known_names(out["tool_calls"])
     call = message.get("function_call")
     recipient = message.get("recipient")
     if role == "assistant" and isinstance(recipient, str) and recipient.startswith("functions."):

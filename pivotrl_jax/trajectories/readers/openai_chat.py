@@ -25,7 +25,8 @@ from pivotrl_jax.verifiers.compare.coding_tools import family
 
 IDS = ("id", "traj_id", "trajectory_id", "uuid", "conversation_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
-REWARDS = ("reward", "resolved", "success", "is_resolved", "passed")
+REWARDS = ("reward", "resolved", "success", "is_resolved", "passed", "is_correct", "correct", "is_success")
+REWARDS += ("is_successful", "task_success", "final_reward")
 SHELL_DIALECTS = ("bash_fence", "last_fence")  # their calls are named by us
 MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
@@ -89,11 +90,24 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 def _media(row: dict, messages: list[Message]) -> dict[int, str]:
     """Turns from the first image, sound or video on, where the row holds some beside its text."""
-    if not any(row.get(name) for name in MEDIA):
-        return {}
     marks = [i for i, m in enumerate(messages) if re.search(r"<(?:image|audio|video)>", m["content"])]
+    if not any(row.get(name) and (marks or not _is_container(row[name])) for name in MEDIA):
+        return {}
     first = marks[0] if marks else 0
     return {i: NOT_TEXT for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first}
+
+
+# the image of a container: "docker.io/a/b:tag", "a/b@sha256:..."
+_CONTAINER = re.compile(r"[\w.\-]+(?::\d+)?(?:/[\w.\-]+)*(?::[\w.\-]+)?(?:@sha256:[0-9a-f]{8,64})?")
+_PICTURE = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|svg|mp4|mp3|wav)\Z", re.IGNORECASE)
+
+
+def _is_container(value: Any) -> bool:
+    """Whether a field called "image" names the container that a task ran in, and no picture."""
+    if not isinstance(value, str) or len(value) > 300 or _PICTURE.search(value):
+        return False
+    registry, slash, _ = value.partition("/")
+    return bool(_CONTAINER.fullmatch(value)) and (":" in value or bool(slash and "." in registry))
 
 
 # ---- what was not read
@@ -135,6 +149,9 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []
     fields += chat_rows.unobeyed(row)
+    kwargs = row.get("chat_template_kwargs") if isinstance(row.get("chat_template_kwargs"), dict) else {}
+    read = (*chat_rows.TOOL_FIELDS, *chat_rows.SYSTEM_KWARGS, "enable_thinking")
+    fields += [f"chat_template_kwargs.{k}" for k, v in kwargs.items() if k not in read and v]
     keys = {k for m in raw if isinstance(m, dict) for k, v in m.items() if v not in (None, "", [], {})}
     keys -= {"error"} if all(m.get("error") in (None, True) for m in raw if isinstance(m, dict)) else set()
     if row is not given:

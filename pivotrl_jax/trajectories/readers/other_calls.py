@@ -24,7 +24,16 @@ NAMES += ("actions", "calls", "api_calls", "api_call", "additional_kwargs")
 # the fields of a call under other names
 _NAME = ("toolName", "tool_name", "tool")
 _ID = ("toolCallId", "tool_call_id", "toolUseId", "id")
-_ARGUMENTS = ("args", "input", "arguments", "tool_input", "parameters")
+_ARGUMENTS = (
+    "args",
+    "input",
+    "arguments",
+    "tool_input",
+    "tool_args",
+    "tool_arguments",
+    "parameters",
+    "params",
+)
 
 
 def unreadable(call: Any) -> dict:
@@ -39,6 +48,16 @@ def as_list(calls: Any) -> Any:
     except ValueError:
         return calls
     return [value] if isinstance(value, dict) else value
+
+
+def under_known_names(calls: Any) -> Any:
+    """What stands in `tool_calls`, as a list of calls, each as an object with the names that are read:
+    verifiers keeps each as JSON text. One that cannot be read stays as it is."""
+    calls = as_list(calls)
+    if not isinstance(calls, list):
+        return calls
+    values = [one[0] if isinstance(one := as_list(c), list) and len(one) == 1 else c for c in calls]
+    return [c if named_call(c) or named_call(_named(c)) is None else _named(c) for c in values]
 
 
 def read(message: Message) -> Message:
@@ -59,13 +78,19 @@ def read(message: Message) -> Message:
 
 def _plain(call: Any) -> dict:
     """A call with its name and arguments where `named_call` finds them."""
-    if named_call(call) is None and isinstance(call, dict):
-        fields = {"id": _ID, "name": _NAME, "arguments": _ARGUMENTS}
-        call = {
-            field: next((call[k] for k in keys if call.get(k) is not None), None)
-            for field, keys in fields.items()
-        }
+    call = call if named_call(call) else _named(call)
     return unreadable(call) if named_call(call) is None else call
+
+
+def _named(call: Any) -> Any:
+    """A call with its fields under OpenAI's names."""
+    if not isinstance(call, dict):
+        return call
+    fields = {"id": _ID, "name": _NAME, "arguments": _ARGUMENTS}
+    return {
+        field: next((call[k] for k in keys if call.get(k) is not None), None)
+        for field, keys in fields.items()
+    }
 
 
 def with_invocations(message: Any) -> list:

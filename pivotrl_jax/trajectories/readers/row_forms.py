@@ -28,7 +28,7 @@ RESPONSES = ("response", "response_body", "output")
 ASKED = ("messages", "input", "instructions", "tools", "functions", "system", "previous_response_id")
 ASKED += ("contents", *provider_rows.SYSTEM)
 QUESTIONS = ("prompt", "input", "question", "query", "instruction")
-ANSWERS = ("chosen", "preferred_output", "response", "output", "answer", "completion")
+ANSWERS = ("chosen", "chosen_response", "preferred_output", "response", "output", "answer", "completion")
 MESSAGE_FIELDS = (
     *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
     *("chat", "message_list"),
@@ -60,7 +60,7 @@ def normal(row: dict) -> dict:
     return opened
 
 
-def _object(value: Any) -> dict | None:
+def object_of(value: Any) -> dict | None:
     """An object, which proxies also keep as JSON text and in a `body`; None for anything else."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
@@ -68,17 +68,17 @@ def _object(value: Any) -> dict | None:
         except ValueError:
             return None
     if isinstance(value, dict) and isinstance(value.get("body"), (dict, str)):
-        return _object(value["body"])
+        return object_of(value["body"])
     return value if isinstance(value, dict) else None
 
 
 def _opened(row: dict) -> dict:
     """The row with its request's fields beside its response, out of their envelopes."""
-    requests = ((key, _object(row.get(key))) for key in REQUESTS)
+    requests = ((key, object_of(row.get(key))) for key in REQUESTS)
     key, request = next(
         ((k, r) for k, r in requests if r and {"messages", "input", "contents"} & r.keys()), ("", None)
     )
-    answers = ((key, _object(row.get(key))) for key in RESPONSES if not isinstance(row.get(key), list))
+    answers = ((key, object_of(row.get(key))) for key in RESPONSES if not isinstance(row.get(key), list))
     answer_key, answer = next(((k, a) for k, a in answers if a), ("", None))
     if request is None:
         if isinstance(row.get("custom_id"), str) and answer and "messages" not in row and "input" not in row:
@@ -170,7 +170,7 @@ def _as_json(text: str) -> list[Message] | None:
 
 def _preferred(row: dict) -> Found | None:
     """Preference rows: what was chosen, after the messages it answers, or holding them itself."""
-    key = next((k for k in ("chosen", "preferred_output") if row.get(k)), "")
+    key = next((k for k in ("chosen", "chosen_response", "preferred_output") if row.get(k)), "")
     chosen = as_messages(row.get(key), "assistant") if key else None
     if chosen is None:
         return None

@@ -2,9 +2,9 @@
 
 | of | example |
 |---|---|
-| the AI SDK | "content": [{"type": "tool-call", "toolCallId", "toolName", "input"}, {"type": "tool-result"}] |
-| its UI messages | "parts": [{"type": "tool-ls", "toolCallId", "state", "input", "output"}, {"type": "text"}] |
-| OpenTelemetry | "parts": [{"type": "tool_call", "id", "name", "arguments"}, {"type": "tool_call_response"}] |
+| the AI SDK | "content": [{"type": "tool-call", "toolCallId", "toolName", "input"}] |
+| its UI messages | "parts": [{"type": "tool-ls", "toolCallId", "state", "input", "output"}] |
+| OpenTelemetry | "parts": [{"type": "tool_call", "id", "name", "arguments"}] |
 | Cohere | "content": [{"type": "document", "document": {"data"}}] of a tool |
 
 The names of the AI SDK's version 4 are read too ("args", "result", "tool-invocation"), and OpenTelemetry's
