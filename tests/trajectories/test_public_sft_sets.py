@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pivotrl_jax.chat.actions import message_to_action
-from pivotrl_jax.records import Call
+from pivotrl_jax.records import Call, InputError
 from pivotrl_jax.trajectories import reading
 from pivotrl_jax.trajectories.readers import openai_chat
 
@@ -364,3 +364,59 @@ def test_a_mask_whose_meaning_cannot_be_told_is_named(masks):
     user = ASK if users is None else {**ASK, "mask": users}
     t = read({"messages": [user, assistant("a", mask=first), user, assistant("b", mask=second)]})
     assert (t.skip, t.unused) == ({}, ("messages.mask",))
+
+
+# ---- logs of requests
+
+USED = {"type": "message", "role": "assistant", "stop_reason": "tool_use"}
+USED["content"] = [{"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Oslo"}}]
+MESSAGES_API = {"system": "Be kind.", "messages": [ASK], "max_tokens": 9}
+MESSAGES_API["tools"] = [{"name": "get_weather", "input_schema": PARAMETERS}]
+CONVERSE = {
+    "system": [{"text": "Be kind."}],
+    "messages": [{"role": "user", "content": [{"text": "weather?"}]}],
+}
+SPEC = {"name": "get_weather", "inputSchema": {"json": PARAMETERS}}
+CONVERSE["toolConfig"] = {"tools": [{"toolSpec": SPEC}]}
+TOOL_USE = {"toolUse": {"toolUseId": "t", "name": "get_weather", "input": {"city": "Oslo"}}}
+CONVERSED = {
+    "output": {"message": {"role": "assistant", "content": [TOOL_USE]}},
+    "stopReason": "tool_use",
+}
+SYSTEM = {"role": "system", "content": "Be kind."}
+CHOICES = [{"index": 0, "message": assistant(None, tool_calls=[CALL]), "finish_reason": "tool_calls"}]
+ASKED = {"messages": [SYSTEM, ASK], "tools": [TOOL]}
+LOGS = {
+    "an Anthropic batch, joined": {
+        "custom_id": "a",
+        "params": MESSAGES_API,
+        "result": {"type": "succeeded", "message": USED},
+    },
+    "a Bedrock log": {
+        "requestId": "a",
+        "schemaType": "ModelInvocationLog",
+        "input": {"inputBodyJson": MESSAGES_API},
+        "output": {"outputBodyJson": USED},
+    },
+    "a Bedrock batch": {"recordId": "a", "modelInput": MESSAGES_API, "modelOutput": USED},
+    "a Bedrock log of Converse": {
+        "input": {"inputBodyJson": CONVERSE},
+        "output": {"outputBodyJson": CONVERSED},
+    },
+    "Weave": {"inputs": ASKED, "output": {"choices": CHOICES}},
+    "OpenPipe": {"reqPayload": ASKED, "respPayload": {"choices": CHOICES}},
+    "Braintrust": {"input": [SYSTEM, ASK], "output": CHOICES, "metadata": {"tools": [TOOL]}},
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_of_one_request_is_its_messages_and_its_answer(name, tmp_path):
+    (t,), left_out = from_file(tmp_path, LOGS[name])
+    assert not left_out and roles(t) == ["system", "user", "assistant"] and calls_of(t) == [(OSLO,)]
+    assert t.messages[:2] == [SYSTEM, ASK] and t.skip == {}
+    assert [tool.get("function", tool)["name"] for tool in t.tools] == ["get_weather"]
+
+
+def test_an_anthropic_batchs_answer_without_its_request_is_left_out_in_a_sentence():
+    with pytest.raises(InputError, match="without its request; join the two files"):
+        read({"custom_id": "a", "result": {"type": "succeeded", "message": USED}})

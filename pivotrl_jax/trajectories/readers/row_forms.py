@@ -23,10 +23,11 @@ from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import provider_rows, response_items, sdk_parts
 from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
 
-REQUESTS = ("request", "request_body", "body", "input")
-RESPONSES = ("response", "response_body", "output")
+REQUESTS = ("request", "request_body", "body", "input", "inputs", "reqPayload", "modelInput")
+RESPONSES = ("response", "response_body", "output", "respPayload", "modelOutput")
+BODIES = ("body", "inputBodyJson", "outputBodyJson")
 ASKED = ("messages", "input", "instructions", "tools", "functions", "system", "previous_response_id")
-ASKED += ("contents", *provider_rows.SYSTEM)
+ASKED += ("contents", "toolConfig", *provider_rows.SYSTEM)
 QUESTIONS = ("prompt", "input", "question", "query", "instruction")
 ANSWERS = ("chosen", "chosen_response", "preferred_output", "response", "output", "answer", "completion")
 MESSAGE_FIELDS = (
@@ -37,7 +38,9 @@ MESSAGE_FIELDS = (
 
 def has_form(row: dict) -> bool:
     """Whether a row has one of the forms above."""
-    if isinstance(row.get("custom_id"), str) and isinstance(row.get("response"), dict):
+    if isinstance(row.get("custom_id"), str) and any(
+        isinstance(row.get(k), dict) for k in ("response", "result")
+    ):
         return True
     try:
         return normal(row) is not row
@@ -61,19 +64,28 @@ def normal(row: dict) -> dict:
 
 
 def object_of(value: Any) -> dict | None:
-    """An object, which proxies also keep as JSON text and in a `body`; None for anything else."""
+    """An object, which proxies also keep as JSON text and in a body; None for anything else."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = lenient_json(value)
         except ValueError:
             return None
-    if isinstance(value, dict) and isinstance(value.get("body"), (dict, str)):
-        return object_of(value["body"])
+    for key in BODIES if isinstance(value, dict) else ():
+        if isinstance(value.get(key), (dict, str)):
+            return object_of(value[key])
     return value if isinstance(value, dict) else None
+
+
+def _are_choices(value: Any) -> bool:
+    """Whether a value is a list of a completion's choices."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and isinstance(first.get("message"), dict) and "role" not in first
 
 
 def _opened(row: dict) -> dict:
     """The row with its request's fields beside its response, out of their envelopes."""
+    if _are_choices(row.get("output")):  # Braintrust keeps no more of a response
+        row = {**row, "output": {"choices": row["output"]}}
     requests = ((key, object_of(row.get(key))) for key in REQUESTS)
     key, request = next(
         ((k, r) for k, r in requests if r and {"messages", "input", "contents"} & r.keys()), ("", None)
@@ -81,7 +93,8 @@ def _opened(row: dict) -> dict:
     answers = ((key, object_of(row.get(key))) for key in RESPONSES if not isinstance(row.get(key), list))
     answer_key, answer = next(((k, a) for k, a in answers if a), ("", None))
     if request is None:
-        if isinstance(row.get("custom_id"), str) and answer and "messages" not in row and "input" not in row:
+        batch = isinstance(row.get("custom_id"), str) and (answer or isinstance(row.get("result"), dict))
+        if batch and "messages" not in row and "input" not in row:
             raise InputError(
                 "it holds a batch's answer without its request; join the two files by their custom_id, "
                 'as {"body": the request, "response": the answer}'

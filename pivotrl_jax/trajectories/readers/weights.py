@@ -1,9 +1,9 @@
 """What a source says of learning from a message or a row: weights and masks, labels, and a cut at the limit.
 
-A turn whose weight is 0, less or false is context, and so is one that says that it is masked or ignored. What a
-bare `mask` means is told by the users' messages, which nobody learns: a turn with the same mask is context, and
-where it cannot be told, the mask is not obeyed and named. A weight between, or one of a part of a turn, is not
-obeyed: a demonstration counts whole, and `unobeyed` names it.
+A turn whose weight is 0, less or false is context, and so is one that says that it is masked or ignored. What
+a bare `mask` means is told by the users' messages, which nobody learns: a turn with the same mask is context,
+and where it cannot be told, the mask is not obeyed and named. A weight between, or one of a part of
+a turn, is not obeyed: a demonstration counts whole, and `unobeyed` names it.
 """
 
 from collections.abc import Iterable
