@@ -420,3 +420,91 @@ def test_a_log_of_one_request_is_its_messages_and_its_answer(name, tmp_path):
 def test_an_anthropic_batchs_answer_without_its_request_is_left_out_in_a_sentence():
     with pytest.raises(InputError, match="without its request; join the two files"):
         read({"custom_id": "a", "result": {"type": "succeeded", "message": USED}})
+
+
+# ---- rows in one text, and last turns beside the messages
+
+CHATML = (
+    "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nweather?<|im_end|>\n<|im_start|>assistant\n"
+)
+LLAMA = (
+    "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nweather?<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+THOUGHT = "<think>\nhm\n</think>\n\n"
+WRITTEN = THOUGHT + '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": f"{CHATML}{WRITTEN}<|im_end|>\n<|endoftext|>"},
+        {"prompt": CHATML, "completion": f"{WRITTEN}<|im_end|>"},
+        {"prompt": f"{CHATML}<think>\n", "response": WRITTEN.removeprefix("<think>\n")},
+        {"prompt": LLAMA, "chosen": f"{WRITTEN}<|eot_id|>", "rejected": "No."},
+        {"text": f"{LLAMA}{WRITTEN}<|eot_id|>"},
+    ],
+)
+def test_a_conversation_that_a_template_rendered_is_its_messages(row, tmp_path):
+    (t,), left_out = from_file(tmp_path, row)
+    assert not left_out and t.messages[:2] == [SYSTEM, ASK] and calls_of(t) == [(OSLO,)]
+    assert len(t.messages) == 3 and t.messages[2]["reasoning_content"] == "hm"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "<s>[INST] weather? [/INST]", "completion": "3C."},
+        {"text": "<start_of_turn>user\nweather?<end_of_turn>\n<start_of_turn>model\n3C.<end_of_turn>"},
+        {"text": f"{CHATML}3C.<|im_end|> and more"},
+    ],
+)
+def test_one_that_cannot_be_taken_apart_is_left_out_in_a_sentence(row, tmp_path):
+    with pytest.raises(InputError, match="a chat template rendered it into one text"):
+        from_file(tmp_path, row)
+
+
+def test_words_about_marks_in_a_question_stay():
+    question = "What does <|im_start|> mean?"
+    assert read({"prompt": question, "completion": "It opens."}).messages[0]["content"] == question
+
+
+def test_an_answer_that_is_the_assistants_message_was_said():
+    answer = assistant("", tool_calls=[CALL])
+    t = read({"messages": [ASK, assistant("Where?"), ASK], "answer": answer, "tools": [TOOL]})
+    assert calls_of(t) == [(), (OSLO,)] and t.unused == ()
+    assert read({"messages": [ASK, DONE], "answer": answer}).unused == ("answer",)
+
+
+# ---- forms of single sets
+
+
+def test_chatglms_call_and_result_are_one_message():
+    one = {"role": "tool", "name": "get_weather", "parameters": {"city": "Oslo"}, "observation": "3"}
+    t = said(assistant("I look."), one, {**one, "parameters": {"city": "Rome"}}, DONE, tools=[TOOL])
+    assert [m["content"] for m in t.messages[1:]] == ["I look.", "3", "", "3", "3C."]
+    assert calls_of(t) == [(OSLO,), (ROME,), ()] and (t.skip, t.unused) == ({}, ())
+
+
+def test_a_block_with_a_call_per_line():
+    lines = "\n".join(
+        json.dumps({"name": "get_weather", "parameters": {"city": city}}) for city in ("Oslo", "Rome")
+    )
+    t = said(assistant(f"<tool_call>\n{lines}\n</tool_call>"))
+    assert (calls_of(t), t.dialect, t.skip) == ([(OSLO, ROME)], "hermes", {})
+    assert said(assistant(f"<tool_call>\n{lines}\nsee\n</tool_call>")).skip == {1: "unparseable_call"}
+
+
+def test_json_with_its_name_last_is_no_talk():
+    text = 'I look.\n{"arguments": {"city": "Oslo"}, "name": "get_weather"}'
+    assert said(assistant(text)).skip == {1: "unparseable_call"}
+
+
+def test_a_row_whose_trajectory_is_openhands_events(tmp_path):
+    events = [
+        {"id": 0, "source": "user", "action": "message", "args": {"content": "list"}},
+        {"id": 1, "source": "agent", "action": "ls", "args": {}},
+    ]
+    (t,), _ = from_file(tmp_path, {"trajectory": events, "polarity": "positive"})
+    assert (t.source, t.unused) == ("openhands", ("polarity",)) and calls_of(t) == [(Call("ls", {}),)]

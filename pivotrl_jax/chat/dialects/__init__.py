@@ -91,6 +91,7 @@ _ELSEWHERE = re.compile(
     # JSON: under other names, AutoGPT, browser-use, Anthropic's blocks, gestures on a screen
     r"|\{\s*\"(?:name|tool|tool_name|function|action|api|api_name)\"\s*:\s*\"[^\"\n]{1,128}\"\s*,"
     r"\s*\"(?:input|inputs|params|parameters|args|arguments|kwargs)\"\s*:\s*\{"
+    r"|\{\s*\"(?:arguments|parameters)\"\s*:\s*\{[^{}]{0,2000}\}\s*,\s*\"name\"\s*:\s*\""
     r"|\"command\"\s*:\s*\{\s*\"(?:name|args)\"\s*:|\"action\"\s*:\s*\[\s*\{\s*\"\w{1,64}\"\s*:"
     r"|\{[^{}\n]{0,200}\"type\"\s*:\s*\"tool_use\"\s*,"
     rf"|\{{\s*\"(?:action|action_type)\"\s*:\s*\"(?i:{_GESTURES})\"",

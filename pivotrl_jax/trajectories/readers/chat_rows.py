@@ -57,6 +57,12 @@ def unread_answers(row: dict) -> list[str]:
     return row_answers.unread(row, messages) if isinstance(messages, list) else []
 
 
+def read_answer(row: dict) -> str:
+    """The field that holds the answer to a row's messages; "" if no field does."""
+    messages = _turns(row) if any(row.get(key) for key in row_answers.FIELDS) else None
+    return row_answers.answer(row, messages)[0] if isinstance(messages, list) else ""
+
+
 def unobeyed(row: dict) -> list[str]:
     """The weights of a row and its messages that are not obeyed."""
     of_messages = weights.unobeyed(_raw_messages(row), "messages")

@@ -144,7 +144,8 @@ _ITEM_KEYS = {"call_id", "arguments", "input", "output", "summary", "encrypted_c
 
 def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     """Names of fields with content that nothing was read from. `given` is the row before it got its form."""
-    fields = [k for k, v in row.items() if k not in _ROW_FIELDS and v not in (None, "", [], {})]
+    known = {*_ROW_FIELDS, chat_rows.read_answer(row)}
+    fields = [k for k, v in row.items() if k not in known and v not in (None, "", [], {})]
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []

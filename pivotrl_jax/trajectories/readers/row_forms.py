@@ -9,6 +9,7 @@
 | ADP | {"content": [{"class_": "api_action", "function", "kwargs"}, {"class_": "text_observation"}]} |
 | R2E-Gym | {"problem_statement", "trajectory_steps": [{"thought", "action", "observation"}]} |
 | pairs | {"prompt" or "question", ..., "response" or "answer", "chosen", ..., "history": [[text, text]]} |
+| rendered | {"text": "<|im_start|>user\\n...<|im_end|>..."}, {"prompt": "<|im_start|>...", "completion"} |
 | columns | {"messages": {"role": [...], "content": [...]}}, {"conversation": [{"user", "assistant"}]} |
 
 Rows of Gemini's and Bedrock's APIs are those of provider_rows.py. What is read is taken out of the row, so
@@ -20,7 +21,7 @@ from typing import Any
 
 from pivotrl_jax.chat.json_text import lenient_json, loads
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import provider_rows, response_items, sdk_parts
+from pivotrl_jax.trajectories.readers import provider_rows, rendered, response_items, sdk_parts
 from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
 
 REQUESTS = ("request", "request_body", "body", "input", "inputs", "reqPayload", "modelInput")
@@ -55,7 +56,7 @@ def normal(row: dict) -> dict:
     """
     opened = _opened(row)
     opened = sdk_parts.span(opened) or provider_rows.normal(opened) or opened
-    for form in (response_items.messages, _glaive, *STEP_FORMS, _columns, _preferred, _pair):
+    for form in (response_items.messages, _rendered, _glaive, *STEP_FORMS, _columns, _preferred, _pair):
         if found := form(opened):
             messages, read = found
             rest = {k: v for k, v in opened.items() if k not in read}
@@ -130,6 +131,17 @@ def _glaive(row: dict) -> Found | None:
 
 
 # ---- pairs and columns
+
+
+def _rendered(row: dict) -> Found | None:
+    """A text that a chat template rendered, or such a prompt and its answer. Raises InputError."""
+    if any(row.get(k) for k in MESSAGE_FIELDS):
+        return None
+    key = next((k for k in (*QUESTIONS, "text") if rendered.is_rendered(row.get(k))), "")
+    if not key:
+        return None
+    answer = next((k for k in ANSWERS if k != key and isinstance(row.get(k), str) and row[k]), "")
+    return rendered.messages(row[key] + (row[answer] if answer else "")), (key, answer)
 
 
 def _columns(row: dict) -> Found | None:

@@ -6,6 +6,7 @@
 | its UI messages | "parts": [{"type": "tool-ls", "toolCallId", "state", "input", "output"}] |
 | OpenTelemetry | "parts": [{"type": "tool_call", "id", "name", "arguments"}] |
 | Cohere | "content": [{"type": "document", "document": {"data"}}] of a tool |
+| ChatGLM3 | {"role": "tool", "name", "parameters", "observation"} |
 
 The names of the AI SDK's version 4 are read too ("args", "result", "tool-invocation"), and OpenTelemetry's
 spans. A UI message holds the steps of a whole answer: what comes after a result, or a new step, is another
@@ -29,6 +30,8 @@ def expanded(message: Any) -> list:
     """The messages that one holds; any message without such parts alone."""
     if not isinstance(message, dict):
         return [message]
+    if message.get("role") == "tool" and {"parameters", "observation"} <= message.keys():
+        return _chatglm(message)
     for key in ("parts", "content"):
         parts = message.get(key)
         if isinstance(parts, list) and parts and all(isinstance(p, dict) for p in parts):
@@ -37,6 +40,16 @@ def expanded(message: Any) -> list:
                 drop = ("parts", "content", other_calls.INVOCATIONS)
                 return _read({k: v for k, v in message.items() if k not in drop}, parts)
     return [message]
+
+
+def _chatglm(message: Message) -> list[Message]:
+    """ChatGLM3's call and its result, which are one message."""
+    function = {"name": message.get("name"), "arguments": message["parameters"]}
+    rest = {k: v for k, v in message.items() if k not in ("role", "name", "parameters", "observation")}
+    return [
+        {**rest, "role": "assistant", "content": "", "tool_calls": [{"function": function}]},
+        {"role": "tool", "name": message.get("name"), "content": _text(message["observation"])},
+    ]
 
 
 def _is_own(part: dict) -> bool:
