@@ -508,3 +508,99 @@ def test_a_row_whose_trajectory_is_openhands_events(tmp_path):
     ]
     (t,), _ = from_file(tmp_path, {"trajectory": events, "polarity": "positive"})
     assert (t.source, t.unused) == ("openhands", ("polarity",)) and calls_of(t) == [(Call("ls", {}),)]
+
+
+# ---- whole episodes in one answer
+
+STEP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+NEXT = STEP.replace("Oslo", "Rome")
+
+
+def test_results_in_an_answer_are_the_environments():
+    text = f"<think>a</think>\nI look.\n{STEP}\n<tool_response>\n3\n</tool_response>\n<think>b</think>{NEXT}"
+    t = read({"prompt": "weather?", "completion": f"{text}\n<tool_response>20</tool_response>\nDone."})
+    assert roles(t) == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert calls_of(t) == [(OSLO,), (ROME,), ()] and t.skip == {}
+    assert [m["content"] for m in t.messages[1:]] == ["I look.", "3", "", "20", "Done."]
+    assert [m.get("reasoning_content") for m in t.messages[1::2]] == ["a", "b", None]
+
+
+def test_results_of_parallel_calls_in_an_answer():
+    results = "<tool_response>3</tool_response>\n<tool_response>20</tool_response>"
+    t = said(assistant(f"{STEP}\n{NEXT}\n{results}\nDone."))
+    assert calls_of(t) == [(OSLO, ROME), ()] and [m["content"] for m in t.messages[2:4]] == ["3", "20"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<search>Oslo</search><information>cold</information><answer>3</answer>",
+        "<search> Oslo </search><result>\ncold\n</result>\n<answer>3</answer>",
+        "<code>\n```python\nprint(3)\n```\n</code>\n<interpreter>\n3\n</interpreter>\n<answer>3</answer>",
+    ],
+)
+def test_a_search_or_code_with_its_result_is_skipped_and_the_answer_has_its_history(text):
+    t = said(assistant(text))
+    assert roles(t) == ["user", "assistant", "user", "assistant"]
+    assert t.skip == {1: "unparseable_call"} and t.messages[3]["content"] == "<answer>3</answer>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nprint(3)\n```\n```output\n3\n```\nIt is 3.",
+        '<functioncall> {"name": "f", "arguments": \'{}\'}\nFUNCTION RESPONSE: 3',
+        '[TOOL_CALLS] [{"name": "f", "arguments": {}}][TOOL_RESULTS] 3[/TOOL_RESULTS] It is 3.',
+        f"{STEP}\n<tool_response>3",
+    ],
+)
+def test_results_that_are_not_taken_apart_cost_their_turn(text):
+    assert said(assistant(text)).skip == {1: "unparseable_call"}
+
+
+def test_words_about_results_stay():
+    text = "A <tool_response>3</tool_response> follows each call."
+    assert said(assistant(text)).messages[1]["content"] == text
+
+
+def test_what_is_skipped_stays_skipped_where_turns_before_it_are_taken_apart(tmp_path):
+    blocks = [{"type": "text", "text": f"{STEP}\n<tool_response>3</tool_response>\nDone."}]
+    image = [{"type": "image", "source": {}}, {"type": "text", "text": "this?"}]
+    messages = [ASK, assistant(blocks), {"role": "user", "content": image}, DONE]
+    row = {"messages": messages, "response": {**USED, "content": [{"type": "text", "text": "Bye."}]}}
+    (t,), _ = from_file(tmp_path, row)
+    assert t.source == "anthropic" and roles(t)[1:4] == ["assistant", "tool", "assistant"]
+    assert t.skip == {5: "not_text", 6: "not_text"}
+
+
+# ---- Harbor's rows, MCP's docs, images by a mark
+
+
+def test_a_row_that_harbor_exports_has_its_trials_outcome_and_task(tmp_path):
+    trial = {"trial_name": "sort__x1", "task": "sort", "agent": "a"}
+    t = read({"conversations": [ASK, DONE], "result": "0.0", **trial})
+    assert (t.reward, t.scenario, t.unused) == (0.0, "sort", ("agent",))
+    t = read({"conversations": [ASK, DONE], "result": "AgentTimeoutError", **trial})
+    assert (t.reward, t.unused) == (None, ("result", "agent"))
+    assert said(DONE, result="1.0").reward is None
+    typed = json.dumps({"analysis": "a", "plan": "p", "commands": [{"keystrokes": "ls\n", "duration": 1}]})
+    (t,), _ = from_file(tmp_path, {"conversations": [ASK, assistant(typed)], "result": "1.0", **trial})
+    assert (t.source, t.reward, t.scenario) == ("terminus", 1.0, "sort")
+
+
+def test_a_schema_under_mcps_name():
+    doc = {"name": "get_weather", "inputSchema": PARAMETERS}
+    assert said(DONE, tools=[doc]).tools == [DOC]
+    assert said(DONE, tools=[{"type": "function", "function": doc}]).tools == [TOOL]
+
+
+@pytest.mark.parametrize("field", ["image_path", "img_filename", "screenshot"])
+def test_a_path_beside_a_mark_is_an_image(field):
+    shown = {"role": "user", "content": "<image>\nthis?"}
+    assert said(DONE, shown, DONE, **{field: "a.png"}).skip == {3: "not_text"}
+    assert said(DONE, **{field: "a.png"}).skip == {}
+
+
+def test_a_templates_token_is_an_image():
+    shown = {"role": "user", "content": "<|vision_start|><|image_pad|><|vision_end|>this?"}
+    assert said(DONE, shown, DONE).skip == {3: "not_text"}

@@ -83,6 +83,8 @@ _ELSEWHERE = re.compile(
     # ToolAlpaca, ReWOO, Lumos
     r"|^[ \t]*ASSISTANT Action(?: Input)?:|^#E\d{1,3} = \w{1,128}\["
     r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
+    # code and what it printed, in one turn (ToRA)
+    r"|^```[ \t]*\n{1,2}```(?:tool_)?output[ \t]*$"
     # OS-Atlas, AITZ, CogAgent, Aguvis
     rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE"
     r"|SELECT|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"

@@ -28,6 +28,18 @@ SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
 REWARDS = ("reward", "resolved", "success", "is_resolved", "passed", "is_correct", "correct", "is_success")
 REWARDS += ("is_successful", "task_success", "final_reward")
 SHELL_DIALECTS = ("bash_fence", "last_fence")  # their calls are named by us
+# names of paths of media, which a text may also be without: they count where it shows a mark
+PATHS = (
+    "image_path",
+    "image_paths",
+    "image_file",
+    "image_files",
+    "image_url",
+    "image_urls",
+    "img",
+    "img_path",
+)
+PATHS += ("img_filename", "screenshot", "screenshots", "video_path", "audio_path")
 MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
 
@@ -67,16 +79,17 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     if not turns:
         raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
+    scenarios = (*SCENARIOS, "task") if isinstance(row.get("trial_name"), str) else SCENARIOS
     said = {i: why for i in turns if (why := building.told(calls.messages[i]))}
     return Trajectory(
         id=id,
         messages=messages,
         tools=tools or ([building.BASH_TOOL] if calls.dialect in SHELL_DIALECTS else []),
         source="openai",
-        scenario=_name(row, SCENARIOS, building.opening(messages)),
+        scenario=_name(row, scenarios, building.opening(messages)),
         verifier=verifier_for(messages, tools),
         origin=where,
-        reward=next((r for k in REWARDS if (r := _reward(row.get(k))) is not None), None),
+        reward=next((r for k in _rewards(row) if (r := _reward(row.get(k))) is not None), None),
         skip=building.plain_skips(messages, turns)
         | calls.skip
         | _media(row, messages)
@@ -89,13 +102,19 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 
 def _media(row: dict, messages: list[Message]) -> dict[int, str]:
-    """Turns from the first image, sound or video on, where the row holds some beside its text."""
-    marks = [i for i, m in enumerate(messages) if re.search(r"<(?:image|audio|video)>", m["content"])]
+    """Turns from the first image, sound or video on, where the row holds some beside its text, or its text a
+    template's tokens for some."""
+    marks = [i for i, m in enumerate(messages) if _MARK.search(m["content"])]
+    if any(_TOKEN.search(m["content"]) for m in messages) or (marks and any(row.get(k) for k in PATHS)):
+        row = {**row, MEDIA[0]: True}
     if not any(row.get(name) and (marks or not _is_container(row[name])) for name in MEDIA):
         return {}
     first = marks[0] if marks else 0
     return {i: NOT_TEXT for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first}
 
+
+_TOKEN = re.compile(r"<\|(?:vision_start|image_pad|video_pad|audio_pad)\|>")
+_MARK = re.compile(rf"<(?:image|audio|video)>|{_TOKEN.pattern}")
 
 # the image of a container: "docker.io/a/b:tag", "a/b@sha256:..."
 _CONTAINER = re.compile(r"[\w.\-]+(?::\d+)?(?:/[\w.\-]+)*(?::[\w.\-]+)?(?:@sha256:[0-9a-f]{8,64})?")
@@ -144,7 +163,8 @@ _ITEM_KEYS = {"call_id", "arguments", "input", "output", "summary", "encrypted_c
 
 def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     """Names of fields with content that nothing was read from. `given` is the row before it got its form."""
-    known = {*_ROW_FIELDS, chat_rows.read_answer(row)}
+    harbor = ("trial_name", "task", *(["result"] if _reward(row.get("result")) is not None else []))
+    known = {*_ROW_FIELDS, chat_rows.read_answer(row), *(harbor if row.get("trial_name") else ())}
     fields = [k for k, v in row.items() if k not in known and v not in (None, "", [], {})]
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
@@ -183,6 +203,11 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
         return "search"
     families = {family(name) for name in called}
     return "swe" if "bash" in families and "" not in families else "tool_call"
+
+
+def _rewards(row: dict) -> tuple[str, ...]:
+    """The fields that may tell a row's outcome. Rows that Harbor exports name their trial."""
+    return (*REWARDS, "result") if isinstance(row.get("trial_name"), str) else REWARDS
 
 
 def _reward(value: Any) -> float | None:
