@@ -604,3 +604,51 @@ def test_a_path_beside_a_mark_is_an_image(field):
 def test_a_templates_token_is_an_image():
     shown = {"role": "user", "content": "<|vision_start|><|image_pad|><|vision_end|>this?"}
     assert said(DONE, shown, DONE).skip == {3: "not_text"}
+
+
+# ---- agents' steps
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"tool": "get_weather", "tool_input": {"city": "Oslo"}, "log": "I look.\nAction: get_weather"},
+        {
+            "lc": 1,
+            "kwargs": {"tool": "get_weather", "tool_input": '{"city": "Oslo"}', "log": "I look.\nAction: x"},
+        },
+        ["get_weather", '{"city": "Oslo"}', "Thought: I look.\nAction: get_weather"],
+    ],
+)
+def test_what_an_agent_executor_did_comes_before_its_answer(action):
+    t = read({"input": "weather?", "intermediate_steps": [[action, {"t": 3}]], "output": "3C."})
+    assert t.messages[0] == ASK and calls_of(t) == [(OSLO,), ()] and (t.skip, t.unused) == ({}, ())
+    assert [m["content"] for m in t.messages[1:]] == ["I look.", '{"t": 3}', "3C."]
+
+
+def test_an_agents_input_that_is_a_text_or_broken():
+    steps = [[["search", "Oslo", ""], "cold"], [["f", '{"a": ', ""], "bad"]]
+    t = read({"input": "weather?", "intermediate_steps": steps, "output": "3C."})
+    assert calls_of(t)[0] == (Call("search", {"input": "Oslo"}),) and t.skip == {3: "unparseable_call"}
+
+
+def test_the_instances_of_toolalpacas_apis(tmp_path):
+    steps = [[["get_weather", '{"city": "Oslo"}', "log"], "Status Code: 200"]]
+    done = {"input": "weather?", "output": "3C.", "intermediate_steps": steps, "Final Thought": "t"}
+    api = {"Name": "Weather", "Function_Description": {"get_weather": "of a city", "components": ""}}
+    path = tmp_path / "train_data.json"
+    path.write_text(json.dumps([{**api, "Instances": [done, {"input": "x", "error": "e"}]}] * 2))
+    trajectories, left_out = reading.read([path])
+    assert [calls_of(t) for t in trajectories] == [[(OSLO,), ()]] * 2 and len(left_out) == 2
+    assert trajectories[0].tools == [{"name": "get_weather", "description": "of a city"}]
+    assert trajectories[0].unused == ("Final Thought",)
+
+
+def test_dspys_next_tool_is_no_talk():
+    text = '[[ ## next_tool_name ## ]]\nsearch\n\n[[ ## next_tool_args ## ]]\n{"q": "x"}'
+    assert said(assistant(text)).skip == {1: "unparseable_call"}
+
+
+@pytest.mark.parametrize("field", ["kwargs", "optional_params", "modelParameters"])
+def test_tools_of_a_log_beside_its_messages(field):
+    assert said(DONE, **{field: {"tools": [TOOL], "temperature": 0}}).tools == [TOOL]

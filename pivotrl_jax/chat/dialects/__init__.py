@@ -80,7 +80,8 @@ _ELSEWHERE = re.compile(
     r"|<run_ipython>|<invoke_tool>|<mcp_call[ >]|\[TOOL_CALL\]"
     r"|^Tool:[ \t]*[\w.]{1,128}[ \t]*\nInput:[ \t]*\{"
     r"|^(?:Function|Tool|API)[ _]?[Cc]all:[ \t]*\[?[\w.]{1,128}\("
-    # ToolAlpaca, ReWOO, Lumos
+    # ToolAlpaca, DSPy, ReWOO, Lumos
+    r"|^\[\[ ## next_tool_name ## \]\]"
     r"|^[ \t]*ASSISTANT Action(?: Input)?:|^#E\d{1,3} = \w{1,128}\["
     r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
     # code and what it printed, in one turn (ToRA)

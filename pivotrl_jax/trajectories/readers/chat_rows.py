@@ -22,6 +22,9 @@ from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, decoded
 
 TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
 TOOL_FIELDS += ("xml_tools",)
+# objects beside the messages that hold their tools: of Nemotron's post-training set, of logs
+ASIDE = ("metadata", "kwargs", "optional_params", "invocation_params", "model_parameters", "modelParameters")
+ASIDE += ("proxy_server_request",)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message", "instructions")
 SYSTEM_KWARGS = ("custom_instructions",)  # of a chat template: SmolTalk 2 keeps its system messages there
 
@@ -162,10 +165,10 @@ def tools_of(row: dict) -> Any:
                 docs = [decoded(t, key) if isinstance(t, str) else t for t in value]
                 return [_xlam_tool(t) for t in docs] if "answers" in row else docs
             return value
-    # Nemotron's post-training set keeps them there; other lists of tools are names
-    docs = (row_forms.object_of(row.get("metadata")) or {}).get("tools")
-    if isinstance(docs, list) and docs and all(map(_is_doc, docs)):
-        return docs
+    for key in ASIDE:
+        docs = (row_forms.object_of(row.get(key)) or {}).get("tools")
+        if isinstance(docs, list) and docs and all(map(_is_doc, docs)):  # other lists of tools are names
+            return docs
     return empty
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pivotrl_jax.chat.messages import NOT_TEXT
 from pivotrl_jax.chat.tools import is_built_in, read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building, chat_rows, message_forms, row_forms, weights
+from pivotrl_jax.trajectories.readers import building, chat_rows, message_forms, row_forms, step_rows, weights
 from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.text_calls import read_calls
@@ -45,14 +45,20 @@ MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
 def recognise(sample: Any, path: Path) -> bool:
     """Whether a document looks like a row, rows, or the messages of one conversation."""
-    if _is_conversation(sample):
+    first = sample[0] if isinstance(sample, list) and sample else sample
+    if _is_conversation(sample) or step_rows.instances(first):
         return True
-    return chat_rows.has_form(sample[0] if isinstance(sample, list) and sample else sample)
+    return chat_rows.has_form(first)
 
 
 def episodes(document: Any, where: str) -> Iterator[Document]:
     """The rows of one document, each at "file:number", counted from 1."""
     numbered = where.rpartition(":")[2].isdigit()
+    listed = document if isinstance(document, list) else [document]
+    if any(found := [step_rows.instances(one) or [] for one in listed]):
+        rows = [row for instances in found for row in instances]
+        yield from ((f"{where}:{i}", row) for i, row in enumerate(rows, 1))
+        return
     if isinstance(document, list) and document and not numbered and not _is_conversation(document):
         yield from ((f"{where}:{i}", row) for i, row in enumerate(document, 1))
     else:

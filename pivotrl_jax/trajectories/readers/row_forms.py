@@ -8,6 +8,7 @@
 | Glaive v2 | {"system": "SYSTEM: ...", "chat": "USER: ... ASSISTANT: ... FUNCTION RESPONSE: ..."} |
 | ADP | {"content": [{"class_": "api_action", "function", "kwargs"}, {"class_": "text_observation"}]} |
 | R2E-Gym | {"problem_statement", "trajectory_steps": [{"thought", "action", "observation"}]} |
+| agents | {"input", "intermediate_steps": [[{"tool", "tool_input", "log"}, "observation"]], "output"} |
 | pairs | {"prompt" or "question", ..., "response" or "answer", "chosen", ..., "history": [[text, text]]} |
 | rendered | {"text": "<|im_start|>user\\n...<|im_end|>..."}, {"prompt": "<|im_start|>...", "completion"} |
 | columns | {"messages": {"role": [...], "content": [...]}}, {"conversation": [{"user", "assistant"}]} |
