@@ -652,3 +652,58 @@ def test_dspys_next_tool_is_no_talk():
 @pytest.mark.parametrize("field", ["kwargs", "optional_params", "modelParameters"])
 def test_tools_of_a_log_beside_its_messages(field):
     assert said(DONE, **{field: {"tools": [TOOL], "temperature": 0}}).tools == [TOOL]
+
+
+# ---- results, thinking and roles under other names
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"tool_calls": [{**CALL, "result": {"t": 3}}]},
+        {"tool_calls": [{"function": {**CALL["function"], "output": '{"t": 3}'}}]},
+        {"tool_calls": [CALL], "tool_results": [{"id": "c1", "content": '{"t": 3}'}]},
+        {"toolCalls": [{"toolName": "get_weather", "args": {"city": "Oslo"}, "result": {"t": 3}}]},
+    ],
+)
+def test_a_result_in_or_beside_its_call_is_the_tools_message(message):
+    t = said(assistant("", **message), DONE)
+    assert roles(t) == ["user", "assistant", "tool", "assistant"] and calls_of(t) == [(OSLO,), ()]
+    assert (t.messages[2]["content"], t.skip, t.unused) == ('{"t": 3}', {}, ())
+
+
+def test_a_result_that_follows_as_a_message_is_told_once():
+    call = assistant("", tool_calls=[{**CALL, "result": "3"}])
+    assert roles(said(call, {"role": "tool", "tool_call_id": "c1", "content": "3"}, DONE)) == [
+        *("user", "assistant", "tool", "assistant")
+    ]
+
+
+@pytest.mark.parametrize("name", ["thought", "thoughts", "think", "think_content", "reasoning_text"])
+def test_thinking_under_more_names(name):
+    t = said(assistant("3C.", **{name: "hm"}))
+    assert (t.messages[1]["reasoning_content"], t.unused) == ("hm", ())
+    t = said(assistant("I look. ls", **{name: "I look."}))
+    assert "reasoning_content" not in t.messages[1] and t.unused == ()
+
+
+@pytest.mark.parametrize("role", ["tool_output", "tool_results", "function_result", "env", "api"])
+def test_more_names_of_the_tools_role(role):
+    t = said(assistant("", tool_calls=[CALL]), {"role": role, "content": "3"}, DONE)
+    assert roles(t)[2] == "tool" and t.skip == {}
+
+
+def test_xtuners_turns():
+    turns = [
+        {"system": "Be kind.", "input": "weather?", "output": "Where?", "output_with_loss": False},
+        {"input": "Oslo", "output": STEP},
+    ]
+    t = read({"conversation": turns})
+    assert t.messages[:2] == [SYSTEM, ASK] and calls_of(t) == [(), (OSLO,)] and t.skip == {2: "context"}
+
+
+def test_code_whose_execution_result_is_told_is_no_talk():
+    code = assistant("```python\nprint(3)\n```")
+    assert said(code, {"role": "user", "content": "Execution result: 3"}, DONE).skip == {
+        1: "unparseable_call"
+    }

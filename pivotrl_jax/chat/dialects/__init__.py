@@ -110,7 +110,7 @@ ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILIN
 # how results begin, where they stand in a user's message
 OBSERVATION = re.compile(
     r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|<function_response>|<information>|<interpreter>"
-    r"|OBSERVATION\b|Observation\b|EXECUTION RESULT|\[Command |Your command |<\|observation\|>|✿RESULT✿"
+    r"|OBSERVATION\b|Observation\b|(?i:EXECUTION RESULT)|\[Command |Your command |<\|observation\|>|✿RESULT✿"
     r"|\[\w{1,64} for '|```(?:output|tool_output)|Tool output:|Function output:|FUNCTION RESPONSE"
     r"|API output:)"
 )

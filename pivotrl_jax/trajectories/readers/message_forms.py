@@ -35,6 +35,15 @@ _ROLES = {
     "tool_response": "tool",
     "tool-response": "tool",
     "tool_result": "tool",
+    "tool_results": "tool",
+    "tool_output": "tool",
+    "tool_outputs": "tool",
+    "function_result": "tool",
+    "function_results": "tool",
+    "function_output": "tool",
+    "function_call_output": "tool",
+    "env": "tool",
+    "api": "tool",
     "ipython": "tool",
     "environment": "tool",
 }
@@ -77,7 +86,13 @@ MESSAGE_KEYS |= {
 def read_all(messages: list) -> list:
     """Messages in any of the forms, each with OpenAI's role and fields."""
     parts = [part for message in weights.with_masks(messages) for part in sdk_parts.expanded(message)]
-    return [read for message in parts for read in other_calls.with_invocations(renamed(message))]
+    named = list(map(renamed, parts))
+    read: list = []
+    for message, after in zip(named, [*named[1:], None]):
+        answered = isinstance(after, dict) and after.get("role") == "tool"
+        for one in other_calls.with_invocations(message):
+            read += other_calls.with_results(one, answered)
+    return read
 
 
 def renamed(message: Any) -> Any:
@@ -99,9 +114,7 @@ def renamed(message: Any) -> Any:
         if not out["content"] and isinstance(message.get("refusal"), str):
             out["content"] = message["refusal"]
         out["content"] = _own_text(out["content"])
-        plan = out.pop("tool_plan", None)  # Cohere's thinking before calls
-        if isinstance(plan, str) and plan and not reasoning_of(out):
-            out["reasoning_content"] = plan
+        out = _with_thought(out)
     ids = out.get("tool_call_ids")
     if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
         out["tool_call_id"] = ids[0]
@@ -129,6 +142,28 @@ def renamed(message: Any) -> Any:
         else:
             out = other_calls.read(out)
     return out
+
+
+# thinking under names that say so, unless the text holds it too (SWE-smith); Cohere's plan before its calls
+_THOUGHTS = (
+    "tool_plan",
+    "thought",
+    "thoughts",
+    "think",
+    "think_content",
+    "reasoning_text",
+    "chain_of_thought",
+)
+
+
+def _with_thought(message: Message) -> Message:
+    for key in _THOUGHTS:
+        thought = message.get(key)
+        if isinstance(thought, str) and thought.strip() and not reasoning_of(message):
+            told = isinstance(message["content"], str) and thought.strip() in message["content"]
+            rest = {k: v for k, v in message.items() if k != key}
+            return rest if told else {**rest, "reasoning_content": thought}
+    return message
 
 
 def _written_calls(calls: Any) -> list:

@@ -12,6 +12,7 @@
 | pairs | {"prompt" or "question", ..., "response" or "answer", "chosen", ..., "history": [[text, text]]} |
 | rendered | {"text": "<|im_start|>user\\n...<|im_end|>..."}, {"prompt": "<|im_start|>...", "completion"} |
 | columns | {"messages": {"role": [...], "content": [...]}}, {"conversation": [{"user", "assistant"}]} |
+| XTuner | {"conversation": [{"system", "input", "output"}]} |
 
 Rows of Gemini's and Bedrock's APIs are those of provider_rows.py. What is read is taken out of the row, so
 that what is left can be named as unused.
@@ -153,9 +154,29 @@ def _columns(row: dict) -> Found | None:
             lengths = {len(v) for v in value.values()}
             if len(lengths) == 1 and {"role", "from"} & value.keys():
                 return [dict(zip(value, fields)) for fields in zip(*value.values())], (key,)
+        if isinstance(value, list) and value and all(map(_is_turn_of_xtuner, value)):
+            return [message for turn in value for message in _of_xtuner(turn)], (key,)
         if isinstance(value, list) and value and all(map(_is_exchange, value)):
             return [{"role": who, "content": text} for pair in value for who, text in pair.items()], (key,)
     return None
+
+
+_XTUNER = {"system", "input", "output", "output_with_loss", "need_eos_token", "sep"}
+
+
+def _is_turn_of_xtuner(value: Any) -> bool:
+    return isinstance(value, dict) and "output" in value and value.keys() <= _XTUNER
+
+
+def _of_xtuner(turn: dict) -> list[Message]:
+    """XTuner's turn, {"system", "input", "output"}; "output_with_loss" says whether its output is learned."""
+    answer = {"role": "assistant", "content": turn["output"]}
+    if "output_with_loss" in turn:
+        answer["loss"] = turn["output_with_loss"]
+    asked = [
+        {"role": r, "content": turn[k]} for k, r in (("system", "system"), ("input", "user")) if turn.get(k)
+    ]
+    return [*asked, answer]
 
 
 def _is_exchange(value: Any) -> bool:
