@@ -485,6 +485,13 @@ def test_chatglms_call_and_result_are_one_message():
     t = said(assistant("I look."), one, {**one, "parameters": {"city": "Rome"}}, DONE, tools=[TOOL])
     assert [m["content"] for m in t.messages[1:]] == ["I look.", "3", "", "3", "3C."]
     assert calls_of(t) == [(OSLO,), (ROME,), ()] and (t.skip, t.unused) == ({}, ())
+    nulls = {"role": "tool", "content": "3", "parameters": None, "observation": None}
+    assert roles(said(assistant("", tool_calls=[CALL]), nulls, DONE)) == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
 
 
 def test_a_block_with_a_call_per_line():
@@ -707,3 +714,20 @@ def test_code_whose_execution_result_is_told_is_no_talk():
     assert said(code, {"role": "user", "content": "Execution result: 3"}, DONE).skip == {
         1: "unparseable_call"
     }
+
+
+# ---- fields beside messages, and thinking beside an answer
+
+
+@pytest.mark.parametrize("name", ["prompt", "query", "instruction", "input"])
+def test_what_is_asked_beside_the_messages_is_named_unless_they_hold_it(name):
+    assert said(DONE, **{name: "Answer in French."}).unused == (name,)
+    assert said(DONE, **{name: "weather?"}).unused == ()
+    assert said(DONE, **{name: "weather?", "answers": ["5C."]}).unused == ("answers",)
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", "thought"])
+def test_thinking_beside_a_question_and_its_answer_is_kept(name):
+    t = read({"question": "weather?", "answer": "3C.", name: "It is winter."})
+    assert t.messages == [ASK, {**DONE, "reasoning_content": "It is winter."}] and t.unused == ()
+    assert read({"question": "weather?", "answer": "3C.", name: "on"}).unused == (name,)

@@ -175,6 +175,7 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []
+    fields += _unsaid(row, raw) if any(given.get(k) for k in MESSAGE_FIELDS) else []
     fields += chat_rows.unobeyed(row)
     kwargs = row.get("chat_template_kwargs") if isinstance(row.get("chat_template_kwargs"), dict) else {}
     read = (*chat_rows.TOOL_FIELDS, *chat_rows.SYSTEM_KWARGS, "enable_thinking")
@@ -190,6 +191,14 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     fields += [f"messages.{key}" for key in sorted(keys - message_forms.MESSAGE_KEYS)]
     tools = chat_rows.tools_of(row)
     return (*fields, *(f"tools.{tool['type']}" for tool in tools or () if is_built_in(tool)))
+
+
+def _unsaid(row: dict, raw: list) -> list[str]:
+    """The fields of a row with messages that ask or answer something too, unless the messages hold it."""
+    said = "\n".join(m["content"] for m in raw if isinstance(m, dict) and isinstance(m.get("content"), str))
+    asked = [k for k in ("prompt", "query", "instruction", "input") if isinstance(row.get(k), str)]
+    answers = ["answers"] if row.get("answers") else []
+    return [k for k in asked if row[k].strip() not in said] + answers
 
 
 # ---- what a row says of itself

@@ -22,6 +22,7 @@ import re
 from typing import Any
 
 from pivotrl_jax.chat.json_text import lenient_json, loads
+from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import provider_rows, rendered, response_items, sdk_parts
 from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
@@ -33,6 +34,7 @@ ASKED = ("messages", "input", "instructions", "tools", "functions", "system", "p
 ASKED += ("contents", "toolConfig", *provider_rows.SYSTEM)
 QUESTIONS = ("prompt", "input", "question", "query", "instruction")
 ANSWERS = ("chosen", "chosen_response", "preferred_output", "response", "output", "answer", "completion")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")  # what was thought before an answer
 MESSAGE_FIELDS = (
     *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
     *("chat", "message_list"),
@@ -249,7 +251,17 @@ def _pair(row: dict) -> Found | None:
     if answer == "response" and isinstance(row[answer], dict):
         return before, read  # its answer is read as every log's
     after = as_messages(row[answer], "assistant")
-    return ([*before, *after], (*read, answer)) if after else None
+    if not after:
+        return None
+    thought = next((k for k in THOUGHTS if _is_text(row.get(k))), "")
+    if thought and after[0].get("role") == "assistant" and not reasoning_of(after[0]):
+        after, read = [{**after[0], "reasoning_content": row[thought]}, *after[1:]], (*read, thought)
+    return [*before, *after], (*read, answer)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text of several words, and no switch ("on")."""
+    return isinstance(value, str) and len(value.split()) > 1
 
 
 def history_of(row: dict) -> list:

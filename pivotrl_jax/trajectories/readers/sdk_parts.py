@@ -30,7 +30,7 @@ def expanded(message: Any) -> list:
     """The messages that one holds; any message without such parts alone."""
     if not isinstance(message, dict):
         return [message]
-    if message.get("role") == "tool" and {"parameters", "observation"} <= message.keys():
+    if message.get("role") == "tool" and None not in map(message.get, ("parameters", "observation")):
         return _chatglm(message)
     for key in ("parts", "content"):
         parts = message.get(key)
