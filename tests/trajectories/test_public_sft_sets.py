@@ -458,6 +458,7 @@ def test_a_conversation_that_a_template_rendered_is_its_messages(row, tmp_path):
         {"prompt": "<s>[INST] weather? [/INST]", "completion": "3C."},
         {"text": "<start_of_turn>user\nweather?<end_of_turn>\n<start_of_turn>model\n3C.<end_of_turn>"},
         {"text": f"{CHATML}3C.<|im_end|> and more"},
+        {"input": "system\nBe kind.\nuser\nweather?\nassistant\n", "output": "3C.", "score": 1.0, "step": 1},
     ],
 )
 def test_one_that_cannot_be_taken_apart_is_left_out_in_a_sentence(row, tmp_path):
@@ -731,3 +732,13 @@ def test_thinking_beside_a_question_and_its_answer_is_kept(name):
     t = read({"question": "weather?", "answer": "3C.", name: "It is winter."})
     assert t.messages == [ASK, {**DONE, "reasoning_content": "It is winter."}] and t.unused == ()
     assert read({"question": "weather?", "answer": "3C.", name: "on"}).unused == (name,)
+
+
+def test_another_conversation_beside_the_messages_is_named():
+    other = [{"from": "human", "value": "time?"}, {"from": "gpt", "value": "Noon."}]
+    assert said(DONE, conversations=other).unused == ("conversations",)
+    same = [{"from": "human", "value": "weather?"}, {"from": "gpt", "value": "3C."}]
+    assert said(DONE, conversations=same).unused == ()
+    assert said(DONE, trajectory="run-7").unused == ("trajectory",)
+    t = read({"messages": [], "conversations": same})
+    assert (t.messages, t.unused) == ([ASK, DONE], ())

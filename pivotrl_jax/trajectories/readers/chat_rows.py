@@ -108,13 +108,16 @@ def _system_text(value: Any) -> str:
     return "\n\n".join(value) if texts else content_text(value)
 
 
+def messages_field(row: dict) -> str:
+    """The field that a row's messages are read from: the first that holds something; "" for another form."""
+    found = [key for key in MESSAGE_FIELDS if row.get(key) is not None]
+    return next((key for key in found if row[key] != []), found[0] if found else "")
+
+
 def _raw_messages(row: dict) -> Any:
-    for key in MESSAGE_FIELDS:
-        value = row.get(key)
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = decoded(value, key)
-        if value is not None:
-            return value
+    if key := messages_field(row):
+        value = row[key]
+        return decoded(value, key) if isinstance(value, str) and value.lstrip().startswith("[") else value
     turns = _exchange(row)
     return turns and [*row_forms.history_of(row), *turns]
 
@@ -151,7 +154,8 @@ def _alpaca(row: dict) -> list:
 
 def tools_of(row: dict) -> Any:
     """The function docs of a row, as they stand there; None if it has none. Raises InputError."""
-    messages = next((row[key] for key in MESSAGE_FIELDS if isinstance(row.get(key), list)), [])
+    messages = row.get(messages_field(row))
+    messages = messages if isinstance(messages, list) else []
     empty = None
     for source in (row, row.get("chat_template_kwargs"), *messages[:1]):
         for key in TOOL_FIELDS if isinstance(source, dict) else ():

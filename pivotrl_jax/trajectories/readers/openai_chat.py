@@ -198,7 +198,23 @@ def _unsaid(row: dict, raw: list) -> list[str]:
     said = "\n".join(m["content"] for m in raw if isinstance(m, dict) and isinstance(m.get("content"), str))
     asked = [k for k in ("prompt", "query", "instruction", "input") if isinstance(row.get(k), str)]
     answers = ["answers"] if row.get("answers") else []
-    return [k for k in asked if row[k].strip() not in said] + answers
+    read = chat_rows.messages_field(row)
+    others = [k for k in MESSAGE_FIELDS if k != read and isinstance(row.get(k), (list, str)) and row[k]]
+    others = [k for k in others if not all(text in said for text in _texts(row[k]))]
+    return [k for k in asked if row[k].strip() not in said] + answers + others
+
+
+def _texts(messages: list | str) -> list[str]:
+    """The texts of a list of messages; another value as one text."""
+    if not isinstance(messages, list):
+        return [messages.strip()]
+    fields = ("content", "value", "text")
+    found = [
+        next((m[k] for k in fields if isinstance(m.get(k), str)), None)
+        for m in messages
+        if isinstance(m, dict)
+    ]
+    return [text.strip() if isinstance(text, str) else str(messages) for text in found] or [str(messages)]
 
 
 # ---- what a row says of itself

@@ -2,7 +2,8 @@
 
     <|im_start|>user\\nlist<|im_end|>\\n<|im_start|>assistant\\nHere it is.<|im_end|>
 
-Read as one text it would be rendered once more. Texts with the marks of other templates are refused.
+Read as one text it would be rendered once more. Texts with the marks of other templates, or without their
+marks, are refused.
 """
 
 import re
@@ -25,11 +26,13 @@ _OTHERS = re.compile(
     r"\s*(?:<s>|<bos>)?\s*(?:\[INST\]|<start_of_turn>|<\|(?:system|user|assistant)\|>|\[gMASK\]|<｜begin▁of▁sentence｜>"
     r"|<\|START_OF_TURN_TOKEN\|>|<\|turn>)"
 )
+# a prompt whose marks were left out when it was decoded, as verl logs it
+_BARE = re.compile(r"(?:system|user)\n.*\nassistant\n(?:<think>\s*)?\Z", re.DOTALL)
 
 
 def is_rendered(text: object) -> bool:
-    """Whether a value is a text that begins with a chat template's marks."""
-    return isinstance(text, str) and bool(_BEGINS.match(text) or _OTHERS.match(text))
+    """Whether a value is a text that begins with a chat template's marks, or lost them."""
+    return isinstance(text, str) and bool(_BEGINS.match(text) or _OTHERS.match(text) or _BARE.match(text))
 
 
 def messages(text: str) -> list[Message]:
