@@ -742,3 +742,42 @@ def test_another_conversation_beside_the_messages_is_named():
     assert said(DONE, trajectory="run-7").unused == ("trajectory",)
     t = read({"messages": [], "conversations": same})
     assert (t.messages, t.unused) == ([ASK, DONE], ())
+
+
+# ---- calls in a column, and what was done in between
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "weather?", "response": "I look.", "tool_calls": [CALL]},
+        {"question": "weather?", "answer": "I look.", "tool_calls": json.dumps([CALL])},
+        {"instruction": "weather?", "output": "I look.", "function_call": CALL["function"]},
+    ],
+)
+def test_calls_in_a_column_of_their_own_are_the_answers(row):
+    t = read(row)
+    assert t.messages[0] == ASK and t.messages[1]["content"] == "I look."
+    assert (calls_of(t), t.unused) == ([(OSLO,)], ())
+
+
+def test_calls_without_a_text_and_an_instruction_with_its_input():
+    assert calls_of(read({"prompt": "weather?", "tool_calls": [CALL]})) == [(OSLO,)]
+    t = read({"instruction": "Look.", "input": "weather?", "output": "", "tool_calls": [CALL]})
+    assert t.messages[0]["content"] == "Look.\nweather?" and calls_of(t) == [(OSLO,)]
+    assert read({"prompt": "weather?", "input": "Oslo", "output": "3C."}).unused == ("input",)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"observations": [{"type": "TOOL", "traceId": "t"}]},
+        {"steps": [{"tool": "search", "observation": "cold"}]},
+        {"child_runs": [{"run_type": "tool"}]},
+    ],
+)
+def test_an_answer_after_steps_that_are_not_read_is_left_out(between):
+    with pytest.raises(InputError, match="holds what was done before the answer"):
+        read({"input": "weather?", "output": "3C.", **between})
+    (name,) = between
+    assert read({"input": "weather?", "output": "3C.", name: ["cold air"]}).unused == (name,)

@@ -175,7 +175,7 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []
-    fields += _unsaid(row, raw) if any(given.get(k) for k in MESSAGE_FIELDS) else []
+    fields += _unsaid(row, raw)
     fields += chat_rows.unobeyed(row)
     kwargs = row.get("chat_template_kwargs") if isinstance(row.get("chat_template_kwargs"), dict) else {}
     read = (*chat_rows.TOOL_FIELDS, *chat_rows.SYSTEM_KWARGS, "enable_thinking")
@@ -194,11 +194,11 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
 
 
 def _unsaid(row: dict, raw: list) -> list[str]:
-    """The fields of a row with messages that ask or answer something too, unless the messages hold it."""
+    """The fields of a row that ask or answer something else than its messages hold."""
     said = "\n".join(m["content"] for m in raw if isinstance(m, dict) and isinstance(m.get("content"), str))
     asked = [k for k in ("prompt", "query", "instruction", "input") if isinstance(row.get(k), str)]
-    answers = ["answers"] if row.get("answers") else []
     read = chat_rows.messages_field(row)
+    answers = ["answers"] if read and row.get("answers") else []
     others = [k for k in MESSAGE_FIELDS if k != read and isinstance(row.get(k), (list, str)) and row[k]]
     others = [k for k in others if not all(text in said for text in _texts(row[k]))]
     return [k for k in asked if row[k].strip() not in said] + answers + others

@@ -60,6 +60,7 @@ def normal(row: dict) -> dict:
     """
     opened = _opened(row)
     opened = sdk_parts.span(opened) or provider_rows.normal(opened) or opened
+    opened = _with_calls(opened)
     for form in (response_items.messages, _rendered, _glaive, *STEP_FORMS, _columns, _preferred, _pair):
         if found := form(opened):
             messages, read = found
@@ -236,16 +237,9 @@ def _pair(row: dict) -> Found | None:
         return None
     if {"prompt", "completion"} <= row.keys() or {"instruction", "output"} <= row.keys():
         return None
-    questions = [k for k in QUESTIONS if row.get(k)]
-    answer = next((k for k in ANSWERS if k not in questions and row.get(k)), "")
-    if not questions or not answer:
-        return None
-    if {"instruction", "input"} <= set(questions) and isinstance(row["input"], str):
-        read: tuple[str, ...] = ("instruction", "input")
-        before = as_messages(f"{row['instruction']}\n{row['input']}", "user")
-    else:
-        read, before = (questions[0],), as_messages(row[questions[0]], "user")
-    if not before:
+    read, before = _question(row)
+    answer = next((k for k in ANSWERS if k not in read and row.get(k)), "")
+    if not before or not answer:
         return None
     before, read = [*history_of(row), *before], (*read, "history")
     if answer == "response" and isinstance(row[answer], dict):
@@ -257,6 +251,47 @@ def _pair(row: dict) -> Found | None:
     if thought and after[0].get("role") == "assistant" and not reasoning_of(after[0]):
         after, read = [{**after[0], "reasoning_content": row[thought]}, *after[1:]], (*read, thought)
     return [*before, *after], (*read, answer)
+
+
+# what was called in place of an answer, and what was done before it
+CALLED = ("tool_calls", "tool_call", "function_call", "function_calls")
+DONE = ("observations", "spans", "child_runs", "steps", "actions", "trace")
+_ACTS = ("tool", "tool_name", "tool_calls", "tool_call", "action", "function", "observation", "run_type")
+_ACTS += ("parentObservationId", "traceId")
+
+
+def _with_calls(row: dict) -> dict:
+    """A row of a question and its answer, whose calls stand in a column of their own, with an answer that
+    makes them. Raises InputError for what was done between the two in another form."""
+    read, before = _question(row)
+    if not before or any(row.get(k) for k in MESSAGE_FIELDS):
+        return row
+    done = next((k for k in DONE if _are_acts(row.get(k))), "")
+    answer = next((k for k in ANSWERS if k not in read and isinstance(row.get(k), str)), "")
+    if done and answer:
+        raise InputError(f'"{done}" holds what was done before the answer, in a form that is not read')
+    called = next((k for k in CALLED if row.get(k)), "")
+    if not called:
+        return row
+    message = {"role": "assistant", "content": row[answer] if answer else "", called: row[called]}
+    rest = {k: v for k, v in row.items() if k not in (*read, answer, called, "history")}
+    return {**rest, "messages": [*history_of(row), *before, message]}
+
+
+def _question(row: dict) -> tuple[tuple[str, ...], list[Message] | None]:
+    """(the fields that ask, the messages they hold); None where no field asks."""
+    asked = [k for k in QUESTIONS if row.get(k)]
+    if not asked:
+        return (), None
+    if {"instruction", "input"} <= set(asked) and isinstance(row["input"], str):
+        return ("instruction", "input"), as_messages(f"{row['instruction']}\n{row['input']}", "user")
+    return (asked[0],), as_messages(row[asked[0]], "user")
+
+
+def _are_acts(value: Any) -> bool:
+    return isinstance(value, list) and any(
+        isinstance(v, dict) and not v.keys().isdisjoint(_ACTS) for v in value
+    )
 
 
 def _is_text(value: Any) -> bool:
