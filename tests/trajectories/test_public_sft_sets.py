@@ -781,3 +781,26 @@ def test_an_answer_after_steps_that_are_not_read_is_left_out(between):
         read({"input": "weather?", "output": "3C.", **between})
     (name,) = between
     assert read({"input": "weather?", "output": "3C.", name: ["cold air"]}).unused == (name,)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"get_weather": {"parameters": PARAMETERS}},
+        {"get_weather": {"inputSchema": PARAMETERS}},
+        {"tools": [{"name": "get_weather", "inputSchema": PARAMETERS}]},
+        DOC,
+        json.dumps(DOC),
+    ],
+)
+def test_docs_that_are_an_object(tools):
+    (tool,) = said(DONE, tools=tools).tools
+    assert (tool["name"], tool["parameters"]) == ("get_weather", PARAMETERS)
+
+
+def test_docs_that_are_one_object_after_another():
+    text = f"{json.dumps(DOC, indent=4)}\n\n{json.dumps({'name': 'f'})}\n"
+    assert [tool["name"] for tool in said(DONE, tools=text).tools] == ["get_weather", "f"]
+    for broken in ("f(city): the weather", f"{json.dumps(DOC)} and more", {"a": 1}):
+        with pytest.raises(InputError, match='"tools"'):
+            said(DONE, tools=broken)

@@ -15,6 +15,7 @@ row_forms.py gives rows of other shapes one of these.
 
 from typing import Any
 
+from pivotrl_jax.chat.json_text import strict_json
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import message_forms, row_answers, row_forms, weights
@@ -159,9 +160,7 @@ def tools_of(row: dict) -> Any:
     empty = None
     for source in (row, row.get("chat_template_kwargs"), *messages[:1]):
         for key in TOOL_FIELDS if isinstance(source, dict) else ():
-            value = source.get(key)
-            if isinstance(value, str):
-                value = decoded(value, key) if value.strip() else None
+            value = _listed(source.get(key), key)
             if value in ([], None):
                 empty = value if empty is None else empty
                 continue
@@ -174,6 +173,37 @@ def tools_of(row: dict) -> Any:
         if isinstance(docs, list) and docs and all(map(_is_doc, docs)):  # other lists of tools are names
             return docs
     return empty
+
+
+def _listed(value: Any, key: str) -> Any:
+    """Function docs as a list: out of JSON text, of one object after another, of an object that holds them
+    under their names, or of one doc. Raises InputError for other text."""
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        value = _objects(value) or decoded(value, key)
+    if not isinstance(value, dict):
+        return value
+    if not value.keys().isdisjoint(("name", "function")):
+        return [value]
+    inner = next((value[k] for k in ("tools", "functions") if isinstance(value.get(k), list)), None)
+    if inner is not None:
+        return inner
+    told = ("description", "parameters", "inputSchema", "input_schema")
+    named = [isinstance(v, dict) and not v.keys().isdisjoint(told) for v in value.values()]
+    return [{**doc, "name": name} for name, doc in value.items()] if named and all(named) else value
+
+
+def _objects(text: str) -> list[dict]:
+    """The objects of a text that holds several, one after another; [] for any other text."""
+    found, at = [], 0
+    while text[at:].strip():
+        try:
+            value, at = strict_json(text, at)
+        except ValueError:
+            return []
+        found.append(value)
+    return found if len(found) > 1 and all(isinstance(v, dict) for v in found) else []
 
 
 def _is_doc(tool: Any) -> bool:
