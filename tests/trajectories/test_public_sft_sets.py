@@ -294,8 +294,10 @@ def test_a_chosen_response_answers_the_messages():
     assert t.messages == [ASK, DONE] and t.unused == ("rejected_response",)
 
 
-def test_an_example_whose_outputs_hold_one_message(tmp_path):
-    row = {"inputs": {"messages": [ASK]}, "outputs": {"message": assistant(None, tool_calls=[CALL])}}
+@pytest.mark.parametrize("content", [{"content": None}, {}])
+def test_an_example_whose_outputs_hold_one_message(tmp_path, content):
+    message = {"role": "assistant", "tool_calls": [CALL], **content}
+    row = {"inputs": {"messages": [ASK]}, "outputs": {"message": message}}
     (t,), left_out = from_file(tmp_path, row)
     assert calls_of(t) == [(OSLO,)] and not left_out
 
