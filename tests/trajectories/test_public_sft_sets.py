@@ -806,3 +806,9 @@ def test_docs_that_are_one_object_after_another():
     for broken in ("f(city): the weather", f"{json.dumps(DOC)} and more", {"a": 1}):
         with pytest.raises(InputError, match='"tools"'):
             said(DONE, tools=broken)
+
+
+def test_thinking_that_never_ends_is_no_answer():
+    assert said(assistant("<think>It may be"), ASK, DONE).skip == {1: "cut"}
+    assert said(assistant(f"<think>It may be\n{STEP}"), ASK, DONE).skip == {1: "unparseable_call"}
+    assert said(assistant("<think>a</think>\n3C."), assistant("The tag <think> opens.")).skip == {}
