@@ -41,13 +41,15 @@ def is_built_in(tool: Any) -> bool:
 
 
 def _plain(tool: Any) -> Any:
-    """A tool with its schema under "parameters"; Anthropic's docs have it under "input_schema"."""
+    """A tool with its schema under "parameters"; Anthropic's docs have it under "input_schema", MCP's under
+    "inputSchema"."""
     doc = tool.get("function", tool) if isinstance(tool, dict) else None
     if not isinstance(doc, dict):
         return tool
     plain = {k: v for k, v in doc.items() if not (k == "parameters" and v is None)}
-    if isinstance(plain.get("input_schema"), dict) and "parameters" not in plain:
-        plain["parameters"] = plain.pop("input_schema")
+    for key in ("input_schema", "inputSchema"):
+        if isinstance(plain.get(key), dict) and "parameters" not in plain:
+            plain["parameters"] = plain.pop(key)
     schema = plain.get("parameters")
     properties = schema.get("properties") if isinstance(schema, dict) else None
     # a property that is null is Arrow's: a parameter of another function

@@ -68,6 +68,41 @@ _BROWSES = re.compile(
     re.MULTILINE,
 )
 
+# calls and actions in forms of public sets of demonstrations that no policy here is asked to write
+_GESTURES = (
+    f"{_VERBS}|tap|long_press|swipe|open_app|open_url|input_text|enter|navigate_back|navigate_home|press_back"
+    "|press_home|press_enter|go_home|complete|impossible|finished"
+)
+_ELSEWHERE = re.compile(
+    # of other models' templates
+    r"<\|tool▁calls?▁begin\|>|<longcat_tool_call>|<\|tool_call>call:|<\|tool_call:begin\|>|<\|recipient\|>"
+    r"|<tool-call>|<tool name=[\"']|<tool_name>[^<\n]{1,128}</tool_name>|<api_?call>|<execute_tool>"
+    r"|<run_ipython>|<invoke_tool>|<mcp_call[ >]|\[TOOL_CALL\]"
+    r"|^Tool:[ \t]*[\w.]{1,128}[ \t]*\nInput:[ \t]*\{"
+    r"|^(?:Function|Tool|API)[ _]?[Cc]all:[ \t]*\[?[\w.]{1,128}\("
+    # ToolAlpaca, DSPy, ReWOO, Lumos
+    r"|^\[\[ ## next_tool_name ## \]\]"
+    r"|^[ \t]*ASSISTANT Action(?: Input)?:|^#E\d{1,3} = \w{1,128}\["
+    r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
+    # code and what it printed, in one turn (ToRA)
+    r"|^```[ \t]*\n{1,2}```(?:tool_)?output[ \t]*$"
+    # OS-Atlas, AITZ, CogAgent, Aguvis
+    rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE"
+    r"|SELECT|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"
+    r"|^(?:pyautogui|computer|mobile|browser)\.\w{1,64}\([^\n]{0,2000}\)\s*\Z"
+    r"|\A[ \t]*(?i:search|click|lookup|finish|think)\[[^\n]{0,2000}\]\s*\Z"
+    # JSON: under other names, AutoGPT, browser-use, Anthropic's blocks, gestures on a screen
+    r"|\{\s*\"(?:name|tool|tool_name|function|action|api|api_name)\"\s*:\s*\"[^\"\n]{1,128}\"\s*,"
+    r"\s*\"(?:input|inputs|params|parameters|args|arguments|kwargs)\"\s*:\s*\{"
+    r"|\{\s*\"(?:arguments|parameters)\"\s*:\s*\{[^{}]{0,2000}\}\s*,\s*\"name\"\s*:\s*\""
+    r"|\"command\"\s*:\s*\{\s*\"(?:name|args)\"\s*:|\"action\"\s*:\s*\[\s*\{\s*\"\w{1,64}\"\s*:"
+    r"|\{[^{}\n]{0,200}\"type\"\s*:\s*\"tool_use\"\s*,"
+    rf"|\{{\s*\"(?:action|action_type)\"\s*:\s*\"(?i:{_GESTURES})\"",
+    re.MULTILINE,
+)
+# searches and code between tags: ASearcher, Tool-Star, ARPO
+_TAGGED = re.compile(r"(?:^|>)[ \t]*<(search|access|python|bash|shell|terminal|ipython)>", re.MULTILINE)
+
 # actions in words of an environment's own: "THOUGHT: ... ACTION: go to desk 1", "Think: ... Act: answer(1)"
 _THINKS = re.compile(r"^[ \t]*(?:THOUGHT|Thought|Think):", re.MULTILINE)
 ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILINE)
@@ -75,7 +110,7 @@ ACTS = re.compile(r"^[ \t]*(?:ACTION|Action|Act):[ \t]*\n?[ \t]*\S", re.MULTILIN
 # how results begin, where they stand in a user's message
 OBSERVATION = re.compile(
     r"\s*(?:<returncode>|<output>|<tool_response>|<function_results>|<function_response>|<information>|<interpreter>"
-    r"|OBSERVATION\b|Observation\b|EXECUTION RESULT|\[Command |Your command |<\|observation\|>|✿RESULT✿"
+    r"|OBSERVATION\b|Observation\b|(?i:EXECUTION RESULT)|\[Command |Your command |<\|observation\|>|✿RESULT✿"
     r"|\[\w{1,64} for '|```(?:output|tool_output)|Tool output:|Function output:|FUNCTION RESPONSE"
     r"|API output:)"
 )
@@ -124,7 +159,9 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
             found = dialect.read(text, schemas)
             if found.calls or found.fault:
                 return True
-    if any(mark.search(text) for mark in (_FOREIGN, _JSON_CALL, _PYTHON_CALL, _BROWSES)):
+    if any(mark.search(text) for mark in (_FOREIGN, _JSON_CALL, _PYTHON_CALL, _BROWSES, _ELSEWHERE)):
+        return True
+    if any(f"</{tag}>" in text for tag in set(_TAGGED.findall(text))):
         return True
     if "<code>" in text and "final_answer(" in text:
         return True
@@ -140,7 +177,8 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
     written = (re.escape(name) for name in list(schemas)[:MAX_NAMES])
     return any(
         re.search(
-            rf'"(?:name|tool|function|tool_name|function_name|action)"\s*:\s*"{name}"'
+            rf'"(?:name|tool|function|tool_name|function_name|action)"\s*:\s*"{name}"|\{{\s*"{name}"\s*:\s*\{{'
+            rf"|^[ \t]*{name}[ \t]*:?[ \t]*\n?[ \t]*\{{\s*[\"}}]"
             rf"|^[ \t`]*(?:<code>\s*)?(?:\w+\s*=\s*)?(?:print\()?{name}\(|^[ \t]*<{name}>",
             text,
             re.MULTILINE,

@@ -8,9 +8,10 @@
      "tools": [{"name": "ls", "input_schema": {...}}]}
 
 The response of a log, `{"request": {...}, "response": {"role": "assistant", "content": [...]}}`, is the last
-turn. `system` is a text or text blocks. A result is an error if it says `is_error`. What the API runs itself
-(a web search) is recorded in a turn together with what it led to: such a turn, and those after it, are
-skipped (not_text), as they are after an image.
+turn; a batch's line joined with its result, and Bedrock's logs of invocations, are logs too. `system` is a
+text or text blocks. A result is an error if it says `is_error`. What the API runs itself (a web search) is
+recorded in a turn together with what it led to: such a turn, and those after it, are skipped (not_text), as
+they are after an image.
 """
 
 from pathlib import Path
@@ -35,16 +36,18 @@ from pivotrl_jax.trajectories.readers.weights import READ as WEIGHED
 
 BLOCKS = ("tool_use", "tool_result", "redacted_thinking")
 
-REQUESTS = ("request", "request_body", "body", "kwargs", "input", "inputs")
-RESPONSES = ("response", "response_body", "output", "outputs")
+REQUESTS = ("request", "request_body", "body", "kwargs", "input", "inputs", "params", "modelInput")
+RESPONSES = ("response", "response_body", "output", "outputs", "result", "modelOutput")
+BODIES = ("body", "inputBodyJson", "outputBodyJson", "message")
 
-NAMES = ("id", "request_id", "session_id")
+NAMES = ("id", "request_id", "session_id", "custom_id", "recordId", "requestId")
 SCENARIOS = ("scenario", "instance_id", "task_id", "session_id")
 
 # the row or the log, and how its answer was asked for
 READ = " ".join((*NAMES, *SCENARIOS, *REWARDS, *REQUESTS, *RESPONSES, *OF_ROW))
 READ += """ messages system tools
-    max_tokens temperature top_p top_k stream stop_sequences tool_choice thinking """
+    max_tokens temperature top_p top_k stream stop_sequences tool_choice thinking anthropic_version
+    accountId identity region operation modelId schemaType schemaVersion """
 
 
 def recognise(sample: Any, path: Path) -> bool:
@@ -105,7 +108,7 @@ def _response(row: dict) -> dict | None:
 def _objects(row: dict, keys: tuple[str, ...]) -> list[dict]:
     """The objects under some of a row's keys and in their `body`; proxies keep them as JSON text."""
     found = [_decoded(row.get(key)) for key in keys]
-    found += [_decoded(value.get("body")) for value in found if isinstance(value, dict)]
+    found += [_decoded(value.get(key)) for value in found if isinstance(value, dict) for key in BODIES]
     return [value for value in found if isinstance(value, dict)]
 
 

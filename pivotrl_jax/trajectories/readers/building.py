@@ -128,6 +128,10 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
             _acts(messages, i) or (in_words and dialects.ACTS.search(messages[i]["content"]))
         ):
             skip[i] = UNPARSEABLE_CALL
+        elif (
+            messages[i]["content"].lstrip().startswith("<think>") and "</think>" not in messages[i]["content"]
+        ):
+            skip[i] = UNPARSEABLE_CALL if calls else CUT
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION
     return skip

@@ -15,6 +15,7 @@ row_forms.py gives rows of other shapes one of these.
 
 from typing import Any
 
+from pivotrl_jax.chat.json_text import strict_json
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import message_forms, row_answers, row_forms, weights
@@ -22,7 +23,11 @@ from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, decoded
 
 TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
 TOOL_FIELDS += ("xml_tools",)
+# objects beside the messages that hold their tools: of Nemotron's post-training set, of logs
+ASIDE = ("metadata", "kwargs", "optional_params", "invocation_params", "model_parameters", "modelParameters")
+ASIDE += ("proxy_server_request",)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message", "instructions")
+SYSTEM_KWARGS = ("custom_instructions",)  # of a chat template: SmolTalk 2 keeps its system messages there
 
 
 def has_form(row: Any) -> bool:
@@ -56,6 +61,12 @@ def unread_answers(row: dict) -> list[str]:
     return row_answers.unread(row, messages) if isinstance(messages, list) else []
 
 
+def read_answer(row: dict) -> str:
+    """The field that holds the answer to a row's messages; "" if no field does."""
+    messages = _turns(row) if any(row.get(key) for key in row_answers.FIELDS) else None
+    return row_answers.answer(row, messages)[0] if isinstance(messages, list) else ""
+
+
 def unobeyed(row: dict) -> list[str]:
     """The weights of a row and its messages that are not obeyed."""
     of_messages = weights.unobeyed(_raw_messages(row), "messages")
@@ -71,7 +82,9 @@ def _turns(row: dict) -> Any:
 def _with_system(row: dict, messages: list) -> list:
     """The messages of a row with the system messages that stand beside them: as one text, the given ones
     before what the first message says as system. One that another holds is told once."""
-    given = [v for key in SYSTEM_FIELDS if isinstance(v := row.get(key), (str, list)) and v]
+    kwargs = row.get("chat_template_kwargs") if isinstance(row.get("chat_template_kwargs"), dict) else {}
+    values = [*map(row.get, SYSTEM_FIELDS), *map(kwargs.get, SYSTEM_KWARGS)]
+    given = [v for v in values if isinstance(v, (str, list)) and v]
     if not given:
         return messages
     first = messages[0] if messages and isinstance(messages[0], dict) else {}
@@ -96,13 +109,16 @@ def _system_text(value: Any) -> str:
     return "\n\n".join(value) if texts else content_text(value)
 
 
+def messages_field(row: dict) -> str:
+    """The field that a row's messages are read from: the first that holds something; "" for another form."""
+    found = [key for key in MESSAGE_FIELDS if row.get(key) is not None]
+    return next((key for key in found if row[key] != []), found[0] if found else "")
+
+
 def _raw_messages(row: dict) -> Any:
-    for key in MESSAGE_FIELDS:
-        value = row.get(key)
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = decoded(value, key)
-        if value is not None:
-            return value
+    if key := messages_field(row):
+        value = row[key]
+        return decoded(value, key) if isinstance(value, str) and value.lstrip().startswith("[") else value
     turns = _exchange(row)
     return turns and [*row_forms.history_of(row), *turns]
 
@@ -139,13 +155,12 @@ def _alpaca(row: dict) -> list:
 
 def tools_of(row: dict) -> Any:
     """The function docs of a row, as they stand there; None if it has none. Raises InputError."""
-    messages = next((row[key] for key in MESSAGE_FIELDS if isinstance(row.get(key), list)), [])
+    messages = row.get(messages_field(row))
+    messages = messages if isinstance(messages, list) else []
     empty = None
     for source in (row, row.get("chat_template_kwargs"), *messages[:1]):
         for key in TOOL_FIELDS if isinstance(source, dict) else ():
-            value = source.get(key)
-            if isinstance(value, str):
-                value = decoded(value, key) if value.strip() else None
+            value = _listed(source.get(key), key)
             if value in ([], None):
                 empty = value if empty is None else empty
                 continue
@@ -153,7 +168,49 @@ def tools_of(row: dict) -> Any:
                 docs = [decoded(t, key) if isinstance(t, str) else t for t in value]
                 return [_xlam_tool(t) for t in docs] if "answers" in row else docs
             return value
+    for key in ASIDE:
+        docs = (row_forms.object_of(row.get(key)) or {}).get("tools")
+        if isinstance(docs, list) and docs and all(map(_is_doc, docs)):  # other lists of tools are names
+            return docs
     return empty
+
+
+def _listed(value: Any, key: str) -> Any:
+    """Function docs as a list: out of JSON text, of one object after another, of an object that holds them
+    under their names, or of one doc. Raises InputError for other text."""
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        value = _objects(value) or decoded(value, key)
+    if not isinstance(value, dict):
+        return value
+    if not value.keys().isdisjoint(("name", "function")):
+        return [value]
+    inner = next((value[k] for k in ("tools", "functions") if isinstance(value.get(k), list)), None)
+    if inner is not None:
+        return inner
+    told = ("description", "parameters", "inputSchema", "input_schema")
+    named = [isinstance(v, dict) and not v.keys().isdisjoint(told) for v in value.values()]
+    return [{**doc, "name": name} for name, doc in value.items()] if named and all(named) else value
+
+
+def _objects(text: str) -> list[dict]:
+    """The objects of a text that holds several, one after another; [] for any other text."""
+    found, at = [], 0
+    while text[at:].strip():
+        try:
+            value, at = strict_json(text, at)
+        except ValueError:
+            return []
+        found.append(value)
+    return found if len(found) > 1 and all(isinstance(v, dict) for v in found) else []
+
+
+def _is_doc(tool: Any) -> bool:
+    doc = tool.get("function", tool) if isinstance(tool, dict) else None
+    return (
+        isinstance(doc, dict) and isinstance(doc.get("name"), str) and isinstance(doc.get("parameters"), dict)
+    )
 
 
 _PYTHON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}

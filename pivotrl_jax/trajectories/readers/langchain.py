@@ -39,7 +39,7 @@ ROLES = {
     "tool": "tool",
     "function": "tool",
 }
-LISTS = ("messages", "chat_history", "input", "output")
+LISTS = ("messages", "chat_history", "input", "output", "message")
 
 
 SCENARIOS = ("scenario", "session_id", "thread_id", "trace_id")
@@ -95,7 +95,9 @@ def _lists(value: Any) -> list:
         found = value.get(key)
         if isinstance(found, list) and found:  # a batch of one has another list around it
             return found[0] if isinstance(found[0], list) else found
-        if isinstance(found, dict) and ("content" in found or "kwargs" in found or "data" in found):
+        if isinstance(found, dict) and not found.keys().isdisjoint(
+            ("content", "tool_calls", "kwargs", "data")
+        ):
             return [found]
     for key, message in (("generations", "message"), ("choices", "message")):
         found = value.get(key)

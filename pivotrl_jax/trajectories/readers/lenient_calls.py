@@ -3,6 +3,7 @@
     {'name': 'f', 'arguments': {...}}      Python's form of JSON (Hermes function calling v1)
     {"name": "f", "arguments": "{...}"}    arguments as JSON text
     {"name": "f", "parameters": {...}}     another name for the arguments
+    {"name": "f", ...}\\n{"name": "g", ...}  several in one block, a call per line (ToolRL)
     Action Input: {'city': 'Oslo'}         the same in ReAct
     ...</parameter>                        an end tag that was the stop sequence (OpenHands)
 
@@ -49,6 +50,8 @@ def _mended(text: str, dialect: str) -> str:
 def _standard_block(match: re.Match) -> str:
     """A block with its calls in standard JSON; the block itself if they cannot be read."""
     value = literal(match[1])
+    if value is None:  # one call per line
+        value = [literal(line) for line in match[1].splitlines() if line.strip()]
     calls = value if isinstance(value, list) else [value]
     lines = []
     for call in calls:

@@ -10,7 +10,7 @@ from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.messages import lenient_tool_calls, named_call
 from pivotrl_jax.chat.reasoning import FIELDS, reasoning_of, split_thinking
 from pivotrl_jax.records import Message
-from pivotrl_jax.trajectories.readers import other_calls, weights
+from pivotrl_jax.trajectories.readers import other_calls, sdk_parts, weights
 from pivotrl_jax.trajectories.readers.lenient_calls import literal
 from pivotrl_jax.trajectories.readers.special_tokens import without_special_tokens
 
@@ -20,6 +20,7 @@ _ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "ai": "assistant",
     "model": "assistant",
     "agent": "assistant",
@@ -34,6 +35,15 @@ _ROLES = {
     "tool_response": "tool",
     "tool-response": "tool",
     "tool_result": "tool",
+    "tool_results": "tool",
+    "tool_output": "tool",
+    "tool_outputs": "tool",
+    "function_result": "tool",
+    "function_results": "tool",
+    "function_output": "tool",
+    "function_call_output": "tool",
+    "env": "tool",
+    "api": "tool",
     "ipython": "tool",
     "environment": "tool",
 }
@@ -50,6 +60,7 @@ MESSAGE_KEYS = {
     "tool_name",
     "function_call",
     *weights.WEIGHTS,
+    *weights.MASKED,
     *weights.DETAILS,
     *weights.ENDS,
 }
@@ -65,6 +76,7 @@ MESSAGE_KEYS |= {
     "type",
     "timestamp",
     "created_at",
+    "createdAt",
     "model",
     "refusal",
     "annotations",
@@ -73,7 +85,14 @@ MESSAGE_KEYS |= {
 
 def read_all(messages: list) -> list:
     """Messages in any of the forms, each with OpenAI's role and fields."""
-    return [read for message in messages for read in other_calls.with_invocations(renamed(message))]
+    parts = [part for message in weights.with_masks(messages) for part in sdk_parts.expanded(message)]
+    named = list(map(renamed, parts))
+    read: list = []
+    for message, after in zip(named, [*named[1:], None]):
+        answered = isinstance(after, dict) and after.get("role") == "tool"
+        for one in other_calls.with_invocations(message):
+            read += other_calls.with_results(one, answered)
+    return read
 
 
 def renamed(message: Any) -> Any:
@@ -91,9 +110,11 @@ def renamed(message: Any) -> Any:
         out.pop("text", None)
     if role in ("assistant", "tool_call"):
         out |= {"weight": 0} if weights.is_context(message) else {}
+        out = {k: v for k, v in out.items() if k not in weights.LABELS or weights.degree(v) not in (0, 1)}
         if not out["content"] and isinstance(message.get("refusal"), str):
             out["content"] = message["refusal"]
         out["content"] = _own_text(out["content"])
+        out = _with_thought(out)
     ids = out.get("tool_call_ids")
     if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
         out["tool_call_id"] = ids[0]
@@ -102,8 +123,8 @@ def renamed(message: Any) -> Any:
         out["name"] = name.removeprefix("functions.")
     if role == "tool_call":
         return _call_message(out)
-    if isinstance(out.get("tool_calls"), (str, dict)):
-        out["tool_calls"] = other_calls.as_list(out["tool_calls"])
+    if role == "assistant" and out.get("tool_calls"):
+        out["tool_calls"] = other_calls.under_known_names(out["tool_calls"])
     call = message.get("function_call")
     recipient = message.get("recipient")
     if role == "assistant" and isinstance(recipient, str) and recipient.startswith("functions."):
@@ -121,6 +142,28 @@ def renamed(message: Any) -> Any:
         else:
             out = other_calls.read(out)
     return out
+
+
+# thinking under names that say so, unless the text holds it too (SWE-smith); Cohere's plan before its calls
+_THOUGHTS = (
+    "tool_plan",
+    "thought",
+    "thoughts",
+    "think",
+    "think_content",
+    "reasoning_text",
+    "chain_of_thought",
+)
+
+
+def _with_thought(message: Message) -> Message:
+    for key in _THOUGHTS:
+        thought = message.get(key)
+        if isinstance(thought, str) and thought.strip() and not reasoning_of(message):
+            told = isinstance(message["content"], str) and thought.strip() in message["content"]
+            rest = {k: v for k, v in message.items() if k != key}
+            return rest if told else {**rest, "reasoning_content": thought}
+    return message
 
 
 def _written_calls(calls: Any) -> list:

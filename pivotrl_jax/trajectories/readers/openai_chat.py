@@ -17,7 +17,7 @@ from typing import Any
 from pivotrl_jax.chat.messages import NOT_TEXT
 from pivotrl_jax.chat.tools import is_built_in, read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
-from pivotrl_jax.trajectories.readers import building, chat_rows, message_forms, row_forms, weights
+from pivotrl_jax.trajectories.readers import building, chat_rows, message_forms, row_forms, step_rows, weights
 from pivotrl_jax.trajectories.readers.chat_rows import MESSAGE_FIELDS, messages_of
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.text_calls import read_calls
@@ -25,21 +25,40 @@ from pivotrl_jax.verifiers.compare.coding_tools import family
 
 IDS = ("id", "traj_id", "trajectory_id", "uuid", "conversation_id", "session_id")
 SCENARIOS = ("scenario", "instance_id", "task_id", "problem_id", "task_name")
-REWARDS = ("reward", "resolved", "success", "is_resolved", "passed")
+REWARDS = ("reward", "resolved", "success", "is_resolved", "passed", "is_correct", "correct", "is_success")
+REWARDS += ("is_successful", "task_success", "final_reward")
 SHELL_DIALECTS = ("bash_fence", "last_fence")  # their calls are named by us
+# names of paths of media, which a text may also be without: they count where it shows a mark
+PATHS = (
+    "image_path",
+    "image_paths",
+    "image_file",
+    "image_files",
+    "image_url",
+    "image_urls",
+    "img",
+    "img_path",
+)
+PATHS += ("img_filename", "screenshot", "screenshots", "video_path", "audio_path")
 MEDIA = ("images", "image", "audios", "audio", "videos", "video")
 
 
 def recognise(sample: Any, path: Path) -> bool:
     """Whether a document looks like a row, rows, or the messages of one conversation."""
-    if _is_conversation(sample):
+    first = sample[0] if isinstance(sample, list) and sample else sample
+    if _is_conversation(sample) or step_rows.instances(first):
         return True
-    return chat_rows.has_form(sample[0] if isinstance(sample, list) and sample else sample)
+    return chat_rows.has_form(first)
 
 
 def episodes(document: Any, where: str) -> Iterator[Document]:
     """The rows of one document, each at "file:number", counted from 1."""
     numbered = where.rpartition(":")[2].isdigit()
+    listed = document if isinstance(document, list) else [document]
+    if any(found := [step_rows.instances(one) or [] for one in listed]):
+        rows = [row for instances in found for row in instances]
+        yield from ((f"{where}:{i}", row) for i, row in enumerate(rows, 1))
+        return
     if isinstance(document, list) and document and not numbered and not _is_conversation(document):
         yield from ((f"{where}:{i}", row) for i, row in enumerate(document, 1))
     else:
@@ -66,16 +85,17 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     if not turns:
         raise InputError("no assistant turn, so nothing is demonstrated; remove the row")
+    scenarios = (*SCENARIOS, "task") if isinstance(row.get("trial_name"), str) else SCENARIOS
     said = {i: why for i in turns if (why := building.told(calls.messages[i]))}
     return Trajectory(
         id=id,
         messages=messages,
         tools=tools or ([building.BASH_TOOL] if calls.dialect in SHELL_DIALECTS else []),
         source="openai",
-        scenario=_name(row, SCENARIOS, building.opening(messages)),
+        scenario=_name(row, scenarios, building.opening(messages)),
         verifier=verifier_for(messages, tools),
         origin=where,
-        reward=next((r for k in REWARDS if (r := _reward(row.get(k))) is not None), None),
+        reward=next((r for k in _rewards(row) if (r := _reward(row.get(k))) is not None), None),
         skip=building.plain_skips(messages, turns)
         | calls.skip
         | _media(row, messages)
@@ -88,12 +108,31 @@ def trajectory(document: Any, where: str) -> Trajectory:
 
 
 def _media(row: dict, messages: list[Message]) -> dict[int, str]:
-    """Turns from the first image, sound or video on, where the row holds some beside its text."""
-    if not any(row.get(name) for name in MEDIA):
+    """Turns from the first image, sound or video on, where the row holds some beside its text, or its text a
+    template's tokens for some."""
+    marks = [i for i, m in enumerate(messages) if _MARK.search(m["content"])]
+    if any(_TOKEN.search(m["content"]) for m in messages) or (marks and any(row.get(k) for k in PATHS)):
+        row = {**row, MEDIA[0]: True}
+    if not any(row.get(name) and (marks or not _is_container(row[name])) for name in MEDIA):
         return {}
-    marks = [i for i, m in enumerate(messages) if re.search(r"<(?:image|audio|video)>", m["content"])]
     first = marks[0] if marks else 0
     return {i: NOT_TEXT for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first}
+
+
+_TOKEN = re.compile(r"<\|(?:vision_start|image_pad|video_pad|audio_pad)\|>")
+_MARK = re.compile(rf"<(?:image|audio|video)>|{_TOKEN.pattern}")
+
+# the image of a container: "docker.io/a/b:tag", "a/b@sha256:..."
+_CONTAINER = re.compile(r"[\w.\-]+(?::\d+)?(?:/[\w.\-]+)*(?::[\w.\-]+)?(?:@sha256:[0-9a-f]{8,64})?")
+_PICTURE = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|svg|mp4|mp3|wav)\Z", re.IGNORECASE)
+
+
+def _is_container(value: Any) -> bool:
+    """Whether a field called "image" names the container that a task ran in, and no picture."""
+    if not isinstance(value, str) or len(value) > 300 or _PICTURE.search(value):
+        return False
+    registry, slash, _ = value.partition("/")
+    return bool(_CONTAINER.fullmatch(value)) and (":" in value or bool(slash and "." in registry))
 
 
 # ---- what was not read
@@ -130,11 +169,17 @@ _ITEM_KEYS = {"call_id", "arguments", "input", "output", "summary", "encrypted_c
 
 def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     """Names of fields with content that nothing was read from. `given` is the row before it got its form."""
-    fields = [k for k, v in row.items() if k not in _ROW_FIELDS and v not in (None, "", [], {})]
+    harbor = ("trial_name", "task", *(["result"] if _reward(row.get("result")) is not None else []))
+    known = {*_ROW_FIELDS, chat_rows.read_answer(row), *(harbor if row.get("trial_name") else ())}
+    fields = [k for k, v in row.items() if k not in known and v not in (None, "", [], {})]
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []
+    fields += _unsaid(row, raw)
     fields += chat_rows.unobeyed(row)
+    kwargs = row.get("chat_template_kwargs") if isinstance(row.get("chat_template_kwargs"), dict) else {}
+    read = (*chat_rows.TOOL_FIELDS, *chat_rows.SYSTEM_KWARGS, "enable_thinking")
+    fields += [f"chat_template_kwargs.{k}" for k, v in kwargs.items() if k not in read and v]
     keys = {k for m in raw if isinstance(m, dict) for k, v in m.items() if v not in (None, "", [], {})}
     keys -= {"error"} if all(m.get("error") in (None, True) for m in raw if isinstance(m, dict)) else set()
     if row is not given:
@@ -146,6 +191,30 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     fields += [f"messages.{key}" for key in sorted(keys - message_forms.MESSAGE_KEYS)]
     tools = chat_rows.tools_of(row)
     return (*fields, *(f"tools.{tool['type']}" for tool in tools or () if is_built_in(tool)))
+
+
+def _unsaid(row: dict, raw: list) -> list[str]:
+    """The fields of a row that ask or answer something else than its messages hold."""
+    said = "\n".join(m["content"] for m in raw if isinstance(m, dict) and isinstance(m.get("content"), str))
+    asked = [k for k in ("prompt", "query", "instruction", "input") if isinstance(row.get(k), str)]
+    read = chat_rows.messages_field(row)
+    answers = ["answers"] if read and row.get("answers") else []
+    others = [k for k in MESSAGE_FIELDS if k != read and isinstance(row.get(k), (list, str)) and row[k]]
+    others = [k for k in others if not all(text in said for text in _texts(row[k]))]
+    return [k for k in asked if row[k].strip() not in said] + answers + others
+
+
+def _texts(messages: list | str) -> list[str]:
+    """The texts of a list of messages; another value as one text."""
+    if not isinstance(messages, list):
+        return [messages.strip()]
+    fields = ("content", "value", "text")
+    found = [
+        next((m[k] for k in fields if isinstance(m.get(k), str)), None)
+        for m in messages
+        if isinstance(m, dict)
+    ]
+    return [text.strip() if isinstance(text, str) else str(messages) for text in found] or [str(messages)]
 
 
 # ---- what a row says of itself
@@ -165,6 +234,11 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
         return "search"
     families = {family(name) for name in called}
     return "swe" if "bash" in families and "" not in families else "tool_call"
+
+
+def _rewards(row: dict) -> tuple[str, ...]:
+    """The fields that may tell a row's outcome. Rows that Harbor exports name their trial."""
+    return (*REWARDS, "result") if isinstance(row.get("trial_name"), str) else REWARDS
 
 
 def _reward(value: Any) -> float | None:

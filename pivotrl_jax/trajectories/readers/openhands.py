@@ -38,17 +38,22 @@ NOT_ARGUMENTS = ("thought", "impl_source", "translated_ipython_code", "confirmat
 NOT_ARGUMENTS += ("blocking", "keep_prompt", "is_confirmed", "is_static", "kernel_init_code", "include_extra")
 
 # the row, and its events with what the platform notes in them
-READ = "history instance_id report test_result resolved instance metadata instruction"
+READ = "history trajectory instance_id report test_result resolved instance metadata instruction"
 EVENT_READ = """
     source message action args observation content extras cause tool_call_metadata timeout success """
 
 
 def recognise(sample: Any, path: Path) -> bool:
     """Whether it is a list of events, or an object whose `history` is one (of pairs in old files)."""
-    events = sample.get("history") if isinstance(sample, dict) else sample
+    events = _history(sample) if isinstance(sample, dict) else sample
     first = events[0] if isinstance(events, list) and events else None
     first = first[0] if isinstance(first, list) and first else first
     return isinstance(first, dict) and "source" in first and ("action" in first or "observation" in first)
+
+
+def _history(row: dict) -> Any:
+    """The events of a row; the platform's feedback set calls them a trajectory."""
+    return row.get("history") or row.get("trajectory")
 
 
 def holds(path: Path) -> bool:
@@ -68,7 +73,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     """One episode. Raises InputError."""
     row = {"history": document} if isinstance(document, list) else require(document, dict, "a row")
     events = _Events()
-    history = [e for e in _flat(require(row.get("history"), list, '"history"')) if e != files.CUT]
+    history = [e for e in _flat(require(_history(row), list, '"history"')) if e != files.CUT]
     unused = building.until_fault(history, events.add, "history", events.messages)
     unused += unread([row], READ) + unread(history, EVENT_READ, "history")
     name = row.get("instance_id")

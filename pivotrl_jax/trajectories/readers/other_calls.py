@@ -24,7 +24,16 @@ NAMES += ("actions", "calls", "api_calls", "api_call", "additional_kwargs")
 # the fields of a call under other names
 _NAME = ("toolName", "tool_name", "tool")
 _ID = ("toolCallId", "tool_call_id", "toolUseId", "id")
-_ARGUMENTS = ("args", "input", "arguments", "tool_input", "parameters")
+_ARGUMENTS = (
+    "args",
+    "input",
+    "arguments",
+    "tool_input",
+    "tool_args",
+    "tool_arguments",
+    "parameters",
+    "params",
+)
 
 
 def unreadable(call: Any) -> dict:
@@ -39,6 +48,58 @@ def as_list(calls: Any) -> Any:
     except ValueError:
         return calls
     return [value] if isinstance(value, dict) else value
+
+
+def under_known_names(calls: Any) -> Any:
+    """What stands in `tool_calls`, as a list of calls, each as an object with the names that are read:
+    verifiers keeps each as JSON text. One that cannot be read stays as it is."""
+    calls = as_list(calls)
+    if not isinstance(calls, list):
+        return calls
+    values = [one[0] if isinstance(one := as_list(c), list) and len(one) == 1 else c for c in calls]
+    return [c if named_call(c) or named_call(_named(c)) is None else _named(c) for c in values]
+
+
+# where a call keeps its own result, and a message the results of its calls
+_RESULT = ("result", "output", "response", "observation", "tool_result")
+_RESULTS = ("tool_results", "tool_outputs", "tool_responses")
+
+
+def with_results(message: Any, answered: bool) -> list:
+    """A message that calls, and the results that it keeps beside or inside its calls; `answered`: they follow
+    as messages of their own."""
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not isinstance(calls, list) or message.get("role") != "assistant" or not calls:
+        return [message]
+    found = [_own_result(call) for call in calls]
+    beside = next((message[k] for k in _RESULTS if isinstance(message.get(k), list)), [])
+    if not any(f is not None for f in found) and len(beside) == len(calls):
+        found = [
+            next((b[k] for k in ("content", *_RESULT) if b.get(k) is not None), None)
+            if isinstance(b, dict)
+            else b
+            for b in beside
+        ]
+    if answered or all(f is None for f in found):
+        return [message]
+    rest = {k: v for k, v in message.items() if k not in _RESULTS}
+    plain = [{k: v for k, v in c.items() if k not in _RESULT} if isinstance(c, dict) else c for c in calls]
+    results = [
+        {"role": "tool", "content": _text(result)} | ({"tool_call_id": c["id"]} if c.get("id") else {})
+        for c, result in zip(calls, found)
+        if result is not None and isinstance(c, dict)
+    ]
+    return [{**rest, "tool_calls": plain}, *results]
+
+
+def _own_result(call: Any) -> Any:
+    """The result in a call, or in its function as the Assistants API keeps it; None if there is none."""
+    inner = call.get("function") if isinstance(call, dict) else None
+    for value in (call, inner):
+        for key in _RESULT if isinstance(value, dict) else ():
+            if value.get(key) is not None:
+                return value[key]
+    return None
 
 
 def read(message: Message) -> Message:
@@ -59,13 +120,20 @@ def read(message: Message) -> Message:
 
 def _plain(call: Any) -> dict:
     """A call with its name and arguments where `named_call` finds them."""
-    if named_call(call) is None and isinstance(call, dict):
-        fields = {"id": _ID, "name": _NAME, "arguments": _ARGUMENTS}
-        call = {
-            field: next((call[k] for k in keys if call.get(k) is not None), None)
-            for field, keys in fields.items()
-        }
+    call = call if named_call(call) else _named(call)
     return unreadable(call) if named_call(call) is None else call
+
+
+def _named(call: Any) -> Any:
+    """A call with its fields under OpenAI's names."""
+    if not isinstance(call, dict):
+        return call
+    fields = {"id": _ID, "name": _NAME, "arguments": _ARGUMENTS}
+    named = {
+        field: next((call[k] for k in keys if call.get(k) is not None), None)
+        for field, keys in fields.items()
+    }
+    return named | {k: call[k] for k in _RESULT if k in call}
 
 
 def with_invocations(message: Any) -> list:
@@ -75,7 +143,7 @@ def with_invocations(message: Any) -> list:
     if not isinstance(invocations, list) or not invocations or message.get("role") != "assistant":
         return [message]
     rest = {k: v for k, v in message.items() if k != INVOCATIONS}
-    calls = [_plain(c) for c in invocations]
+    calls = [{k: v for k, v in _plain(c).items() if k not in _RESULT} for c in invocations]
     results = [
         {"role": "tool", "tool_call_id": call.get("id"), "content": _text(one["result"])}
         for one, call in zip(invocations, calls)

@@ -56,6 +56,8 @@ def _is_contents(value: Any) -> bool:
 
 def _converse(row: dict) -> dict | None:
     messages = row.get("messages") if isinstance(row.get("messages"), list) else []
+    if isinstance(row.get("response"), dict) and isinstance(row["response"].get("output"), dict):
+        row = {**{k: v for k, v in row.items() if k != "response"}, **row["response"]}  # an invocation's log
     answer = row["output"].get("message") if isinstance(row.get("output"), dict) else None
     logged = isinstance(answer, dict) and "stopReason" in row
     known = any(map(_has_blocks, [*messages, answer])) or isinstance(row.get("toolConfig"), dict) or logged

@@ -4,6 +4,7 @@
 |---|---|
 | logs | {"messages", "response": {"choices": [{"message"}]}}; "response": a text, message or messages |
 | cut rows | {"messages" that end with a user or a tool, "completion" or "output": the same forms} |
+| | or "answer": an assistant's message (AReaL) |
 
 Where the messages end with an assistant's, an answer beside them is the same once more, or is not read.
 """
@@ -26,7 +27,7 @@ def answer(row: dict, messages: list) -> tuple[str, list[Message]]:
     """(the field, its messages) of the answer to a row's messages; ("", []) if there is none, and no messages
     where the row's own hold it already."""
     last = _role(messages[-1]) if messages else ""
-    for key in (*LOGS, *(CUT if last in ("user", "tool") else ())):
+    for key in (*LOGS, *(_cut_out(row) if last in ("user", "tool") else ())):
         found = _answer(row, key)
         if found and last != "assistant":
             return key, found
@@ -35,13 +36,23 @@ def answer(row: dict, messages: list) -> tuple[str, list[Message]]:
     return "", []
 
 
+def _cut_out(row: dict) -> tuple[str, ...]:
+    """The fields that may hold the last turn where it was cut out; a message of the assistant's was said."""
+    said = (k for k in NOT_READ if isinstance(row.get(k), dict) and _role(row[k]) == "assistant")
+    return (*CUT, *said)
+
+
 def unread(row: dict, messages: list) -> list[str]:
     """The fields that hold an answer which was not read, of a row that has messages."""
     if not any(row.get(key) for key in MESSAGE_FIELDS):
         return []
     read = answer(row, messages)[0]
     others = [key for key in FIELDS if key != read and row.get(key)]
-    return [key for key in others if key in NOT_READ or not _repeats(_answer(row, key), messages)]
+    return [
+        key
+        for key in others
+        if (key in NOT_READ and not isinstance(row[key], dict)) or not _repeats(_answer(row, key), messages)
+    ]
 
 
 def _answer(row: dict, key: str) -> list[Message]:

@@ -15,8 +15,10 @@ from pivotrl_jax.chat.json_text import lenient_json
 from pivotrl_jax.chat.messages import named_call, parse_arguments, tool_call
 from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
 from pivotrl_jax.records import Message
+from pivotrl_jax.trajectories.readers import result_steps
 from pivotrl_jax.trajectories.readers.lenient_calls import repaired
 from pivotrl_jax.trajectories.readers.react_steps import split_steps
+from pivotrl_jax.trajectories.readers.result_steps import split_results
 
 NATIVE = "native"  # calls stand in `tool_calls`
 
@@ -49,7 +51,7 @@ def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
     schemas = schemas_of(tools)
     messages = [_with_text(m) for m in messages]
     native = any(_role(m) == "assistant" and m.get("tool_calls") for m in messages)
-    messages = messages if native else split_steps(messages, schemas)
+    messages = messages if native else split_results(split_steps(messages, schemas))
     texts = {
         i: split_thinking(m["content"])[1]
         for i, m in enumerate(messages)
@@ -190,8 +192,10 @@ class _Conversion:
     def _turn(self, i: int, message: Message) -> None:
         text = self.texts[i]
         found = _read(text, self.dialect, self.schemas)
+        holds_results = found.calls and result_steps.INSIDE.search(found.content)
         required = self.dialect in ("bash_fence", "last_fence") and not found.calls
-        if found.fault or required or (not found.calls and dialects.shows_a_call(text, self.schemas)):
+        shown = not found.calls and dialects.shows_a_call(text, self.schemas)
+        if found.fault or holds_results or required or shown:
             self.skip[len(self.messages)] = UNREADABLE
             self.messages.append(message)
             self.waiting = []

@@ -24,6 +24,7 @@ HIDDEN = ("redacted_thinking", "encrypted_reasoning", "cache_control", "signatur
 RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
 REWARDS = ("reward", "resolved", "success", "target")  # fields of a row that tell its outcome
 MAX_DEPTH = 8  # of contents inside contents
+_ORIGIN = "origin"  # the index of a message that is taken apart
 
 
 @dataclasses.dataclass
@@ -174,16 +175,15 @@ class Turns:
         """Read the calls that stand in the text, if no turn has others: (the dialect, "" if there are no
         calls; the tools, with a shell where commands in fences call one that has no doc).
 
-        Messages, and the turns to skip, change where one message held several results.
+        Messages, and the turns to skip, change where one message held several results or steps.
         """
         if any(m.get("tool_calls") for m in self.messages):
             return NATIVE, tools
-        read = read_calls(self.messages, tools)
-        before = [i for i, m in enumerate(self.messages) if m["role"] == "assistant"]
-        after = [i for i, m in enumerate(read.messages) if m["role"] == "assistant"]
-        moved = dict(zip(before, after))  # results are split, turns are not
-        self.skip = read.skip | {moved[i]: why for i, why in self.skip.items()}
-        self.messages = read.messages
+        read = read_calls([{**m, _ORIGIN: i} for i, m in enumerate(self.messages)], tools)
+        origins = {i: m[_ORIGIN] for i, m in enumerate(read.messages) if m["role"] == "assistant"}
+        skipped = {i: self.skip[origin] for i, origin in origins.items() if origin in self.skip}
+        self.skip = read.skip | skipped
+        self.messages = [{k: v for k, v in m.items() if k != _ORIGIN} for m in read.messages]
         shell = [building.BASH_TOOL] if read.dialect in openai_chat.SHELL_DIALECTS else []
         return read.dialect, tools or shell
 
@@ -213,7 +213,12 @@ def function_docs(tools: Any) -> list[dict]:
         if not isinstance(name, str):
             raise InputError("a tool has no name")
         schema = next(
-            (doc[k] for k in ("parameters", "input_schema", "params") if isinstance(doc.get(k), dict)), {}
+            (
+                doc[k]
+                for k in ("parameters", "input_schema", "inputSchema", "params")
+                if isinstance(doc.get(k), dict)
+            ),
+            {},
         )
         if schema or "type" not in doc or doc["type"] in ("function", "custom"):
             docs.append(

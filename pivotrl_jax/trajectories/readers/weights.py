@@ -1,7 +1,9 @@
 """What a source says of learning from a message or a row: weights and masks, labels, and a cut at the limit.
 
-A turn whose weight is 0, less or false is context. A weight between, or one of a part of a turn, is not
-obeyed: a demonstration counts whole, and `unobeyed` names it.
+A turn whose weight is 0, less or false is context, and so is one that says that it is masked or ignored. What
+a bare `mask` means is told by the users' messages, which nobody learns: a turn with the same mask is context,
+and where it cannot be told, the mask is not obeyed and named. A weight between, or one of a part of
+a turn, is not obeyed: a demonstration counts whole, and `unobeyed` names it.
 """
 
 from collections.abc import Iterable
@@ -9,15 +11,19 @@ from typing import Any
 
 WEIGHTS = ("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_scale")
 WEIGHTS += ("loss_mask", "step_loss_mask")
+WEIGHTS += ("learn", "do_train", "is_trainable", "train_on", "compute_loss", "calculate_loss")
+# true: the turn is not learned (torchtune's "masked")
+MASKED = ("masked", "is_masked", "mask_loss", "ignore", "ignored", "ignore_loss", "no_loss")
+MASK = "mask"
 DETAILS = ("train_detail", "training_detail")  # Axolotl's: of spans of the text
-LABELS = ("label", "kto_tag")  # false: KTO's word for an answer that is not to be imitated
+LABELS = ("label", "kto_tag")  # false: KTO's word for an answer that is not to be imitated; also of a turn
 OF_ROW = ("weight", *LABELS)
 
 # a message's own word on why it ended, and what says that it reached the limit of its tokens
 ENDS = ("finish_reason", "stop_reason", "done_reason", "finishReason", "stopReason", "status")
 LIMITS = ("length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "incomplete")
 
-READ = " ".join(("", *WEIGHTS, *DETAILS, ""))
+READ = " ".join(("", *WEIGHTS, *MASKED, *DETAILS, ""))
 
 
 def degree(value: Any) -> float | None:
@@ -41,7 +47,31 @@ def is_context(message: Any) -> bool:
     """Whether a message says that it is shown and not imitated."""
     if any(is_no(message.get(key)) for key in WEIGHTS):
         return True
+    if any(degree(message.get(key)) == 1 for key in MASKED) or any(is_no(message.get(key)) for key in LABELS):
+        return True
     return any(all(told) for told in _of_parts(message))
+
+
+def with_masks(messages: list) -> list:
+    """Messages with their bare `mask` as a weight, where the users' messages tell what it means."""
+    of_users = {
+        degree(m.get(MASK)) for m in messages if isinstance(m, dict) and _role(m) in ("user", "human")
+    }
+    told = {degree(m.get(MASK)) for m in messages if isinstance(m, dict)} - {None}
+    if len(of_users) != 1 or None in of_users or len(told) != 2:
+        return messages
+    (masked,) = of_users
+    return [_with_weight(m, masked) if isinstance(m, dict) else m for m in messages]
+
+
+def _role(message: dict) -> str:
+    return str(message.get("role", message.get("from"))).lower()
+
+
+def _with_weight(message: dict, masked: float | None) -> dict:
+    value = degree(message.get(MASK))
+    weight = {} if value is None else {"weight": 0 if value == masked else message.get("weight", 1)}
+    return {k: v for k, v in message.items() if k != MASK} | weight
 
 
 def _of_parts(message: dict) -> list[list[bool]]:
