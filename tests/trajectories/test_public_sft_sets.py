@@ -726,6 +726,8 @@ def test_code_whose_execution_result_is_told_is_no_talk():
 def test_what_is_asked_beside_the_messages_is_named_unless_they_hold_it(name):
     assert said(DONE, **{name: "Answer in French."}).unused == (name,)
     assert said(DONE, **{name: "weather?"}).unused == ()
+    parts = {"role": "user", "content": [{"type": "text", "text": "time?"}]}
+    assert said(DONE, parts, DONE, **{name: "time?"}).unused == ()
     assert said(DONE, **{name: "weather?", "answers": ["5C."]}).unused == ("answers",)
 
 
