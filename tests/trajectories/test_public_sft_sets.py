@@ -105,6 +105,8 @@ def test_a_documented_name_before_its_arguments_is_no_talk(text):
         "Use a <search> box and <python> blocks.",
         "```python\npyautogui.click(1, 2)\n```",
         "Tool: a hammer\nInput: a nail",
+        'Set it so: {"command": {"name": "x"}}.',
+        "```html\n<search>\n<input>\n</search>\n```",
     ],
 )
 def test_talk_about_actions_stays_talk(text):
