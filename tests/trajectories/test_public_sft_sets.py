@@ -816,3 +816,49 @@ def test_thinking_that_never_ends_is_no_answer():
     assert said(assistant("<think>It may be"), ASK, DONE).skip == {1: "cut"}
     assert said(assistant(f"<think>It may be\n{STEP}"), ASK, DONE).skip == {1: "unparseable_call"}
     assert said(assistant("<think>a</think>\n3C."), assistant("The tag <think> opens.")).skip == {}
+
+
+# ---- Harmony's messages (OpenResearcher), Synatra
+
+
+def harmony(role, text, **more):
+    return {
+        "role": role,
+        "content": [{"type": "text", "text": text, "tools": None}],
+        "recipient": None,
+        **more,
+    }
+
+
+def test_harmonys_calls_of_other_tools_and_its_system_message():
+    space = {"name": "browser", "tools": [{"name": "search", "parameters": PARAMETERS}]}
+    system = {
+        "type": "system_content",
+        "text": None,
+        "model_identity": "You are G.",
+        "tools": {"browser": space},
+    }
+    call = harmony("assistant", '{"city": "Oslo"}', channel="analysis", recipient="browser.search")
+    messages = [
+        {"role": "system", "content": [{**system, "reasoning_effort": "High"}]},
+        harmony("user", "weather?"),
+        harmony("assistant", "hm", channel="analysis"),
+        call,
+        harmony("tool", "3", name="browser.search", recipient="assistant", channel="analysis"),
+        call,
+        harmony("tool", "3", name="browser.search", recipient="assistant", channel="analysis"),
+        harmony("assistant", "3C.", channel="final", recipient="all"),
+    ]
+    t = read({"messages": messages})
+    found = Call("browser.search", {"city": "Oslo"})
+    assert calls_of(t) == [(found,), (found,), ()] and (t.skip, t.unused) == ({}, ())
+    assert roles(t) == ["system", "user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert t.messages[0]["content"] == "You are G.\n\nReasoning: high"
+    assert t.messages[2]["reasoning_content"] == "hm" and t.messages[-1] == DONE
+    assert [(tool["name"], tool["parameters"]) for tool in t.tools] == [("browser.search", PARAMETERS)]
+
+
+def test_a_step_of_synatra_is_no_talk():
+    text = '# step 3: Look at the price.\nclick(element_id="2921")\n# step summary: Click the price.'
+    assert said(assistant(text)).skip == {1: "unparseable_call"}
+    assert said(assistant("# step 3: Look at the price.\nThen click(it).")).skip == {}

@@ -86,6 +86,8 @@ _ELSEWHERE = re.compile(
     r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
     # code and what it printed, in one turn (ToRA)
     r"|^```[ \t]*\n{1,2}```(?:tool_)?output[ \t]*$"
+    # Synatra
+    rf"|^# step \d{{1,3}}:(?s:.){{0,4000}}?^(?:{_VERBS})\("
     # OS-Atlas, AITZ, CogAgent, Aguvis
     rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE"
     r"|SELECT|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"

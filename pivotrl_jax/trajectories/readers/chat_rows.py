@@ -18,7 +18,7 @@ from typing import Any
 from pivotrl_jax.chat.json_text import strict_json
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import message_forms, row_answers, row_forms, weights
+from pivotrl_jax.trajectories.readers import message_forms, row_answers, row_forms, sdk_parts, weights
 from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, decoded
 
 TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
@@ -172,7 +172,7 @@ def tools_of(row: dict) -> Any:
         docs = (row_forms.object_of(row.get(key)) or {}).get("tools")
         if isinstance(docs, list) and docs and all(map(_is_doc, docs)):  # other lists of tools are names
             return docs
-    return empty
+    return sdk_parts.harmony_tools(messages) or empty
 
 
 def _listed(value: Any, key: str) -> Any:
