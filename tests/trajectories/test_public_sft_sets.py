@@ -862,3 +862,29 @@ def test_a_step_of_synatra_is_no_talk():
     text = '# step 3: Look at the price.\nclick(element_id="2921")\n# step summary: Click the price.'
     assert said(assistant(text)).skip == {1: "unparseable_call"}
     assert said(assistant("# step 3: Look at the price.\nThen click(it).")).skip == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chat_messages": {"messages": [ASK, assistant("", tool_calls=[CALL])], "tools": [TOOL]}},
+        {"chat_messages": [ASK, assistant("", tool_calls=[CALL])], "tools": [TOOL]},
+        {"stitched": json.dumps([ASK, assistant("", tool_calls=[CALL])]), "tools": [TOOL]},
+    ],
+)
+def test_messages_in_columns_of_single_sets(row, tmp_path):
+    (t,), left_out = from_file(tmp_path, {"instance_id": "i", **row})
+    assert not left_out and calls_of(t) == [(OSLO,)] and (t.tools, t.scenario) == ([TOOL], "i")
+    assert (t.skip, t.unused) == ({}, ())
+
+
+def test_docs_with_arguments_in_place_of_parameters():
+    doc = {"name": "f", "arguments": {"n": {"type": "int", "default": "1"}, "city": {"type": "str"}}}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "default": "1"}, "city": {"type": "string"}},
+        "required": ["city"],
+    }
+    assert said(DONE, tools=[doc]).tools == [{"name": "f", "parameters": schema}]
+    (tool,) = said(DONE, tools=[{"type": "function", "function": doc}]).tools
+    assert tool == {"type": "function", "function": {"name": "f", "parameters": schema}}
