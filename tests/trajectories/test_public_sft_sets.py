@@ -105,6 +105,8 @@ def test_a_documented_name_before_its_arguments_is_no_talk(text):
         "Use a <search> box and <python> blocks.",
         "```python\npyautogui.click(1, 2)\n```",
         "Tool: a hammer\nInput: a nail",
+        'Set it so: {"command": {"name": "x"}}.',
+        "```html\n<search>\n<input>\n</search>\n```",
     ],
 )
 def test_talk_about_actions_stays_talk(text):
@@ -726,6 +728,8 @@ def test_code_whose_execution_result_is_told_is_no_talk():
 def test_what_is_asked_beside_the_messages_is_named_unless_they_hold_it(name):
     assert said(DONE, **{name: "Answer in French."}).unused == (name,)
     assert said(DONE, **{name: "weather?"}).unused == ()
+    parts = {"role": "user", "content": [{"type": "text", "text": "time?"}]}
+    assert said(DONE, parts, DONE, **{name: "time?"}).unused == ()
     assert said(DONE, **{name: "weather?", "answers": ["5C."]}).unused == ("answers",)
 
 
@@ -812,3 +816,75 @@ def test_thinking_that_never_ends_is_no_answer():
     assert said(assistant("<think>It may be"), ASK, DONE).skip == {1: "cut"}
     assert said(assistant(f"<think>It may be\n{STEP}"), ASK, DONE).skip == {1: "unparseable_call"}
     assert said(assistant("<think>a</think>\n3C."), assistant("The tag <think> opens.")).skip == {}
+
+
+# ---- Harmony's messages (OpenResearcher), Synatra
+
+
+def harmony(role, text, **more):
+    return {
+        "role": role,
+        "content": [{"type": "text", "text": text, "tools": None}],
+        "recipient": None,
+        **more,
+    }
+
+
+def test_harmonys_calls_of_other_tools_and_its_system_message():
+    space = {"name": "browser", "tools": [{"name": "search", "parameters": PARAMETERS}]}
+    system = {
+        "type": "system_content",
+        "text": None,
+        "model_identity": "You are G.",
+        "tools": {"browser": space},
+    }
+    call = harmony("assistant", '{"city": "Oslo"}', channel="analysis", recipient="browser.search")
+    messages = [
+        {"role": "system", "content": [{**system, "reasoning_effort": "High"}]},
+        harmony("user", "weather?"),
+        harmony("assistant", "hm", channel="analysis"),
+        call,
+        harmony("tool", "3", name="browser.search", recipient="assistant", channel="analysis"),
+        call,
+        harmony("tool", "3", name="browser.search", recipient="assistant", channel="analysis"),
+        harmony("assistant", "3C.", channel="final", recipient="all"),
+    ]
+    t = read({"messages": messages})
+    found = Call("browser.search", {"city": "Oslo"})
+    assert calls_of(t) == [(found,), (found,), ()] and (t.skip, t.unused) == ({}, ())
+    assert roles(t) == ["system", "user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert t.messages[0]["content"] == "You are G.\n\nReasoning: high"
+    assert t.messages[2]["reasoning_content"] == "hm" and t.messages[-1] == DONE
+    assert [(tool["name"], tool["parameters"]) for tool in t.tools] == [("browser.search", PARAMETERS)]
+
+
+def test_a_step_of_synatra_is_no_talk():
+    text = '# step 3: Look at the price.\nclick(element_id="2921")\n# step summary: Click the price.'
+    assert said(assistant(text)).skip == {1: "unparseable_call"}
+    assert said(assistant("# step 3: Look at the price.\nThen click(it).")).skip == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chat_messages": {"messages": [ASK, assistant("", tool_calls=[CALL])], "tools": [TOOL]}},
+        {"chat_messages": [ASK, assistant("", tool_calls=[CALL])], "tools": [TOOL]},
+        {"stitched": json.dumps([ASK, assistant("", tool_calls=[CALL])]), "tools": [TOOL]},
+    ],
+)
+def test_messages_in_columns_of_single_sets(row, tmp_path):
+    (t,), left_out = from_file(tmp_path, {"instance_id": "i", **row})
+    assert not left_out and calls_of(t) == [(OSLO,)] and (t.tools, t.scenario) == ([TOOL], "i")
+    assert (t.skip, t.unused) == ({}, ())
+
+
+def test_docs_with_arguments_in_place_of_parameters():
+    doc = {"name": "f", "arguments": {"n": {"type": "int", "default": "1"}, "city": {"type": "str"}}}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "default": "1"}, "city": {"type": "string"}},
+        "required": ["city"],
+    }
+    assert said(DONE, tools=[doc]).tools == [{"name": "f", "parameters": schema}]
+    (tool,) = said(DONE, tools=[{"type": "function", "function": doc}]).tools
+    assert tool == {"type": "function", "function": {"name": "f", "parameters": schema}}

@@ -86,6 +86,8 @@ _ELSEWHERE = re.compile(
     r"|(?:^|; |: )R\d{1,3}(?:, R\d{1,3}){0,9} = \w{1,128}\("
     # code and what it printed, in one turn (ToRA)
     r"|^```[ \t]*\n{1,2}```(?:tool_)?output[ \t]*$"
+    # Synatra
+    rf"|^# step \d{{1,3}}:(?s:.){{0,4000}}?^(?:{_VERBS})\("
     # OS-Atlas, AITZ, CogAgent, Aguvis
     rf"|^[ \t]*(?:(?i:actions?)|Grounded Operation|Action Decision|Next Action):[ \t]*\n?[ \t]*(?:CLICK|TYPE"
     r"|SELECT|SCROLL|OPEN_APP|PRESS_BACK|PRESS_HOME|PRESS_RECENT|ENTER|LONG_PRESS|SWIPE|TAP|WAIT|COMPLETE)\b"
@@ -95,11 +97,12 @@ _ELSEWHERE = re.compile(
     r"|\{\s*\"(?:name|tool|tool_name|function|action|api|api_name)\"\s*:\s*\"[^\"\n]{1,128}\"\s*,"
     r"\s*\"(?:input|inputs|params|parameters|args|arguments|kwargs)\"\s*:\s*\{"
     r"|\{\s*\"(?:arguments|parameters)\"\s*:\s*\{[^{}]{0,2000}\}\s*,\s*\"name\"\s*:\s*\""
-    r"|\"command\"\s*:\s*\{\s*\"(?:name|args)\"\s*:|\"action\"\s*:\s*\[\s*\{\s*\"\w{1,64}\"\s*:"
+    r"|\A\s*(?:```\w*\s*)?\{(?s:.){0,20000}?\"command\"\s*:\s*\{\s*\"(?:name|args)\"\s*:|\"action\"\s*:\s*\[\s*\{\s*\"\w{1,64}\"\s*:"
     r"|\{[^{}\n]{0,200}\"type\"\s*:\s*\"tool_use\"\s*,"
     rf"|\{{\s*\"(?:action|action_type)\"\s*:\s*\"(?i:{_GESTURES})\"",
     re.MULTILINE,
 )
+_FENCED = re.compile(r"^```(?s:.)*?^```", re.MULTILINE)
 # searches and code between tags: ASearcher, Tool-Star, ARPO
 _TAGGED = re.compile(r"(?:^|>)[ \t]*<(search|access|python|bash|shell|terminal|ipython)>", re.MULTILINE)
 
@@ -161,7 +164,9 @@ def shows_a_call(text: str, schemas: Schemas) -> bool:
                 return True
     if any(mark.search(text) for mark in (_FOREIGN, _JSON_CALL, _PYTHON_CALL, _BROWSES, _ELSEWHERE)):
         return True
-    if any(f"</{tag}>" in text for tag in set(_TAGGED.findall(text))):
+    if _TAGGED.search(text) and any(
+        f"</{tag}>" in text for tag in set(_TAGGED.findall(_FENCED.sub("", text)))
+    ):
         return True
     if "<code>" in text and "final_answer(" in text:
         return True

@@ -18,7 +18,7 @@ from typing import Any
 from pivotrl_jax.chat.json_text import strict_json
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import message_forms, row_answers, row_forms, weights
+from pivotrl_jax.trajectories.readers import message_forms, row_answers, row_forms, sdk_parts, weights
 from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, decoded
 
 TOOL_FIELDS = ("tools", "functions", "tool_definitions", "available_tools", "function_docs", "tool_schemas")
@@ -166,13 +166,13 @@ def tools_of(row: dict) -> Any:
                 continue
             if isinstance(value, list):
                 docs = [decoded(t, key) if isinstance(t, str) else t for t in value]
-                return [_xlam_tool(t) for t in docs] if "answers" in row else docs
+                return [_xlam_tool(t) if "answers" in row else _with_schema(t) for t in docs]
             return value
     for key in ASIDE:
         docs = (row_forms.object_of(row.get(key)) or {}).get("tools")
         if isinstance(docs, list) and docs and all(map(_is_doc, docs)):  # other lists of tools are names
             return docs
-    return empty
+    return sdk_parts.harmony_tools(messages) or empty
 
 
 def _listed(value: Any, key: str) -> Any:
@@ -211,6 +211,19 @@ def _is_doc(tool: Any) -> bool:
     return (
         isinstance(doc, dict) and isinstance(doc.get("name"), str) and isinstance(doc.get("parameters"), dict)
     )
+
+
+def _with_schema(tool: Any) -> Any:
+    """A doc that has "arguments", each with its type, in place of parameters (ToolMind), with a schema."""
+    inner = tool.get("function") if isinstance(tool, dict) else None
+    doc = inner if isinstance(inner, dict) else tool
+    arguments = doc.get("arguments") if isinstance(doc, dict) else None
+    if not isinstance(arguments, dict) or not arguments or doc.get("parameters"):
+        return tool
+    if not all(isinstance(a, dict) and isinstance(a.get("type"), str) for a in arguments.values()):
+        return tool
+    told = {k: v for k, v in doc.items() if k != "arguments"} | {"parameters": arguments}
+    return _xlam_tool(told) if doc is tool else {**tool, "function": _xlam_tool(told)}
 
 
 _PYTHON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}

@@ -47,6 +47,7 @@ _ROLES = {
     "ipython": "tool",
     "environment": "tool",
 }
+_HEARERS = ("", "all", "user", "assistant")  # recipients of a message that are no tools
 _TEXT_FIELDS = ("content", "value", "text")
 
 # the fields of a message that are read, and those that say nothing about what was said or done
@@ -72,6 +73,7 @@ MESSAGE_KEYS |= {
     "tool_call_ids",
     "channel",
     "recipient",
+    "content_type",
     "id",
     "type",
     "timestamp",
@@ -127,7 +129,7 @@ def renamed(message: Any) -> Any:
         out["tool_calls"] = other_calls.under_known_names(out["tool_calls"])
     call = message.get("function_call")
     recipient = message.get("recipient")
-    if role == "assistant" and isinstance(recipient, str) and recipient.startswith("functions."):
+    if role == "assistant" and isinstance(recipient, str) and recipient not in _HEARERS:
         call = {"name": recipient.removeprefix("functions."), "arguments": out["content"]}
         out["content"] = ""
     if role == "assistant" and not message.get("tool_calls"):

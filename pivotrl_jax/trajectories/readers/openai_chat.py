@@ -195,13 +195,19 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
 
 def _unsaid(row: dict, raw: list) -> list[str]:
     """The fields of a row that ask or answer something else than its messages hold."""
-    said = "\n".join(m["content"] for m in raw if isinstance(m, dict) and isinstance(m.get("content"), str))
+    said = "\n".join(_said(m.get("content")) for m in raw if isinstance(m, dict))
     asked = [k for k in ("prompt", "query", "instruction", "input") if isinstance(row.get(k), str)]
     read = chat_rows.messages_field(row)
     answers = ["answers"] if read and row.get("answers") else []
     others = [k for k in MESSAGE_FIELDS if k != read and isinstance(row.get(k), (list, str)) and row[k]]
     others = [k for k in others if not all(text in said for text in _texts(row[k]))]
     return [k for k in asked if row[k].strip() not in said] + answers + others
+
+
+def _said(content: Any) -> str:
+    parts = content if isinstance(content, list) else [content]
+    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def _texts(messages: list | str) -> list[str]:

@@ -27,7 +27,7 @@ from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import provider_rows, rendered, response_items, sdk_parts
 from pivotrl_jax.trajectories.readers.step_rows import STEP_FORMS
 
-REQUESTS = ("request", "request_body", "body", "input", "inputs", "reqPayload", "modelInput")
+REQUESTS = ("request", "request_body", "body", "input", "inputs", "reqPayload", "modelInput", "chat_messages")
 RESPONSES = ("response", "response_body", "output", "respPayload", "modelOutput")
 BODIES = ("body", "inputBodyJson", "outputBodyJson")
 ASKED = ("messages", "input", "instructions", "tools", "functions", "system", "previous_response_id")
@@ -37,7 +37,7 @@ ANSWERS = ("chosen", "chosen_response", "preferred_output", "response", "output"
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")  # what was thought before an answer
 MESSAGE_FIELDS = (
     *("messages", "conversations", "conversation", "trajectory", "traj", "dialog", "dialogue", "turns"),
-    *("chat", "message_list"),
+    *("chat", "message_list", "chat_messages", "stitched"),
 )
 
 

@@ -6,6 +6,7 @@
 | its UI messages | "parts": [{"type": "tool-ls", "toolCallId", "state", "input", "output"}] |
 | OpenTelemetry | "parts": [{"type": "tool_call", "id", "name", "arguments"}] |
 | Cohere | "content": [{"type": "document", "document": {"data"}}] of a tool |
+| Harmony | "content": [{"type": "system_content", "model_identity", "tools"}] |
 | ChatGLM3 | {"role": "tool", "name", "parameters", "observation"} |
 
 The names of the AI SDK's version 4 are read too ("args", "result", "tool-invocation"), and OpenTelemetry's
@@ -32,6 +33,8 @@ def expanded(message: Any) -> list:
         return [message]
     if message.get("role") == "tool" and None not in map(message.get, ("parameters", "observation")):
         return _chatglm(message)
+    if parts := _harmony_parts(message):
+        return [{**message, "content": "\n\n".join(map(_harmony_text, parts))}]
     for key in ("parts", "content"):
         parts = message.get(key)
         if isinstance(parts, list) and parts and all(isinstance(p, dict) for p in parts):
@@ -163,6 +166,49 @@ def _text(value: Any) -> Any:
         texts = [p["text"] if isinstance(p.get("text"), str) else None for p in value]
         return value if None in texts else "\n".join(texts)
     return json.dumps(value, ensure_ascii=False)
+
+
+# ---- Harmony's system and developer messages
+
+
+def _harmony_parts(message: Any) -> list[dict]:
+    parts = message.get("content") if isinstance(message, dict) else None
+    kinds = ("system_content", "developer_content")
+    return (
+        [p for p in parts if isinstance(p, dict) and p.get("type") in kinds]
+        if isinstance(parts, list)
+        else []
+    )
+
+
+def _harmony_text(part: dict) -> str:
+    """What gpt-oss reads of such a part, without its tools and channels."""
+    named = (("", "model_identity"), ("Knowledge cutoff: ", "knowledge_cutoff"))
+    named += (("Current date: ", "conversation_start_date"), ("\nReasoning: ", "reasoning_effort"))
+    named += (("", "instructions"), ("", "text"))
+    said = [(head, part.get(key), key) for head, key in named]
+    return "\n".join(
+        head + (value.lower() if key == "reasoning_effort" else value)
+        for head, value, key in said
+        if isinstance(value, str) and value
+    )
+
+
+def harmony_tools(messages: list) -> list[dict]:
+    """The function docs in such parts, with the names under which they are called."""
+    spaces = [
+        (name, space)
+        for message in messages[:2]
+        for part in _harmony_parts(message)
+        for name, space in (part["tools"].items() if isinstance(part.get("tools"), dict) else ())
+        if isinstance(space, dict) and isinstance(space.get("tools"), list)
+    ]
+    return [
+        {**doc, "name": doc["name"] if name == "functions" else f"{name}.{doc['name']}"}
+        for name, space in spaces
+        for doc in space["tools"]
+        if isinstance(doc, dict) and isinstance(doc.get("name"), str)
+    ]
 
 
 # ---- spans
