@@ -2,7 +2,8 @@
 
 Not compared are spaces at the ends of lines, and empty lines at the end of a whole file (except where they
 mean something: in Markdown, beside strings of several lines, and where any quote may hold several). An edit
-may also show more of the unchanged text around the same change; with less, the tool might find several places.
+may also show more of the unchanged text around the same change; with less, the tool might find several
+places.
 """
 
 import re
