@@ -37,8 +37,11 @@ class Template:
             texts |= {"gold": actual, "actual": gold}
         # a lone surrogate can be sampled but not sent: it becomes a question mark
         texts = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
-        for label in (self.equal, self.different, *_TAG.findall(self.prompt)):
-            texts = {name: text.replace(label, f"{label[0]} {label[1:]}") for name, text in texts.items()}
+        labels = [re.escape(label) for label in (self.equal, self.different)]
+        for mark in (*labels, *(f"(?i:{re.escape(tag)})" for tag in _TAG.findall(self.prompt))):
+            texts = {
+                name: re.sub(mark, lambda m: f"{m[0][0]} {m[0][1:]}", text) for name, text in texts.items()
+            }
         # in one pass, so that placeholders in the texts are not filled in
         prompt = re.sub(r"\{(task|gold|actual)\}", lambda m: texts[m[1]], self.prompt)
         system = [{"role": "system", "content": self.system.strip()}] if self.system.strip() else []

@@ -100,7 +100,7 @@ _DEFAULTS = {
     **dict.fromkeys(
         "replace_all replaceAll allow_multiple multiline -i run_in_background is_background".split(), False
     ),
-    **dict.fromkeys(("background", "is_input", "tty"), False),
+    **dict.fromkeys(("background", "is_input", "tty", "restart"), False),
     "expected_replacements": 1,
     "chars": "",
 }

@@ -1,8 +1,9 @@
 """Do two edits of a file do the same? Texts are compared exactly: one character can turn a fix into a bug.
 
 Not compared are spaces at the ends of lines, and empty lines at the end of a whole file (except where they
-mean something: in Markdown, and beside strings of several lines). An edit may also show more of the unchanged
-text around the same change; with less, the tool might find several places.
+mean something: in Markdown, beside strings of several lines, and where any quote may hold several). An edit
+may also show more of the unchanged text around the same change; with less, the tool might find several
+places.
 """
 
 import re
@@ -14,14 +15,17 @@ from pivotrl_jax.verifiers.compare.paths import at, same_path
 
 MIN_SHARED = 8  # characters of old text that both edits name, which locate the change
 _MEANS_SPACES = re.compile(r"(?i).*\.(?:md|markdown|mdx|diff|patch|csv|tsv|snap|golden)")
+# where any quote may hold several lines
+_QUOTES_LINES = re.compile(r"(?i).*\.(?:sh|bash|zsh|rs|sql|php|rb|pl|lua|html?|xml|ya?ml|env)")
 
 
 _HOLDS_LINES = re.compile(r"\"\"\"|'''|`|<<")  # what may begin a string of several lines
 
 
-def plain(text: str) -> str:
+def plain(text: str, path: str = "") -> str:
     """Without spaces at the end of lines, where no string of several lines can hold them."""
-    return text if _HOLDS_LINES.search(text) else "\n".join(map(_stripped, text.split("\n")))
+    holds = _HOLDS_LINES.search(text) or _QUOTES_LINES.fullmatch(path[-20:])
+    return text if holds else "\n".join(map(_stripped, text.split("\n")))
 
 
 def _stripped(line: str) -> str:
@@ -42,12 +46,14 @@ def compare_text(gold: str, actual: str, path: str = "", what: str = "content") 
     if gold == actual:
         return None
     if not _MEANS_SPACES.fullmatch(path[-20:]):
-        gold, actual = plain(gold).rstrip("\n"), plain(actual).rstrip("\n")
+        gold, actual = (plain(text, path).rstrip("\n") for text in (gold, actual))
     return None if gold == actual else Verdict(0.0, what, _difference(gold, actual))
 
 
 def _same_text(gold: str, actual: str, path: str) -> bool:
-    return gold == actual or (not _MEANS_SPACES.fullmatch(path[-20:]) and plain(gold) == plain(actual))
+    return gold == actual or (
+        not _MEANS_SPACES.fullmatch(path[-20:]) and plain(gold, path) == plain(actual, path)
+    )
 
 
 def compare_inserted(gold: str, actual: str, path: str = "") -> Verdict | None:

@@ -19,6 +19,8 @@ _WITHOUT_A_FILE = set(  # programs that read what is typed unless they are given
     "python python2 python3 node irb R julia lua bc dc ocaml scala php mongo mongosh redis-cli cat".split()
 )
 _SERVED = {"psql", "mysql", "mariadb"}  # these name a data base first
+_ALL = "|".join(sorted({*_TAKE_THE_SCREEN, *_WITHOUT_A_FILE, *_SERVED}))
+_NAMED = re.compile(rf"(?<![\w-])(?:{_ALL}|sqlite3|tee|git|crontab|python[23]\.\d+)(?![\w-])")
 _RUNS_A_TEXT = re.compile(
     r"-(?:[a-zA-Z]*[cefmpVhvl]|-(?:command|execute|eval|file|version|help|list))(?:=.*)?"
 )
@@ -73,9 +75,8 @@ def _starts(line: str) -> bool:
 
 def program_from(text: str) -> int | None:
     """The index from which on a program reads what is typed; None if a shell reads all of it."""
-    at = 0
-    while (end := text.find("\n", at)) >= 0:
-        if _starts(text[at:end]):
+    end = 0
+    while (named := _NAMED.search(text, end)) and (end := text.find("\n", named.end())) >= 0:
+        if _starts(text[text.rfind("\n", 0, named.start()) + 1 : end]):
             return end + 1
-        at = end + 1
     return None
