@@ -51,7 +51,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
         # orbax and absl report every file they touch; warnings still show
         logging.set_verbosity(logging.WARNING)
         config = CONFIG.value
-        if EXPLAIN.value:
+        if EXPLAIN.value is not None:
             _print(explain.explain(EXPLAIN.value, config, tables))
             return
         if config is None:
