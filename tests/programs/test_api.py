@@ -98,7 +98,7 @@ def test_names_of_tables_are_checked_before_anything_is_loaded():
 @pytest.mark.parametrize("function", ["train", "find_pivots", "evaluate", "self_check"])
 def test_what_is_no_config_is_refused(function):
     for value in (None, "bfcl", {"seed": 1}):
-        with pytest.raises(InputError, match="config is of type .*; want what load_config gives"):
+        with pytest.raises(InputError, match=r"config is of type .*; want what load_config gives"):
             getattr(api, function)(value)
 
 
@@ -113,14 +113,14 @@ def test_an_empty_path_is_not_the_current_directory(tmp_path, monkeypatch):
     for field in ("data.source", "workdir", "model.checkpoint"):
         with pytest.raises(InputError, match=rf"config\.{field} is (empty|'')"):
             api.self_check(api.load_config("bfcl", **{field: ""}))
-    with pytest.raises(InputError, match="config.model.checkpoint is empty"):
+    with pytest.raises(InputError, match=r"config\.model.checkpoint is empty"):
         api.evaluate(api.load_config("bfcl", workdir=str(tmp_path / "run")), "")
 
 
 def test_a_value_that_a_config_was_given_later_is_checked_first(tmp_path):
     config = api.load_config("bfcl", workdir=str(tmp_path / "run"))
     config.grpo.steps = None
-    with pytest.raises(InputError, match="config.grpo.steps is None; want a whole number from 1 up"):
+    with pytest.raises(InputError, match=r"config\.grpo.steps is None; want a whole number from 1 up"):
         api.train(config)
 
 
