@@ -63,7 +63,7 @@ def load_trajectories(
     usable, and for a verifier that does not exist. docs/formats.md has the formats.
     """
     from pivotrl_jax import verifiers
-    from pivotrl_jax.run.paths import local
+    from pivotrl_jax.run.paths import named
     from pivotrl_jax.trajectories import reading
     from pivotrl_jax.views.opened import Trajectories
 
@@ -72,7 +72,7 @@ def load_trajectories(
         raise InputError(f"paths is {paths!r}; want the path of a file or a folder, or a list of paths")
     if verifier:
         verifiers.register(verifier, "verifier")
-    return Trajectories(*reading.read([local(str(path), "the path") for path in several], format, verifier))
+    return Trajectories(*reading.read([named(str(path), "the path") for path in several], format, verifier))
 
 
 def load_config(name: str, /, **overrides: Any) -> "ConfigDict":
@@ -94,6 +94,7 @@ def self_check(config: "ConfigDict") -> "SelfCheck":
     """
     from pivotrl_jax import pipeline
 
+    _require_config(config)
     pipeline.check_names(config)
     return pipeline.self_check(config)[0]
 
@@ -127,6 +128,7 @@ def evaluate(config: "ConfigDict", checkpoint: str | Path | None = None) -> "Eva
     from pivotrl_jax.evaluation import measures
     from pivotrl_jax.views.opened import Evaluation
 
+    _require_config(config)
     if checkpoint is not None:
         config = config.copy_and_resolve_references()
         config.model.checkpoint = str(checkpoint)
@@ -190,10 +192,10 @@ def serve(checkpoint: str | Path = "embedded", **options: Any) -> "Served":
 def open_run(path: str | Path) -> "OpenedRun":
     """What a run left in its directory: config, candidates, samples, pivots, metrics, evaluation. Needs
     neither jax nor a model. Raises InputError where there is no run."""
-    from pivotrl_jax.run.paths import local
+    from pivotrl_jax.run.paths import named
     from pivotrl_jax.views.opened import OpenedRun
 
-    return OpenedRun(local(str(path), "the path"))
+    return OpenedRun(named(str(path), "the path"))
 
 
 def _prepare(config: "ConfigDict") -> None:
@@ -201,6 +203,7 @@ def _prepare(config: "ConfigDict") -> None:
     file they touch."""
     import os
 
+    _require_config(config)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     from absl import logging
@@ -209,6 +212,16 @@ def _prepare(config: "ConfigDict") -> None:
 
     logging.set_verbosity(logging.WARNING)
     pipeline.check_names(config)
+
+
+def _require_config(config: Any) -> None:
+    from ml_collections import ConfigDict
+
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"config is of type {type(config).__name__}; want what load_config gives, e.g. "
+            'load_config("bfcl")'
+        )
 
 
 def _opened(path: Path, selection: Any = None) -> "OpenedRun":

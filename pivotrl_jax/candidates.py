@@ -27,7 +27,7 @@ from pivotrl_jax import terminal, verifiers
 from pivotrl_jax.chat.template import Chat, load_chat
 from pivotrl_jax.checkpoints.locate import EMBEDDED, TOKENIZER_FILES, locate
 from pivotrl_jax.records import Candidate, InputError, Trajectory, write_records
-from pivotrl_jax.run.paths import local
+from pivotrl_jax.run.paths import local, named, refuse_overwriting
 from pivotrl_jax.trajectories import extract, filters, reading, summary
 
 OUT = flags.DEFINE_string("out", "", "Where the candidates go, a JSON line per trajectory.")
@@ -258,11 +258,13 @@ def run(paths: Sequence[str]) -> None:
     out, folder = local(OUT.value, "--out"), local(TOKENIZER.value, "--tokenizer")
     if not Path(folder).is_dir():  # converting a GGUF file loads jax
         folder = locate(folder, "--tokenizer", TOKENIZER_FILES)
+    sources = [named(path, "the input") for path in paths]
+    refuse_overwriting(out, sources)
     chat = load_chat(folder, False, chat_template=local(TEMPLATE.value, "--tokenizer_template"))
     quiet = not sys.stderr.isatty()
     columns = [*Progress.get_default_columns(), MofNCompleteColumn(), Rate()]
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        files = read([local(path, "the input") for path in paths], progress)
+        files = read(sources, progress)
         tokens = select(files, chat, progress)
     _name_left_out(files)
     candidates = [c for f in files for c in f.candidates]

@@ -16,7 +16,7 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory in Hugging Face 
 
 
 def main() -> None:
-    found = api.evaluate(cli.CONFIG.value, CHECKPOINT.value or None)
+    found = api.evaluate(cli.CONFIG.value, CHECKPOINT.value)
     print(found)
     page = {"checkpoint": found.checkpoint, "policy": found.policy, "results": str(found.file)}
     print(json.dumps(page))

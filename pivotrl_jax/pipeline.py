@@ -61,6 +61,7 @@ def _read(config: Any) -> tuple[sources.Data, sources.ValidationSet, Chat]:
 @lock.released()
 def train(config: Any) -> Run:
     """The whole method, or another one that `config.method` names. Returns the finished run."""
+    check_config.check(config)
     check_config.check_training(config)
     data, validation_set, chat = _read(config)
     if config.method == "e2e_rl":

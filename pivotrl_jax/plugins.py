@@ -55,6 +55,8 @@ def find(kind: str, name: str, builtin: Mapping[str, Any], field: str) -> Any:
     Raises InputError that blames `field` and lists the known names, or says why the user's module could not
     be imported. Other errors that the module raises when it is imported pass through.
     """
+    if not isinstance(name, str):
+        raise InputError(f"{field} is {name!r}, and the name of one of the {kind} is wanted, as text")
     value = known(kind, name, builtin)
     if value is not None:
         return value

@@ -42,6 +42,8 @@ def locate(
 def _locate(checkpoint: str, asked: str, files: Sequence[str]) -> Path:
     if checkpoint in SHIPPED:
         return SHIPPED[checkpoint]
+    if not checkpoint.strip():
+        raise InputError(f"{asked} is empty; name a checkpoint (the current directory is '.')")
     from pivotrl_jax.checkpoints import gguf  # here, since it loads jax
 
     if gguf.is_gguf(checkpoint):

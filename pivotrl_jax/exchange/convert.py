@@ -224,6 +224,8 @@ def run(arguments: Sequence[str]) -> None:
         else:
             if not paths:
                 raise InputError("no input; name the files with rows")
-            import_([paths_lib.local(path, "the input") for path in paths], out)
+            sources = [paths_lib.named(path, "the input") for path in paths]
+            paths_lib.refuse_overwriting(out, sources)
+            import_(sources, out)
     except OSError as e:
         raise InputError(f"{e.filename or OUT.value}: {e.strerror}; check the path") from None

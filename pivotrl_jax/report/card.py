@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pivotrl_jax.report.inputs import Estimate, Inputs, change_of, number, part
+from pivotrl_jax.report.inputs import Inputs, change_of, number, part
 
 MEASURES = {
     "call_turn_pass": "held-out call turns passed",
@@ -93,18 +93,11 @@ def _results(inputs: Inputs) -> str:
     for key, name in MEASURES.items():
         found = change_of(inputs.evaluation, key)
         if any(found):
-            rows.append(f"| {name} | {' | '.join(map(_estimate, found))} |")
+            rows.append(f"| {name} | {' | '.join(e.text() if e else '–' for e in found)} |")
     if not rows:
         return "Not evaluated."
     head = "| measure | base | this model | change |\n|---|---|---|---|\n"
     return head + "\n".join(rows) + "\n\nIn brackets: 95 % intervals, the change paired by task."
-
-
-def _estimate(found: Estimate | None) -> str:
-    if found is None:
-        return "–"
-    ends = f"({found.why_no_interval})" if found.why_no_interval else f"[{found.low:.3f}, {found.high:.3f}]"
-    return f"{found.value:.3f} {ends}"
 
 
 def _name(config: dict) -> str:

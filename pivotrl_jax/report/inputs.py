@@ -42,6 +42,12 @@ class Estimate(NamedTuple):
             return f"{self.size}, no interval".replace(" = ", "\u00a0=\u00a0")
         return "all alike" if self.low == self.high else ""
 
+    def text(self, sign: str = "") -> str:
+        """'0.412 [0.350, 0.470]', or '0.500 (n = 6, no interval)'; with the sign "+" also of what rose."""
+        value, low, high = (f"{number:{sign}.3f}" for number in self[:3])
+        why = self.why_no_interval.replace("\u00a0", " ")
+        return f"{value} ({why})" if why else f"{value} [{low}, {high}]"
+
 
 def belongs(rollout: Rollout, profile: Profile) -> bool:
     """Whether a rollout can be one of those behind a profile of its candidate."""

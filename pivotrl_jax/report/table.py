@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pivotrl_jax.pivots.selection import OUTCOMES, RARE, Selection
-from pivotrl_jax.report.inputs import Estimate, change_of
+from pivotrl_jax.report.inputs import change_of
 from pivotrl_jax.run import compilations
 from pivotrl_jax.run.run import Run
 
@@ -86,14 +86,9 @@ def resampled_text(found: dict) -> str:
 
 
 def change(result: dict, key: str, group: str = "") -> str:
-    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals; "–" for what
-    was not measured, as a change is where no turn was decided both before and after."""
+    """'0.412 [0.35, 0.47] -> 0.560 [0.49, 0.63], change +0.148 [+0.09, +0.21]', 95 % intervals, none of
+    too few or equal values (`Estimate.why_no_interval`); "–" for what was not measured, as a change is where
+    no turn was decided both before and after."""
     before, after, by = change_of(result, key, group)
-    return f"{_interval(before)} -> {_interval(after)}, change {_interval(by, '+')}"
-
-
-def _interval(found: Estimate | None, sign: str = "") -> str:
-    if found is None:
-        return "–"
-    value, low, high = (f"{number:{sign}.3f}" for number in found[:3])
-    return f"{value} [{low}, {high}]"
+    shown = [found.text(sign) if found else "–" for found, sign in ((before, ""), (after, ""), (by, "+"))]
+    return "{} -> {}, change {}".format(*shown)

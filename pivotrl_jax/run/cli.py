@@ -51,7 +51,7 @@ def start(main: Callable[[], None], tables: Tables | None = None) -> None:
         # orbax and absl report every file they touch; warnings still show
         logging.set_verbosity(logging.WARNING)
         config = CONFIG.value
-        if EXPLAIN.value:
+        if EXPLAIN.value is not None:
             _print(explain.explain(EXPLAIN.value, config, tables))
             return
         if config is None:
@@ -132,7 +132,14 @@ def _parse(argv: list[str]) -> list[str]:
         raise
     except (TypeError, ValueError, flags.Error) as e:  # a value of another type; no such size or flag
         # ml_collections appends the config file's own traceback, whose last line says what was wrong
-        raise InputError(_lines(e)[-1].removeprefix("ValueError: ")) from None
+        raise InputError(_no_value(e) or _lines(e)[-1].removeprefix("ValueError: ")) from None
+
+
+def _no_value(e: BaseException) -> str:
+    """The sentence about a flag of a config's field whose value has another type; "" for other errors."""
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(e), re.DOTALL)
+    sentence = found and configs.wrong_type(*found.groups())
+    return f"config.{sentence}" if sentence else ""
 
 
 def _no_field(argv: list[str], what: str) -> str:

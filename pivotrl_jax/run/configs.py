@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,6 +56,9 @@ def load(name: str, overrides: Mapping[str, Any]) -> ConfigDict:
     The keys of `overrides` are names of fields ("grpo.steps", "seed"), or of sections with a dict of their
     fields as value. Raises InputError for a name, size, field or type that does not fit.
     """
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        of = f"of type {type(name).__name__}" if not isinstance(name, str) else "empty"
+        raise InputError(f"the config's name is {of}; want one of {', '.join(known())}, or a path")
     path, colon, size = find_config(str(name), "config").partition(".py:")
     path += ".py" if colon else ""
     with reading():
@@ -88,10 +92,23 @@ def _set(config: ConfigDict, name: str, value: Any) -> None:
                 _set(config, f"{name}.{field}", inner)
             return
         value = ConfigDict(dict(value))
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     try:
         section[last] = value
     except (TypeError, ValueError) as e:
-        raise InputError(f"{name} is {value!r}; {' '.join(str(e).split())}") from None
+        raise InputError(
+            wrong_type(name, value) or f"{name} is {value!r}; {' '.join(str(e).split())}"
+        ) from None
+
+
+def wrong_type(name: str, value: Any) -> str:
+    """The sentence about a value that a field or a section cannot take; "" if neither has that name."""
+    from pivotrl_jax.run.options import OPTIONS, SECTIONS
+
+    if name in SECTIONS:
+        return f"{name} is {value!r}; it is a section, so set one of its fields, as {name}.NAME"
+    return f"{name} is {value!r}; want {OPTIONS[name].rule.want}" if name in OPTIONS else ""
 
 
 def _get(config: Any, field: str, name: str) -> Any:

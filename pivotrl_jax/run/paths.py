@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ FIELDS = (
     "judge.templates",
 )
 SEVERAL = ("data.source",)  # separated by commas
+NEEDED = ("workdir", "model.checkpoint", "data.source")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -32,18 +34,32 @@ def local(text: str, asked: str) -> str:
     return os.path.expanduser(text) if text.startswith("~") else text
 
 
+def named(text: str, asked: str) -> str:
+    """As `local`; raises InputError for an empty path too, which would be the current directory."""
+    if not text.strip():
+        raise InputError(f"{asked} is empty; name a path (the current directory is '.')")
+    return local(text, asked)
+
+
 def expand(config: Any) -> None:
-    """Expand the paths of a config, in place. Raises InputError as `local` does."""
+    """Expand the paths of a config, in place. Raises InputError as `local` and `named` do."""
     for field in FIELDS:
         section, _, name = field.rpartition(".")
-        values = config[section] if section else config
+        values, read = config[section] if section else config, named if field in NEEDED else local
         parts = values[name].split(",") if field in SEVERAL else [values[name]]
-        values[name] = ",".join(local(part, f"config.{field}") for part in parts)
+        values[name] = ",".join(read(part, f"config.{field}") for part in parts)
+
+
+def refuse_overwriting(out: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Raises InputError where the file `out` is one of the inputs."""
+    for path in map(Path, inputs):
+        if path.exists() and Path(out).exists() and path.samefile(out):
+            raise InputError(f"--out={out} is an input, which would be written over; name another file")
 
 
 def argument(text: str) -> Path:
     """A path on a command line, for `argparse`."""
     try:
-        return Path(local(text, "the path"))
+        return Path(named(text, "the path"))
     except InputError as e:
         raise argparse.ArgumentTypeError(str(e)) from None

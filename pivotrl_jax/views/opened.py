@@ -13,6 +13,7 @@ from typing import Any
 from pivotrl_jax.pivots import rollout_files
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import Candidate, InputError, Pivot, Profile, Rollout, read_records
+from pivotrl_jax.report.inputs import Estimate, estimate
 from pivotrl_jax.run import metrics
 from pivotrl_jax.run.stored import read_object
 from pivotrl_jax.views import pages
@@ -198,10 +199,14 @@ class Evaluation:
         whole = {k: v for k, v in self.measures.items() if k not in ("verifiers", "families")}
         return [*whole.items(), *((f"  {part}", value) for part, value in parts.items())]
 
+    def estimates(self) -> list[tuple[str, Estimate]]:
+        """The rows, with what is known of each measure's size and whether it has an interval."""
+        return [(name, estimate({name: value}, name)) for name, value in self.rows()]
+
     def __str__(self) -> str:
         lines = [
-            f"{name:20s} {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]  n = {v['n']}"
-            for name, v in self.rows()
+            f"{name:20s} {found.text()}" + f"  {found.size}" * (not found.too_few)
+            for name, found in self.estimates()
         ]
         if self.abstained:
             lines.append(

@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from pivotrl_jax.pivots.selection import OUTCOMES, RARE
+from pivotrl_jax.report.inputs import estimate
 from pivotrl_jax.report.page import message_text, visible
 from pivotrl_jax.views import templates
 
@@ -69,7 +70,7 @@ def run(run: "OpenedRun") -> str:
 
 def evaluation(evaluation: "Evaluation") -> str:
     """The measures of a checkpoint with their intervals."""
-    return _render("evaluation", evaluation=evaluation, rows=evaluation.rows())
+    return _render("evaluation", evaluation=evaluation, rows=evaluation.estimates())
 
 
 def trajectories(trajectories: "Trajectories") -> str:
@@ -190,10 +191,8 @@ def _before_and_after(evaluation: dict | None) -> list[tuple[str, list[str]]]:
 
 
 def _estimate(value: Any) -> str:
-    numbers = [value.get(key) for key in ("value", "low", "high")] if isinstance(value, dict) else []
-    if len(numbers) != 3 or not all(map(_is_number, numbers)):
-        return "–"
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*numbers)
+    found = estimate({"": value}, "")
+    return found.text() if found else "–"
 
 
 def _rewards(rewards: Sequence[float | None]) -> str:

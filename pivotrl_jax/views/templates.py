@@ -87,7 +87,8 @@ lambda_diff=selection.lambda_diff, survival=selection.survival, histogram=select
 <p><b>{{ evaluation.checkpoint|shown }}</b> <span class="note">policy {{ evaluation.policy|shown }}</span></p>
 <table><tr><th>measure</th><th>value</th><th>95 % interval</th><th>n</th></tr>
 {% for name, v in rows %}<tr><th>{{ name|shown }}</th><td class="n">{{ '%.3f'|format(v.value) }}</td>
-<td>[{{ '%.3f'|format(v.low) }}, {{ '%.3f'|format(v.high) }}]</td><td class="n">{{ v.n }}</td></tr>
+<td>{% if v.why_no_interval %}{{ v.why_no_interval|shown }}{% else %}
+[{{ '%.3f'|format(v.low) }}, {{ '%.3f'|format(v.high) }}]{% endif %}</td><td class="n">{{ v.n }}</td></tr>
 {% endfor %}</table>
 {% if evaluation.abstained %}
 <p class="note">{{ evaluation.abstained }} samples were left undecided.</p>{% endif %}

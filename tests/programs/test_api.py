@@ -72,7 +72,12 @@ def test_a_config_has_a_name_a_size_and_other_values():
         ),
         ("bfcl", {"nosuch": 1}, "nosuch: the config has no field 'nosuch'"),
         ("bfcl", {"grpo": 1}, "grpo is 1; it is a section, so give a dict of its fields"),
-        ("bfcl", {"seed": "one"}, "seed is 'one'; "),
+        ("bfcl", {"seed": "one"}, "seed is 'one'; want a whole number from 0"),
+        ("bfcl", {"grpo": {"learning_rate": "x"}}, "grpo.learning_rate is 'x'; want a number above 0"),
+        ("bfcl", {"data": {"source": ["a"]}}, r"data.source is \['a'\]; want a text"),
+        ("", {}, "the config's name is empty; want one of bfcl, "),
+        (None, {}, "the config's name is of type NoneType; want one of bfcl, "),
+        ({"seed": 1}, {}, "the config's name is of type dict; want one of bfcl, "),
         ("bfcl", {"seed.x": 1}, "seed.x: the config has no field 'x'"),
     ],
 )
@@ -80,6 +85,11 @@ def test_a_config_that_is_wrong_is_one_sentence(name, overrides, words):
     with pytest.raises(InputError, match=words) as e:
         api.load_config(name, **overrides)
     assert "\n" not in str(e.value)
+
+
+def test_a_path_of_a_config_may_be_a_path(tmp_path):
+    config = api.load_config("bfcl", workdir=tmp_path / "run", data={"source": tmp_path})
+    assert (config.workdir, config.data.source) == (str(tmp_path / "run"), str(tmp_path))
 
 
 def test_a_config_file_that_is_none_is_one_sentence(tmp_path):
@@ -93,6 +103,35 @@ def test_names_of_tables_are_checked_before_anything_is_loaded():
     for function in (api.train, api.find_pivots, api.evaluate, api.self_check):
         with pytest.raises(InputError, match=r"config\.grpo\.loss is 'nosuch'"):
             function(api.load_config("bfcl", grpo={"loss": "nosuch"}))
+
+
+@pytest.mark.parametrize("function", ["train", "find_pivots", "evaluate", "self_check"])
+def test_what_is_no_config_is_refused(function):
+    for value in (None, "bfcl", {"seed": 1}):
+        with pytest.raises(InputError, match=r"config is of type .*; want what load_config gives"):
+            getattr(api, function)(value)
+
+
+def test_an_empty_path_is_not_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    for empty in ("", [""], "  "):
+        with pytest.raises(InputError, match="the path is empty; name a path"):
+            api.load_trajectories(empty)
+    with pytest.raises(InputError, match="the path is empty"):
+        api.open_run("")
+    for field in ("data.source", "workdir", "model.checkpoint"):
+        with pytest.raises(InputError, match=rf"config\.{field} is (empty|'')"):
+            api.self_check(api.load_config("bfcl", **{field: ""}))
+    with pytest.raises(InputError, match=r"config\.model.checkpoint is empty"):
+        api.evaluate(api.load_config("bfcl", workdir=str(tmp_path / "run")), "")
+
+
+def test_a_value_that_a_config_was_given_later_is_checked_first(tmp_path):
+    config = api.load_config("bfcl", workdir=str(tmp_path / "run"))
+    config.grpo.steps = None
+    with pytest.raises(InputError, match=r"config\.grpo.steps is None; want a whole number from 1 up"):
+        api.train(config)
 
 
 # ---- verdicts
@@ -117,6 +156,16 @@ def test_the_verifier_and_the_judge_are_checked_at_once():
         api.verify([], "nosuch")
     with pytest.raises(InputError, match="need --judge_url"):
         api.verify([], "exact", judge_model="m")
+
+
+def test_a_name_that_is_no_text_is_a_sentence(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="--verifier is 3, and the name of one of the verifiers is wanted"):
+        api.verify([], 3)
+    with pytest.raises(InputError, match="format is None, and the name of one of the readers"):
+        api.load_trajectories(tmp_path, format=None)
+    with pytest.raises(InputError, match="verifier is 3, and the name"):
+        api.load_trajectories(tmp_path, verifier=3)
 
 
 @pytest.mark.parametrize("cases", [None, 3, {"id": "a", "expected_action": CALL}, "{}"])

@@ -48,6 +48,19 @@ def test_candidates_are_written_and_everything_left_out_is_said(folder, tmp_path
     assert "4 candidates in" in done.stdout and "turn depth" in done.stdout and "█" in done.stdout
 
 
+@pytest.mark.parametrize("program", ["candidates", "exchange"])
+def test_an_input_is_not_written_over(program, folder, tmp_path):
+    file, link = folder / "a.json", tmp_path / "candidates.jsonl"
+    link.symlink_to(file)
+    before = file.read_bytes()
+    command = [sys.executable, "-m", f"pivotrl_jax.{program}", *["import"][: program == "exchange"]]
+    for out in (file, link):
+        arguments = [str(file), f"--out={out}", *["--kind=candidates"][: program == "exchange"]]
+        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and "is an input, which would be written over" in done.stderr
+        assert file.read_bytes() == before
+
+
 def test_the_filters_have_flags(folder, tmp_path):
     out, tools = tmp_path / "c.jsonl", tmp_path / "tools.json"
     tools.write_text('[{"name": "cancel", "parameters": {}}]', encoding="utf-8")

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.fabricated_run import HOSTILE, Outline, build_workdir, evaluation
@@ -12,6 +13,7 @@ from pivotrl_jax.records import InputError
 from pivotrl_jax.report import before_after, compare, plots, report, table
 from pivotrl_jax.report.card import card
 from pivotrl_jax.report.inputs import Estimate, read_inputs
+from pivotrl_jax.views.opened import Evaluation
 
 
 def edit(path, change) -> None:
@@ -178,6 +180,24 @@ def test_an_interval_without_width_makes_no_verdict():
         "All changes are alike, which gives no interval, in call-turn pass rate (+5.0).",
         "open",
     )
+
+
+def test_the_closing_table_and_an_evaluation_show_no_interval_of_few_or_equal_values():
+    few = {"value": 0.5, "low": 0.2, "high": 0.8, "n": 12, "clusters": 6}
+    alike = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 40, "clusters": 40}
+    enough = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 40, "clusters": 20}
+    found = {side: {"call_turn_pass": few, "out_of_domain": enough} for side in ("before", "after")}
+    found["difference"] = {"call_turn_pass": few, "out_of_domain": alike}
+    shown = "0.500 (n = 12 in 6 clusters, no interval)"
+    assert table.change(found, "call_turn_pass") == f"{shown} -> {shown}, change +{shown}"
+    both = "0.500 [0.400, 0.600]"
+    assert table.change(found, "out_of_domain") == f"{both} -> {both}, change +0.000 (all alike)"
+    scored = Evaluation("hf", "abc", Path("x.json"), {"few": few, "enough": enough}, 0)
+    assert [line.split() for line in str(scored).splitlines()] == [
+        ["few", *shown.split()],
+        ["enough", *both.split(), *"n = 40 in 20 clusters".split()],
+    ]
+    assert "0.200" not in scored._repr_html_() and "[0.400, 0.600]" in scored._repr_html_()
 
 
 def test_a_change_that_no_turn_tells_is_a_dash_everywhere(tmp_path):

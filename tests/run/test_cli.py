@@ -191,6 +191,24 @@ def test_an_interrupt_is_one_line():
         (["candidates"], "candidates: no input; name files"),
         (["exchange"], "exchange: the first argument is ''"),
         (["report", "--workdir=/nowhere"], "report: /nowhere: no such directory"),
+        (["candidates", "", "--out=x"], "candidates: the input is empty; name a path"),
+        (["find_pivots", "--config=bfcl", "--explain="], "error: --explain=: the config has no field"),
+        (["evaluate", "--config=bfcl", "--checkpoint="], "error: config.model.checkpoint is empty"),
+        (["find_pivots", "--config=bfcl", "--config.workdir="], "error: config.workdir is empty"),
+        (
+            ["find_pivots", "--config=bfcl", "--config.grpo.steps=1e3"],
+            "error: config.grpo.steps is '1e3'; want a",
+        ),
+        (
+            ["find_pivots", "--config=bfcl", "--config.grpo=3"],
+            "error: config.grpo is '3'; it is a section, so",
+        ),
+        (
+            ["find_pivots", "--config=bfcl", "--config.resume=maybe"],
+            "error: config.resume is 'maybe'; want True",
+        ),
+        (["score", "--model="], "score: --model is empty; name a checkpoint"),
+        (["find_pivots", "--config=bfcl", "--config.data.source=a,"], "error: config.data.source "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
