@@ -86,6 +86,10 @@ def read_value(raw: bytes) -> Any:
     try:
         value = json.loads(raw.decode("utf-8-sig"))
         json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(
+            f"not text in UTF-8 (byte {e.start + 1} is 0x{raw[e.start]:02x}); convert it, e.g. with iconv"
+        ) from None
     except UnicodeEncodeError:
         raise InputError("a text holds half of a surrogate pair; repair the text") from None
     except (ValueError, RecursionError) as e:

@@ -107,7 +107,8 @@ def shards_of(
 def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     """Make `directory` ready for shards of this identity; older ones are deleted when `resume` is off.
 
-    Raises InputError naming the differences when shards of another identity are there.
+    Raises InputError naming the differences when shards of another identity are there. Settings without any
+    shard, such as a served model that refused its first request leaves, bind nobody.
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "settings.json"
@@ -116,7 +117,7 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
             for old in directory.glob(f"*{suffix}"):
                 old.unlink()
         (directory / RESCORED).unlink(missing_ok=True)
-    else:
+    elif served_profile.begun(directory):
         require_same(directory, "rollouts", json.loads(file.read_text("utf-8")), identity)
     write_json(file, identity)
 

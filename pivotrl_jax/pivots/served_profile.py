@@ -24,7 +24,7 @@ def make_actor(run: Run, prompts: Sequence[Prompt]) -> ServedActor:
         if partial.with_suffix(".jsonl").is_file():  # killed between writing one and deleting the other
             partial.unlink()
     file = directory / "settings.json"
-    if run.config.resume and file.is_file():
+    if run.config.resume and file.is_file() and begun(directory):
         there = json.loads(file.read_text("utf-8"))["model"]
     if there.get("served") == run.config.rollouts.model and run.config.rollouts.mode in (
         "auto",
@@ -32,6 +32,12 @@ def make_actor(run: Run, prompts: Sequence[Prompt]) -> ServedActor:
     ):
         mode = there["mode"]
     return make_served(run, prompts, mode, on_first_process=hosts.on_first_process)
+
+
+def begun(directory: Path) -> bool:
+    """Whether anything of a profile's rollouts is there, whole or in part."""
+    there = (path for path in directory.iterdir() if path.name != "settings.json")
+    return any(path.suffix in (".json", ".jsonl", PARTIAL) for path in there)
 
 
 def tell(run: Run, actor: ServedActor) -> None:

@@ -152,7 +152,7 @@ def write_report(workdir: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m pivotrl_jax.report",
+        prog="pivotrl report",
         description="Write report.html about a run, or one page that compares several.",
     )
     parser.add_argument("runs", type=paths.argument, nargs="*", help="directories that runs wrote to")
@@ -162,7 +162,6 @@ def main() -> None:
     parser.add_argument(
         "--out",
         type=paths.argument,
-        default=Path("comparison.html"),
         help="the page that compares several runs (comparison.html)",
     )
     asked = parser.parse_args()
@@ -172,8 +171,14 @@ def main() -> None:
             "no run is named; give the directory that a run wrote to, or several to compare them"
         )
     if len(workdirs) == 1:
+        if asked.out:
+            raise InputError(
+                f"--out={asked.out} names the page of several runs; that of one is {workdirs[0]}/report.html"
+            )
         with disk.explained(workdirs[0]):
             print(write_report(workdirs[0]))
     else:
-        with disk.explained(asked.out.parent):
-            print(compare.write_comparison(workdirs, asked.out))
+        out = asked.out or Path("comparison.html")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with disk.explained(out.parent):
+            print(compare.write_comparison(workdirs, out))

@@ -182,6 +182,24 @@ def test_an_interval_without_width_makes_no_verdict():
     )
 
 
+def test_the_page_of_several_goes_where_it_is_asked_for_and_that_of_one_has_its_place(tmp_path):
+    for name in ("a", "b"):
+        build_workdir(tmp_path / name, candidates=4, steps=2)
+
+    def program(*arguments):
+        command = [sys.executable, "-m", "pivotrl_jax.report", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = program("a", "b", "--out=new/folder/page.html")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "folder" / "page.html").is_file()
+    done = program("a", "--out=one.html")
+    assert done.returncode == 1 and not (tmp_path / "one.html").exists()
+    assert (
+        done.stderr == "report: --out=one.html names the page of several runs; that of one is a/report.html\n"
+    )
+
+
 def test_the_closing_table_and_an_evaluation_show_no_interval_of_few_or_equal_values():
     few = {"value": 0.5, "low": 0.2, "high": 0.8, "n": 12, "clusters": 6}
     alike = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 40, "clusters": 40}

@@ -145,6 +145,15 @@ def test_what_a_server_refuses_stops_at_once_with_its_message(status, advice, tm
         assert server.count == 1 and server.headers == [f"bearer {KEY}"]
 
 
+def test_a_name_that_the_server_refuses_does_not_bind_the_directory(tmp_path):
+    with FaultyServer() as server:
+        server.refuse = lambda path, body: (404, {}) if body["model"] == "typo" else None
+        with pytest.raises(InputError, match="refuses"):
+            served_profile.profile(tmp_path, server.url, COUNT, model="typo")
+        _, rollouts, _ = served_profile.profile(tmp_path, server.url, COUNT)
+    assert len(rollouts) == COUNT
+
+
 def test_requests_are_open_at_the_same_time_up_to_the_limit(tmp_path):
     with FaultyServer({"late": 1.0}) as server:
         served_profile.profile(tmp_path, server.url, 64, concurrency=5)

@@ -1,7 +1,10 @@
 """Reading files, folders and hub datasets: what cannot be read is named and never another exception."""
 
+import bz2
 import copy
+import gzip
 import json
+import lzma
 import re
 import sys
 import types
@@ -226,3 +229,27 @@ def test_a_file_of_several_formats_is_read_document_by_document(tmp_path):
     trajectories, left_out = reading.read(path)
     assert [t.source for t in trajectories] == ["atif", "openai", "atif"]
     assert list(left_out) == [f"{path}:3"]
+
+
+CHAT_ROW = (
+    '{"messages": [{"role": "user", "content": "caf\u00e9"}, {"role": "assistant", "content": "Yes."}]}\n'
+)
+
+
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, bz2.compress, lzma.compress, lambda b: b"\x28\xb5\x2f\xfd" + b]
+)
+def test_a_packed_file_is_called_packed(pack, tmp_path):
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        (tmp_path / name).write_bytes(pack(CHAT_ROW.encode()))
+        with pytest.raises(
+            InputError, match=f"{name}.*: packed by (gzip|bzip2|xz|zstd), which is not read; unpack"
+        ):
+            reading.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding, byte", [("latin-1", "47 is 0xe9"), ("utf-16", "1 is 0xff")])
+def test_text_in_another_encoding_is_said_to_be_that(encoding, byte, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(CHAT_ROW.encode(encoding))
+    with pytest.raises(InputError, match=rf"not text in UTF-8 \(byte {byte}\); convert it"):
+        reading.read(tmp_path / "a.jsonl")

@@ -16,6 +16,13 @@ Document = tuple[str, Any]
 CUT = "cut"  # ends the events of `joined` in the place of one that could not be read
 
 LARGEST_ROW_GROUP = 4 * 2**30  # bytes; a file of a few kilobytes may unpack to more than the memory holds
+PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"PK\x03\x04": "zip",
+}
 EXTRA = "pip install -e '.[datasets]'"
 
 
@@ -27,6 +34,8 @@ def documents(path: Path) -> Iterator[Document]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
+    if (packed := _packed_by(path)) and path.suffix != ".eval":  # Inspect's own archives
+        raise InputError(f"{path}: packed by {packed}, which is not read; unpack it first")
     if path.suffix == ".parquet":
         yield from _parquet(path)
     elif path.suffix in (".jsonl", ".ndjson"):
@@ -39,6 +48,13 @@ def documents(path: Path) -> Iterator[Document]:
             if len(lines) < 2 or isinstance(lines[0][1], InputError) or not isinstance(lines[0][1], dict):
                 raise InputError(f"{path}: {e}") from None
             yield from lines
+
+
+def _packed_by(path: Path) -> str:
+    """The program that packed a file, by its first bytes; "" for a file as it is."""
+    with path.open("rb") as f:
+        head = f.read(6)
+    return next((name for start, name in PACKED.items() if head.startswith(start)), "")
 
 
 def of_files(paths: Iterable[Path]) -> Iterator[Document]:
