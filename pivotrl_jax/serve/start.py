@@ -138,7 +138,16 @@ def make_service(given: argparse.Namespace) -> Service:
         return Engine(config, params, capacity, chat.stop_ids, deliver, given.queue)
 
     fingerprint = hf.checkpoint_fingerprint(checkpoint)
-    return Service(engine_of, chat, limits, Options(key, given.max_body_bytes), fingerprint)
+    try:
+        return Service(engine_of, chat, limits, Options(key, given.max_body_bytes), fingerprint)
+    except jax.errors.JaxRuntimeError as e:
+        if "RESOURCE_EXHAUSTED" not in str(e):
+            raise
+        tokens = capacity.rows * (capacity.row_tokens + capacity.slots * capacity.completion_tokens)
+        raise InputError(
+            f"keys and values of {tokens:,} tokens do not fit the memory: lower --rows, --slots, --context, "
+            "--row_tokens or --completion_tokens"
+        ) from None
 
 
 async def serve(
@@ -225,5 +234,8 @@ def with_options(checkpoint: str, values: dict[str, Any]) -> argparse.Namespace:
     for name, value in values.items():
         if not hasattr(given, name):
             raise InputError(f"serve has no option {name!r}; it has {', '.join(sorted(vars(given)))}")
+        kind = type(getattr(given, name))
+        if kind in (int, float) and (not isinstance(value, (int, kind)) or isinstance(value, bool)):
+            raise InputError(f"{name} is {value!r}; serve wants a number for it, as {getattr(given, name)}")
         setattr(given, name, json.dumps(value) if isinstance(value, dict) else value)
     return given

@@ -224,6 +224,8 @@ def test_a_server_answers_and_ends():
         client.models.list()
     with pytest.raises(InputError, match=r"serve has no option 'prt'; it has .*port"):
         api.serve(prt=1)
+    with pytest.raises(InputError, match="port is 'x'; serve wants a number for it"):
+        api.serve(port="x", **sizes)
     with pytest.raises(InputError, match="cannot listen"):
         api.serve(host="256.0.0.1", **sizes)
 

@@ -271,6 +271,7 @@ def test_a_signal_ends_it_with_a_line_and_status_0(number, request):
         (["--api_key_file=/nowhere/key"], "cannot be read"),
         (["--rows=0"], "--rows is 0"),
         (["--queue=0"], "--queue is 0"),
+        (["--slots=100000000"], "tokens do not fit the memory: lower --rows, --slots"),
         (["--chat_template_arguments={"], "not JSON"),
         (["--chat_template=/nowhere/x.jinja"], "no such file"),
     ],
