@@ -5,10 +5,12 @@ equivalent; nemo_gym/ reproduces the rewards of the verifiers that NVIDIA releas
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax import plugins
-from pivotrl_jax.records import InputError
+from pivotrl_jax.records import Action, Candidate, InputError, Verdict
 from pivotrl_jax.verifiers import (
     bfcl_ast,
     bfcl_multi_turn,
@@ -88,10 +90,26 @@ def full_name(name: str, mode: str) -> str:
 def _as_verifier(plugin: Any, name: str, field: str) -> Verifier:
     """A plugin's object as a Verifier with the name under which it was looked up. Raises InputError."""
     if isinstance(plugin, Verifier):
-        return dataclasses.replace(plugin, name=name)
+        return dataclasses.replace(plugin, name=name, verify=_checked(plugin.verify, name))
     if callable(plugin) and not isinstance(plugin, type):
-        return Verifier(name, "0", plugin)
+        return Verifier(name, "0", _checked(plugin, name))
     raise InputError(
         f"{field} {name!r} is of type {type(plugin).__name__}; want a Verifier (see verifiers/base.py) "
         "or a function verify(candidate, action) -> Verdict"
     )
+
+
+def _checked(verify: Callable[[Candidate, Action], Verdict], name: str) -> Callable:
+    """A plugin's function, which is told when it gives anything but a Verdict, such as a bare number."""
+
+    @functools.wraps(verify)
+    def checked(candidate: Candidate, action: Action) -> Verdict:
+        verdict = verify(candidate, action)
+        if not isinstance(verdict, Verdict):
+            raise InputError(
+                f"the verifier {name} gave {verdict!r} at {candidate.id}; want a Verdict, e.g. "
+                'Verdict(1.0, "ok"), of pivotrl_jax.records'
+            )
+        return verdict
+
+    return checked

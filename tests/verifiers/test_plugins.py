@@ -12,7 +12,7 @@ import pytest
 from support.configs import CONFIGS
 from support.paths import ROOT
 
-from pivotrl_jax import plugins, verifiers
+from pivotrl_jax import api, plugins, verifiers
 from pivotrl_jax.pivots.candidates import self_check
 from pivotrl_jax.records import Action, Candidate, InputError
 from pivotrl_jax.run import check_config
@@ -165,3 +165,15 @@ def test_what_is_built_in_wins(installed, monkeypatch):
     point = importlib.metadata.EntryPoint("exact", "my_pkg.checks:plain", "pivotrl_jax.verifiers")
     monkeypatch.setattr(plugins.importlib.metadata, "entry_points", lambda group: [point])
     assert get("exact").verify(STATE, OTHER).reward == 0
+
+
+def test_a_verifier_that_gives_a_number_is_told_to_give_a_verdict(tmp_path, monkeypatch):
+    (tmp_path / "numbers_pkg.py").write_text("def verify(candidate, action):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "numbers_pkg", raising=False)
+    call = {"type": "function_call", "name": "f", "arguments": "{}"}
+    case = {"id": "a", "expected_action": call, "candidate": [call]}
+    (scored,) = api.verify([case], "numbers_pkg:verify")
+    assert "the verifier numbers_pkg:verify gave 1.0 at a; want a Verdict" in scored.error
+    (why,) = self_check([dataclasses.replace(STATE, verifier="numbers_pkg:verify")]).left_out.values()
+    assert "the verifier numbers_pkg:verify gave 1.0 at" in why
