@@ -140,7 +140,7 @@ class Verdict:
     decided; `details` explains it.
     """
 
-    reward: float | None  # None: undecided (a judge abstained)
+    reward: float | None  # 0 to 1; None: undecided (a judge abstained)
     reason: str
     details: str = ""
     question: Question | None = None  # if there is a judge, its answer replaces the reward

@@ -100,7 +100,7 @@ def _as_verifier(plugin: Any, name: str, field: str) -> Verifier:
 
 
 def _checked(verify: Callable[[Candidate, Action], Verdict], name: str) -> Callable:
-    """A plugin's function, which is told when it gives anything but a Verdict, such as a bare number."""
+    """A plugin's function, which is told when it gives anything but a Verdict of a reward from 0 to 1."""
 
     @functools.wraps(verify)
     def checked(candidate: Candidate, action: Action) -> Verdict:
@@ -110,6 +110,14 @@ def _checked(verify: Callable[[Candidate, Action], Verdict], name: str) -> Calla
                 f"the verifier {name} gave {verdict!r} at {candidate.id}; want a Verdict, e.g. "
                 'Verdict(1.0, "ok"), of pivotrl_jax.records'
             )
-        return verdict
+        reward = verdict.reward
+        if reward is None:
+            return verdict
+        if not isinstance(reward, (int, float)) or not 0 <= reward <= 1:  # no comparison holds of NaN
+            raise InputError(
+                f"the verifier {name} gave the reward {reward!r} at {candidate.id}; want a number from 0 to "
+                "1, or None where it cannot decide"
+            )
+        return dataclasses.replace(verdict, reward=float(reward))
 
     return checked

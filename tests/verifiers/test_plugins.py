@@ -14,7 +14,7 @@ from support.paths import ROOT
 
 from pivotrl_jax import api, plugins, verifiers
 from pivotrl_jax.pivots.candidates import self_check
-from pivotrl_jax.records import Action, Candidate, InputError
+from pivotrl_jax.records import Action, Candidate, InputError, Verdict
 from pivotrl_jax.run import check_config
 from pivotrl_jax.verifiers import base, get, register
 from pivotrl_jax.verifiers.cases import calls_message
@@ -177,3 +177,17 @@ def test_a_verifier_that_gives_a_number_is_told_to_give_a_verdict(tmp_path, monk
     assert "the verifier numbers_pkg:verify gave 1.0 at a; want a Verdict" in scored.error
     (why,) = self_check([dataclasses.replace(STATE, verifier="numbers_pkg:verify")]).left_out.values()
     assert "the verifier numbers_pkg:verify gave 1.0 at" in why
+
+
+@pytest.mark.parametrize("reward", [2.0, -0.5, float("nan"), "1"])
+def test_a_reward_that_is_none_is_refused(monkeypatch, reward):
+    monkeypatch.setattr(plugins, "find", lambda *_: lambda candidate, action: Verdict(reward, "ok"))
+    with pytest.raises(InputError, match=rf"my_pkg:verify gave the reward {reward!r} at .*from 0 to 1"):
+        verifiers.register("my_pkg:verify", "--verifier").verify(STATE, OTHER)
+
+
+@pytest.mark.parametrize("reward", [True, 0, 0.25, None])
+def test_rewards_from_0_to_1_are_taken(monkeypatch, reward):
+    monkeypatch.setattr(plugins, "find", lambda *_: lambda candidate, action: Verdict(reward, "ok"))
+    given = verifiers.register("my_pkg:verify", "--verifier").verify(STATE, OTHER).reward
+    assert given == reward and not isinstance(given, bool)
