@@ -33,7 +33,7 @@ def test_lenient_json_reads_nan_but_bounds_the_nesting_and_loads_does_not():
 @pytest.mark.parametrize(
     "raw, says",
     [
-        (b"\xff", "not valid JSON"),
+        (b"\xff", r"not text in UTF-8 \(byte 1 is 0xff\)"),
         (b"[" * 100_000, "not valid JSON"),
         (b'"\\ud800"', "half of a surrogate pair"),
         (b"[1]", "a JSON list, want an object"),

@@ -140,4 +140,4 @@ def test_bytes_that_are_no_text_are_a_bad_row(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_bytes(json.dumps(GOOD).encode() + b"\n\xff\xfe{}\n")
     _, left_out = read(path)
-    assert left_out.keys() == {f"{path}:2"} and "not valid JSON" in left_out[f"{path}:2"]
+    assert left_out.keys() == {f"{path}:2"} and "not text in UTF-8 (byte 1 is" in left_out[f"{path}:2"]
