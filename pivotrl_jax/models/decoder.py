@@ -273,6 +273,7 @@ def by_layer(config: ModelConfig, params: Params) -> Params:
 
 
 def is_by_layer(config: ModelConfig, params: Params) -> bool:
+    """Whether the parameters are those of `by_layer`."""
     return config.segments()[0][0] not in params
 
 

@@ -166,10 +166,10 @@ _ROMAN = re.compile(r"x{0,3}(?:ix|iv|v?i{0,3})")
 _LETTER = re.compile(r"(?<![\w.'’&-])[B-HJ-Z](?![\w.'’&+#-])")  # Model S, Malcolm X; no initial, and not "I"
 
 
-def _numerals(text: str, all_words: list[str]) -> set[str]:
-    """Numbers in words and in Roman numerals, months, and letters that are names."""
-    told = {w for w in all_words if w in _TELLING or (len(w) > 1 and _ROMAN.fullmatch(w))}
-    return told | set(_LETTER.findall(text))
+def _numerals(all_words: list[str], letters: set[str]) -> set[str]:
+    """Numbers in words and in Roman numerals, months, and the letters that are names."""
+    numerals = {w for w in all_words if w in _TELLING or (len(w) > 1 and _ROMAN.fullmatch(w))}
+    return numerals | letters.intersection(all_words)
 
 
 def _tenses(all_words: list[str]) -> set[int]:
@@ -264,12 +264,13 @@ def query_difference(want: str, got: str, threshold: float = QUERY_SIMILARITY) -
     if _PATTERN.search(want) or _PATTERN.search(got):
         return "other code"
     ours, theirs = _asked(want), _asked(got)
+    letters = {letter.lower() for text in (want, got) for letter in _LETTER.findall(text)}
     for kind, of in (
         ("quoted phrases", lambda text, _: _quoted(text)),
         ("operators", lambda text, _: set(_operators(text))),
         ("signs", lambda text, _: set(signs(text))),
         ("numbers", lambda _, all_words: [w for w in dict.fromkeys(all_words) if any(map(str.isdecimal, w))]),
-        ("numerals", lambda text, all_words: _numerals(text, all_words)),
+        ("numerals", lambda _, all_words: _numerals(all_words, letters)),
         ("small words", lambda _, all_words: _small_words(all_words)),
         ("words in capitals", lambda text, _: _capitals(text)),
     ):
