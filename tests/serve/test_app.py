@@ -4,10 +4,9 @@ import json
 
 import openai
 import pytest
+from support.served import KEY
 
 from pivotrl_jax.serve.engine import Piece
-
-KEY = "sk-the-key-of-this-test"  # conftest's
 
 WEATHER = {
     "type": "function",

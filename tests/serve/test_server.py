@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import openai
 import pytest
-from conftest import KEY, make_service, parsed, serving
 from support.paths import ROOT
+from support.served import KEY, make_service, parsed, serving
 
 from pivotrl_jax.records import InputError
 from pivotrl_jax.serve import app, server
