@@ -123,6 +123,8 @@ def main() -> None:
                 *table(each),
                 "",
             ]
+    for row in found:  # JSON has no infinity
+        row["range"] = [None if np.isinf(end) else end for end in row["range"]]
     results = {
         "predictions": found,
         "tables": tables,

@@ -4,6 +4,7 @@ Intervals are 95 % bootstraps over rows and, where an arm has several seeds, ove
 with pi_0 row by row. Arms that are not finished are left out, and the number of seeds is said.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -27,9 +28,10 @@ CATEGORIES = [name for group in ("python", "live", "irrelevance") for name in me
 BITS = "bits per byte of text"
 
 
-def load(arm: str) -> list[dict]:
-    """The results of an arm's finished seeds."""
-    return [json.loads(p.read_text("utf-8")) for p in sorted((HERE / "results").glob(f"{arm}_seed*.json"))]
+def load(arm: str) -> dict[int, dict]:
+    """Seed -> results, of an arm's finished seeds."""
+    files = {seed: HERE / "results" / f"{arm}_seed{seed}.json" for seed in range(10)}
+    return {seed: json.loads(p.read_text("utf-8")) for seed, p in files.items() if p.is_file()}
 
 
 def scores(result: dict) -> dict[str, dict[str, float]]:
@@ -53,7 +55,7 @@ def scores(result: dict) -> dict[str, dict[str, float]]:
 def compared(pi_0: dict, results: list[dict], name: str) -> tuple[dict, dict]:
     """(the arm's value, its change from pi_0), each with an interval."""
     before = scores(pi_0)[name]
-    after = np.array([[scores(r)[name][item] for item in before] for r in results])
+    after = np.array([[values[name][item] for item in before] for values in map(scores, results)])
     first = np.array([list(before.values())] * len(results))
     return intervals.interval(after, list(before)), intervals.interval(after - first, list(before))
 
@@ -101,6 +103,25 @@ def costs(arms: dict[str, list[dict]]) -> list[str]:
     return lines
 
 
+def differences(pi_0: dict, arms: dict[str, dict[int, dict]]) -> dict[str, dict]:
+    """ "one - other" -> measure -> the paired difference over the seeds that both have, and their number; for
+    ../results_page.py."""
+    found = {}
+    for one, other in itertools.permutations((*arms, "pi_0"), 2):
+        if one == "pi_0":
+            continue
+        beside = dict.fromkeys(arms[one], pi_0) if other == "pi_0" else arms[other]
+        pairs = [(scores(arms[one][seed]), scores(beside[seed])) for seed in arms[one] if seed in beside]
+        if not pairs:
+            continue
+        found[f"{one} - {other}"] = here = {}
+        for name in ("all rows", "call turns", "group irrelevance", "out of domain"):
+            items = list(pairs[0][0][name])
+            change = np.array([[a[name][item] - b[name][item] for item in items] for a, b in pairs])
+            here[name] = intervals.interval(change, items) | {"seeds": len(pairs)}
+    return found
+
+
 def profile(result: dict) -> str:
     """What became of the candidates in a profile."""
     counts = result["counts"]
@@ -132,7 +153,8 @@ def figure(pi_0: dict, arms: dict[str, list[dict]], rows: dict[str, str]) -> Non
 
 def main() -> None:
     pi_0 = json.loads((HERE / "results" / "pi_0.json").read_text("utf-8"))
-    arms = {arm: results for arm in ARMS if (results := load(arm))}
+    seeds = {arm: results for arm in ARMS if (results := load(arm))}
+    arms = {arm: list(results.values()) for arm, results in seeds.items()}
     before = scores(pi_0)
     sums = ("all rows", "call turns")
     groups = {f"group {g}": g for g in ("python", "live", "irrelevance")}
@@ -156,6 +178,8 @@ def main() -> None:
         figure(pi_0, arms, in_domain | {n: t for n, t in out_of_domain.items() if n != BITS})
         parts += ["", "![changes](figure.svg)"]
     intervals.put_between_marks(HERE / "README.md", "\n".join(parts))
+    results = {"differences": differences(pi_0, seeds)}
+    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -93,8 +93,36 @@ def test_the_page_has_a_row_per_claim_whose_numbers_are_there(tmp_path):
     import results_page
 
     found = results_page.rows(EXPERIMENTS)
-    assert {row.where for row in found} >= {"theorem_3_2", "theorem_3_3", "adaptive_profiling"}
+    parts = {"theorem_3_2", "theorem_3_3", "regime", "ablations", "smollm2", "adaptive_profiling"}
+    assert {row.where for row in found} >= parts
     assert results_page.rows(tmp_path) == []
     results_page.write(EXPERIMENTS, None, tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
-    assert page.count("\n|") == len(found) + 2
+    groups = results_page.groups(EXPERIMENTS)
+    assert len(groups) == 5
+    assert all(f"## {title}\n" in page for title, _, _ in groups)
+    assert page.count("\n|") == len(found) + 2 * len(groups)
+
+
+def test_rows_of_the_regime_and_of_the_language_model_have_their_intervals_verdicts():
+    import results_page
+
+    def difference(what, low, value, high, **fields):
+        numbers = {"low": low, "value": value, "high": high, "seeds": 2, "is_ratio": False}
+        return {"what": what, **numbers, **fields}
+
+    predictions = [
+        difference("pivots less random turns, 10 steps", 0.01, 0.05, 0.09),
+        difference("T1: exact less functional, 40 steps", -0.07, -0.02, 0.03),
+        difference("T1: PivotRL less pi_0, pretrain split", -0.03, 0.0, 0.03),
+        difference("std on pivots over random turns, steps 1 to 10", 1.2, 3.0, 4.8, is_ratio=True),
+        difference("T3: its rollouts over those of PivotRL", 0, 0.8, 0, is_ratio=True, seeds=1),
+        {"what": "the same, 40 steps", "seeds": 0, "is_ratio": False},  # not run: no row
+    ]
+    found = list(results_page.regime_rows(lambda name: {"predictions": predictions}))
+    assert [row.verdict for row in found] == ["reproduced", "reproduced", "partly", "not", "not"]
+    assert [row.ours for row in found] == ["+0.050", "3.0x", "-0.020", "+0.000", "0.8x"]
+    changes = {"all rows": {"low": -0.2, "value": -0.1, "high": -0.05, "seeds": 3}}
+    found = list(results_page.language_rows(lambda name: {"differences": {"pivotrl - sft_4": changes}}))
+    assert [(row.ours, row.verdict) for row in found] == [("-0.100", "not")]
+    assert found[0].claim.endswith("(seeds: 3)")

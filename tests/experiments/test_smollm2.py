@@ -117,6 +117,36 @@ def test_changes_are_paired_row_by_row(monkeypatch):
     json.dumps(change)
 
 
+def test_arms_are_compared_over_the_seeds_that_both_have(monkeypatch):
+    import intervals
+    import page
+
+    monkeypatch.setattr(intervals, "REPEATS", 200)
+
+    def result(call, talk, right):
+        turns = {"simple_python_0@1": {"reward": call}, "irrelevance_0@1": {"reward": talk}}
+        return {"turns": turns, "skills": [{"id": "a", "family": "facts", "correct": right}]}
+
+    arms = {
+        "pivotrl": {0: result(1, 0, 1), 2: result(1, 1, 1)},
+        "sft_1": {1: result(0, 0, 0), 2: result(0, 1, 0)},
+        "sft_4": {5: result(0, 0, 0)},
+    }
+    found = page.differences(result(0, 0, 1), arms)
+    assert found["pivotrl - pi_0"]["call turns"]["value"] == 1
+    assert found["pivotrl - pi_0"]["all rows"] | {"low": 0, "high": 0} == {
+        "value": 0.75,
+        "low": 0,
+        "high": 0,
+        "seeds": 2,
+    }
+    both = found["pivotrl - sft_1"]
+    assert (both["out of domain"]["value"], both["group irrelevance"]["value"]) == (1, 0)
+    assert both["all rows"]["seeds"] == 1, "seed 2 is the one that both have"
+    assert found["sft_1 - pivotrl"]["call turns"]["value"] == -1
+    assert not any("pivotrl" in name and "sft_4" in name for name in found)
+
+
 def test_a_killed_measurement_goes_on_and_another_policys_parts_are_refused(tmp_path):
     import measure
 
