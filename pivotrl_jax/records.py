@@ -374,8 +374,12 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
     """Write a text file line by line, atomically. Returns the number of lines."""
     count, temporary = 0, path.with_name(path.name + ".tmp")
     # a lone surrogate, which JSON can hold and UTF-8 cannot, is written as the JSON escape it is read from
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:
-        for count, line in enumerate(lines, 1):  # noqa: B007
-            f.write(line + "\n")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as f:
+            for count, line in enumerate(lines, 1):  # noqa: B007
+                f.write(line + "\n")
+        os.replace(temporary, path)
+    except Exception:
+        temporary.unlink(missing_ok=True)
+        raise
     return count

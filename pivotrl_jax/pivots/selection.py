@@ -240,12 +240,13 @@ class Selection:
         )
 
     def require_pivots(self) -> None:
-        """Raises InputError with the table when no candidate is a pivot."""
+        """Raises InputError when no candidate is a pivot. Whoever selects prints the table before, which says
+        what became of them."""
         if not self.kept:
             raise InputError(
                 f"no pivot among {len(self.profiles)} candidates, so there is nothing to train on; "
-                "see what became of them, and give other data, another reference policy or another "
-                "lambda_diff:\n" + "\n".join(self.table())
+                "the table above says what became of them; give other data, another reference policy or "
+                "another lambda_diff"
             )
 
 

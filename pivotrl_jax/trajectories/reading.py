@@ -266,7 +266,9 @@ def read_tools_file(path: str) -> list[dict]:
         return []
     try:
         return read_tools(loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as e:  # InputError is a ValueError
+    except OSError as e:
+        raise InputError(f"{path} cannot be read ({e.strerror}); name a JSON list of function docs") from None
+    except ValueError as e:  # InputError is a ValueError
         raise InputError(f"{path}: {e}") from None
 
 

@@ -149,8 +149,8 @@ class OpenedRun:
     def turns(self, outcome: str = "", limit: int = 20) -> Turns:
         """The first `limit` candidates (0: all) with their samples; with `outcome` ("pivot", "all_fail",
         "all_pass", "too_easy", ...) only those. Raises InputError for another outcome or a limit below 0."""
-        if limit < 0:
-            raise InputError(f"limit is {limit}; want a number of turns, or 0 for all")
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise InputError(f"limit is {limit!r}; want a number of turns, or 0 for all")
         chosen, known = self.candidates, selection_lib.OUTCOMES
         if outcome:
             if outcome not in known:

@@ -174,12 +174,12 @@ def test_the_table_splits_call_turns_from_text_turns():
     assert select(PROFILES[:1], 0.6).table()[2].split() == ["text", "0", "0", "0", "0", "0", "-", "-"]
 
 
-def test_an_empty_pivot_set_stops_with_the_table():
+def test_an_empty_pivot_set_stops_in_a_sentence():
     select(PROFILES, 0.6).require_pivots()
     nothing = select(PROFILES[:1], 0.6)
     with pytest.raises(InputError, match="no pivot among 1 candidates") as stopped:
         nothing.require_pivots()
-    assert "\n".join(nothing.table()) in str(stopped.value)
+    assert "\n" not in str(stopped.value), "the table was printed before"
     with pytest.raises(InputError):
         select([], 0.6).require_pivots()
 

@@ -95,7 +95,7 @@ def test_long_prompts_are_left_out(folder, tmp_path):
         (["README.md", "--out=x"], "README.md: not valid JSON"),
         (["README.md", "--out=x", "--format=xml"], "--format is 'xml', which is none of the readers"),
         (["README.md", "--out=x", "--max_repeats=-1"], "--max_repeats=-1; want 0 or more"),
-        (["README.md", "--out=x", "--tools=none.json"], "none.json: "),
+        (["README.md", "--out=x", "--tools=none.json"], "none.json cannot be read (No such file"),
         (["README.md", "--out=gs://b/x"], "--out is 'gs://b/x', and only paths of this machine's"),
         (["README.md", "--out=x", "--nonsense=1"], "Unknown command line flag 'nonsense'"),
         (["README.md", "--out=x", "--max_repeats=many"], "max_repeats=many"),
@@ -105,6 +105,13 @@ def test_bad_input_ends_in_one_sentence(arguments, sentence):
     done = run(*arguments)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("candidates: ") and sentence in done.stderr
+
+
+def test_a_folder_as_output_leaves_nothing_behind(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    done = run(folder, f"--out={tmp_path / 'out'}")
+    assert done.returncode == 1 and "out cannot be written (Is a directory)" in done.stderr
+    assert not list(tmp_path.glob("*.tmp")) and not list((tmp_path / "out").iterdir())
 
 
 def test_when_nothing_is_left_it_says_why(folder, tmp_path):

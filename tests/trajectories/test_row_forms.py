@@ -118,6 +118,23 @@ def test_an_answer_that_is_labelled_undesirable_is_context(name):
     assert read({"messages": rows, name: True}).skip == {}
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda choices: {"choices": choices},
+        lambda choices: {"response": {"choices": choices}},
+        lambda choices: {"response": json.dumps({"choices": choices})},
+        lambda choices: {"completion": {"choices": choices}},
+    ],
+)
+def test_choices_after_the_first_are_named(several):
+    first, second = {"message": ANSWER}, {"message": {"role": "assistant", "content": "No."}}
+    t = read({"messages": [ASK], **several([first, second])})
+    assert t.unused == ("choices after the first",) and calls_of(t) == [(LIST,)]
+    t = read({"messages": [ASK], **several([first])})
+    assert t.unused == () and calls_of(t) == [(LIST,)]
+
+
 def test_an_instruction_keeps_its_input():
     t = read({"instruction": "List.", "input": "/srv", "response": HERMES})
     assert t.messages[0]["content"] == "List.\n/srv" and t.unused == ()

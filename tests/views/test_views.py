@@ -126,6 +126,8 @@ def test_what_is_not_there_is_said(workdir, tmp_path):
         run.turns("failed")
     with pytest.raises(InputError, match="limit is -1; want a number of turns, or 0 for all"):
         run.turns(limit=-1)
+    with pytest.raises(InputError, match="limit is 'x'; want a number of turns"):
+        run.turns(limit="x")
     with pytest.raises(InputError, match=r"run.json: no such file; name the work directory of a run"):
         api.open_run(tmp_path / "nosuch")
     (tmp_path / "bare").mkdir()

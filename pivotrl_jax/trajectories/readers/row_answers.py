@@ -15,7 +15,7 @@ from pivotrl_jax.chat.json_text import loads
 from pivotrl_jax.chat.messages import content_text, lenient_tool_calls, require
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import message_forms, response_items
-from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, as_messages
+from pivotrl_jax.trajectories.readers.row_forms import MESSAGE_FIELDS, as_messages, object_of
 
 LOGS = ("response", "choices")
 CUT = ("completion", "output")
@@ -48,11 +48,19 @@ def unread(row: dict, messages: list) -> list[str]:
         return []
     read = answer(row, messages)[0]
     others = [key for key in FIELDS if key != read and row.get(key)]
-    return [
+    fields = [
         key
         for key in others
         if (key in NOT_READ and not isinstance(row[key], dict)) or not _repeats(_answer(row, key), messages)
     ]
+    more = any(_has_several(row.get(key) if key != "choices" else row) for key in (*LOGS, *CUT))
+    return fields + ["choices after the first"] * more
+
+
+def _has_several(completion: Any) -> bool:
+    """Whether a completion, an object or JSON text, has more choices than the one that is read."""
+    choices = (object_of(completion) or {}).get("choices")
+    return isinstance(choices, list) and len(choices) > 1
 
 
 def _answer(row: dict, key: str) -> list[Message]:
