@@ -322,4 +322,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "6", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "7", verify, read_case),)

@@ -115,4 +115,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "6", verify, terminal_cases.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "7", verify, terminal_cases.read_case("terminal")),)
