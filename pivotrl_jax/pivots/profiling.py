@@ -131,11 +131,11 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
 def _require_same_scoring(directory: Path, there: dict, here: dict) -> None:
     """Raises InputError when a profile differs only in the versions by which its rollouts were scored, and in
     the candidates that pass the self-check by them."""
-    different = differences(there, here)
     by_version = differences(there, here, ("candidates",))
     others = differences(there, here, ("candidates", "verifiers", "reply_parser"))
     if not by_version or others or not names_of(here) <= names_of(there):
         return
+    different = [*by_version, *(clause for clause in differences(there, here) if clause not in by_version)]
     raise InputError(
         f"{directory}: the rewards there are those of another version: {'; '.join(different)}; score a "
         "finished profile again with `pivotrl rescore --workdir=...`, which samples nothing, use that "
