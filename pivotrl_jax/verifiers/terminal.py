@@ -75,6 +75,8 @@ def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
         return Verdict(0.0, "expected_answer", f"the gold does not satisfy the schema of {harness}")
     if action.calls:
         return Verdict(0.0, "called", f"called {show(action.calls[0].name)}; want a JSON text")
+    if action.malformed and action.reasoning and not action.content:  # all of it is thinking
+        return Verdict(0.0, "malformed", action.malformed)
     answer = _read_answer([action.content, action.text])
     if answer is None:
         return Verdict(0.0, "not_json", f"not a single JSON object: {show(action.content or action.text)}")

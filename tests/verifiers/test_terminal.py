@@ -122,6 +122,17 @@ def test_strict_wants_one_json_object_of_the_schema_and_the_same_claim():
     assert terminus(gold, '<tool_call>{"name": "bash", "arguments": {}}</tool_call>').reason == "called"
 
 
+def test_thinking_that_never_ends_holds_no_answer():
+    gold, typed = answer("ls\n"), answer("grep -n '<think> ' a\n")
+    candidate = demonstrated({"role": "assistant", "content": gold})
+    for verifier in (STRICT, RELEASED):
+        assert verifier.verify(candidate, parse_action(gold, thinking_open=True)).reward == 0.0
+        assert verifier.verify(candidate, parse_action("hm</think>" + gold, thinking_open=True)).reward == 1.0
+    assert terminus(typed, typed).reward == 1.0, "a tag that is typed opens nothing"
+    candidate = demonstrated({"role": "assistant", "content": typed})
+    assert STRICT.verify(candidate, parse_action("hm</think>" + typed, thinking_open=True)).reward == 1.0
+
+
 def test_both_modes_take_the_row_from_the_case():
     case = {"expected_answer": answer("ls\n"), "metadata": {"harness": "terminus_2"}, "threshold": 0.7}
     candidate = demonstrated({"role": "assistant", "content": ""}, case=case)
