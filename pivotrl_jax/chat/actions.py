@@ -4,6 +4,11 @@ from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects import HERMES, Schemas, TextCalls
 from pivotrl_jax.records import Action, Call, Message
 
+# Change it whenever a reply could be read as another action, here or in dialects/, replies.py, reasoning.py:
+# profiles and evaluations record it, since their rewards follow from it. tests/chat/test_reply_parser.py
+# holds what the present version reads.
+REPLY_PARSER = "1"
+
 THINK, END_THINK = "<think>", "</think>"
 QUOTES = "'\"`"
 

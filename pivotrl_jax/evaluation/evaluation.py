@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from pivotrl_jax import verifiers
+from pivotrl_jax.chat.actions import REPLY_PARSER
 from pivotrl_jax.chat.template import Chat
 from pivotrl_jax.checkpoints.identity import as_json, differences
 from pivotrl_jax.environments.base import Task
@@ -203,6 +204,7 @@ def _identity(run: Run, held_out: HeldOut, trained: bool, policy: str) -> dict:
         "tasks": extract.digest(held_out.prompts),
         "scenarios": _hash([p.candidate.scenario for p in held_out.prompts]),
         "verifiers": sorted({verifiers.get(p.candidate.verifier).label for p in held_out.prompts}),
+        "reply_parser": REPLY_PARSER,
         "rows": [task.id for task in held_out.tasks],
         "seed": run.config.seed,
     }

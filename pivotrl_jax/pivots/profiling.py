@@ -18,12 +18,14 @@ from pathlib import Path
 
 import jax
 
-from pivotrl_jax.checkpoints.identity import as_json, require_same
+from pivotrl_jax.chat.actions import REPLY_PARSER
+from pivotrl_jax.checkpoints.identity import as_json, differences, require_same
 from pivotrl_jax.models import decoder, lora
 from pivotrl_jax.pivots import adaptive, rollout_files, screening, served_profile, shares
 from pivotrl_jax.pivots import selection as selection_lib
 from pivotrl_jax.records import (
     Candidate,
+    InputError,
     Profile,
     Prompt,
     write_json,
@@ -69,6 +71,7 @@ class Settings:
             "candidates": extract.digest(prompts),
             "sampling": {**vars(sampling), "stop_ids": list(sampling.stop_ids)},
             "verifiers": sorted({rollouts.verifier_of(candidate).label for candidate in candidates}),
+            "reply_parser": REPLY_PARSER,
         }
         if rollouts.judge:
             identity["judge"] = rollouts.judge.settings
@@ -107,8 +110,9 @@ def shards_of(
 def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
     """Make `directory` ready for shards of this identity; older ones are deleted when `resume` is off.
 
-    Raises InputError naming the differences when shards of another identity are there. Settings without any
-    shard, such as a served model that refused its first request leaves, bind nobody.
+    Raises InputError naming the differences when shards of another identity are there, also when only the
+    versions of the verifiers or of the reply parser differ; older profiles have no version of the latter.
+    Settings without any shard, such as a served model that refused its first request leaves, bind nobody.
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "settings.json"
@@ -118,8 +122,30 @@ def prepare_directory(directory: Path, identity: dict, resume: bool) -> None:
                 old.unlink()
         (directory / RESCORED).unlink(missing_ok=True)
     elif served_profile.begun(directory):
-        require_same(directory, "rollouts", json.loads(file.read_text("utf-8")), identity)
+        there = json.loads(file.read_text("utf-8"))
+        _require_same_scoring(directory, there, identity)
+        require_same(directory, "rollouts", there, identity)
     write_json(file, identity)
+
+
+def _require_same_scoring(directory: Path, there: dict, here: dict) -> None:
+    """Raises InputError when a profile differs only in the versions by which its rollouts were scored, and in
+    the candidates that pass the self-check by them."""
+    by_version = differences(there, here, ("candidates",))
+    others = differences(there, here, ("candidates", "verifiers", "reply_parser"))
+    if not by_version or others or not names_of(here) <= names_of(there):
+        return
+    different = [*by_version, *(clause for clause in differences(there, here) if clause not in by_version)]
+    raise InputError(
+        f"{directory}: the rewards there are those of another version: {'; '.join(different)}; score a "
+        "finished profile again with `pivotrl rescore --workdir=...`, which samples nothing, use that "
+        "version, or start over with --config.resume=False"
+    )
+
+
+def names_of(identity: dict) -> set[str]:
+    """The names of a profile's verifiers, without their versions."""
+    return {label.rpartition("/")[0] for label in identity.get("verifiers", ())}
 
 
 def profile_candidates(

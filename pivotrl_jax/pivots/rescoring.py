@@ -2,9 +2,10 @@
 
     candidates.jsonl, rollouts/ -> verdicts -> rollouts/, profiles.jsonl, pivots.jsonl, rescored.txt
 
-Rollouts are parsed as at first: by the run's chat template, which is proved to be the same by the token ids
-of all prompts; what did not finish stays 0, and ids that belong to no token stay malformed. Candidates go
-through the self-check again, as `train` would do it, so `train` goes on from the result.
+Rollouts are parsed by the run's chat template, which is proved to be the same by the token ids of all
+prompts, and by the reply parser as it is now (`chat.actions.REPLY_PARSER`); what did not finish stays 0, and
+ids that belong to no token stay malformed. Candidates go through the self-check again, as `train` would do
+it, so `train` goes on from the result.
 
 A group that adaptive profiling cut short was cut by the old rewards. Where the new ones no longer decide it,
 the candidate is undecided, and so no pivot; rollouts/rescored.json lists them.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotrl_jax import verifiers
+from pivotrl_jax.chat.actions import REPLY_PARSER
 from pivotrl_jax.checkpoints.hf_files import appearing
 from pivotrl_jax.pivots import adaptive, changes, profiling, rollout_files, screening
 from pivotrl_jax.pivots import selection as selection_lib
@@ -240,6 +242,7 @@ def _write(task: Task, into: Path) -> list[str]:
 def _identity(task: Task, labels: Sequence[str]) -> dict:
     """rollouts/settings.json as a run that goes on will want it."""
     identity, judge = {**task.before.identity, "verifiers": sorted(set(labels))}, task.scoring.judge
+    identity["reply_parser"] = REPLY_PARSER
     if task.checked.left_out:
         identity["candidates"] = extract.digest(extract.render(task.scoring.chat, task.checked.kept))
     identity.pop("judge", None)
@@ -283,6 +286,10 @@ def _remarks(task: Task, new: Rewards, undecided: Sequence[str]) -> list[str]:
             f"rewards of now {len(short & {*undecided})} of them would have gone on: they count as "
             "undecided, and are no pivots"
         )
+    parser = task.before.identity.get("reply_parser")
+    if parser != REPLY_PARSER:
+        of_then = f"version {parser}" if parser else "a version before there were numbers"
+        lines.append(f"replies were read by {of_then} of the parser, and now by version {REPLY_PARSER}")
     count = task.before.page.get("skipped", {}).get("self_check", 0)
     labels = {verifiers.get(c.verifier).label for c in task.before.candidates}
     names = {label.rpartition("/")[0] for label in labels}

@@ -242,4 +242,4 @@ def _answer_text(call: Call) -> str:
     return next((v for k, v in arguments.items() if _ROLE.get(k) == "answer" and isinstance(v, str)), "")
 
 
-VERIFIERS = (Verifier(NAME, "6", verify),)
+VERIFIERS = (Verifier(NAME, "7", verify),)

@@ -40,7 +40,7 @@ from pivotrl_jax.verifiers.cases import field, read_row
 from pivotrl_jax.verifiers.common import demonstrated_calls, function_docs, problem, show, speaks
 from pivotrl_jax.verifiers.compare import bash, coding_tools
 from pivotrl_jax.verifiers.compare.arguments import as_object, matched, normal_call, without_undeclared_nulls
-from pivotrl_jax.verifiers.compare.coding_tools import Operation, family, is_default, operation
+from pivotrl_jax.verifiers.compare.coding_tools import LOOKS, Operation, family, is_default, operation
 from pivotrl_jax.verifiers.compare.edits import (
     compare_files,
     compare_inserted,
@@ -61,7 +61,6 @@ LEVELS = {
     "all": frozenset({"file", "target", "arguments"}),
 }
 
-LOOKS = ("view", "search", "find", "list")  # kinds of calls that change nothing
 WORDS = ("think", "finish", "planning")  # families whose texts for people are free
 MAX_CALLS = 64  # demonstrations have a few; if there are more, every action is rejected
 
@@ -322,4 +321,4 @@ def read_case(case: dict) -> tuple[Candidate, Action]:
     return candidate, action
 
 
-VERIFIERS = (Verifier(NAME, "6", verify, read_case),)
+VERIFIERS = (Verifier(NAME, "7", verify, read_case),)

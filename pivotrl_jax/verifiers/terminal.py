@@ -11,8 +11,8 @@ Terminus (`terminal_cases.is_terminus`):
 
 Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on the harness):
 - Where the gold is a message, any non-blank message without a call is accepted.
-- Otherwise the calls must be the same, in any order, and each must satisfy its tool's schema if one is
-  declared.
+- Otherwise the calls must be the same, in their order, or in any order where all of them only look, and each
+  must satisfy its tool's schema if one is declared.
 - A call may have no argument that the gold lacks. An argument left out equals null, the default of its
   schema, or that of a well-known tool (replaceAll: false).
 - Commands (`cmd`, `command`) are compared as keystrokes, and paths after normalisation. The content of files,
@@ -75,6 +75,8 @@ def _verify_terminus(candidate: Candidate, action: Action) -> Verdict:
         return Verdict(0.0, "expected_answer", f"the gold does not satisfy the schema of {harness}")
     if action.calls:
         return Verdict(0.0, "called", f"called {show(action.calls[0].name)}; want a JSON text")
+    if action.malformed and action.reasoning and not action.content:  # all of it is thinking
+        return Verdict(0.0, "malformed", action.malformed)
     answer = _read_answer([action.content, action.text])
     if answer is None:
         return Verdict(0.0, "not_json", f"not a single JSON object: {show(action.content or action.text)}")
@@ -115,4 +117,4 @@ def verify(candidate: Candidate, action: Action) -> Verdict:
     return (_verify_terminus if terminal_cases.is_terminus(candidate) else verify_tools)(candidate, action)
 
 
-VERIFIERS = (Verifier("terminal", "6", verify, terminal_cases.read_case("terminal")),)
+VERIFIERS = (Verifier("terminal", "7", verify, terminal_cases.read_case("terminal")),)

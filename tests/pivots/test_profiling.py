@@ -121,6 +121,16 @@ def test_other_settings_are_refused_by_name(whole, change, difference, monkeypat
     assert files(whole[0]) == before, "nothing already computed is lost"
 
 
+def test_rewards_of_another_version_are_to_be_scored_again(whole, monkeypatch):
+    monkeypatch.setattr(Rollouts, "sample", no_sampling)
+    monkeypatch.setattr(profiling, "REPLY_PARSER", "none yet")
+    said = "reply_parser is '.*' there and 'none yet' here; score a finished profile again with `pivotrl resc"
+    with pytest.raises(InputError, match=said):
+        profile(whole[0])
+    with pytest.raises(InputError, match="holds rollouts of another run: seed is 0 there"):
+        profile(whole[0], seed=1)
+
+
 def test_without_resume_it_starts_over(whole, tmp_path):
     profiling.prepare_directory(tmp_path, {"seed": 7}, True)
     for name in ("00009.jsonl", "00009.npz"):

@@ -156,8 +156,27 @@ def test_a_new_version_of_the_verifiers_is_recorded_and_the_run_goes_on(whole, t
     goes_on(out, monkeypatch)
     assert "The rollouts were scored again: " in write_report(out).read_text("utf-8")
     # the old directory is refused by the new verifiers, which is what re-scoring is for
-    with pytest.raises(InputError, match="verifiers is"):
+    with pytest.raises(InputError, match=r"of another version: verifiers is .* with `pivotrl rescore"):
         profiles.find_pivots(shutil.copytree(whole, tmp_path / "old"))
+
+
+@pytest.mark.parametrize("there", ["0", None])
+def test_rewards_of_another_reply_parser_are_scored_again(whole, tmp_path, monkeypatch, there):
+    """None: a profile that was made before the parser had a version."""
+    old, out = shutil.copytree(whole, tmp_path / "old"), tmp_path / "out"
+
+    def set_version(identity):
+        identity.pop("reply_parser")
+        identity.update({"reply_parser": there} if there else {})
+
+    profiles.edit(old / "rollouts/settings.json", set_version)
+    with pytest.raises(InputError, match=r"of another version: reply_parser is .* with `pivotrl rescore"):
+        profiles.find_pivots(old)
+    lines = rescoring.rescore(old, out, Flags())
+    assert any(f"version {there}" in x or "before there were" in x for x in lines if "replies were read" in x)
+    assert profile_of(out) == profile_of(whole)
+    goes_on(out, monkeypatch)
+    assert not any("replies were read" in line for line in rescoring.rescore(out, tmp_path / "2", Flags()))
 
 
 def test_candidates_that_fail_the_self_check_now_are_left_out_as_train_would(whole, tmp_path, monkeypatch):

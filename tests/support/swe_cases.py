@@ -110,7 +110,13 @@ ACCEPTED = {
     ),
 }
 
+_METHOD = (" a", "-b = 123456", "+c = 123456")
 REJECTED = {
+    "the method of another class": (
+        codex("*** Update File: src/a.py", "@@ class A", "@@ def f", *_METHOD),
+        codex("*** Update File: src/a.py", "@@ class B", "@@ def f", *_METHOD),
+        "patch",
+    ),
     "no arguments": (VIEW, ("str_replace_editor", {}), "empty"),
     "no file": (FIX, ("str_replace_editor", {k: v for k, v in FIX[1].items() if k != "path"}), "incomplete"),
     "an argument by a wrong name": (PYTEST, ("bash", {"script": "python -m pytest"}), "incomplete"),

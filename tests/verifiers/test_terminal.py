@@ -122,6 +122,17 @@ def test_strict_wants_one_json_object_of_the_schema_and_the_same_claim():
     assert terminus(gold, '<tool_call>{"name": "bash", "arguments": {}}</tool_call>').reason == "called"
 
 
+def test_thinking_that_never_ends_holds_no_answer():
+    gold, typed = answer("ls\n"), answer("grep -n '<think> ' a\n")
+    candidate = demonstrated({"role": "assistant", "content": gold})
+    for verifier in (STRICT, RELEASED):
+        assert verifier.verify(candidate, parse_action(gold, thinking_open=True)).reward == 0.0
+        assert verifier.verify(candidate, parse_action("hm</think>" + gold, thinking_open=True)).reward == 1.0
+    assert terminus(typed, typed).reward == 1.0, "a tag that is typed opens nothing"
+    candidate = demonstrated({"role": "assistant", "content": typed})
+    assert STRICT.verify(candidate, parse_action("hm</think>" + typed, thinking_open=True)).reward == 1.0
+
+
 def test_both_modes_take_the_row_from_the_case():
     case = {"expected_answer": answer("ls\n"), "metadata": {"harness": "terminus_2"}, "threshold": 0.7}
     candidate = demonstrated({"role": "assistant", "content": ""}, case=case)
@@ -223,6 +234,16 @@ def test_strict_pairs_calls_and_reads_messages():
     # a greedy pairing, or one by the order of texts, would leave the last call alone
     golds = [("bash", {"command": "ls  b"}), ("bash", {"command": "ls a"})]
     assert tools(golds, ("bash", {"command": "ls  a"}), ("bash", {"command": "ls b"})).reward == 1.0
+    # what acts does so in its order
+    edit = "edit", {"filePath": "a", "oldString": "x", "newString": "y"}
+    for first, second in (
+        (edit, ("bash", {"command": "make"})),
+        (("bash", {"command": "rm -rf out"}), ("bash", {"command": "mkdir out"})),
+        (edit, ("edit", {"filePath": "a", "oldString": "y", "newString": "z"})),
+        (edit, ("read", {"filePath": "a"})),
+    ):
+        assert tools([first, second], first, second).reward == 1.0
+        assert tools([first, second], second, first).reward == 0.0
     message = demonstrated({"role": "assistant", "content": "Done."})
     assert STRICT.verify(message, parse_action("All finished")).reward == 1.0
     assert STRICT.verify(message, parse_action(" \n")).reason == "empty"

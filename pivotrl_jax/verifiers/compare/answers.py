@@ -5,20 +5,13 @@ Model output may be of any length and kind, so everything here takes linear time
 
 import re
 
+from pivotrl_jax.verifiers.compare.numbers import counted
 from pivotrl_jax.verifiers.compare.web import SIGN_CHARACTER, plain, signs, too_long, undotted, words
 
 _SIGNED_ANSWER = re.compile(rf"[{SIGN_CHARACTER}]|\d/\d")  # amounts, percents and minus are read as words
 
 _MONTHS = "january february march april may june july august september october november december".split()
 _MONTH = {name: i for i, long in enumerate(_MONTHS, 1) for name in (long, long[:3])} | {"sept": 9}
-
-_COUNTS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-)
-
-_COUNT = {
-    name: str(i) for i, name in enumerate([*_COUNTS.split(), "seventeen", "eighteen", "nineteen", "twenty"])
-}
 
 _LABEL = re.compile(
     r"^[ \t*_#>]{0,9}(?:the[ ](?=[efs]))?(?:exact|final|short)?[ \t]?answer(?:[ ]is)?[ \t*_]{0,9}:"
@@ -87,10 +80,8 @@ def normal_answer(text: str) -> str:
     # "the" is never a name; "a" may be one (vitamin A)
     parts = [w for i, w in enumerate(parts) if not (w == "the" and i < len(parts) - 1)]
     parts = parts[1:] if len(parts) > 1 and parts[0] in ("a", "an") else parts
-    parts = [
-        _COUNT.get(w, w) for i, w in enumerate(parts) if w != "of" or not i or not parts[i - 1][0].isdecimal()
-    ]
-    return " ".join(_dated(parts))
+    parts = [w for i, w in enumerate(parts) if w != "of" or not i or not parts[i - 1][0].isdecimal()]
+    return " ".join(_dated(counted(parts)))
 
 
 def same_answer(want: str, got: str) -> bool:

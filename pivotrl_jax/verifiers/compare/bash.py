@@ -12,7 +12,8 @@ The exceptions, and why they are safe:
 - The order and spelling of known flags, and flags that only change how a shown result looks (flags.py):
   `ls -la` for `ls`, `grep -n`, `pytest -q`. Where the output goes on into a pipe or a file, these count.
 - The order of the files of `rm`, `touch`, `git add` and `git rm`; quotes around `.[dev]` of `pip install`.
-- The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py).
+- The same lines of a file by another tool: `sed -n '1,20p'`, `head -20`, `cat f | head -n 20` (views.py), and
+  `cat f | grep x` for `grep x f`.
 - A Python program (`-c`, here-document) with other spaces, comments or quotes: its syntax tree decides.
 - A time limit of a minute or more around a test run, a search or `pip install`, any around what ends at once,
   and variables that only concern the display (steps.py).
@@ -27,6 +28,7 @@ import re
 from pivotrl_jax.records import Message, Verdict
 from pivotrl_jax.verifiers.common import show
 from pivotrl_jax.verifiers.compare import edits
+from pivotrl_jax.verifiers.compare.flags import sort_flags
 from pivotrl_jax.verifiers.compare.operands import (
     Directories,
     compare_arguments,
@@ -76,7 +78,24 @@ def _pipelines(steps: tuple[Step, ...], is_list: bool) -> list[Pipeline]:
             found[-1].append(step)
         else:
             found.append([step])
+    found = [_with_file(pipeline) for pipeline in found] if is_list else found
     return [*found[:-1], _cut(found[-1])] if found and is_list else found
+
+
+def _with_file(pipeline: Pipeline) -> Pipeline:
+    """A pipeline that begins with `cat a | grep x` as one with `grep x a`, which finds the same."""
+    if len(pipeline) < 2 or (pipeline[0].name, pipeline[1].name) != ("cat", "grep"):
+        return pipeline
+    (cat, grep), rest = pipeline[:2], pipeline[2:]
+    flags = sort_flags("grep", [word.form for word in grep.words])
+    plain = len(cat.words) == 1 and cat.words[0].literal and cat.words[0].form[:1] != "-"
+    if not plain or cat.env or cat.redirects or grep.env or flags is None or grep.joined != "|":
+        return pipeline
+    letters = {flag for flag, _ in flags.flags}
+    named = letters & {*"HlLrRf"} or len(flags.operands) != 1  # these show the name, or read another file
+    if named or any("<" in r.operator for r in grep.redirects):
+        return pipeline
+    return [grep._replace(joined=cat.joined, words=(*grep.words, cat.words[0])), *rest]
 
 
 def _without_cd(found: Script, workdir: str | None) -> tuple[str | None, str, Script]:

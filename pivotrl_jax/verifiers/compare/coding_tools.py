@@ -72,6 +72,8 @@ _NEEDS = {
     "read": {*PATHS},
 }
 
+LOOKS = ("view", "search", "find", "list")  # kinds of calls that change nothing
+
 EDITOR = {
     "view": "view",
     "create": "create",

@@ -138,6 +138,14 @@ def _hunk(file: str, header: str, old: list[str], new: list[str]) -> Hunk:
     return Hunk(file, anchor["text"].strip() if anchor else "", line, *texts, surplus)
 
 
+def _narrows(line: str, before: tuple[str, str, list[str], list[str]]) -> bool:
+    """Whether `@@ def f` follows directly on `@@ class A`: one place, f of A."""
+    anchors = [_ANCHOR.match(text) for text in (before[1], line)]
+    return not (before[2] or before[3]) and all(
+        a and a["line"] is None and a["text"].strip() for a in anchors
+    )
+
+
 def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
     """(files of a patch, lines about modes and names and others that change no line, hunks)."""
     files: list[str] = []
@@ -154,7 +162,10 @@ def _hunks(patch: str) -> tuple[list[str], list[str], list[Hunk]]:
         elif line.startswith(_MODES):
             modes.append(line)
         elif line.startswith("@@") or (fresh and line[:1] in ("-", "+", " ")):
-            hunks.append((f"{kind} {len(files)}", line if line.startswith("@@") else "", [], []))
+            header = line if line.startswith("@@") else ""
+            if not fresh and _narrows(line, hunks[-1]):
+                header = f"{hunks.pop()[1]} {line}"
+            hunks.append((f"{kind} {len(files)}", header, [], []))
             fresh = False
         if match or line.startswith(("@@", *_MODES, *_HEADERS)):
             blank = 0

@@ -35,8 +35,12 @@ _GREP = Flags(
     "EFGPivwxcnHhrRlLoqsabUzZITy",
     "eABCmfdD",
     ("EFGP", "Hh", "lLcqo", "rR", "AC", "BC"),
-    "line-number recursive ignore-case include= exclude= exclude-dir= color color= colour= no-messages",
-    "line-number=n recursive=r ignore-case=i no-messages=s y=i",
+    "line-number recursive ignore-case include= exclude= exclude-dir= color color= colour= no-messages "
+    "after-context= before-context= context= max-count= regexp= files-with-matches invert-match word-regexp "
+    "line-regexp count only-matching extended-regexp fixed-strings perl-regexp quiet no-filename",
+    "line-number=n recursive=r ignore-case=i no-messages=s y=i after-context=A before-context=B context=C "
+    "max-count=m regexp=e files-with-matches=l invert-match=v word-regexp=w line-regexp=x count=c "
+    "only-matching=o extended-regexp=E fixed-strings=F perl-regexp=P quiet=q no-filename=h",
     "nHs color colour",
 )
 
@@ -117,7 +121,16 @@ TABLE = {
     "rg": Flags("iSswvclLoFUuNn", "egtTABCm", ("iSs", "nN", "AC", "BC"), "files", looks="n"),
     "sed": Flags("nErsuzi", "ef", (), "quiet silent in-place", "r=E quiet=n silent=n in-place=i"),
     "tree": Flags("adfCl", "LIPo", looks="C"),
-    "diff": Flags("urqNbBwiasy", "U", ("uUqy",)),
+    "diff": Flags("urqNbBwiasy", "U", ("uUqy",), "unified recursive brief", "unified=u recursive=r brief=q"),
+    "curl": Flags(
+        "sSLfkIivgNOJ",
+        "oXHdFuAebTmwxcE",
+        (),
+        "silent show-error location fail insecure head include verbose remote-name request= header= data= "
+        "output= user= user-agent= cookie= max-time= form=",
+        "silent=s show-error=S location=L fail=f insecure=k head=I include=i verbose=v remote-name=O "
+        "request=X header=H data=d output=o user=u user-agent=A cookie=b max-time=m form=F",
+    ),
     "pytest": Flags(
         "qvxsl",
         "kmrnpcoW",
@@ -206,6 +219,8 @@ def _settled(name: str, flags: list[tuple[str, str]], operands: list[str]) -> So
         # the only script or pattern, which may stand alone as well
         operands = [next(value for flag, value in flags if flag == "e"), *operands]
         flags = [(flag, value) for flag, value in flags if flag != "e"]
+    if name in ("grep", "rg") and given["C"]:  # as many lines before as after
+        flags = [(side, v) for f, v in flags for side in ("AB" if f == "C" else [f])]
     if known is _GREP:
         # no file is called --include=x.py, so that a pattern there is one with and without quotes; but {a,b}
         flags = [(f, _ESCAPED.sub(_bare, value) if f in _PATTERNS else value) for f, value in flags]

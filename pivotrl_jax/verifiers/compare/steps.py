@@ -37,6 +37,11 @@ _SAME = {"python3": "python", "pip3": "pip", "py.test": "pytest", "nodejs": "nod
 _OWN = re.compile(r"(?:python|pip|pytest|py\.test|node|npm|ruby|perl)[\d.]*")
 _GREPS = {"egrep": Word("-E", "-E", True), "fgrep": Word("-F", "-F", True)}
 _MODULES = {"pytest", "pip"}
+_NPM = {form: Word(name, name, True) for form, name in (("i", "install"), ("t", "test"))}
+_PIP = {
+    form: Word(flag, flag, True)
+    for form, flag in (("--requirement", "-r"), ("--upgrade", "-U"), ("--editable", "-e"))
+}
 _EXTRAS = re.compile(r"[\w./-]+\[\w[\w,.-]*\]")
 _TIME_LIMIT = re.compile(r"\d{1,6}(?:\.\d{1,3})?[smh]?")
 _JOINS = {*"&& || | |& ( ; & ;;".split(), *shell.LEADING} - {"!"}  # a line end after these is none
@@ -150,11 +155,32 @@ def _step(joined: str, words: list[Word], redirects: tuple[Redirect, ...]) -> St
     if name == "git":
         while arguments and arguments[0].form in ("--no-pager", "--no-color"):
             arguments = arguments[1:]
+    if name == "[" and arguments and arguments[-1].form == "]":
+        name, arguments = "test", arguments[:-1]
+    if name == "npm":
+        arguments = _npm(arguments)
     if name == "pip":
+        arguments = [_PIP.get(word.form, word) for word in arguments]
         quiet = ("-q", "--quiet", "--disable-pip-version-check")
         # no file is called as .[dev] would match, so that it is the same with and without quotes
         arguments = [_extras(word) for word in arguments if word.form not in quiet]
-    return Step(joined, name, tuple(arguments), env, shell.in_order(redirects), limit)
+    return Step(joined, name, tuple(arguments), env, _discarding(shell.in_order(redirects)), limit)
+
+
+def _npm(arguments: list[Word]) -> list[Word]:
+    """The arguments of npm with one name for each sub-command: `run test` and `t` are `test`."""
+    forms = [word.form for word in arguments[:2]]
+    if forms[:1] in (["run"], ["run-script"]) and forms[1:] in (["test"], ["start"]):
+        return arguments[1:]
+    return [_NPM.get(word.form, word) for word in arguments[:1]] + arguments[1:]
+
+
+def _discarding(redirects: tuple[Redirect, ...]) -> tuple[Redirect, ...]:
+    """`> /dev/null 2>&1` as `> /dev/null 2> /dev/null`; others as they are."""
+    said = [(r.operator, r.target.form) for r in redirects]
+    if said == [(">", "/dev/null"), ("2>&", "1")]:
+        return redirects[0], Redirect("2>", redirects[0].target)
+    return redirects
 
 
 def _script(step: Step) -> str | None:

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, quote, unquote_plus, unquote_to_bytes, url
 
 from rapidfuzz.distance import Indel
 
+from pivotrl_jax.verifiers.compare.numbers import counted
+
 QUERY_SIMILARITY = 0.8  # 2 of 6 words may be left out, or 1 of 3
 
 
@@ -32,6 +34,8 @@ SMALL_WORDS = frozenset(
     less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top
     bottom cheap expensive men women boys girls
     high low big small old new latest oldest newest early late male female up down off out free open closed
+    great grand co junior senior adult child net gross real nominal average median daily weekly monthly
+    quarterly annual indoor outdoor
     north south east west northern southern eastern western vice deputy assistant acting half step youth
     true false yes former future next previous again still yet same different other another""".split()
 )
@@ -132,9 +136,9 @@ def _holds(long: list[str], short: list[str]) -> bool:
 
 
 def _asked(text: str) -> list[str]:
-    """The words of a query, "isn't" as "is not"."""
+    """The words of a query, "isn't" as "is not" and numbers in words as digits."""
     spelled = _NEGATED.sub(lambda m: f"{m[2] or m[3] or 'can'} not", plain(text))
-    return [_SPELLINGS.get(word, word) for word in words(spelled)]
+    return counted([_SPELLINGS.get(word, word) for word in words(spelled)], pronouns=True)
 
 
 def _topic(all_words: list[str]) -> list[str]:
@@ -155,10 +159,10 @@ def _small_words(all_words: list[str]) -> set[tuple[str, str]]:
     return {(word, "") for word in all_words if word in SMALL_WORDS} | _after(all_words, DIRECTIONS)
 
 
-# numbers in words, months, and what tells one model from another; "may" and "march" are verbs as well
+# ordinals, months, and what tells one model from another; "may" and "march" are verbs as well
 _TELLING = frozenset(
-    """second third fourth fifth sixth seventh eighth ninth tenth two three four five six seven eight nine ten
-    eleven twelve twenty hundred thousand million billion january february april june july august september
+    """second third fourth fifth sixth seventh eighth ninth tenth
+    january february april june july august september
     october november december monday tuesday wednesday thursday friday saturday sunday plus mini ultra lite
     """.split()
 )
@@ -167,7 +171,7 @@ _LETTER = re.compile(r"(?<![\w.'’&-])[B-HJ-Z](?![\w.'’&+#-])")  # Model S, M
 
 
 def _numerals(all_words: list[str], letters: set[str]) -> set[str]:
-    """Numbers in words and in Roman numerals, months, and the letters that are names."""
+    """Ordinals, Roman numerals, months, and the letters that are names."""
     numerals = {w for w in all_words if w in _TELLING or (len(w) > 1 and _ROMAN.fullmatch(w))}
     return numerals | letters.intersection(all_words)
 
@@ -229,7 +233,7 @@ _PLACES = frozenset("of in for on at".split())
 
 def _parts_a_compound(text: str, topic: Collection[str]) -> bool:
     """Whether a word with a hyphen (mother-in-law) is in a topic by some of its parts only."""
-    parted = ({w in topic for w in _topic(words(c))} for c in _COMPOUND.findall(plain(text)))
+    parted = ({w in topic for w in _topic(_asked(c))} for c in _COMPOUND.findall(plain(text)))
     return any(len(parts) > 1 for parts in parted)
 
 
