@@ -26,7 +26,7 @@ from pivotrl_jax.checkpoints.peft import WEIGHTS as ADAPTER
 from pivotrl_jax.models.config import ModelConfig
 from pivotrl_jax.records import InputError
 
-FORMAT = b"1"  # of what is written; a new one makes cached checkpoints anew
+FORMAT = b"2"  # of what is written; a new one makes cached checkpoints anew
 
 # Fields of PEFT's LoraConfig that are read, or that say nothing about what the tensors mean.
 KNOWN = set(
@@ -113,8 +113,15 @@ def _merged(
                 if not np.isfinite(x).all():
                     file = matrices.stored[name].file
                     raise InputError(f"{file}: {name} holds NaN or infinite values; use another adapter")
-            w += np.float32(scale) * (b @ a)
+            w += _product(b, a, scale)
         yield place.name, w
+
+
+def _product(b: np.ndarray, a: np.ndarray, scale: float) -> np.ndarray:
+    """scale * B A [outputs, inputs] in float32, summed in float64: so its bits, and with them the policy's
+    fingerprint, do not depend on the order in which a machine adds. Sums of bfloat16 matrices are exact
+    unless terms differ by 2^30; of float32 ones, a few in 10^9 may still be rounded the other way."""
+    return (scale * (b.astype(np.float64) @ a.astype(np.float64))).astype(np.float32)
 
 
 def _read(files: Files, name: str) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -87,6 +89,21 @@ def test_a_bfloat16_base_is_merged_in_float32(run):
             want = want + 5 / 3 * b @ a
         assert got[name].dtype == np.float32
         np.testing.assert_allclose(got[name], want, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_the_bits_of_a_merge_do_not_depend_on_the_order_of_sums():
+    rng = np.random.default_rng(0)
+    b, a = (as_bfloat16(rng.normal(size=shape)) for shape in ((64, 12), (12, 96)))
+    whole = peft_merge._product(b, a, 1 / 3)
+    for _ in range(5):
+        order = rng.permutation(12)
+        assert (peft_merge._product(b[:, order], a[order], 1 / 3) == whole).all()
+    wanted = [[math.fsum(float(x) * float(y) for x, y in zip(row, column)) for column in a.T] for row in b]
+    np.testing.assert_array_equal(whole, (np.array(wanted) * (1 / 3)).astype(np.float32))
+
+
+def as_bfloat16(values):
+    return values.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def test_the_scale_of_rslora(run):
