@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from support.forests import ancestors, random_groups
 
 from pivotrl_jax.models.attention import decode_attention, forest_attention
@@ -139,7 +139,7 @@ def test_it_runs_per_shard(heads, slots):
 
     q, k, v = (jax.ShapeDtypeStruct((4, 20, n, K), jnp.float32) for n in (H, N, N))
     end = jax.ShapeDtypeStruct((4, 20), jnp.int32)
-    with jax.sharding.use_abstract_mesh(AbstractMesh((2, 2), ("a", "b"))):
+    with jax.sharding.use_abstract_mesh(AbstractMesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)):
         grads = jax.eval_shape(jax.grad(loss, (0, 1, 2)), q, k, v, end)
     assert [x.shape for x in grads] == [x.shape for x in (q, k, v)]
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from support.forests import DENSE, ancestors, random_groups, widen
 
 from pivotrl_jax.models import attention, attention_kernel, decoder
@@ -189,7 +189,7 @@ def test_it_is_typed_per_shard():
 
     q, k, v = (jax.ShapeDtypeStruct((4, 140, n, K), jnp.float32) for n in (H, N, N))
     end = jax.ShapeDtypeStruct((4, 140), jnp.int32)
-    with jax.sharding.use_abstract_mesh(AbstractMesh((2, 2), ("a", "b"))):
+    with jax.sharding.use_abstract_mesh(AbstractMesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)):
         text = str(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(q, k, v, end))
     assert "pallas_call" in text and "platform_index" in text
 
