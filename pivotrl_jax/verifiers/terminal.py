@@ -11,8 +11,8 @@ Terminus (`terminal_cases.is_terminus`):
 
 Tools (codex, opencode, agent006, stirrup and others; the rules do not depend on the harness):
 - Where the gold is a message, any non-blank message without a call is accepted.
-- Otherwise the calls must be the same, in their order, or in any order where all of them only look, and each
-  must satisfy its tool's schema if one is declared.
+- Otherwise the calls must be the same, in any order, and each must satisfy its tool's schema if one is
+  declared.
 - A call may have no argument that the gold lacks. An argument left out equals null, the default of its
   schema, or that of a well-known tool (replaceAll: false).
 - Commands (`cmd`, `command`) are compared as keystrokes, and paths after normalisation. The content of files,

@@ -16,11 +16,9 @@ from pivotrl_jax.verifiers import terminal_cases
 from pivotrl_jax.verifiers.common import function_docs, problem, says_something, show, speaks
 from pivotrl_jax.verifiers.compare import keystrokes
 from pivotrl_jax.verifiers.compare.arguments import matched, without_undeclared_nulls
-from pivotrl_jax.verifiers.compare.coding_tools import LIMITS, LOOKS, is_default, operation
-from pivotrl_jax.verifiers.compare.operands import only_reads
+from pivotrl_jax.verifiers.compare.coding_tools import LIMITS, is_default
 from pivotrl_jax.verifiers.compare.schemas import coerced, satisfies, schemas_of
 from pivotrl_jax.verifiers.compare.shell import MAX_CHARS
-from pivotrl_jax.verifiers.compare.steps import script
 from pivotrl_jax.verifiers.compare.web import same_marks, signs
 
 OPEN_SIMILARITY = 0.5  # no judge is asked about texts that are less similar
@@ -35,7 +33,6 @@ ACTS = {"cmd", "command", "script", "code", "prompt"}
 COMMANDS = {"cmd", "command", "script"}
 PATHS = {"filePath", "file_path", "path", "workdir", "cwd"}
 TEXTS = {"content", "code", "input", "patch"}
-_WEB = {"websearch", "webfetch", "fetch", "search"}
 PROSE = {("web_search", "query"), ("finish", "reason")}
 OK = Verdict(1.0, "ok", "the demonstrated action")
 
@@ -278,18 +275,6 @@ def verify_tools(candidate: Candidate, action: Action) -> Verdict:
     return _compare_calls(candidate, *given)
 
 
-def _only_looks(call: Call) -> bool:
-    """Whether a call only reads, searches or plans, so that its order among others of the kind does not
-    matter."""
-    found = operation(call) if isinstance(call.arguments, dict) else None
-    if found is None:
-        return call.name.lower().replace("_", "").replace("-", "") in _WEB
-    if found.family == "bash":
-        read = script(found.command or "")
-        return read is not None and all(map(only_reads, read.steps))
-    return found.kind in LOOKS or found.family in ("think", "planning")
-
-
 def _compare_calls(candidate: Candidate, gold: list[Call], actual: list[Call]) -> Verdict:
     schemas = schemas_of(candidate.tools)
     if len(gold) == 1:
@@ -299,9 +284,6 @@ def _compare_calls(candidate: Candidate, gold: list[Call], actual: list[Call]) -
             question = Question("terminal", terminal_cases.task_of(candidate), *texts)
             return dataclasses.replace(verdict, question=question)
         return verdict
-    in_order = worst([_compare_call(want, got, schemas) for want, got in zip(gold, actual)])
-    if in_order.reward or not all(map(_only_looks, gold)):
-        return in_order
     pairs = [sorted(calls, key=lambda c: (c.name, as_text(c.arguments))) for calls in (gold, actual)]
     verdict = worst([_compare_call(want, got, schemas) for want, got in zip(*pairs)])
     if verdict.reward or len(gold) > MAX_BATCH:

@@ -34,7 +34,7 @@ SMALL_WORDS = frozenset(
     less fewer largest smallest highest lowest biggest longest shortest cheapest max min maximum minimum top
     bottom cheap expensive men women boys girls
     high low big small old new latest oldest newest early late male female up down off out free open closed
-    great grand co junior senior adult child net gross real nominal average median daily weekly monthly
+    great grand co junior senior adult child net gross real nominal median daily weekly monthly
     quarterly annual indoor outdoor
     north south east west northern southern eastern western vice deputy assistant acting half step youth
     true false yes former future next previous again still yet same different other another""".split()
