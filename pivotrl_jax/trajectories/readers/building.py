@@ -24,6 +24,7 @@ CALL_ERROR = "call_error"  # the environment answered with an error
 REPEATED = "repeated"  # the same action has been demonstrated often enough
 CUT = "cut"  # it ends at the limit of its tokens, before its end
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
+NO_RESULT = "result_missing"  # a call before it has no result, so its state is not what the agent saw
 # and NOT_TEXT, BAD_MESSAGE, BAD_RESULT of chat/messages.py: the state before it was not read whole
 
 BASH_TOOL = {
@@ -72,9 +73,9 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
 def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, str]]:
     """(the messages, checked; index -> slug of the turns that what could not be read leaves out).
 
-    One odd call costs its turn. An odd message costs the turns from there on, since their state is not what
-    the agent saw. Nulls that no function doc declares are no arguments. A result keeps "error": True. Raises
-    InputError, with the first fault, if no turn is left.
+    One odd call costs its turn. An odd message, or a missing result, costs the turns from there on, since
+    their state is not what the agent saw. Nulls that no function doc declares are no arguments. A result
+    keeps "error": True. Raises InputError, with the first fault, if no turn is left.
     """
     messages, faults = read_conversation(loose)
     skip: dict[int, str] = {}
@@ -85,6 +86,8 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
                 skip.setdefault(i, fault.slug)
     if faults and all(i in skip for i in turns):
         raise InputError(f"messages[{faults[0].index}]: {faults[0].sentence}")
+    unanswered = _after_missing_result(messages, loose)
+    skip = {i: NO_RESULT for i in turns if unanswered is not None and i >= unanswered} | skip
     schemas = schemas_of(tools)
     for message in messages:
         for call in message.get("tool_calls") or ():
@@ -94,6 +97,26 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
         if message["role"] == "tool" and original.get("error") is True:
             message["error"] = True
     return messages, skip
+
+
+BY_ORDER = "by_order"  # of a loose result: it does not say which call it answers, and may answer several
+
+
+def _after_missing_result(messages: list[Message], loose: list) -> int | None:
+    """Index of the first turn that goes on although a call of the turn before it has no result. Where a user
+    spoke in between, the agent saw none either."""
+    for i, message in enumerate(messages):
+        calls = message.get("tool_calls") or ()
+        if not calls or any(UNPARSEABLE in c["function"]["arguments"] for c in calls):  # nobody ran these
+            continue
+        after = i + 1
+        while after < len(messages) and messages[after]["role"] == "tool":
+            after += 1
+        goes_on = after < len(messages) and messages[after]["role"] == "assistant"
+        each = all(m.get("tool_call_id") and not m.get(BY_ORDER) for m in loose[i + 1 : after])
+        if goes_on and each and after - i - 1 < len(calls):
+            return after
+    return None
 
 
 def declared_arguments(arguments: dict, schemas: dict[str, dict], name: str) -> dict:

@@ -4,6 +4,7 @@ Roles and fields of ShareGPT, ms-swift, OLMo, gpt-oss, Qwen-Agent and others; ca
 (other_calls.py); several messages that are parts of one response.
 """
 
+import itertools
 from typing import Any
 
 from pivotrl_jax.chat import dialects
@@ -71,6 +72,7 @@ MESSAGE_KEYS |= {
     "functions",
     "tools",
     "tool_call_ids",
+    *other_calls.ANSWERS,
     "channel",
     "recipient",
     "content_type",
@@ -94,7 +96,7 @@ def read_all(messages: list) -> list:
         answered = isinstance(after, dict) and after.get("role") == "tool"
         for one in other_calls.with_invocations(message):
             read += other_calls.with_results(one, answered)
-    return read
+    return other_calls.with_ids(read)
 
 
 def renamed(message: Any) -> Any:
@@ -117,9 +119,6 @@ def renamed(message: Any) -> Any:
             out["content"] = message["refusal"]
         out["content"] = _own_text(out["content"])
         out = _with_thought(out)
-    ids = out.get("tool_call_ids")
-    if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
-        out["tool_call_id"] = ids[0]
     name = out.get("name") or message.get("tool_name")
     if role == "tool" and isinstance(name, str):
         out["name"] = name.removeprefix("functions.")
@@ -219,19 +218,14 @@ def _values(text: Any) -> list | None:
 
 def joined(messages: list) -> list:
     """Assistant messages that are parts of one response, joined: what follows without a result or a user in
-    between, and calls."""
+    between, and calls, or stands between calls and their results. The copy of a message falls."""
     whole: list = []
-    for message in messages:
+    for i, message in enumerate(messages):
         before = whole[-1] if whole else None
-        if _is_assistant(message) and _is_assistant(before) and _has_calls(message, before):
-            texts = [
-                m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]
-            ]
-            calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
-            thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
-            whole[-1] = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
-            if thoughts:
-                whole[-1]["reasoning_content"] = thoughts
+        if _is_assistant(message) and _is_assistant(before) and _is_copy(message, before):
+            continue
+        if _is_assistant(message) and _is_assistant(before) and _is_one_response(before, messages[i:]):
+            whole[-1] = both(before, message)
         elif _is_assistant(message) and _is_assistant(before) and _only_thinks(before):
             thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
             whole[-1] = {**message, "reasoning_content": thoughts}
@@ -242,6 +236,44 @@ def joined(messages: list) -> list:
         else:
             whole.append(message)
     return whole
+
+
+def both(before: Message, message: Message) -> Message:
+    """Two parts of one response as one message."""
+    texts = [m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]]
+    calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
+    thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
+    one = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
+    return {**one, "reasoning_content": thoughts} if thoughts else one
+
+
+def _is_copy(message: Message, before: Message) -> bool:
+    """Whether a message is the one before it once more. Equal calls without ids may be two."""
+    calls = message.get("tool_calls") or []
+    told_apart = isinstance(calls, list) and all(isinstance(c, dict) and c.get("id") for c in calls)
+    return message == before and bool(message.get("content") or calls) and told_apart
+
+
+def _is_one_response(before: Message, after: list) -> bool:
+    """Whether the first message of `after` goes on with the response of the one before it. Calls are made at
+    once only if each of them is answered, or none is: else a result between them is missing."""
+    message = after[0]
+    if not _has_calls(message, before) and not _has_calls(before, message):
+        return False
+    turns = list(itertools.takewhile(_is_assistant, after))
+    results = list(itertools.takewhile(_is_result, after[len(turns) :]))
+    if not before.get("tool_calls"):
+        return True
+    if not any(m.get("tool_calls") for m in turns):  # words after the calls
+        return bool(results)
+    answered = {m.get("tool_call_id") for m in results}
+    calls = [c for m in (before, *turns) if isinstance(m.get("tool_calls"), list) for c in m["tool_calls"]]
+    ids = {c["id"] for c in calls if isinstance(c, dict) and isinstance(c.get("id"), (str, int))}
+    return None in answered or not results or ids <= answered
+
+
+def _is_result(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") == "tool"
 
 
 def _has_calls(message: Message, before: Message) -> bool:
