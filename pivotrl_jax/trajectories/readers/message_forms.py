@@ -4,7 +4,8 @@ Roles and fields of ShareGPT, ms-swift, OLMo, gpt-oss, Qwen-Agent and others; ca
 (other_calls.py); several messages that are parts of one response.
 """
 
-import itertools
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.chat import dialects
@@ -220,11 +221,12 @@ def joined(messages: list) -> list:
     """Assistant messages that are parts of one response, joined: what follows without a result or a user in
     between, and calls, or stands between calls and their results. The copy of a message falls."""
     whole: list = []
+    run = runs(messages)
     for i, message in enumerate(messages):
         before = whole[-1] if whole else None
         if _is_assistant(message) and _is_assistant(before) and _is_copy(message, before):
             continue
-        if _is_assistant(message) and _is_assistant(before) and _is_one_response(before, messages[i:]):
+        if _is_assistant(message) and _is_assistant(before) and _is_one_response(before, message, i, run[i]):
             whole[-1] = both(before, message)
         elif _is_assistant(message) and _is_assistant(before) and _only_thinks(before):
             thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
@@ -254,22 +256,51 @@ def _is_copy(message: Message, before: Message) -> bool:
     return message == before and bool(message.get("content") or calls) and told_apart
 
 
-def _is_one_response(before: Message, after: list) -> bool:
-    """Whether the first message of `after` goes on with the response of the one before it. Calls are made at
-    once only if each of them is answered, or none is: else a result between them is missing."""
-    message = after[0]
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Messages of the assistant that follow each other, and the results after them."""
+
+    last_call: int  # index of the last message that calls; -1 if none does
+    is_answered: bool  # whether results follow
+    # whether each call is answered, or none, so that they may be one response: else a result is missing
+    is_whole: bool
+
+
+def runs(messages: list) -> dict[int, Run]:
+    """The run of every message of the assistant, by the message's index."""
+    found: dict[int, Run] = {}
+    end = 0
+    for start in range(len(messages)):
+        if start < end or not _is_assistant(messages[start]):
+            continue
+        end = _first(messages, start, lambda m: not _is_assistant(m))
+        results = messages[end : _first(messages, end, lambda m: not _is_result(m))]
+        found |= dict.fromkeys(range(start, end), _run(messages, start, end, results))
+    return found
+
+
+def _first(messages: list, start: int, fits: Callable[[Any], bool]) -> int:
+    """Index of the first message from `start` on that fits; their number if none does."""
+    return next((i for i in range(start, len(messages)) if fits(messages[i])), len(messages))
+
+
+def _run(messages: list, start: int, end: int, results: list) -> Run:
+    calling = [i for i in range(start, end) if messages[i].get("tool_calls")]
+    lists = [messages[i]["tool_calls"] for i in calling]
+    calls = [c for found in lists if isinstance(found, list) for c in found if isinstance(c, dict)]
+    ids = {str(c["id"]) for c in calls if isinstance(c.get("id"), (str, int))}
+    answered = {str(id) if (id := m.get("tool_call_id")) is not None else None for m in results}
+    whole = not results or None in answered or ids <= answered
+    return Run(max(calling, default=-1), bool(results), whole)
+
+
+def _is_one_response(before: Message, message: Message, i: int, run: Run) -> bool:
+    """Whether the message at index `i` goes on with the response of the one before it."""
     if not _has_calls(message, before) and not _has_calls(before, message):
         return False
-    turns = list(itertools.takewhile(_is_assistant, after))
-    results = list(itertools.takewhile(_is_result, after[len(turns) :]))
     if not before.get("tool_calls"):
         return True
-    if not any(m.get("tool_calls") for m in turns):  # words after the calls
-        return bool(results)
-    answered = {m.get("tool_call_id") for m in results}
-    calls = [c for m in (before, *turns) if isinstance(m.get("tool_calls"), list) for c in m["tool_calls"]]
-    ids = {c["id"] for c in calls if isinstance(c, dict) and isinstance(c.get("id"), (str, int))}
-    return None in answered or not results or ids <= answered
+    return run.is_whole if i <= run.last_call else run.is_answered  # what follows all calls are words
 
 
 def _is_result(message: Any) -> bool:

@@ -59,14 +59,20 @@ def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
         if _role(m) == "assistant" and isinstance(m.get("content"), str) and not m.get("tool_calls")
     }
     if native:
-        once = [_without_double(m, schemas) for m in messages]
-        messages = [message for message, _ in once]
-        others = {i: UNREADABLE for i, (_, makes_others) in enumerate(once) if makes_others}
+        messages, others = without_doubles(messages, schemas)
         return Read(messages, NATIVE, _unread(messages, texts, schemas) | others)
     dialect = _dialect(messages, texts, schemas)
     if not dialect:
         return Read(messages, "", _unread(messages, texts, schemas))
     return _Conversion(messages, texts, dialect, schemas).read()
+
+
+def without_doubles(messages: Sequence[Message], schemas: Schemas) -> tuple[list[Message], dict[int, str]]:
+    """(messages whose texts do not hold the calls once more that stand in their `tool_calls`, index -> slug
+    of the turns whose text makes other calls than these)."""
+    once = [_without_double(m, schemas) for m in messages]
+    others = {i: UNREADABLE for i, (_, makes_others) in enumerate(once) if makes_others}
+    return [message for message, _ in once], others
 
 
 def _without_double(message: Any, schemas: Schemas) -> tuple[Any, bool]:

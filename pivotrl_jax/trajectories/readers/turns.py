@@ -7,16 +7,16 @@ it: only text can be shown to the policy.
 """
 
 import dataclasses
-import itertools
 import json
 from typing import Any
 
+from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting
 from pivotrl_jax.chat.messages import BAD_RESULT, NOT_TEXT, UNPARSEABLE, require, tool_call
 from pivotrl_jax.records import InputError, Message
 from pivotrl_jax.trajectories.readers import building, message_forms, openai_chat
 from pivotrl_jax.trajectories.readers.building import CONTEXT, UNPARSEABLE_CALL
-from pivotrl_jax.trajectories.readers.text_calls import NATIVE, read_calls
+from pivotrl_jax.trajectories.readers.text_calls import NATIVE, read_calls, without_doubles
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
 TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
@@ -191,27 +191,17 @@ class Turns:
         """Make one turn of a call and what follows it where every call among them is answered after the last:
         they are parts of one response."""
         skip, whole = {}, []
+        runs = message_forms.runs(self.messages)
         for i, message in enumerate(self.messages):
             before = whole[-1] if whole else {"role": ""}
-            both = message["role"] == before["role"] == "assistant"
-            if both and before["tool_calls"] and self._is_answered(i):
+            follows = i in runs and before["role"] == "assistant" and bool(before["tool_calls"])
+            if follows and runs[i].is_answered and runs[i].is_whole:
                 whole[-1] = message_forms.both(before, message)
             else:
                 whole.append(dict(message))
             if i in self.skip:
                 skip.setdefault(len(whole) - 1, self.skip[i])
         self.messages, self.skip = whole, skip
-
-    def _is_answered(self, i: int) -> bool:
-        """Whether all calls of the turns around index `i` are answered after the last of these."""
-        start = end = i
-        while start > 0 and self.messages[start - 1]["role"] == "assistant":
-            start -= 1
-        while end < len(self.messages) and self.messages[end]["role"] == "assistant":
-            end += 1
-        results = itertools.takewhile(lambda m: m["role"] == "tool", self.messages[end:])
-        answered = {m["tool_call_id"] for m in results}
-        return {c["id"] for m in self.messages[start:end] for c in m["tool_calls"]} <= answered
 
     def results(self, parts: Parts) -> None:
         """Add the results among the blocks of a user's message."""
@@ -226,6 +216,8 @@ class Turns:
         """
         if any(m.get("tool_calls") for m in self.messages):
             self._join()
+            self.messages, others = without_doubles(self.messages, schemas_of(tools))
+            self.skip = others | self.skip
             return NATIVE, tools
         read = read_calls([{**m, _ORIGIN: i} for i, m in enumerate(self.messages)], tools)
         origins = {i: m[_ORIGIN] for i, m in enumerate(read.messages) if m["role"] == "assistant"}
