@@ -211,3 +211,54 @@ def test_other_candidates_of_gemini_are_named(more):
     assert openai_chat.trajectory(row, "rows.jsonl:1").unused == (
         ("candidates after the first",) if more else ()
     )
+
+
+# ---- thinking between words, and answers that ended before their end
+
+HERMES = '<tool_call>\n{"name": "f_a", "arguments": {}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "content, thought, words",
+    [
+        ("Sure.\n<think>\nhm\n</think>\nDone.", "hm", "Sure.\nDone."),
+        ("<think>a</think>So.\n<thinking>\nb\n</thinking>\nDone.", "a\nb", "So.\nDone."),
+        ("<THINK>hm</THINK>Done.", "hm", "Done."),
+        ("<think>\r\nhm\r\n</think>\r\n\r\nDone.", "hm", "Done."),
+        ("Write <think> and </think> around it.", None, "Write <think> and </think> around it."),
+        ("So:\n```\n<think>\nhm\n</think>\n```", None, "So:\n```\n<think>\nhm\n</think>\n```"),
+    ],
+)
+def test_thinking_between_words_is_no_talk(content, thought, words):
+    message = read({"role": "assistant", "content": content}).messages[1]
+    assert (message.get("reasoning_content"), message["content"]) == (thought, words)
+
+
+def test_thinking_before_a_call_in_the_text_and_calls_in_thinking():
+    thinks = {"role": "assistant", "content": f"Sure.\n<think>\nhm\n</think>\n{HERMES}"}
+    t = read(thinks)
+    assert (t.messages[1]["reasoning_content"], t.messages[1]["content"], t.skip) == ("hm", "Sure.", {})
+    only_thought = {"role": "assistant", "content": f"Sure.\n<think>\n{HERMES}\n</think>\nDone."}
+    assert read(only_thought, ASK, thinks).skip == {1: "unparseable_call"}
+
+
+def test_what_a_call_passes_is_no_thinking():
+    text = "<think>\nhm\n</think>\nx"
+    body = f"<function=f_a>\n<parameter=x>\n{text}\n</parameter>\n</function>"
+    t = read({"role": "assistant", "content": f"<tool_call>\n{body}\n</tool_call>"})
+    assert t.messages[1]["tool_calls"][0]["function"]["arguments"] == {"x": text}
+    typed = f"<response><commands><keystrokes>cat > a\n{text}\n</keystrokes></commands></response>"
+    assert read(DONE, ASK, {"role": "assistant", "content": typed}).messages[3]["content"] == typed
+
+
+def test_an_answer_that_thinks_to_its_end_is_cut():
+    assert read(DONE, ASK, {"role": "assistant", "content": "Sure.\n<think>hm"}).skip == {3: "cut"}
+
+
+@pytest.mark.parametrize(
+    "end, skip",
+    [("content_filter", "cut"), ("SAFETY", "cut"), ("abort", "cut"), ("error", "cut"), ("stop", "")],
+)
+def test_an_answer_that_a_filter_or_a_failure_ended_is_cut(end, skip):
+    t = read(response={"choices": [{"finish_reason": end, "message": DONE}]})
+    assert t.skip == ({1: skip} if skip else {})

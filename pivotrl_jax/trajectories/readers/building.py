@@ -11,6 +11,7 @@ from typing import Any
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import properties_of, schemas_of, types_of
 from pivotrl_jax.chat.messages import BAD_CALL, UNPARSEABLE, read_conversation
+from pivotrl_jax.chat.reasoning import split_all_thinking, split_thinking
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories.readers import weights
@@ -22,7 +23,7 @@ NO_ACTION = "no_action"  # it says and does nothing, or lacks the action that it
 UNPARSEABLE_CALL = BAD_CALL  # its action cannot be read
 CALL_ERROR = "call_error"  # the environment answered with an error
 REPEATED = "repeated"  # the same action has been demonstrated often enough
-CUT = "cut"  # it ends at the limit of its tokens, before its end
+CUT = "cut"  # it ends before its end: at the limit of its tokens, by a filter or a failure
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
 NO_RESULT = "result_missing"  # a call before it has no result, so its state is not what the agent saw
 # and NOT_TEXT, BAD_MESSAGE, BAD_RESULT of chat/messages.py: the state before it was not read whole
@@ -77,7 +78,7 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
     their state is not what the agent saw. Nulls that no function doc declares are no arguments. A result
     keeps "error": True. Raises InputError, with the first fault, if no turn is left.
     """
-    messages, faults = read_conversation(loose)
+    messages, faults = read_conversation(loose, _split)
     skip: dict[int, str] = {}
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     for fault in faults:
@@ -97,6 +98,17 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
         if message["role"] == "tool" and original.get("error") is True:
             message["error"] = True
     return messages, skip
+
+
+# what the agent typed or passed stands between tags, and may hold any other
+_IN_TAGS = re.compile(r"<(?:keystrokes|commands?|parameter|arg_value|invoke|execute_\w+|function)\b")
+
+
+def _split(content: str) -> tuple[str, str]:
+    """(thinking, the rest) of a demonstration, also from between its words where these are all that it is."""
+    first, everywhere = split_thinking(content), split_all_thinking(content)
+    acts = first != everywhere and (_IN_TAGS.search(content) or dialects.shows_a_call(content, {}))
+    return first if acts else everywhere
 
 
 BY_ORDER = "by_order"  # of a loose result: it does not say which call it answers, and may answer several
@@ -136,6 +148,9 @@ def _admits_null(schema: Any) -> bool:
     return not types or "null" in types
 
 
+_OPEN_THINKING = re.compile(r"(?:\A\s*|\n)<think>")
+
+
 def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]:
     """Index -> reason, for those of `turns` that give no candidate in any format."""
     first_input = next((i for i, m in enumerate(messages) if m["role"] in ("user", "tool")), len(messages))
@@ -151,9 +166,7 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
             _acts(messages, i) or (in_words and dialects.ACTS.search(messages[i]["content"]))
         ):
             skip[i] = UNPARSEABLE_CALL
-        elif (
-            messages[i]["content"].lstrip().startswith("<think>") and "</think>" not in messages[i]["content"]
-        ):
+        elif _OPEN_THINKING.search(messages[i]["content"]) and "</think>" not in messages[i]["content"]:
             skip[i] = UNPARSEABLE_CALL if calls else CUT
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION

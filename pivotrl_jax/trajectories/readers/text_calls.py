@@ -13,7 +13,7 @@ from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, properties_of, schemas_of
 from pivotrl_jax.chat.json_text import lenient_json, without_nulls
 from pivotrl_jax.chat.messages import named_call, parse_arguments, tool_call
-from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
+from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_all_thinking, split_thinking
 from pivotrl_jax.records import Message
 from pivotrl_jax.trajectories.readers import result_steps
 from pivotrl_jax.trajectories.readers.building import BY_ORDER
@@ -208,7 +208,8 @@ class _Conversion:
         found = _read(text, self.dialect, self.schemas)
         holds_results = found.calls and result_steps.INSIDE.search(found.content)
         required = self.dialect in ("bash_fence", "last_fence") and not found.calls
-        shown = not found.calls and dialects.shows_a_call(text, self.schemas)
+        where = split_all_thinking(text)[0] if found.calls else text  # a call in thinking is none
+        shown = dialects.shows_a_call(where, self.schemas)
         if found.fault or holds_results or required or shown:
             self.skip[len(self.messages)] = UNREADABLE
             self.messages.append(message)
@@ -238,7 +239,7 @@ class _Conversion:
 
     def _results(self, message: Message) -> None:
         text = message["content"]
-        blocks = [m[2].strip("\n") for m in _RESPONSE.finditer(text)]
+        blocks = [m[2].strip("\r\n") for m in _RESPONSE.finditer(text)]
         if blocks:
             rest = _RESPONSE.sub("", text).strip()
             last = len(self.waiting) - 1
