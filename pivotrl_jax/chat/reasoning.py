@@ -88,6 +88,30 @@ def split_thinking(content: str) -> tuple[str, str]:
     return content[:end].strip("\n"), content[end + len(END_THINK) :].lstrip("\n").removeprefix(" ")
 
 
+_TAG = re.compile(r"^[ \t]*(<think(?:ing)?[ \t]*>)|</think(?:ing)?[ \t]*>|```", re.MULTILINE | re.IGNORECASE)
+
+
+def split_all_thinking(content: str) -> tuple[str, str]:
+    """`split_thinking` of a demonstration, whose thinking may also stand between its words: in blocks that
+    begin a line, outside of code fences."""
+    thought, rest = split_thinking(content)
+    thoughts, words, at, opened, in_fence = [thought], [], 0, None, False
+    for tag in _TAG.finditer(rest):
+        if opened is None and tag[0] == "```":
+            in_fence = not in_fence
+        elif opened is None and tag[1] and not in_fence:
+            opened = tag
+        elif opened is not None and tag[0].startswith("</"):
+            thoughts.append(rest[opened.end() : tag.start()])
+            words.append(rest[at : opened.start()])
+            at, opened = tag.end(), None
+    words.append(rest[at:])
+    thoughts = [t.strip("\r\n") for t in thoughts if t.strip()]
+    if len(words) == 1:
+        return "\n".join(thoughts), rest.lstrip("\r\n") if thoughts else rest
+    return "\n".join(thoughts), "\n".join(w.strip("\r\n") for w in words if w.strip())
+
+
 MAX_BLOCKS = 64  # of thinking that follow each other
 
 

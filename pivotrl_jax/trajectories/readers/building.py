@@ -11,6 +11,7 @@ from typing import Any
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import properties_of, schemas_of, types_of
 from pivotrl_jax.chat.messages import BAD_CALL, UNPARSEABLE, read_conversation
+from pivotrl_jax.chat.reasoning import split_all_thinking, split_thinking
 from pivotrl_jax.chat.tools import read_tools
 from pivotrl_jax.records import InputError, Message, Trajectory
 from pivotrl_jax.trajectories.readers import weights
@@ -22,8 +23,9 @@ NO_ACTION = "no_action"  # it says and does nothing, or lacks the action that it
 UNPARSEABLE_CALL = BAD_CALL  # its action cannot be read
 CALL_ERROR = "call_error"  # the environment answered with an error
 REPEATED = "repeated"  # the same action has been demonstrated often enough
-CUT = "cut"  # it ends at the limit of its tokens, before its end
+CUT = "cut"  # it ends before its end: at the limit of its tokens, by a filter or a failure
 CONTEXT = "context"  # shown to the policy, not demonstrated: an example, or a copy of an earlier episode
+NO_RESULT = "result_missing"  # a call before it has no result, so its state is not what the agent saw
 # and NOT_TEXT, BAD_MESSAGE, BAD_RESULT of chat/messages.py: the state before it was not read whole
 
 BASH_TOOL = {
@@ -72,11 +74,11 @@ def checked(trajectory: Trajectory, case: dict | None = None) -> Trajectory:
 def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, str]]:
     """(the messages, checked; index -> slug of the turns that what could not be read leaves out).
 
-    One odd call costs its turn. An odd message costs the turns from there on, since their state is not what
-    the agent saw. Nulls that no function doc declares are no arguments. A result keeps "error": True. Raises
-    InputError, with the first fault, if no turn is left.
+    One odd call costs its turn. An odd message, or a missing result, costs the turns from there on, since
+    their state is not what the agent saw. Nulls that no function doc declares are no arguments. A result
+    keeps "error": True. Raises InputError, with the first fault, if no turn is left.
     """
-    messages, faults = read_conversation(loose)
+    messages, faults = read_conversation(loose, _split)
     skip: dict[int, str] = {}
     turns = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     for fault in faults:
@@ -85,6 +87,8 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
                 skip.setdefault(i, fault.slug)
     if faults and all(i in skip for i in turns):
         raise InputError(f"messages[{faults[0].index}]: {faults[0].sentence}")
+    unanswered = _after_missing_result(messages, loose)
+    skip = {i: NO_RESULT for i in turns if unanswered is not None and i >= unanswered} | skip
     schemas = schemas_of(tools)
     for message in messages:
         for call in message.get("tool_calls") or ():
@@ -94,6 +98,37 @@ def readable(loose: Any, tools: list[dict]) -> tuple[list[Message], dict[int, st
         if message["role"] == "tool" and original.get("error") is True:
             message["error"] = True
     return messages, skip
+
+
+# what the agent typed or passed stands between tags, and may hold any other
+_IN_TAGS = re.compile(r"<(?:keystrokes|commands?|parameter|arg_value|invoke|execute_\w+|function)\b")
+
+
+def _split(content: str) -> tuple[str, str]:
+    """(thinking, the rest) of a demonstration, also from between its words where these are all that it is."""
+    first, everywhere = split_thinking(content), split_all_thinking(content)
+    acts = first != everywhere and (_IN_TAGS.search(content) or dialects.shows_a_call(content, {}))
+    return first if acts else everywhere
+
+
+BY_ORDER = "by_order"  # of a loose result: it does not say which call it answers, and may answer several
+
+
+def _after_missing_result(messages: list[Message], loose: list) -> int | None:
+    """Index of the first turn that goes on although a call of the turn before it has no result. Where a user
+    spoke in between, the agent saw none either."""
+    for i, message in enumerate(messages):
+        calls = message.get("tool_calls") or ()
+        if not calls or any(UNPARSEABLE in c["function"]["arguments"] for c in calls):  # nobody ran these
+            continue
+        after = i + 1
+        while after < len(messages) and messages[after]["role"] == "tool":
+            after += 1
+        goes_on = after < len(messages) and messages[after]["role"] == "assistant"
+        each = all(m.get("tool_call_id") and not m.get(BY_ORDER) for m in loose[i + 1 : after])
+        if goes_on and each and after - i - 1 < len(calls):
+            return after
+    return None
 
 
 def declared_arguments(arguments: dict, schemas: dict[str, dict], name: str) -> dict:
@@ -113,6 +148,9 @@ def _admits_null(schema: Any) -> bool:
     return not types or "null" in types
 
 
+_OPEN_THINKING = re.compile(r"(?:\A\s*|\n)<think>")
+
+
 def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]:
     """Index -> reason, for those of `turns` that give no candidate in any format."""
     first_input = next((i for i, m in enumerate(messages) if m["role"] in ("user", "tool")), len(messages))
@@ -128,9 +166,7 @@ def plain_skips(messages: list[Message], turns: Iterable[int]) -> dict[int, str]
             _acts(messages, i) or (in_words and dialects.ACTS.search(messages[i]["content"]))
         ):
             skip[i] = UNPARSEABLE_CALL
-        elif (
-            messages[i]["content"].lstrip().startswith("<think>") and "</think>" not in messages[i]["content"]
-        ):
+        elif _OPEN_THINKING.search(messages[i]["content"]) and "</think>" not in messages[i]["content"]:
             skip[i] = UNPARSEABLE_CALL if calls else CUT
         elif not calls and not messages[i]["content"].strip():
             skip[i] = NO_ACTION

@@ -108,6 +108,19 @@ def _lists(value: Any) -> list:
     return []
 
 
+def _unread_lists(row: dict) -> tuple[str, ...]:
+    """The names of what holds more than the list or the answer that `_lists` takes."""
+    found = set()
+    for value in (row, row.get("inputs"), row.get("outputs")):
+        for key in (*LISTS, "generations", "choices") if isinstance(value, dict) else ():
+            several, nested = value.get(key), key not in LISTS
+            while isinstance(several, list) and several:
+                if len(several) > 1 and (nested or isinstance(several[0], list)):
+                    found.add(f"{key} after the first")
+                several = several[0]
+    return tuple(sorted(found))
+
+
 def episodes(document: Any, where: str) -> Iterable[Document]:
     """The rows of a document; a list of messages is one."""
     return base.unrolled(document, where, recognise)
@@ -125,6 +138,7 @@ def trajectory(document: Any, where: str) -> Trajectory:
     turns = Turns()
     unused = building.until_fault(messages, lambda m: _add(turns, m), "messages", turns.messages)
     unused += unread([row], READ) + unread(map(_inner, messages), MESSAGE_READ, "messages")
+    unused += _unread_lists(row)
     unused += weights.unobeyed([row], keys=weights.OF_ROW)
     unused += weights.unobeyed(list(map(_inner, messages)), "messages")
     tools = function_docs(_tools(row))

@@ -4,6 +4,8 @@ Roles and fields of ShareGPT, ms-swift, OLMo, gpt-oss, Qwen-Agent and others; ca
 (other_calls.py); several messages that are parts of one response.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from pivotrl_jax.chat import dialects
@@ -71,6 +73,7 @@ MESSAGE_KEYS |= {
     "functions",
     "tools",
     "tool_call_ids",
+    *other_calls.ANSWERS,
     "channel",
     "recipient",
     "content_type",
@@ -94,7 +97,7 @@ def read_all(messages: list) -> list:
         answered = isinstance(after, dict) and after.get("role") == "tool"
         for one in other_calls.with_invocations(message):
             read += other_calls.with_results(one, answered)
-    return read
+    return other_calls.with_ids(read)
 
 
 def renamed(message: Any) -> Any:
@@ -117,9 +120,6 @@ def renamed(message: Any) -> Any:
             out["content"] = message["refusal"]
         out["content"] = _own_text(out["content"])
         out = _with_thought(out)
-    ids = out.get("tool_call_ids")
-    if role == "tool" and "tool_call_id" not in out and isinstance(ids, list) and len(ids) == 1:
-        out["tool_call_id"] = ids[0]
     name = out.get("name") or message.get("tool_name")
     if role == "tool" and isinstance(name, str):
         out["name"] = name.removeprefix("functions.")
@@ -219,19 +219,15 @@ def _values(text: Any) -> list | None:
 
 def joined(messages: list) -> list:
     """Assistant messages that are parts of one response, joined: what follows without a result or a user in
-    between, and calls."""
+    between, and calls, or stands between calls and their results. The copy of a message falls."""
     whole: list = []
-    for message in messages:
+    run = runs(messages)
+    for i, message in enumerate(messages):
         before = whole[-1] if whole else None
-        if _is_assistant(message) and _is_assistant(before) and _has_calls(message, before):
-            texts = [
-                m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]
-            ]
-            calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
-            thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
-            whole[-1] = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
-            if thoughts:
-                whole[-1]["reasoning_content"] = thoughts
+        if _is_assistant(message) and _is_assistant(before) and _is_copy(message, before):
+            continue
+        if _is_assistant(message) and _is_assistant(before) and _is_one_response(before, message, i, run[i]):
+            whole[-1] = both(before, message)
         elif _is_assistant(message) and _is_assistant(before) and _only_thinks(before):
             thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
             whole[-1] = {**message, "reasoning_content": thoughts}
@@ -242,6 +238,73 @@ def joined(messages: list) -> list:
         else:
             whole.append(message)
     return whole
+
+
+def both(before: Message, message: Message) -> Message:
+    """Two parts of one response as one message."""
+    texts = [m["content"] for m in (before, message) if isinstance(m.get("content"), str) and m["content"]]
+    calls = [c for m in (before, message) for c in m.get("tool_calls") or []]
+    thoughts = "\n".join(t for m in (before, message) if (t := reasoning_of(m)))
+    one = {**before, **message, "content": "\n".join(texts), "tool_calls": calls}
+    return {**one, "reasoning_content": thoughts} if thoughts else one
+
+
+def _is_copy(message: Message, before: Message) -> bool:
+    """Whether a message is the one before it once more. Equal calls without ids may be two."""
+    calls = message.get("tool_calls") or []
+    told_apart = isinstance(calls, list) and all(isinstance(c, dict) and c.get("id") for c in calls)
+    return message == before and bool(message.get("content") or calls) and told_apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Messages of the assistant that follow each other, and the results after them."""
+
+    last_call: int  # index of the last message that calls; -1 if none does
+    is_answered: bool  # whether results follow
+    # whether each call is answered, or none, so that they may be one response: else a result is missing
+    is_whole: bool
+
+
+def runs(messages: list) -> dict[int, Run]:
+    """The run of every message of the assistant, by the message's index."""
+    found: dict[int, Run] = {}
+    end = 0
+    for start in range(len(messages)):
+        if start < end or not _is_assistant(messages[start]):
+            continue
+        end = _first(messages, start, lambda m: not _is_assistant(m))
+        results = messages[end : _first(messages, end, lambda m: not _is_result(m))]
+        found |= dict.fromkeys(range(start, end), _run(messages, start, end, results))
+    return found
+
+
+def _first(messages: list, start: int, fits: Callable[[Any], bool]) -> int:
+    """Index of the first message from `start` on that fits; their number if none does."""
+    return next((i for i in range(start, len(messages)) if fits(messages[i])), len(messages))
+
+
+def _run(messages: list, start: int, end: int, results: list) -> Run:
+    calling = [i for i in range(start, end) if messages[i].get("tool_calls")]
+    lists = [messages[i]["tool_calls"] for i in calling]
+    calls = [c for found in lists if isinstance(found, list) for c in found if isinstance(c, dict)]
+    ids = {str(c["id"]) for c in calls if isinstance(c.get("id"), (str, int))}
+    answered = {str(id) if (id := m.get("tool_call_id")) is not None else None for m in results}
+    whole = not results or None in answered or ids <= answered
+    return Run(max(calling, default=-1), bool(results), whole)
+
+
+def _is_one_response(before: Message, message: Message, i: int, run: Run) -> bool:
+    """Whether the message at index `i` goes on with the response of the one before it."""
+    if not _has_calls(message, before) and not _has_calls(before, message):
+        return False
+    if not before.get("tool_calls"):
+        return True
+    return run.is_whole if i <= run.last_call else run.is_answered  # what follows all calls are words
+
+
+def _is_result(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") == "tool"
 
 
 def _has_calls(message: Message, before: Message) -> bool:

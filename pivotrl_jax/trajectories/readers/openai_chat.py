@@ -173,6 +173,7 @@ def _unused(row: dict, raw: list, given: dict) -> tuple[str, ...]:
     known = {*_ROW_FIELDS, chat_rows.read_answer(row), *(harbor if row.get("trial_name") else ())}
     fields = [k for k, v in row.items() if k not in known and v not in (None, "", [], {})]
     fields += [k for k in REWARDS if row.get(k) is not None and _reward(row[k]) is None]
+    fields += _other_outcomes(row)
     fields += [k for k in chat_rows.unread_answers(row) if k not in fields]
     fields += ["history"] if row.get("history") and any(row.get(k) for k in MESSAGE_FIELDS) else []
     fields += _unsaid(row, raw)
@@ -245,6 +246,12 @@ def verifier_for(messages: list[Message], tools: list[dict]) -> str:
 def _rewards(row: dict) -> tuple[str, ...]:
     """The fields that may tell a row's outcome. Rows that Harbor exports name their trial."""
     return (*REWARDS, "result") if isinstance(row.get("trial_name"), str) else REWARDS
+
+
+def _other_outcomes(row: dict) -> list[str]:
+    """The fields that tell another outcome, success or failure, than the first, which is read."""
+    told = {k: r > 0 for k in _rewards(row) if (r := _reward(row.get(k))) is not None}
+    return [k for k, good in told.items() if good != next(iter(told.values()))]
 
 
 def _reward(value: Any) -> float | None:

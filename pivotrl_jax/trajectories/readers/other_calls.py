@@ -136,6 +136,35 @@ def _named(call: Any) -> Any:
     return named | {k: call[k] for k in _RESULT if k in call}
 
 
+# where a result says which call it answers; "id" may as well be the message's own
+ANSWERS = ("call_id", "toolCallId", "tool_use_id", "toolUseId", "callId", "id")
+
+
+def with_ids(messages: list) -> list:
+    """Messages whose results say in `tool_call_id` which call they answer; one that answers several
+    (`tool_call_ids`) is as many."""
+    known: set = set()
+    whole: list = []
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") != "tool":
+            calls = message.get("tool_calls") if isinstance(message, dict) else None
+            ids = [c.get("id") for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
+            known |= {str(id) for id in ids if isinstance(id, (str, int))}
+            whole.append(message)
+            continue
+        ids, content = message.get("tool_call_ids"), message.get("content")
+        if message.get("tool_call_id") in (None, "") and isinstance(ids, list) and ids:
+            if isinstance(content, list) and len(content) == len(ids) > 1:
+                whole += [{**message, "tool_call_id": id, "content": c} for id, c in zip(ids, content)]
+                continue
+            message = {**message, "tool_call_id": ids[0]} if len(ids) == 1 else message
+        elif message.get("tool_call_id") in (None, ""):
+            id = next((message[k] for k in ANSWERS if str(message.get(k)) in known), None)
+            message = message if id is None else {**message, "tool_call_id": id}
+        whole.append(message)
+    return whole
+
+
 def with_invocations(message: Any) -> list:
     """A message of the AI SDK as the turn that calls, the results, and the text that came after them; any
     other message alone. The text stands with the calls where one has no result yet."""

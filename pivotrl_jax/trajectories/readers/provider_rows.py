@@ -43,6 +43,7 @@ def _gemini(row: dict) -> dict | None:
         messages += _messages("model", parts, answer.get("finishReason") or answer.get("finish_reason"))
     tools = [_declared(d) for t in _list(row, "tools") for k in DECLARED for d in _list(t, k)]
     rest = {k: v for k, v in row.items() if k not in (key, *SYSTEM, holder)}
+    rest |= {"candidates after the first": answers[1:]}  # named as not read
     return {**rest, "messages": messages} | ({"tools": tools} if tools else {})
 
 

@@ -18,7 +18,7 @@ from pivotrl_jax.chat.json_text import read_value
 from pivotrl_jax.chat.messages import lenient_tool_calls, require
 from pivotrl_jax.chat.reasoning import reasoning_of
 from pivotrl_jax.records import InputError, Trajectory
-from pivotrl_jax.trajectories.readers import building, files, weights
+from pivotrl_jax.trajectories.readers import building, files, message_forms, weights
 from pivotrl_jax.trajectories.readers.files import Document
 from pivotrl_jax.trajectories.readers.turns import Turns, call_of, read_parts
 from pivotrl_jax.trajectories.readers.unread import MESSAGE, unread
@@ -108,7 +108,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
         messages, tools, reward, skip = episode["traj"], None, episode.get("reward"), {}
         actions = _actions(task.get("actions"), "kwargs")
         scenario = f"tau:{task.get('user_id', '')}:{task_id}"
-        messages = [_tau_message(m) for m in require(messages, list, '"traj"')]
+        messages = message_forms.joined([_tau_message(m) for m in require(messages, list, '"traj"')])
         said = [m if isinstance(m, dict) and m.get("role") == "assistant" else {} for m in messages]
         skip = {i: why for i, m in enumerate(said) if (why := building.told(m))}
     else:

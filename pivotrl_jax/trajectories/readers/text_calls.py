@@ -11,11 +11,12 @@ from typing import Any
 
 from pivotrl_jax.chat import dialects
 from pivotrl_jax.chat.dialects.base import Schemas, TextCalls, properties_of, schemas_of
-from pivotrl_jax.chat.json_text import lenient_json
+from pivotrl_jax.chat.json_text import lenient_json, without_nulls
 from pivotrl_jax.chat.messages import named_call, parse_arguments, tool_call
-from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_thinking
+from pivotrl_jax.chat.reasoning import PART_TYPES, reasoning_of, split_all_thinking, split_thinking
 from pivotrl_jax.records import Message
 from pivotrl_jax.trajectories.readers import result_steps
+from pivotrl_jax.trajectories.readers.building import BY_ORDER
 from pivotrl_jax.trajectories.readers.lenient_calls import repaired
 from pivotrl_jax.trajectories.readers.react_steps import split_steps
 from pivotrl_jax.trajectories.readers.result_steps import split_results
@@ -58,26 +59,39 @@ def read_calls(messages: Sequence[Message], tools: list[dict]) -> Read:
         if _role(m) == "assistant" and isinstance(m.get("content"), str) and not m.get("tool_calls")
     }
     if native:
-        messages = [_without_double(m, schemas) for m in messages]
-        return Read(messages, NATIVE, _unread(messages, texts, schemas))
+        messages, others = without_doubles(messages, schemas)
+        return Read(messages, NATIVE, _unread(messages, texts, schemas) | others)
     dialect = _dialect(messages, texts, schemas)
     if not dialect:
         return Read(messages, "", _unread(messages, texts, schemas))
     return _Conversion(messages, texts, dialect, schemas).read()
 
 
-def _without_double(message: Any, schemas: Schemas) -> Any:
-    """A message whose text does not hold the calls once more that stand in its `tool_calls`."""
+def without_doubles(messages: Sequence[Message], schemas: Schemas) -> tuple[list[Message], dict[int, str]]:
+    """(messages whose texts do not hold the calls once more that stand in their `tool_calls`, index -> slug
+    of the turns whose text makes other calls than these)."""
+    once = [_without_double(m, schemas) for m in messages]
+    others = {i: UNREADABLE for i, (_, makes_others) in enumerate(once) if makes_others}
+    return [message for message, _ in once], others
+
+
+def _without_double(message: Any, schemas: Schemas) -> tuple[Any, bool]:
+    """(a message whose text does not hold the calls once more that stand in its `tool_calls`, whether the
+    text makes other calls than these)."""
     calls = message.get("tool_calls") if _role(message) == "assistant" else None
-    if not isinstance(calls, list) or not _text(message):
-        return message
-    wanted = [named and (named[0], parse_arguments(named[1])) for named in map(named_call, calls)]
+    text = split_thinking(_text(message))[1]
+    if not isinstance(calls, list) or not calls or not text:
+        return message, False
+    wanted = [named and [named[0], parse_arguments(named[1])] for named in map(named_call, calls)]
+    others = False
     for dialect in dialects.DIALECTS.values():
-        if dialect.sure and any(mark in message["content"] for mark in dialect.marks):
-            found = dialect.read(message["content"], schemas)
-            if wanted == [(c.name, c.arguments) for c in found.calls] and not found.fault:
-                return {**message, "content": found.content}
-    return message
+        if dialect.sure and any(mark in text for mark in dialect.marks):
+            found = dialect.read(text, schemas)
+            written = [[c.name, c.arguments] for c in found.calls]
+            if without_nulls(wanted) == without_nulls(written) and not found.fault:
+                return {**message, "content": _text(message).removesuffix(text) + found.content}, False
+            others = others or bool(found.calls)
+    return message, others
 
 
 def _with_text(message: Any) -> Any:
@@ -194,7 +208,8 @@ class _Conversion:
         found = _read(text, self.dialect, self.schemas)
         holds_results = found.calls and result_steps.INSIDE.search(found.content)
         required = self.dialect in ("bash_fence", "last_fence") and not found.calls
-        shown = not found.calls and dialects.shows_a_call(text, self.schemas)
+        where = split_all_thinking(text)[0] if found.calls else text  # a call in thinking is none
+        shown = dialects.shows_a_call(where, self.schemas)
         if found.fault or holds_results or required or shown:
             self.skip[len(self.messages)] = UNREADABLE
             self.messages.append(message)
@@ -224,7 +239,7 @@ class _Conversion:
 
     def _results(self, message: Message) -> None:
         text = message["content"]
-        blocks = [m[2].strip("\n") for m in _RESPONSE.finditer(text)]
+        blocks = [m[2].strip("\r\n") for m in _RESPONSE.finditer(text)]
         if blocks:
             rest = _RESPONSE.sub("", text).strip()
             last = len(self.waiting) - 1
@@ -243,7 +258,7 @@ class _Conversion:
             return
         for block in blocks:
             id = self._called(message.get("name") if len(blocks) == 1 else _name_in(block))
-            self.messages.append({"role": "tool", "tool_call_id": id, "content": block})
+            self.messages.append({"role": "tool", "tool_call_id": id, "content": block, BY_ORDER: True})
         if rest:
             self.messages.append({"role": "user", "content": rest})
             self.waiting = []

@@ -10,12 +10,13 @@ import dataclasses
 import json
 from typing import Any
 
+from pivotrl_jax.chat.dialects.base import schemas_of
 from pivotrl_jax.chat.json_text import MAX_NESTING, nesting
-from pivotrl_jax.chat.messages import NOT_TEXT, UNPARSEABLE, require, tool_call
+from pivotrl_jax.chat.messages import BAD_RESULT, NOT_TEXT, UNPARSEABLE, require, tool_call
 from pivotrl_jax.records import InputError, Message
-from pivotrl_jax.trajectories.readers import building, openai_chat
+from pivotrl_jax.trajectories.readers import building, message_forms, openai_chat
 from pivotrl_jax.trajectories.readers.building import CONTEXT, UNPARSEABLE_CALL
-from pivotrl_jax.trajectories.readers.text_calls import NATIVE, read_calls
+from pivotrl_jax.trajectories.readers.text_calls import NATIVE, read_calls, without_doubles
 from pivotrl_jax.verifiers.compare.coding_tools import family
 
 TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
@@ -114,9 +115,11 @@ class Turns:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.skip: dict[int, str] = {}
-        self.open: list[tuple[Any, str]] = []  # (the source's id, ours) of calls without a result
+        # (the source's id, ours, index of the turn) of calls without a result
+        self.open: list[tuple[Any, str, int]] = []
         self.last = -1  # index of the last turn
         self.blind = False  # whether something that is not text came before
+        self.astray = False  # whether a result of no known call came before
 
     def say(self, role: str, parts: Parts) -> None:
         """Add a user's or system's message, if it has a text. Raises InputError if it makes calls."""
@@ -130,41 +133,75 @@ class Turns:
         """Add an assistant's turn. With `context`, or where its `source` says so, it is shown, not
         demonstrated."""
         self.blind = self.blind or bool(parts.other)
-        why = CONTEXT if context else building.told(source or {}) or (NOT_TEXT if self.blind else "")
+        why = CONTEXT if context else building.told(source or {}) or self._unseen()
+        before = self.messages[-1] if self.messages else {}
         self.last = len(self.messages)
-        if why:
-            self.skip[self.last] = why
-        calls, self.open, known = [], [], set()
+        calls, known = [], set()
+        if before.get("role") == "assistant" and before["tool_calls"]:  # perhaps the same response
+            known = {ours for _, ours, _ in self.open}
+        else:
+            self.open = []
         for i, call in enumerate(parts.calls):
             ours = call["id"] if isinstance(call["id"], str) and call["id"] else f"call_{i}"
-            ours = ours if ours not in known else f"{ours}~{i}"  # equal ids: results pair in order
+            while ours in known:  # equal ids: results pair in order
+                ours = f"{ours}~{i}"
             known.add(ours)
-            self.open.append((call["id"], ours))
+            self.open.append((call["id"], ours, self.last))
             calls.append({**call, "id": ours})
         text, reasoning = parts.text, parts.reasoning
         if text.lstrip().startswith("<think>") and "</think>" in text and reasoning:
             text = text.partition("</think>")[2].strip("\n")  # the thinking, told twice
         message = {"role": "assistant", "content": text, "tool_calls": calls}
-        self.messages.append({**message, "reasoning_content": reasoning} if reasoning else message)
+        message = {**message, "reasoning_content": reasoning} if reasoning else message
+        if text and not calls and message == before and self.skip.get(self.last - 1, "") == why:
+            self.last -= 1  # a copy
+            return
+        self.skip |= {self.last: why} if why else {}
+        self.messages.append(message)
+
+    def _unseen(self) -> str:
+        """Why the state before a turn was not read whole; "" if it was."""
+        return NOT_TEXT if self.blind else BAD_RESULT if self.astray else ""
 
     def result(self, id: Any, parts: Parts, error: bool = False) -> None:
-        """Add the answer to a call: to the one with that id, or to the oldest open one if it has no id."""
+        """Add the answer to a call: to the one with that id, or to the oldest open one of the last turn if it
+        has no id."""
         if parts.calls:
             raise InputError("a tool result makes tool calls; only an assistant can")
         self.blind = self.blind or bool(parts.other)
-        found = next((i for i, (theirs, _) in enumerate(self.open) if theirs == id or not id), None)
+        fit = [(-turn, i) for i, (theirs, _, turn) in enumerate(self.open) if theirs == id or not id]
+        found = min(fit)[1] if fit and (id or -min(fit)[0] == self.last) else None
         if found is None:
-            if id:
-                self.missing()
+            if id and not self.missing():
+                self.astray = True
             self.say("user", parts)
             return
         message = {"role": "tool", "tool_call_id": self.open.pop(found)[1], "content": parts.text}
+        message = message if id else {**message, building.BY_ORDER: True}
         self.messages.append({**message, "error": True} if error else message)
 
-    def missing(self) -> None:
+    def missing(self) -> bool:
         """Skip the last turn if it only talks: what comes after it tells that it made a call."""
-        if self.last >= 0 and not self.messages[self.last]["tool_calls"]:
+        talks = self.last >= 0 and not self.messages[self.last]["tool_calls"]
+        if talks:
             self.skip.setdefault(self.last, UNPARSEABLE_CALL)
+        return talks
+
+    def _join(self) -> None:
+        """Make one turn of a call and what follows it where every call among them is answered after the last:
+        they are parts of one response."""
+        skip, whole = {}, []
+        runs = message_forms.runs(self.messages)
+        for i, message in enumerate(self.messages):
+            before = whole[-1] if whole else {"role": ""}
+            follows = i in runs and before["role"] == "assistant" and bool(before["tool_calls"])
+            if follows and runs[i].is_answered and runs[i].is_whole:
+                whole[-1] = message_forms.both(before, message)
+            else:
+                whole.append(dict(message))
+            if i in self.skip:
+                skip.setdefault(len(whole) - 1, self.skip[i])
+        self.messages, self.skip = whole, skip
 
     def results(self, parts: Parts) -> None:
         """Add the results among the blocks of a user's message."""
@@ -178,6 +215,9 @@ class Turns:
         Messages, and the turns to skip, change where one message held several results or steps.
         """
         if any(m.get("tool_calls") for m in self.messages):
+            self._join()
+            self.messages, others = without_doubles(self.messages, schemas_of(tools))
+            self.skip = others | self.skip
             return NATIVE, tools
         read = read_calls([{**m, _ORIGIN: i} for i, m in enumerate(self.messages)], tools)
         origins = {i: m[_ORIGIN] for i, m in enumerate(read.messages) if m["role"] == "assistant"}

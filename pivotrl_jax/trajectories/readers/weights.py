@@ -19,9 +19,12 @@ DETAILS = ("train_detail", "training_detail")  # Axolotl's: of spans of the text
 LABELS = ("label", "kto_tag")  # false: KTO's word for an answer that is not to be imitated; also of a turn
 OF_ROW = ("weight", *LABELS)
 
-# a message's own word on why it ended, and what says that it reached the limit of its tokens
+# a message's own word on why it ended, what says that it reached the limit of its tokens, and what else says
+# that it ended before its end
 ENDS = ("finish_reason", "stop_reason", "done_reason", "finishReason", "stopReason", "status")
 LIMITS = ("length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "incomplete")
+LIMITS += ("content_filter", "safety", "recitation", "prohibited_content", "blocklist")
+LIMITS += ("malformed_function_call", "abort", "aborted", "cancelled", "failed", "error")
 
 READ = " ".join(("", *WEIGHTS, *MASKED, *DETAILS, ""))
 
@@ -97,5 +100,5 @@ def unobeyed(values: Any, of: str = "", keys: Iterable[str] = WEIGHTS) -> tuple[
 
 
 def is_cut(message: dict) -> bool:
-    """Whether a message says that it was cut at the limit of its tokens."""
+    """Whether a message says that it was cut: at the limit of its tokens, by a filter or a failure."""
     return any(isinstance(message.get(key), str) and message[key].lower() in LIMITS for key in ENDS)
