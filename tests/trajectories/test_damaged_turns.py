@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pivotrl_jax.trajectories.readers import anthropic, langchain, openai_chat, tau_bench
+from pivotrl_jax.trajectories.readers import anthropic, claude_code, langchain, openai_chat, tau_bench
 
 ASK = {"role": "user", "content": "go"}
 DONE = {"role": "assistant", "content": "Done."}
@@ -183,6 +183,20 @@ def test_copies_and_words_between_in_tau_bench():
     turns = [ASK, does("a"), does("a"), SAY, result("a"), DONE, DONE]
     episode = {"task_id": 0, "trial": 0, "reward": 1.0, "info": {"task": task}, "traj": turns}
     assert shape(tau_bench.trajectory(episode, "tau.json:1")) == ["user", "a", "=a:a", "assistant"]
+
+
+def test_two_messages_of_claude_code_that_call_are_no_parallel_calls_without_both_results():
+    def line(role, content, id):
+        message = {"role": role, "content": content, "id": id}
+        return {"type": role, "uuid": id, "sessionId": "s", "message": message}
+
+    lines = [
+        line("user", "go", "0"),
+        *(line("assistant", tool_use(i)["content"], f"msg_{i}") for i in "ab"),
+        line("user", tool_results("b")["content"], "3"),
+    ]
+    t = claude_code.trajectory({"lines": lines, "name": "s", "cut": None}, "s.jsonl")
+    assert shape(t) == ["user", "a", "b", "=b:b"] and t.skip == {2: "result_missing"}
 
 
 # ---- several answers to one request

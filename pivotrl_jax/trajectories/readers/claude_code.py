@@ -215,6 +215,7 @@ def trajectory(episode: Any, where: str) -> Trajectory:
     faults = building.until_fault(_merged(lines), session.add, "lines", turns.messages)
     if faults or any(line is episode["cut"] for line in lines):  # the odd line may hold its call
         building.skip_last(turns.messages, turns.skip)
+    turns.join()
     said = [line for line in lines if _kind(line) in SPOKEN]
     name = next((_session(line) for line in lines if _session(line)), episode["name"])
     return building.checked(
@@ -237,7 +238,8 @@ def trajectory(episode: Any, where: str) -> Trajectory:
 def _merged(lines: list[dict]) -> list[dict]:
     """The lines, with those of one assistant message as one line, each call in it once.
 
-    Lines that follow each other are one message too: only a user's line lets the model speak again.
+    Lines that follow each other are one message too: only a user's line lets the model speak again. Where
+    both call under ids of their own, they are not: a result between them is missing.
     """
     merged: list[dict] = []
     last: dict | None = None  # the line of the message that is still open
@@ -251,7 +253,7 @@ def _merged(lines: list[dict]) -> list[dict]:
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         known_id = message.get("id") is not None and last and message["id"] == last["message"].get("id")
-        same = last and (merged[-1] is last or known_id)
+        same = last and ((merged[-1] is last and not _calls_again(message, last)) or known_id)
         if same and message.get("stop_reason"):  # the last line has it
             last["message"]["stop_reason"] = message["stop_reason"]
         if not same or _synthetic(line) != _synthetic(last):
@@ -264,6 +266,13 @@ def _merged(lines: list[dict]) -> list[dict]:
                 last["message"]["content"].append(block)
                 known.add(id)
     return merged
+
+
+def _calls_again(message: dict, last: dict) -> bool:
+    """Whether a message and the open one both make calls, and are two by their ids."""
+    before = last["message"]
+    two = None not in (message.get("id"), before.get("id")) and message["id"] != before["id"]
+    return two and all(_ids({"message": m}, "tool_use", "id") for m in (message, before))
 
 
 def _synthetic(line: dict) -> bool:

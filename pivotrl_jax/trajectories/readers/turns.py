@@ -187,7 +187,7 @@ class Turns:
             self.skip.setdefault(self.last, UNPARSEABLE_CALL)
         return talks
 
-    def _join(self) -> None:
+    def join(self) -> None:
         """Make one turn of a call and what follows it where every call among them is answered after the last:
         they are parts of one response."""
         skip, whole = {}, []
@@ -215,7 +215,7 @@ class Turns:
         Messages, and the turns to skip, change where one message held several results or steps.
         """
         if any(m.get("tool_calls") for m in self.messages):
-            self._join()
+            self.join()
             self.messages, others = without_doubles(self.messages, schemas_of(tools))
             self.skip = others | self.skip
             return NATIVE, tools
